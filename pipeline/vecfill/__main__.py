@@ -1,0 +1,6 @@
+"""``python -m vecfill``."""
+
+from vecfill.cli import main
+
+if __name__ == "__main__":
+    main()

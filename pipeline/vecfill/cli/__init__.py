@@ -1,0 +1,67 @@
+"""The command line: one file a verb. A verb parses, calls one function and prints."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+
+import click
+
+from vecfill import __version__
+from vecfill.errors import VecfillError
+
+VERBS = {
+    "run": "Fill every missing vector of a table.",
+    "status": "Show how full an embedding column is.",
+    "search": "Find the rows nearest to a text.",
+    "demo": "Fill a job board of 17,269 real listings, on a server of its own.",
+    "db": "Start, find or stop the embedded server of the demo.",
+}
+"""Verbs and their short help, here so that ``vecfill --help`` imports none of them."""
+
+
+class _Verbs(click.Group):
+    """Imports a verb when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"vecfill.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="vecfill")
+def vecfill() -> None:
+    r"""Keeps the embedding column of a PostgreSQL table full and true, with a local model.
+
+    \b
+    vecfill demo                          see it work, with nothing of your own
+    vecfill run --database postgresql://localhost/app --table public.jobs \
+      --text '{title} at {company}' --model sentence-transformers/all-MiniLM-L6-v2
+    """
+
+
+def main() -> None:
+    """Entry point: prints an error of ours as one line and ends with its exit code."""
+    try:
+        vecfill.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except VecfillError as error:
+        logging.getLogger(__name__).debug("", exc_info=error)
+        click.echo(f"vecfill: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

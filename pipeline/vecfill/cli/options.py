@@ -1,0 +1,98 @@
+"""Flags made from the settings, so that help, environment and files tell of the same things."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+from vecfill.config import ENV_PREFIX, Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DATABASE = ("database",)
+TARGET = ("table", "text", "column", "key", "where", "set", "dim")
+MODEL = (
+    "model",
+    "revision",
+    "prompt",
+    "prompt_name",
+    "truncate_dim",
+    "max_tokens",
+    "dtype",
+    "device",
+    "trust_remote_code",
+)
+CARRIED_OUT = ("engine", "ray_address", "actors", "gpus_per_actor", "writers", "limit", "max_seconds", "allow_mixed")
+
+_SHORT = {"database": "-d", "table": "-t", "model": "-m"}
+
+
+def settings_options(*names: str) -> Callable[[F], F]:
+    """Adds a flag for each setting named, and ``--config``; the values come as keyword arguments, None where absent."""
+
+    def decorate(function: F) -> F:
+        for name in reversed(names):
+            function = _option(name, Settings.model_fields[name])(function)
+        return click.option(
+            "--config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="TOML file with these settings; see configs/.",
+        )(function)
+
+    return decorate
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[F], F]:
+    flag = "--" + name.replace("_", "-")
+    spellings = [*([_SHORT[name]] if name in _SHORT else []), flag, name]
+    help_text = f"{field.description}  [env: {ENV_PREFIX}{name.upper()}{_default(field)}]"
+    if field.annotation is bool:
+        return click.option(*spellings, is_flag=True, default=None, help=help_text)
+    return click.option(
+        *spellings, multiple=field.default == (), default=None, metavar=_metavar(name, field), help=help_text
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    return f"; default: {field.default}" if field.default not in (None, (), False) else ""
+
+
+_METAVARS = {
+    "database": "URL",
+    "table": "NAME",
+    "text": "TEMPLATE",
+    "column": "NAME",
+    "key": "NAME",
+    "where": "SQL",
+    "set": "SQL",
+}
+
+
+def _metavar(name: str, field: FieldInfo) -> str:
+    if get_origin(field.annotation) is Literal:
+        return "|".join(get_args(field.annotation))
+    kinds = {int: "N", float: "X"}
+    inner = next((kind for kind in (field.annotation, *get_args(field.annotation)) if kind in kinds), None)
+    return kinds[inner] if inner else _METAVARS.get(name, "TEXT")
+
+
+def output_options(function: F) -> F:
+    """Adds ``--json``, ``--quiet`` and ``--verbose``; the last two set up logging by themselves."""
+    function = click.option("--verbose", is_flag=True, help="Also what Ray says, and tracebacks.")(function)
+    function = click.option("--quiet", is_flag=True, help="Only errors on stderr.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")(function)
+
+
+def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
+    """Sends our own log to stderr: what matters by default, errors alone or everything as asked."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s" if verbose else "%(message)s"))
+    logger = logging.getLogger("vecfill")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)

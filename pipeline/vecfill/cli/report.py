@@ -1,0 +1,45 @@
+"""What a person reads: coverage and the result of a run, as tables on stdout."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from vecfill.blocks import OUTCOMES
+from vecfill.read.survey import Coverage
+from vecfill.result import RunResult
+
+SHOWN_QUARANTINE = 10
+
+
+def coverage_table(rows: dict[str, Coverage], title: str) -> Table:
+    """Coverage, a line each."""
+    table = Table(title=title, title_justify="left")
+    for name in ("", "total", "with vector", "missing", "empty", "%"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name, one in rows.items():
+        counts = (one.total, one.filled, one.missing, one.empty)
+        table.add_row(name, *(f"{count:,}" for count in counts), f"{one.percent:.2f}")
+    return table
+
+
+def print_result(result: RunResult) -> None:
+    """Prints the account of a run."""
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(coverage_table({"before": result.before, "after": result.after}, f"{result.table}, {result.model}"))
+    counts = (
+        ", ".join(f"{getattr(result, name):,} {name}" for name in OUTCOMES if getattr(result, name)) or "nothing to do"
+    )
+    console.print(f"{result.outcome}: {counts}; {result.empty:,} empty, {result.truncated:,} truncated")
+    if result.engine:
+        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.stage_seconds.items())
+        console.print(
+            f"{result.rows_per_s:,.0f} rows/s, {result.tokens_per_s:,.0f} tokens/s on {result.device} "
+            f"({result.engine}), {result.seconds:.1f} s in all; work: {stages}"
+        )
+    for row in result.quarantine[:SHOWN_QUARANTINE]:
+        console.print(
+            f"{row.outcome}: key {row.key}: {row.error or 'a trigger or a row-level policy kept it'}", markup=False
+        )
+    if len(result.quarantine) > SHOWN_QUARANTINE:
+        console.print(f"… and {len(result.quarantine) - SHOWN_QUARANTINE:,} more: --json lists them all")

@@ -1,0 +1,62 @@
+"""From settings to the specs that the verbs' functions take."""
+
+from __future__ import annotations
+
+from vecfill.config import Settings
+from vecfill.encode.spec import Model
+from vecfill.engine.choice import EngineOptions
+from vecfill.postgres.target import Target
+from vecfill.run import RunOptions
+
+
+def target_of(settings: Settings) -> Target:
+    """The target that the settings name.
+
+    Raises:
+        ConfigError: table or text is missing.
+    """
+    settings.need("table", "text")
+    return Target(
+        table=str(settings.table),
+        text=str(settings.text),
+        column=settings.column,
+        key=settings.key,
+        where=settings.where,
+        set=settings.set,
+        dim=settings.dim,
+    )
+
+
+def model_of(settings: Settings) -> Model:
+    """The model that the settings name.
+
+    Raises:
+        ConfigError: it is missing.
+    """
+    settings.need("model")
+    return Model(
+        name=str(settings.model),
+        revision=settings.revision,
+        prompt=settings.prompt,
+        prompt_name=settings.prompt_name,
+        truncate_dim=settings.truncate_dim,
+        max_tokens=settings.max_tokens,
+        dtype=settings.dtype,
+        device=settings.device,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def options_of(settings: Settings, *, verbose: bool) -> RunOptions:
+    """How the run is carried out."""
+    engine = EngineOptions(
+        engine=settings.engine,
+        ray_address=settings.ray_address,
+        actors=settings.actors,
+        gpus_per_actor=settings.gpus_per_actor,
+        writers=settings.writers,
+        verbose=verbose,
+    )
+    return RunOptions(
+        limit=settings.limit, max_seconds=settings.max_seconds, allow_mixed=settings.allow_mixed, engine=engine
+    )

@@ -1,0 +1,43 @@
+"""``vecfill status``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vecfill.cli.options import DATABASE, TARGET, log_to_stderr, output_options, settings_options
+from vecfill.cli.specs import target_of
+from vecfill.config import Settings
+
+
+@click.command()
+@settings_options(*DATABASE, *TARGET)
+@output_options
+def status(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **flags: Any) -> None:
+    r"""Show how full an embedding column is.
+
+    Counts rows with a vector, rows that miss one, and rows that have nothing to embed, as `vecfill run` would see them.
+
+    \b
+    vecfill status -d postgresql://localhost/app -t public.jobs --text '{title} at {company}'
+    """
+    from vecfill.postgres.session import Database
+    from vecfill.status import coverage
+
+    log_to_stderr(quiet=quiet, verbose=verbose)
+    settings = Settings.load(flags, config)
+    with closing(Database.named(settings.database).reachable().connect()) as connection:
+        label, found = coverage(connection, target_of(settings))
+    if as_json:
+        click.echo(json.dumps({"table": label, **asdict(found), "percent": round(found.percent, 2)}))
+    else:
+        from rich.console import Console
+
+        from vecfill.cli.report import coverage_table
+
+        Console(soft_wrap=True).print(coverage_table({"now": found}, label))

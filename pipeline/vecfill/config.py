@@ -1,0 +1,178 @@
+"""Settings: flag > environment > file > default. One class is the truth for flags, files and docs."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from vecfill.errors import ConfigError
+
+ENV_PREFIX = "VECFILL_"
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""Several texts: a repeated flag, a list in a file, in the environment one text or a JSON list."""
+
+_FILE: ContextVar[dict[str, Any]] = ContextVar("vecfill_file", default={})  # noqa: B039 -- never changed
+"""What the file being loaded says: pydantic-settings makes its sources inside the constructor."""
+
+
+class Settings(BaseSettings):
+    """Everything that a run can be told. A field's description is the help text of its flag."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    database: str | None = Field(
+        None, repr=False, description="Where the data is: postgresql://user@host/name, or 'embedded'."
+    )
+
+    table: str | None = Field(None, description='Table in SQL notation: public.jobs, or "Odd Schema"."order".')
+    text: str | None = Field(
+        None,
+        description=r"What to embed: a template such as '{title} at {company}\n{description}', or one column's name.",
+    )
+    column: str = Field("embedding", description="Embedding column: vector, halfvec or real[].")
+    key: Names = Field(
+        (),
+        description="Column of the key, a unique index over NOT NULL columns; repeatable.  [default: the primary key]",
+    )
+    where: str | None = Field(None, description="SQL condition that rows must meet, such as \"status = 'open'\".")
+    set: Names = Field(
+        (), description="Assignment made together with the vector, such as 'updated_at = now()'; repeatable."
+    )
+    dim: int | None = Field(
+        None, gt=0, le=16_000, description="Dimension, where neither the column's type nor a vector in it tells."
+    )
+
+    model: str | None = Field(
+        None, description="Model: a hub id, a folder, package:NAME/sub/folder, or hash:DIM (no weights, for tests)."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    prompt: str | None = Field(None, description="Text put before each text, such as 'passage: '.")
+    prompt_name: str | None = Field(None, description="Name of one of the model's own prompts.")
+    truncate_dim: int | None = Field(None, gt=0, description="Keep the first N dimensions (Matryoshka models).")
+    max_tokens: int | None = Field(
+        None, gt=0, description="Truncate texts to N tokens.  [default: the model's own limit]"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Type that the model computes in; auto is float32."
+    )
+    device: Literal["auto", "cuda", "cpu"] = Field(
+        "auto", description="Where the model computes; auto takes a GPU where there is one."
+    )
+    trust_remote_code: bool = Field(False, description="Run the Python code that a hub model brings along.")
+    allow_mixed: bool = Field(
+        False, description="Go on although the vectors that are there were made by another model."
+    )
+
+    engine: Literal["auto", "ray", "inline"] = Field(
+        "auto",
+        description="ray: on a cluster or all of this machine; inline: in this process; auto: whichever ends sooner.",
+    )
+    ray_address: str | None = Field(None, description="Ray cluster to join, such as ray-head:6379 or auto.")
+    actors: int | None = Field(None, gt=0, description="Encoders.  [default: one a GPU, or one with all cores]")
+    gpus_per_actor: float | None = Field(
+        None, gt=0, description="GPUs that an encoder reserves; a fraction shares one.  [default: 1]"
+    )
+    writers: int | None = Field(
+        None, gt=0, description="Writers on Ray, each with a connection.  [default: 1, or 2 a GPU up to 4]"
+    )
+    limit: int | None = Field(None, gt=0, description="Stop after N rows.")
+    max_seconds: float | None = Field(None, gt=0, description="Stop after N seconds, with what is in flight committed.")
+
+    @field_validator("key", "set", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        if isinstance(value, str):
+            return json.loads(value) if value.lstrip().startswith("[") else (value,)
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then ``VECFILL_*``, then ``DATABASE_URL``, then the file."""
+        url = os.environ.get("DATABASE_URL")
+        wider = InitSettingsSource(settings_cls, init_kwargs={"database": url} if url else {})
+        return init_settings, env_settings, wider, InitSettingsSource(settings_cls, init_kwargs=_FILE.get())
+
+    @classmethod
+    def load(cls, flags: dict[str, Any], file: Path | None = None) -> Self:
+        """Reads all sources.
+
+        Args:
+            flags: what the command line gave; None and empty tuples count as not given.
+            file: TOML; its ``[[target]]`` table may set anything, and stands above the file's other keys.
+
+        Raises:
+            ConfigError: a value that does not fit, an unknown key, a file that cannot be read.
+        """
+        values = _read(file) if file else {}
+        given = {name: value for name, value in flags.items() if value is not None and value != ()}
+
+        token = _FILE.set(values)
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise ConfigError(_explained(error, given, file)) from error
+        finally:
+            _FILE.reset(token)
+
+    def need(self, *names: str) -> None:
+        """Checks that these settings have a value.
+
+        Raises:
+            ConfigError: one has none; the message says how to give it.
+        """
+        for name in names:
+            if getattr(self, name) is None:
+                raise ConfigError(
+                    f"{_flag(name)} is missing: give it, or {_variable(name)}, or {name} = … in the file of --config"
+                )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _variable(name: str) -> str:
+    return ENV_PREFIX + name.upper()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The file's settings, its one target's laid over the rest."""
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {file} cannot be read: {error.strerror}: check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {file} is not TOML: {error}: see configs/ for examples") from error
+    targets = values.pop("target", [])
+    if not isinstance(targets, list) or not all(isinstance(target, dict) for target in targets):
+        raise ConfigError(f"--config {file}: a target is written as [[target]], with double brackets")
+    if len(targets) > 1:
+        raise ConfigError(f"--config {file} has {len(targets)} targets, and a run takes one: split the file")
+    return {**values, **(targets[0] if targets else {})}
+
+
+def _explained(error: ValidationError, given: dict[str, Any], file: Path | None) -> str:
+    """One line for the first thing that is wrong: where, the value, the limit."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(Settings.model_fields)
+        return f"{file}: unknown key {name}: take it out, or write one of {known}"
+    place = _flag(name) if name in given else _variable(name) if _variable(name) in os.environ else f"{name} in {file}"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"{place} {first['input']!r}: {message}"

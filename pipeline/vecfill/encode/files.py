@@ -1,0 +1,174 @@
+"""What a model's own JSON files say about its vectors, read from a folder, the hub's cache or the hub.
+
+The files are those that SentenceTransformer writes: ``modules.json`` lists the modules in order, each module's folder
+holds its ``config.json``. Reading them takes milliseconds; loading the model to ask takes seconds and torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vecfill.errors import ConfigError
+
+ReadJson = Callable[[str], Any]
+"""Gives a model's JSON file by its relative path, parsed, or None where the model has no such file."""
+
+_LEGACY_POOLING = (
+    "pooling_mode_cls_token",
+    "pooling_mode_max_tokens",
+    "pooling_mode_mean_tokens",
+    "pooling_mode_mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens",
+    "pooling_mode_lasttoken",
+)
+"""Flags of models saved before sentence-transformers 6; mean pooling where all are off."""
+
+_KEEPS_WIDTH = frozenset({"Normalize", "Dropout", "LayerNorm"})
+_COMPOSITE = ("projection_dim", "embedding_dim", "text_config", "vision_config")
+"""Keys of transformers configurations whose sentence vectors are not simply ``hidden_size`` long."""
+
+
+def declared_dimension(name: str, read: ReadJson) -> tuple[int | None, int | None]:
+    """Returns what a model's files declare: the full length of its vectors, and what it cuts them to by default.
+
+    The length is None where only loading can tell, the cut where there is none.
+
+    Args:
+        name: what the user calls the model, for messages.
+        read: gives the model's files.
+
+    Raises:
+        ConfigError: the files are those of something else than an embedder.
+    """
+    modules = read("modules.json")
+    if modules is None:
+        return _bare_dimension(name, read), None
+    settings = read("config_sentence_transformers.json") or {}
+    kind = settings.get("model_type", "SentenceTransformer")
+    if kind != "SentenceTransformer":
+        raise ConfigError(f"model {name} is a {kind}, which gives no vector a text: choose a SentenceTransformer model")
+    return _chain_dimension(modules, read), settings.get("truncate_dim")
+
+
+def reader(location: str, revision: str | None) -> ReadJson:
+    """Returns the way to read the JSON files of a model: an absolute folder, or a hub id at a revision."""
+    folder = Path(location)
+
+    def read(file: str) -> Any:
+        path = folder / file if folder.is_absolute() else _hub_file(location, file, revision)
+        return _parse(path) if path is not None and path.is_file() else None
+
+    return read
+
+
+def _parse(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as exc:
+        raise ConfigError(f"{path} is not valid JSON ({exc}): fetch or save the model again") from exc
+
+
+def _bare_dimension(name: str, read: ReadJson) -> int | None:
+    """Width of a plain transformers model, to which SentenceTransformer adds a pooling of its own."""
+    config = read("config.json")
+    if config is None:
+        if read("adapter_config.json") is None:
+            raise ConfigError(f"model {name} holds no embedder: it has neither modules.json nor config.json")
+        return None
+    width = config.get("hidden_size")
+    return width if isinstance(width, int) and not any(key in config for key in _COMPOSITE) else None
+
+
+def _chain_dimension(modules: list[Mapping[str, str]], read: ReadJson) -> int | None:
+    """Follows the vector's width through the modules; None after one whose output only loading can tell."""
+    width: int | None = None
+    for module in modules:
+        origin, _, kind = module["type"].rpartition(".")
+        if not origin.startswith("sentence_transformers."):
+            return None
+        config = read(f"{module['path']}/config.json") if kind in {"Pooling", "Dense"} else None
+        if config is not None:
+            width = _pooled(config) if kind == "Pooling" else _projected(config, width)
+        elif kind not in _KEEPS_WIDTH and kind != "Transformer":
+            return None
+    return width
+
+
+def _pooled(config: Mapping[str, Any]) -> int | None:
+    """Width after pooling: several modes are concatenated."""
+    width = config.get("embedding_dimension", config.get("word_embedding_dimension"))
+    modes = config.get("pooling_mode")
+    if modes is None:
+        count = sum(bool(config.get(flag)) for flag in _LEGACY_POOLING) or 1
+    else:
+        count = 1 if isinstance(modes, str) else len(modes)
+    return width * count if isinstance(width, int) else None
+
+
+def _projected(config: Mapping[str, Any], width: int | None) -> int | None:
+    """Width after a Dense module, which may also work on the tokens before they are pooled."""
+    output = config.get("module_output_name") or config.get("module_input_name", "sentence_embedding")
+    return config.get("out_features") if output == "sentence_embedding" else width
+
+
+def _hub_file(name: str, file: str, revision: str | None) -> Path | None:
+    """Returns a file of a hub model, from the cache where it is known there, or None where the model lacks it.
+
+    A name without an owner is tried as ``sentence-transformers/NAME`` first, as SentenceTransformer does.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    names = [name] if "/" in name else [f"sentence-transformers/{name}", name]
+    for repository in names[:-1]:
+        try:
+            return _fetch(repository, file, revision)
+        except ConfigError as exc:
+            if not isinstance(exc.__cause__, RepositoryNotFoundError):
+                raise
+    return _fetch(names[-1], file, revision)
+
+
+def _fetch(repository: str, file: str, revision: str | None) -> Path | None:
+    """Asks the cache before the hub: without a network the hub's client takes 23 s to give up."""
+    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
+
+    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+    try:
+        cached = try_to_load_from_cache(repository, file, cache_dir=cache, revision=revision)
+        if cached is not None:
+            return Path(cached) if isinstance(cached, str) else None
+        return Path(hf_hub_download(repository, file, cache_dir=cache, revision=revision))
+    except errors.LocalEntryNotFoundError as exc:
+        raise ConfigError(_unreachable(repository)) from exc
+    except errors.EntryNotFoundError:
+        return None
+    except (OSError, ValueError) as exc:
+        raise ConfigError(_refusal(repository, revision, exc)) from exc
+
+
+def _unreachable(repository: str) -> str:
+    return (
+        f"model {repository} is not in the local cache and the hub cannot be reached: connect once to fetch it, or "
+        "give a folder or package:NAME/folder"
+    )
+
+
+def _refusal(repository: str, revision: str | None, exc: Exception) -> str:
+    """Says why the hub gave no file; the gated case comes first, as the hub's client derives it from the missing."""
+    from huggingface_hub import errors
+
+    if isinstance(exc, errors.OfflineModeIsEnabled):
+        return _unreachable(repository)
+    if isinstance(exc, errors.HFValidationError):
+        return f"model {repository!r} is neither a folder nor a hub id: write OWNER/NAME, a path or package:NAME/folder"
+    if isinstance(exc, errors.GatedRepoError):
+        return f"model {repository} is gated on the hub: accept its terms there and log in with `hf auth login`"
+    if isinstance(exc, errors.RepositoryNotFoundError):
+        return f"model {repository} does not exist on the hub, or is private: check the name, or `hf auth login`"
+    if isinstance(exc, errors.RevisionNotFoundError):
+        return f"model {repository} has no revision {revision} on the hub: check model.revision"
+    return f"the hub did not give model {repository}: {type(exc).__name__}: {exc}"

@@ -1,0 +1,158 @@
+"""Encoding with an account of every row: a vector, or why there is none. No failing text takes its neighbours along."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vecfill.encode.spec import Encoder, Encoding
+from vecfill.errors import EncodeError, VecfillError
+from vecfill.isolate import SHARED_AFTER, isolate
+
+_log = logging.getLogger(__name__)
+
+_MESSAGE_LENGTH = 300
+"""Characters of an exception that are kept with its row: some libraries quote the whole input."""
+
+
+@dataclass(kw_only=True)
+class Rows:
+    """What became of ``n`` texts.
+
+    Attributes:
+        vectors: float32 [n, dim], zero where the row failed.
+        n_tokens: int32 [n], meaningful where ``counted`` is true.
+        counted: bool [n], false where the row failed or the encoder cannot count.
+        truncated: bool [n].
+        error_class: [n], None, ``row`` or ``resource``.
+        error: [n], None or the message.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    n_tokens: npt.NDArray[np.int32]
+    counted: npt.NDArray[np.bool_]
+    truncated: npt.NDArray[np.bool_]
+    error_class: list[str | None]
+    error: list[str | None]
+
+    @classmethod
+    def blank(cls, n: int, dim: int) -> Rows:
+        """Returns ``n`` rows of which nothing is known yet."""
+        return cls(
+            vectors=np.zeros((n, dim), dtype=np.float32),
+            n_tokens=np.zeros(n, dtype=np.int32),
+            counted=np.zeros(n, dtype=np.bool_),
+            truncated=np.zeros(n, dtype=np.bool_),
+            error_class=[None] * n,
+            error=[None] * n,
+        )
+
+    def failed(self) -> npt.NDArray[np.bool_]:
+        """Returns bool [n], true where the row has no vector."""
+        return np.fromiter((error is not None for error in self.error), dtype=np.bool_, count=len(self.error))
+
+    def fill(self, part: slice, encoding: Encoding) -> None:
+        """Takes over the vectors of some rows."""
+        self.vectors[part], self.truncated[part] = encoding.vectors, encoding.truncated
+        if encoding.n_tokens is not None:
+            self.n_tokens[part], self.counted[part] = encoding.n_tokens, True
+
+    def fail(self, row: int, error_class: str, error: str) -> None:
+        """Takes a row's vector away and notes why."""
+        self.vectors[row], self.counted[row], self.truncated[row] = 0.0, False, False
+        self.error_class[row], self.error[row] = error_class, error
+
+
+class RowEncoder:
+    """Encodes lists of texts with the batch size that the device's memory turns out to hold.
+
+    Attributes:
+        batch_size: texts to a batch; halved when memory runs out, and kept so for the texts to come.
+    """
+
+    def __init__(self, encoder: Encoder, batch_size: int) -> None:
+        self.encoder = encoder
+        self.batch_size = batch_size
+
+    def encode(self, texts: list[str]) -> Rows:
+        """Encodes the texts one and all.
+
+        Raises:
+            EncodeError: all vectors of SHARED_AFTER texts or more are NaN or infinite.
+            SharedFaultError: all of the first SHARED_AFTER texts fail, each by itself.
+        """
+        before = self.batch_size
+        rows = Rows.blank(len(texts), self.encoder.dim)
+        for part, outcome in isolate(len(texts), lambda part: self._attempt(texts[part]), _is_text_fault):
+            if isinstance(outcome, Exception):
+                error_class = "resource" if is_out_of_memory(outcome) else "row"
+                rows.fail(part.start, error_class, _describe(outcome))
+            else:
+                rows.fill(part, outcome)
+        if "resource" in rows.error_class:
+            self.batch_size = before  # a text that is too big alone says nothing about batches of the others
+        self._set_aside_non_finite(rows)
+        return rows
+
+    def _attempt(self, texts: list[str]) -> Encoding:
+        """Encodes the texts, in ever smaller batches while memory runs out; raises where one alone is too much."""
+        while True:
+            try:
+                return self.encoder.encode(texts, self.batch_size)
+            except Exception as exc:
+                if self.batch_size == 1 or not is_out_of_memory(exc):
+                    raise
+            # Outside of the handler: there the exception still holds the tensors of the failed batch.
+            self._shrink()
+
+    def _shrink(self) -> None:
+        smaller = self.batch_size // 2
+        _log.warning("out of memory with %d texts a batch: going on with %d", self.batch_size, smaller)
+        self.batch_size = smaller
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _set_aside_non_finite(self, rows: Rows) -> None:
+        """Fails the rows that no vector column would take: one NaN makes the server refuse a whole COPY."""
+        broken = np.flatnonzero(~np.isfinite(rows.vectors).all(axis=1))
+        if SHARED_AFTER <= len(rows.error) == len(broken):
+            raise EncodeError(
+                f"all {len(broken)} vectors of a block are NaN or infinite: the numbers likely overflow in dtype "
+                f"{self.encoder.dtype}; set model.dtype to float32, or check the model's weights"
+            )
+        for row in broken:
+            count = int((~np.isfinite(rows.vectors[row])).sum())
+            rows.fail(int(row), "row", f"{count} of {rows.vectors.shape[1]} components are NaN or infinite")
+
+
+def is_out_of_memory(exc: BaseException) -> bool:
+    """Whether memory ran out, on the device or the host.
+
+    By name, so that nothing has to be imported: ``torch.OutOfMemoryError``, ``MemoryError``, and the plain
+    RuntimeErrors of CUDA libraries (cuBLAS, cuDNN) and of torch's CPU allocator.
+    """
+    if any(kind.__name__ in {"OutOfMemoryError", "MemoryError"} for kind in type(exc).__mro__):
+        return True
+    message = str(exc).lower()
+    return isinstance(exc, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
+
+
+def _is_text_fault(exc: Exception) -> bool:
+    """Whether a text may be to blame.
+
+    Not for our own errors, nor once this process has lost CUDA (``torch.AcceleratorError``): every later call fails
+    as well, whatever its text.
+    """
+    if isinstance(exc, VecfillError):
+        return False
+    return is_out_of_memory(exc) or type(exc).__name__ != "AcceleratorError"
+
+
+def _describe(exc: Exception) -> str:
+    message = " ".join(f"{type(exc).__name__}: {exc}".split())
+    return message if len(message) <= _MESSAGE_LENGTH else message[: _MESSAGE_LENGTH - 1] + "…"

@@ -1,0 +1,209 @@
+"""The model as it is configured: a light, picklable name for the heavy thing, and what its files say about it.
+
+Nothing here imports torch, sentence-transformers or transformers: the command line checks a model's dimension
+against the column before any of them is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vecfill.encode.files import declared_dimension, reader
+from vecfill.errors import ConfigError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+DEVICES = ("auto", "cuda", "cpu")
+
+_HASH = "hash:"
+_PACKAGE = "package:"
+_MARKERS = ("modules.json", "config.json", "adapter_config.json")
+"""One of these lies in every folder that SentenceTransformer can load."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """Vectors of ``n`` texts.
+
+    Attributes:
+        vectors: float32 [n, dim], C-contiguous, on the host.
+        n_tokens: int32 [n], tokens before truncation, prompt and special tokens included; None where the encoder has
+            no tokenizer that can tell.
+        truncated: bool [n], whether the text passed the encoder's ``max_tokens``.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    n_tokens: npt.NDArray[np.int32] | None
+    truncated: npt.NDArray[np.bool_]
+
+
+class Encoder(Protocol):
+    """A loaded model."""
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+
+    @property
+    def device(self) -> str:
+        """``cuda`` or ``cpu``."""
+
+    @property
+    def dtype(self) -> str:
+        """Of the weights, such as ``float32``."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Length in tokens that texts are cut to; None without a limit."""
+
+    def encode(self, texts: list[str], batch_size: int) -> Encoding:
+        """Gives the vectors of the texts, ``batch_size`` of them at a time in the device's memory."""
+
+    def encode_query(self, text: str) -> npt.NDArray[np.float32]:
+        """Gives the float32 vector [dim] of a search query."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which model makes the vectors, and how; everything means what it means to ``SentenceTransformer``.
+
+    Attributes:
+        name: a hub id, a folder, ``package:NAME/sub/folder`` (weights inside an installed package) or ``hash:DIM``
+            (vectors without a model and without meaning, see ``standin``).
+        revision: branch, tag or commit on the hub.
+        prompt: text put before every text.
+        prompt_name: the same, by its name in the model's own list; only one of the two.
+        truncate_dim: keeps the first components only, for models trained for it (Matryoshka).
+        max_tokens: cuts texts at another length than the model's default.
+        dtype: of the weights: ``float32``, ``bfloat16``, ``float16``; ``auto`` is float32 for now.
+        device: ``cuda``, ``cpu``; ``auto`` takes CUDA where there is one.
+        trust_remote_code: runs Python code that comes with the model. Off, as the code is a stranger's.
+
+    Raises:
+        ConfigError: a value is outside of what is allowed.
+    """
+
+    name: str
+    revision: str | None = None
+    prompt: str | None = None
+    prompt_name: str | None = None
+    truncate_dim: int | None = None
+    max_tokens: int | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("dtype", self.dtype, DTYPES)
+        _one_of("device", self.device, DEVICES)
+        _at_least_one("truncate_dim", self.truncate_dim)
+        _at_least_one("max_tokens", self.max_tokens)
+        if self.prompt is not None and self.prompt_name is not None:
+            raise ConfigError(
+                f"model.prompt {self.prompt!r} and model.prompt_name {self.prompt_name!r} exclude each other: "
+                "set only one of them"
+            )
+
+    def locate(self) -> str:
+        """Returns where the model is: an absolute folder, or the name itself for a hub id and for ``hash:DIM``.
+
+        Raises:
+            ConfigError: the name is empty or malformed, the package is not installed, or the folder is missing or
+                holds no embedder.
+        """
+        if not self.name.strip():
+            raise ConfigError("model name is empty: give a hub id, a folder, package:NAME/folder or hash:DIM")
+        if self._hash_dimension() is not None:
+            return self.name
+        if self.name.startswith(_PACKAGE):
+            return _embedder_folder(self.name, _package_folder(self.name))
+        folder = Path(self.name).expanduser()
+        if folder.exists() or self.name.startswith(("/", ".", "~")) or self.name.count("/") > 1:
+            return _embedder_folder(self.name, folder)
+        return self.name
+
+    def dimension(self) -> int | None:
+        """Returns the length of the model's vectors as its files tell it, or None where only loading can tell.
+
+        Of a hub model only these small JSON files are fetched, and none that is cached already.
+
+        Raises:
+            ConfigError: as ``locate``; the model does not exist, is no embedder, or cannot be reached; truncate_dim
+                is larger than the vectors are.
+        """
+        width, default = self._hash_dimension(), None
+        if width is None:
+            width, default = declared_dimension(self.name, reader(self.locate(), self.revision))
+        if width is None:
+            return None
+        if self.truncate_dim is not None and self.truncate_dim > width:
+            raise ConfigError(
+                f"model.truncate_dim is {self.truncate_dim} but model {self.name} gives only {width} dimensions: "
+                f"lower it to at most {width} or leave it out"
+            )
+        return min(width, self.truncate_dim or default or width)
+
+    def load(self, threads: int | None = None) -> Encoder:
+        """Loads the model, which takes seconds and imports torch (``hash:DIM`` does neither).
+
+        Args:
+            threads: CPU threads for torch; None leaves its own default.
+
+        Raises:
+            ConfigError: the model, device, prompt or a limit cannot be had; see ``TransformerEncoder``.
+        """
+        width = self.dimension()
+        if self._hash_dimension() is not None and width is not None:
+            from vecfill.encode.standin import HashEncoder
+
+            return HashEncoder(width)
+        from vecfill.encode.transformer import TransformerEncoder
+
+        return TransformerEncoder(self, threads=threads)
+
+    def _hash_dimension(self) -> int | None:
+        if not self.name.startswith(_HASH):
+            return None
+        digits = self.name.removeprefix(_HASH)
+        if not (digits.isascii() and digits.isdigit() and int(digits) > 0):
+            raise ConfigError(f"model {self.name!r} has no dimension: write a positive number, such as hash:384")
+        return int(digits)
+
+
+def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"model.{field} is {value!r}: choose one of {', '.join(allowed)}")
+
+
+def _at_least_one(field: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ConfigError(f"model.{field} is {value}: it must be at least 1, or left out")
+
+
+def _package_folder(name: str) -> Path:
+    """Finds the folder of ``package:NAME/sub/folder`` without importing the package."""
+    package, _, sub = name.removeprefix(_PACKAGE).partition("/")
+    if not package.isidentifier():
+        raise ConfigError(f"model {name!r} names no package: write package:NAME/sub/folder")
+    found = find_spec(package)
+    roots = found.submodule_search_locations if found is not None else None
+    if not roots:
+        raise ConfigError(f"model {name}: package {package} is not installed: install it beside vecfill")
+    return next((Path(root, sub) for root in roots if Path(root, sub).is_dir()), Path(roots[0], sub))
+
+
+def _embedder_folder(name: str, folder: Path) -> str:
+    """Returns the folder's absolute path once it is seen to hold something that SentenceTransformer can load."""
+    if not folder.is_dir():
+        raise ConfigError(f"model {name}: there is no folder {folder}: correct the path, or give a hub id")
+    if not any((folder / marker).is_file() for marker in _MARKERS):
+        raise ConfigError(
+            f"model {name}: folder {folder} holds no embedder ({' or '.join(_MARKERS[:2])} is missing): give the "
+            "folder that SentenceTransformer.save wrote"
+        )
+    return str(folder.resolve())

@@ -1,0 +1,176 @@
+"""The encode stage: a TextBlock in, an EncodedBlock out, every row with either a vector or the reason why not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from vecfill.blocks import encoded_schema, key_names
+from vecfill.encode.rows import RowEncoder, Rows
+from vecfill.encode.spec import Encoder, Model
+from vecfill.errors import ConfigError, MixedModelsError
+
+_log = logging.getLogger(__name__)
+
+CPU_BATCH = 32
+"""SentenceTransformer's own default; bigger batches of mixed length are slower on a CPU (FACTS: 0.6x)."""
+
+CUDA_BATCH = 256
+"""Small models leave a GPU idle at 32 texts a batch; what its memory does not hold is halved on the way."""
+
+SAME_MODEL_COSINE = 0.98
+"""From here on a stored vector counts as this model's: rounding to bfloat16 or halfvec leaves a cosine above 0.999,
+another model's vectors of the same dimension stay below 0.5."""
+
+MIXED_BELOW = 0.5
+"""Share of agreeing sample vectors below which another model made them: texts that changed since cannot be so many."""
+
+WARN_BELOW = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeSpec:
+    """What the encode stage needs to know; picklable.
+
+    Attributes:
+        model: the model that makes the vectors.
+        dim: the column's dimension; None where it has none (``real[]``, ``vector`` without a typmod).
+        arity: number of key columns.
+        sample: texts, each with the vector that the column holds for it, to see whether this model made them.
+        column: the embedding column, for messages.
+        allow_mixed: go on although the sample says that another model made the vectors.
+        batch_size: texts to a batch; None takes CPU_BATCH or CUDA_BATCH.
+        threads: CPU threads for torch; None keeps its own number.
+    """
+
+    model: Model
+    dim: int | None
+    arity: int
+    sample: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    column: str
+    allow_mixed: bool = False
+    batch_size: int | None = None
+    threads: int | None = None
+
+
+class Encode:
+    """Callable stage: one TextBlock in, one EncodedBlock of the same rows out.
+
+    Making one is cheap: the model is loaded, and checked against the column, at the first call or by ``warm``.
+    """
+
+    def __init__(self, spec: EncodeSpec) -> None:
+        self.spec = spec
+        self._lock = threading.Lock()
+        self._ready: RowEncoder | None = None
+
+    def warm(self) -> Encoder:
+        """Loads and checks the model, once; a second thread waits for the first and gets the same encoder.
+
+        Raises:
+            ConfigError: the model cannot be had, or its dimension is not the column's.
+            MixedModelsError: the column's vectors were not made by this model.
+        """
+        return self._prepared().encoder
+
+    def describe(self) -> dict[str, str | int]:
+        """Returns model, device, dtype and dim as they turned out; loads the model where that is still to do."""
+        encoder = self.warm()
+        return {
+            "model": self.spec.model.name,
+            "device": encoder.device,
+            "dtype": encoder.dtype,
+            "dim": encoder.dim,
+        }
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Encodes a TextBlock; a text that fails is set aside in ``error_class`` and ``error``.
+
+        Raises:
+            ConfigError: at the first call, see ``warm``.
+            EncodeError, SharedFaultError: no text gets a vector, see ``RowEncoder``.
+        """
+        if table.num_rows == 0 and self.spec.dim is not None:
+            return encoded_schema(self.spec.arity, self.spec.dim).empty_table()
+        ready = self._prepared()
+        started = time.perf_counter()
+        rows = ready.encode(table.column("text").to_pylist())
+        return _encoded_block(table, self.spec.arity, rows, time.perf_counter() - started)
+
+    def _prepared(self) -> RowEncoder:
+        with self._lock:
+            if self._ready is None:
+                encoder = self.spec.model.load(self.spec.threads)
+                self._check_dimension(encoder)
+                default = CUDA_BATCH if encoder.device == "cuda" else CPU_BATCH
+                ready = RowEncoder(encoder, self.spec.batch_size or default)
+                self._check_sample(ready)
+                self._ready = ready
+            return self._ready
+
+    def _check_dimension(self, encoder: Encoder) -> None:
+        if self.spec.dim is not None and encoder.dim != self.spec.dim:
+            raise ConfigError(
+                f"embedding column {self.spec.column} has {self.spec.dim} dimensions but model {self.spec.model.name} "
+                f"gives {encoder.dim}: set --truncate-dim, choose another model or column"
+            )
+
+    def _check_sample(self, ready: RowEncoder) -> None:
+        """Recomputes the sample of stored vectors: models must never mix unnoticed."""
+        if not self.spec.sample:
+            return
+        ours = ready.encode([text for text, _ in self.spec.sample]).vectors
+        stored = [np.asarray(vector, dtype=np.float32) for _, vector in self.spec.sample]
+        cosines = np.array([_cosine(one, other) for one, other in zip(ours, stored, strict=True)])
+        share = np.mean(cosines >= SAME_MODEL_COSINE)
+        if share < MIXED_BELOW and not self.spec.allow_mixed:
+            raise MixedModelsError(
+                f"{self._agreement(cosines)}: another model or prompt made them; choose that one, pass --allow-mixed "
+                "to go on, or empty the column first"
+            )
+        if share < WARN_BELOW:
+            _log.warning("%s: the other texts may have changed since, or models are mixed", self._agreement(cosines))
+
+    def _agreement(self, cosines: npt.NDArray[np.float64]) -> str:
+        agreeing = int((cosines >= SAME_MODEL_COSINE).sum())
+        return (
+            f"{agreeing} of {len(cosines)} sampled vectors of {self.spec.column} agree with model "
+            f"{self.spec.model.name} (cosine of {SAME_MODEL_COSINE} or more; median cosine {np.median(cosines):.2f})"
+        )
+
+
+def _cosine(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
+    """Cosine of two vectors; 0 where they cannot be compared (another length, zero, not finite)."""
+    if one.shape != other.shape:
+        return 0.0
+    norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
+    return float(one @ other) / norms if np.isfinite(norms) and norms > 0 else 0.0
+
+
+def _encoded_block(table: pa.Table, arity: int, rows: Rows, elapsed: float) -> pa.Table:
+    """Assembles the EncodedBlock: keys, hash and read time pass through, ``elapsed`` seconds are shared evenly."""
+    n = table.num_rows
+    schema = encoded_schema(arity, rows.vectors.shape[1])
+    columns = {
+        **{name: table.column(name) for name in (*key_names(arity), "text_hash", "read_s")},
+        "embedding": _embeddings(schema.field("embedding").type, rows),
+        "n_tokens": pa.array(rows.n_tokens, mask=~rows.counted),
+        "truncated": pa.array(rows.truncated),
+        "error_class": pa.array(rows.error_class, type=pa.string()),
+        "error": pa.array(rows.error, type=pa.string()),
+        "encode_s": pa.array(np.full(n, elapsed / max(n, 1), dtype=np.float32)),
+    }
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _embeddings(vector_type: pa.DataType, rows: Rows) -> pa.FixedSizeListArray:
+    """Wraps the matrix without copying it; rows that failed are null."""
+    failed = rows.failed()
+    mask = pa.array(failed) if failed.any() else None
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.vectors.reshape(-1)), type=vector_type, mask=mask)

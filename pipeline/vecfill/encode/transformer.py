@@ -1,0 +1,227 @@
+"""The real thing: a SentenceTransformer, loaded once and told exactly what to do.
+
+Importing this module imports torch and sentence-transformers (5–12 s on two cores); ``Model.load`` does so only when
+a model is wanted. Pooling, normalisation, prompts and truncation are left to the library: its vectors are ours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+from transformers.utils import logging as transformers_logging
+
+from vecfill.encode.spec import Encoding, Model
+from vecfill.errors import ConfigError
+
+_LOAD_ERRORS = (OSError, ValueError, ImportError, KeyError, SafetensorError)
+"""What transformers and sentence-transformers raise for missing weights, unknown architectures, refused code, …"""
+
+_UNLIMITED = 10**9
+"""Tokenizers without a length of their own report 10^30."""
+
+
+class TransformerEncoder:
+    """Encodes texts with a SentenceTransformer.
+
+    Attributes:
+        dim: length of the vectors.
+        device: ``cuda`` or ``cpu``, as resolved once at loading.
+        dtype: of the weights, such as ``float32``; the vectors given out are always float32.
+        max_tokens: the length in tokens that texts are cut to; None where the model has no limit.
+    """
+
+    def __init__(self, model: Model, threads: int | None = None) -> None:
+        """Loads the model.
+
+        Args:
+            model: what to load.
+            threads: CPU threads for torch, of which Ray would leave one to a GPU actor; None keeps torch's number.
+
+        Raises:
+            ConfigError: no such model, weights or device; an unknown prompt name; truncate_dim or max_tokens beyond
+                what the model has.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.device = _resolve_device(model.device)
+        self._net = _load(model, self.device)
+        self.dtype = str(self._net.dtype or torch.float32).removeprefix("torch.")
+        self.dim = _output_dimension(model, self._net)
+        self._counter = _token_counter(self._net)
+        self.max_tokens = _limit_tokens(model, self._net, self._counter)
+        self._prompt = _resolve_prompt(model, self._net)
+        self._asks_as_configured = model.prompt is not None or model.prompt_name is not None
+
+    def encode(self, texts: list[str], batch_size: int) -> Encoding:
+        """Returns the vectors of ``SentenceTransformer.encode`` for the texts, as float32 [n, dim].
+
+        Raises:
+            Exception: whatever the tokenizer or torch raises; nothing is kept of the call.
+        """
+        tensor = self._net.encode(
+            texts, batch_size=batch_size, prompt=self._prompt, convert_to_tensor=True, show_progress_bar=False
+        )
+        vectors = _to_host(tensor).reshape(len(texts), self.dim)
+        n_tokens = self._count_tokens(texts)
+        return Encoding(vectors=vectors, n_tokens=n_tokens, truncated=self._truncated(n_tokens, len(texts)))
+
+    def encode_query(self, text: str) -> npt.NDArray[np.float32]:
+        """Returns the float32 vector [dim] of a search query.
+
+        The model's own query prompt and route are used (``SentenceTransformer.encode_query``), unless the
+        configuration names a prompt: then rows and queries get the same one.
+        """
+        arguments: dict[str, Any] = {"convert_to_tensor": True, "show_progress_bar": False}
+        if self._asks_as_configured:
+            tensor = self._net.encode([text], prompt=self._prompt, **arguments)
+        else:
+            tensor = self._net.encode_query([text], **arguments)
+        vector: npt.NDArray[np.float32] = _to_host(tensor)[0]
+        return vector
+
+    def _count_tokens(self, texts: list[str]) -> npt.NDArray[np.int32] | None:
+        if self._counter is None:
+            return None
+        prompt = self._prompt or ""
+        encodings = self._counter.encode_batch_fast([prompt + text for text in texts])
+        return np.fromiter((len(encoding) for encoding in encodings), dtype=np.int32, count=len(texts))
+
+    def _truncated(self, n_tokens: npt.NDArray[np.int32] | None, n: int) -> npt.NDArray[np.bool_]:
+        if n_tokens is None or self.max_tokens is None:
+            return np.zeros(n, dtype=np.bool_)
+        return np.greater(n_tokens, self.max_tokens)
+
+
+def _to_host(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
+    """Casts on the device, then copies once: NumPy has no bfloat16."""
+    array: npt.NDArray[np.float32] = tensor.to(torch.float32).cpu().contiguous().numpy()
+    return array
+
+
+def _resolve_device(device: str) -> str:
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise ConfigError(
+            "model.device is cuda but torch finds no CUDA device: use device auto or cpu, or check the driver"
+        )
+    return ("cuda" if available else "cpu") if device == "auto" else device
+
+
+def _load(model: Model, device: str) -> SentenceTransformer:
+    """Builds the SentenceTransformer; ``auto`` means float32, whatever dtype the weights were saved in."""
+    location = model.locate()
+    try:
+        with _quiet():
+            return SentenceTransformer(
+                location,
+                device=device,
+                revision=model.revision,
+                trust_remote_code=model.trust_remote_code,
+                local_files_only=Path(location).is_absolute(),
+                truncate_dim=model.truncate_dim,
+                model_kwargs={"dtype": "float32" if model.dtype == "auto" else model.dtype},
+            )
+    except _LOAD_ERRORS as exc:
+        reason = " ".join(str(exc).split())
+        raise ConfigError(f"model {model.name} cannot be loaded: {type(exc).__name__}: {reason[:400]}") from exc
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the libraries' bars and notes off stderr, where our own progress goes; their errors still show."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    notes = logging.getLogger("sentence_transformers")
+    level = notes.level
+    transformers_logging.disable_progress_bar()
+    notes.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        notes.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _output_dimension(model: Model, net: SentenceTransformer) -> int:
+    """Asks the modules; some (CLIP) do not know, and then a text is encoded to see."""
+    truncate_dim, net.truncate_dim = net.truncate_dim, None
+    width = net.get_embedding_dimension() or net.encode(["a"], show_progress_bar=False).shape[1]
+    net.truncate_dim = truncate_dim
+    if model.truncate_dim is not None and model.truncate_dim > width:
+        raise ConfigError(
+            f"model.truncate_dim is {model.truncate_dim} but model {model.name} gives only {width} dimensions: "
+            f"lower it to at most {width} or leave it out"
+        )
+    return int(min(width, truncate_dim or width))
+
+
+def _resolve_prompt(model: Model, net: SentenceTransformer) -> str | None:
+    """Returns the text that goes before every text, by the library's own rules."""
+    if model.prompt is not None:
+        return model.prompt
+    name = model.prompt_name or net.default_prompt_name
+    if name is None:
+        return None
+    if name not in net.prompts:
+        known = ", ".join(sorted(net.prompts)) or "none"
+        raise ConfigError(f"model.prompt_name is {name!r} but model {model.name} has only these prompts: {known}")
+    prompt: str = net.prompts[name]
+    return prompt
+
+
+def _token_counter(net: SentenceTransformer) -> Tokenizer | None:
+    """Clones the fast tokenizer, without padding and truncation, to count tokens as they were before the cut.
+
+    The original may not be touched: transformers sets padding and truncation on it at each call. None for models
+    without one and for those that render texts through a chat template, whose tokens it would not count.
+    """
+    tokenizer = getattr(net, "tokenizer", None)
+    if tokenizer is None or not getattr(tokenizer, "is_fast", False) or "message" in net.modalities:
+        return None
+    clone = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    clone.no_padding()
+    clone.no_truncation()
+    return clone
+
+
+def _limit_tokens(model: Model, net: SentenceTransformer, counter: Tokenizer | None) -> int | None:
+    """Applies ``model.max_tokens`` and returns the length that texts are cut to, None without a limit."""
+    if model.max_tokens is not None:
+        lowest = 1 + (counter.num_special_tokens_to_add(False) if counter is not None else 0)
+        highest = _positions(net)
+        if net.transformers_model is None:
+            raise ConfigError(
+                f"model.max_tokens is {model.max_tokens} but model {model.name} has no length: leave it out"
+            )
+        if not lowest <= model.max_tokens <= (highest or model.max_tokens):
+            raise ConfigError(
+                f"model.max_tokens is {model.max_tokens} but model {model.name} takes {lowest} to {highest or 'any'} "
+                "tokens: choose a number between"
+            )
+        net.max_seq_length = model.max_tokens
+    limit = net.max_seq_length
+    return int(limit) if limit is not None and limit < _UNLIMITED else None
+
+
+def _positions(net: SentenceTransformer) -> int | None:
+    """Returns how many positions the model was built with, None where that is unknown or endless (XLNet says -1).
+
+    RoBERTa and its kin count from behind the padding index: 514 positions hold 512 tokens.
+    """
+    limit = getattr(net.config, "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit < 1:
+        return None
+    for name, module in net.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return limit - int(module.padding_idx) - 1
+    return limit

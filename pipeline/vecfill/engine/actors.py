@@ -1,0 +1,55 @@
+"""The encoder and the writer as Ray actors, and the flag that asks them to finish."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from vecfill.blocks import encoded_schema
+from vecfill.encode.stage import Encode, EncodeSpec
+from vecfill.engine.job import Job
+from vecfill.write.writer import Write
+
+
+@ray.remote(num_cpus=0)
+class StopFlag:
+    """Asked once a block. Leaving Ray's iterator instead would kill a writer 2 s later, before its COMMIT."""
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        """From now on the stages hand back empty blocks."""
+        self._set = True
+
+    def is_set(self) -> bool:
+        """Whether the stop was asked for."""
+        return self._set
+
+
+class EncodeActor:
+    """``Encode`` with a look at the flag before each block. ``share``: actors that share this machine's cores."""
+
+    def __init__(self, spec: EncodeSpec, share: int, flag: Any) -> None:
+        threads = spec.threads or max(1, len(os.sched_getaffinity(0)) // share)
+        self._encode, self._flag = Encode(replace(spec, threads=threads)), flag
+        self._nothing = encoded_schema(spec.arity, spec.dim or 1).empty_table()
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """TextBlock in, EncodedBlock out; empty once the stop is asked for."""
+        return self._nothing if ray.get(self._flag.is_set.remote()) else self._encode(table)
+
+
+class WriteActor:
+    """``Write``; what was encoded is written, stop or not."""
+
+    def __init__(self, job: Job) -> None:
+        self._write = Write(job.database, job.relation)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """EncodedBlock in, WriteResult out."""
+        return self._write(table)

@@ -1,0 +1,86 @@
+"""Which engine a run takes, and why."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vecfill.engine.job import Engine, Job
+
+log = logging.getLogger(__name__)
+
+RAY_START_S = 10.0
+"""Seconds that Ray adds on two cores: 3 to 8 for itself, the rest for the actors' own imports."""
+
+ROWS_PER_S = {"hash": 30_000.0, "gpu": 3_000.0, "cpu": 150.0}
+"""Rows a second, to orient: a stand-in model, a small model on a GPU, the same on two CPU cores (FACTS)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How a run is carried out. See the flags of the same names."""
+
+    engine: str = "auto"
+    ray_address: str | None = None
+    actors: int | None = None
+    gpus_per_actor: float | None = None
+    writers: int | None = None
+    verbose: bool = False
+
+
+def choose(options: EngineOptions, *, rows: int, model: str, device: str, gpus: int) -> tuple[str, str]:
+    """Returns the engine's name and the reason.
+
+    ``auto`` takes Ray where a cluster is named or there is more than one GPU, or where its start is less than a tenth
+    of the work.
+    """
+    if options.engine != "auto":
+        return options.engine, "as asked"
+    if options.ray_address:
+        return "ray", f"a cluster is named: {options.ray_address}"
+    if gpus > 1 and device != "cpu":
+        return "ray", f"there are {gpus} GPUs"
+    kind = "hash" if model.startswith("hash:") else "gpu" if gpus and device != "cpu" else "cpu"
+    work = rows / ROWS_PER_S[kind]
+    if work > 10 * RAY_START_S:
+        return "ray", f"{rows} rows are about {work:.0f} s of work, and Ray starts in about {RAY_START_S:.0f} s"
+    return "inline", f"{rows} rows are about {work:.0f} s of work, and Ray would add about {RAY_START_S:.0f} s"
+
+
+def gpu_count(environ: Mapping[str, str] = os.environ) -> int:
+    """NVIDIA GPUs that this process may use, without importing torch."""
+    if (visible := environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return len([one for one in visible.split(",") if one.strip() not in ("", "-1", "NoDevFiles")])
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
+@contextmanager
+def opened(job: Job, options: EngineOptions, rows: int) -> Iterator[Engine]:
+    """Starts the engine that fits and closes it at the end.
+
+    Raises:
+        ConfigError: the cluster that was named does not answer, or has no GPU where one was asked for.
+    """
+    model = job.encode.model
+    name, reason = choose(options, rows=rows, model=model.name, device=model.device, gpus=gpu_count())
+    log.info("engine: %s (%s)", name, reason)
+    if name == "inline":
+        from vecfill.engine.inline import InlineEngine
+
+        with closing(InlineEngine(job)) as inline:
+            yield inline
+        return
+    from vecfill.engine.cluster import cluster
+
+    with cluster(options.ray_address, verbose=options.verbose) as resources:
+        from vecfill.engine.ray import Pools, RayEngine
+
+        pools = Pools.fitting(
+            resources, device=model.device, actors=options.actors, gpus=options.gpus_per_actor, writers=options.writers
+        )
+        with closing(RayEngine(job, pools)) as engine:
+            yield engine

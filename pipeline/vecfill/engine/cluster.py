@@ -1,0 +1,116 @@
+"""Ray itself: a cluster of our own or the user's, quiet, and with errors that come out as they went in."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vecfill.errors import ConfigError, VecfillError
+
+_QUIET = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+
+OBJECT_STORE_BYTES = 1 << 30
+"""Shared memory of a cluster of our own: some twenty blocks in flight, each of at most 32 MiB of text."""
+
+
+@contextlib.contextmanager
+def cluster(address: str | None, *, verbose: bool) -> Iterator[dict[str, float]]:
+    """Joins the cluster at ``address``, or starts one on this machine; yields its resources, and leaves it at the end.
+
+    One that this process has joined already is used as it is, and left alone.
+
+    Raises:
+        ConfigError: no cluster answers at ``address``.
+    """
+    if not verbose:
+        os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+    import ray
+
+    if ray.is_initialized():
+        yield ray.cluster_resources()
+        return
+    with tempfile.TemporaryDirectory(prefix="vf-", ignore_cleanup_errors=True) as folder:
+        _start(address, Path(folder), verbose)
+        _hush(verbose)
+        try:
+            yield ray.cluster_resources()
+        finally:
+            ray.shutdown()
+
+
+def _start(address: str | None, folder: Path, verbose: bool) -> None:
+    """Starts or joins from an empty folder.
+
+    Ray puts the current folder on its workers' import path, where a user's own ``vecfill/`` would shadow ours.
+    """
+    import ray
+
+    ours = {"_temp_dir": str(folder), "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    empty = folder / "cwd"
+    empty.mkdir()
+    with contextlib.chdir(empty):
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.CRITICAL,
+                **({} if address else ours),
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"no Ray cluster answers at {address or 'this machine'}: {str(error).strip().splitlines()[0]}: "
+                "check --ray-address, or leave it out to start one here"
+            ) from error
+
+
+def _hush(verbose: bool) -> None:
+    """Keeps Ray Data's log lines off the terminal; its files in the session folder keep them."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.raise_original_map_exception = True
+    if verbose:
+        return
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logger = logging.getLogger("ray.data")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    logger.propagate = False
+
+
+@contextlib.contextmanager
+def unwrapped() -> Iterator[None]:
+    """Raises the error of ours that Ray wraps, instead of Ray's; any other goes on as it is."""
+    try:
+        yield
+    except Exception as error:
+        ours = _ours(error)
+        if ours is None or ours is error:
+            raise
+        raise ours from error
+
+
+def _ours(error: BaseException | None) -> VecfillError | None:
+    """The first error of ours in the chain of causes, Ray's own ``cause`` attribute included."""
+    seen: set[int] = set()
+    todo: list[Any] = [error]
+    while todo:
+        found = todo.pop()
+        if isinstance(found, BaseException) and id(found) not in seen:
+            if type(found).__module__.startswith("vecfill.") and isinstance(found, VecfillError):
+                return found
+            seen.add(id(found))
+            todo += [found.__context__, found.__cause__, getattr(found, "cause", None)]
+    return None

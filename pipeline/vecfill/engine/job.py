@@ -1,0 +1,65 @@
+"""What an engine is given, what it gives, and how it is told to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from vecfill.encode.stage import EncodeSpec
+from vecfill.postgres.session import Database
+from vecfill.postgres.target import Relation
+from vecfill.read.ranges import PageRange
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The three stages of a run, each as its spec. Travels by pickle."""
+
+    database: Database
+    relation: Relation
+    encode: EncodeSpec
+
+
+@dataclass
+class Stop:
+    """A request to finish what is in flight and end. The first reason stays."""
+
+    reason: str | None = None
+    _event: threading.Event = field(default_factory=threading.Event)
+
+    def set(self, reason: str) -> None:
+        """Asks for the stop; safe in a signal handler and from any thread."""
+        self.reason = self.reason or reason
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Whether the stop was asked for."""
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for the request and says whether it came."""
+        return self._event.wait(seconds)
+
+
+class Engine(Protocol):
+    """Runs ranges through the stages. ``name`` and ``device`` go into the result; ``workers`` is actors by stage."""
+
+    name: str
+
+    @property
+    def device(self) -> str:
+        """Where the model computes, such as ``cpu float32``; known once the first block came."""
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """How many workers each stage has: what its seconds are to be divided by."""
+
+    def stream(self, ranges: Sequence[PageRange], stop: Stop) -> Iterator[pa.Table]:
+        """Yields a WriteResult a block as it is committed; ends early, nothing in flight, once ``stop`` is set."""
+
+    def close(self) -> None:
+        """Gives back processes, connections and memory."""

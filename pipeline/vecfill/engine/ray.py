@@ -1,0 +1,141 @@
+"""The stages on Ray Data: read tasks, an actor pool with the model, an actor pool of writers. One block in, one out."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
+
+from vecfill.engine.actors import EncodeActor, StopFlag, WriteActor
+from vecfill.engine.cluster import unwrapped
+from vecfill.engine.datasource import TargetDatasource
+from vecfill.engine.job import Job, Stop
+from vecfill.read.ranges import PageRange
+
+READ_CPUS, WRITE_CPUS = 0.25, 0.2
+"""Reading and writing mostly wait for the server. Each differs from what the encoder asks for: Ray would fuse stages
+that ask for the same, and run the read inside the encoder's actor."""
+
+IN_FLIGHT_BYTES = 512 << 20
+"""Blocks between the stages, all together: back-pressure reaches the readers before the object store spills."""
+
+RETRIES = {"max_restarts": 2, "max_task_retries": 2}
+"""Ray's default is without end: a row that kills its process would loop. Writes are idempotent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pools:
+    """Actors by stage and what each encoder reserves. ``gpus`` 0 means that the model computes on CPUs."""
+
+    encoders: int
+    cpus: float
+    gpus: float
+    writers: int
+
+    @classmethod
+    def fitting(
+        cls, resources: dict[str, float], *, device: str, actors: int | None, gpus: float | None, writers: int | None
+    ) -> Pools:
+        """Sizes the pools for a cluster: an actor a GPU; without a GPU one that has all cores but what the rest needs.
+
+        The sum of all reservations must fit, or Ray waits for ever.
+        """
+        found = 0.0 if device == "cpu" else resources.get("GPU", 0.0)
+        each = (1.0 if gpus is None else gpus) if found else 0.0
+        encoders = actors or (max(1, int(found / each)) if each else 1)
+        write = writers or (min(4, 2 * encoders) if each else 1)
+        left = resources.get("CPU", 1.0) - WRITE_CPUS * write - READ_CPUS
+        cpus = 0.1 if each else max(0.1, left / encoders)
+        return cls(
+            encoders=encoders, cpus=float(int(cpus)) if cpus >= 1 else round(cpus - 0.05, 2), gpus=each, writers=write
+        )
+
+
+class RayEngine:
+    """Runs the stages of a job on the Ray cluster that this process has joined."""
+
+    name = "ray"
+
+    def __init__(self, job: Job, pools: Pools) -> None:
+        self._job, self._pools = job, pools
+
+    @property
+    def device(self) -> str:
+        """``cuda`` where the encoders reserve GPUs."""
+        return "cuda" if self._pools.gpus else "cpu"
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """Actors by stage; read tasks run as many as fit, so they count as one."""
+        return {"read": 1, "encode": self._pools.encoders, "write": self._pools.writers}
+
+    def stream(self, ranges: Sequence[PageRange], stop: Stop) -> Iterator[pa.Table]:
+        """See ``Engine``. An error of a stage is raised here as it was, where it is ours."""
+        flag = StopFlag.remote()  # type: ignore[attr-defined]  # made by ray.remote
+        with unwrapped(), _relayed(stop, flag):
+            yield from self.plan(ranges, flag).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+    def plan(self, ranges: Sequence[PageRange], flag: Any) -> Dataset:
+        """The flow: read -> EncodeActor -> WriteActor, none fused."""
+        context = DataContext.get_current()
+        context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=IN_FLIGHT_BYTES)
+        source = ray.data.read_datasource(
+            TargetDatasource(self._job, ranges, flag),
+            override_num_blocks=len(ranges),
+            num_cpus=READ_CPUS,
+        )
+        return self._write(self._encode(source, flag))
+
+    def _encode(self, source: Dataset, flag: Any) -> Dataset:
+        """``map_batches_internal``: the public call demands a batch size with GPUs, which would cut or join blocks."""
+        pools = self._pools
+        return source.map_batches_internal(
+            EncodeActor,
+            fn_constructor_args=(self._job.encode, pools.encoders, flag),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=pools.encoders, max_tasks_in_flight_per_actor=2),
+            num_cpus=pools.cpus,
+            num_gpus=pools.gpus or None,
+            **RETRIES,
+        )
+
+    def _write(self, source: Dataset) -> Dataset:
+        return source.map_batches(
+            WriteActor,
+            fn_constructor_args=(self._job,),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=self._pools.writers),
+            num_cpus=WRITE_CPUS,
+            **RETRIES,
+        )
+
+    def close(self) -> None:
+        """Nothing is held: Ray ends the actors with each stream."""
+
+
+@contextlib.contextmanager
+def _relayed(stop: Stop, flag: Any) -> Iterator[None]:
+    """Passes a stop on to the actors, from a thread of its own: a signal handler must not call Ray."""
+    done = threading.Event()
+
+    def relay() -> None:
+        while not done.is_set():
+            if stop.wait(0.2):
+                ray.get(flag.set.remote())
+                return
+
+    thread = threading.Thread(target=relay, name="stop-relay", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

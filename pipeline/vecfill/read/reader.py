@@ -1,0 +1,60 @@
+"""The read stage: a bounded range in, a TextBlock out; the transaction is closed before the block is handed over."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+
+from vecfill.blocks import text_schema
+from vecfill.errors import DatabaseError
+from vecfill.postgres import statements
+from vecfill.postgres.session import Connection, Database, Session, said, transaction
+from vecfill.postgres.target import Relation
+from vecfill.read.ranges import PageRange
+
+
+class Read:
+    """Callable ``PageRange -> TextBlock``. Travels by pickle; connects at its first call and keeps that connection."""
+
+    def __init__(self, database: Database, relation: Relation) -> None:
+        self._session = Session(database)
+        self._relation = relation
+
+    def __call__(self, pages: PageRange) -> pa.Table:
+        """Reads the eligible rows of the range, in the server's order, as they are now.
+
+        Raises:
+            DatabaseError: the server did not recover, or refused the statement.
+        """
+        start = time.perf_counter()
+        try:
+            rows = self._session.run(lambda connection: self._fetch(connection, pages))
+        except psycopg.Error as error:
+            raise DatabaseError(f"{self._relation.label} cannot be read: {said(error)}") from error
+        return _block(rows, self._relation.arity, time.perf_counter() - start)
+
+    def nothing(self) -> pa.Table:
+        """A TextBlock without rows."""
+        return text_schema(self._relation.arity).empty_table()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._session.close()
+
+    def _fetch(self, connection: Connection, pages: PageRange) -> list[tuple[Any, ...]]:
+        first, last = pages.first_page == 0, pages.end_page is None
+        query = statements.read(self._relation, self._relation.leaves[pages.leaf], first=first, last=last)
+        bounds = [None if first else f"({pages.first_page},0)", None if last else f"({pages.end_page},0)"]
+        with transaction(connection, read_only=True) as cursor:
+            return cursor.execute(query, [pages.limit, *(bound for bound in bounds if bound is not None)]).fetchall()
+
+
+def _block(rows: list[tuple[Any, ...]], arity: int, seconds: float) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * (arity + 2)
+    share = [seconds / len(rows)] * len(rows) if rows else []
+    schema = text_schema(arity)
+    arrays = [pa.array(column, type=field.type) for column, field in zip([*columns, share], schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)

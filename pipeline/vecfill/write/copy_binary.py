@@ -1,0 +1,144 @@
+"""PostgreSQL's binary COPY format, made from Arrow and NumPy without touching a Python object per value.
+
+Pure: arrays in, buffers out. Format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". The binary
+field of ``vector`` is int16 dimension, int16 zero, float32 big-endian; ``halfvec`` the same in float16 (pgvector's
+``vector_recv`` and ``halfvec_recv``); ``real[]`` is PostgreSQL's array format. Rows whose fields are equally long form
+one rectangle of bytes; a stage has no order, so rows are grouped by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+TRAILER = b"\xff\xff"
+_FLOAT4_OID = 700
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column as binary fields: ``data[offsets[i]:offsets[i + 1]]`` is row i's, absent where ``null[i]``."""
+
+    data: Bytes
+    offsets: npt.NDArray[np.int64]
+    null: npt.NDArray[np.bool_]
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """int64 [n]: bytes of each row's field, -1 for NULL as on the wire."""
+        return np.where(self.null, -1, np.diff(self.offsets))
+
+
+def binary_field(column: pa.Array) -> Field:
+    """The field of a binary or fixed-size binary column that holds ready binary fields.
+
+    Args:
+        column: ``pa.binary()`` or ``pa.binary(width)``, any offset, without nulls.
+    """
+    column = column.cast(pa.large_binary())
+    _, offsets, data = column.buffers()
+    bounds = np.frombuffer(offsets, np.int64, len(column) + 1, column.offset * 8)
+    content = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    return Field(content, bounds, np.zeros(len(column), np.bool_))
+
+
+def int4_field(values: npt.NDArray[np.int32]) -> Field:
+    """The field of an integer column: four bytes, big-endian."""
+    return _rectangle(values.astype(">i4").view(np.uint8).reshape(len(values), 4))
+
+
+def vector_field(vectors: npt.NDArray[np.float32], null: npt.NDArray[np.bool_], kind: str) -> Field:
+    """The field of the embedding column.
+
+    Args:
+        vectors: float32 [n, dim], finite also after the cast to the column's type.
+        null: bool [n], rows that have no vector.
+        kind: ``vector``, ``halfvec`` or ``real[]``.
+    """
+    return _rectangle({"vector": _vector, "halfvec": _halfvec, "real[]": _real_array}[kind](vectors), null)
+
+
+def copy_stream(fields: Sequence[Field]) -> Iterator[memoryview]:
+    """Yields a whole binary COPY, header to trailer, as buffers of uint8.
+
+    Args:
+        fields: one per column of the stage, all of n rows.
+    """
+    yield memoryview(HEADER)
+    lengths = np.stack([field.lengths for field in fields], axis=1)
+    shapes, group = np.unique(lengths, axis=0, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    edges = np.searchsorted(group[order], np.arange(len(shapes) + 1))
+    for shape, start, end in zip(shapes, edges[:-1], edges[1:], strict=True):
+        yield _rows(fields, shape, order[start:end]).reshape(-1).data
+    yield memoryview(TRAILER)
+
+
+def _rows(fields: Sequence[Field], shape: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Bytes:
+    """uint8 [len(rows), width]: the tuples of rows whose fields have the lengths ``shape``."""
+    out = np.empty((len(rows), 2 + int(np.sum(4 + np.maximum(shape, 0)))), np.uint8)
+    out[:, :2] = _int16(len(fields))
+    at = 2
+    for field, length in zip(fields, shape, strict=True):
+        out[:, at : at + 4] = np.frombuffer(int(length).to_bytes(4, "big", signed=True), np.uint8)
+        at += 4
+        if length > 0:
+            out[:, at : at + length] = _gather(field, rows, int(length))
+            at += int(length)
+    return out
+
+
+def _gather(field: Field, rows: npt.NDArray[np.int64], length: int) -> Bytes:
+    """uint8 [len(rows), length]: the fields of ``rows``; whole memory rows where the column is a rectangle."""
+    starts = field.offsets[rows]
+    if len(field.data) == length * (len(field.offsets) - 1) and field.offsets[0] == 0:
+        return field.data.reshape(-1, length)[starts // length]
+    windows = np.lib.stride_tricks.sliding_window_view(field.data, length)
+    picked: Bytes = windows[starts]
+    return picked
+
+
+def _rectangle(data: Bytes, null: npt.NDArray[np.bool_] | None = None) -> Field:
+    n, width = data.shape
+    return Field(
+        data.reshape(-1), np.arange(n + 1, dtype=np.int64) * width, np.zeros(n, np.bool_) if null is None else null
+    )
+
+
+def _vector(vectors: npt.NDArray[np.float32]) -> Bytes:
+    return _with_header(vectors.astype(">f4"))
+
+
+def _halfvec(vectors: npt.NDArray[np.float32]) -> Bytes:
+    with np.errstate(over="ignore"):
+        return _with_header(vectors.astype(">f2"))
+
+
+def _with_header(values: npt.NDArray[np.floating]) -> Bytes:
+    n, dim = values.shape
+    out = np.empty((n, 4 + dim * values.itemsize), np.uint8)
+    out[:, :2], out[:, 2:4] = _int16(dim), 0
+    out[:, 4:] = values.view(np.uint8).reshape(n, -1)
+    return out
+
+
+def _real_array(vectors: npt.NDArray[np.float32]) -> Bytes:
+    """One dimension, no nulls, float4, lower bound 1; then each element with its length."""
+    n, dim = vectors.shape
+    out = np.empty((n, 20 + dim * 8), np.uint8)
+    out[:, :20] = np.array([1, 0, _FLOAT4_OID, dim, 1], ">i4").view(np.uint8)
+    elements = out[:, 20:].reshape(n, dim, 8)
+    elements[:, :, :4] = np.array([4], ">i4").view(np.uint8)
+    elements[:, :, 4:] = vectors.astype(">f4").view(np.uint8).reshape(n, dim, 4)
+    return out
+
+
+def _int16(value: int) -> Bytes:
+    return np.frombuffer(value.to_bytes(2, "big"), np.uint8)

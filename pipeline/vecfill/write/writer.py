@@ -1,0 +1,116 @@
+"""The write stage: EncodedBlock in, WriteResult out. Batches follow the clock; a faulty row is found and set aside."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
+from vecfill.errors import DatabaseError, Fault, classify
+from vecfill.isolate import isolate
+from vecfill.postgres.session import Connection, Database, Session, said
+from vecfill.postgres.target import STATEMENT_TIMEOUT_MS, Relation
+from vecfill.write.batch import Batch, Landed, Unresolved, land
+from vecfill.write.pace import Pace
+
+
+class Write:
+    """Callable ``EncodedBlock -> WriteResult``. Travels by pickle; connects at its first call, and stays connected."""
+
+    def __init__(self, database: Database, relation: Relation) -> None:
+        self._session = Session(database)
+        self._relation = relation
+        self._pace = Pace()
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Lands every row of the block, committed batch by batch.
+
+        Raises:
+            ConfigError: a trigger changes the texts.
+            DatabaseError: the server did not recover, or refuses what no single row is to blame for.
+        """
+        results: list[dict[str, Any]] = []
+        at = 0
+        while at < table.num_rows:
+            piece = table.slice(at, self._pace.rows)
+            results += [_result(part, landed, seconds) for part, landed, seconds in self._write(piece)]
+            at += piece.num_rows
+        return pa.Table.from_pylist(results, RESULT_SCHEMA)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._session.close()
+
+    def _write(self, piece: pa.Table) -> list[tuple[pa.Table, Landed, float]]:
+        """Lands a piece whole, or in the parts that its faulty rows leave."""
+        batch = Batch.of(piece, self._relation.vector.kind)
+        landed = []
+        for rows, result in isolate(len(batch), lambda rows: self._land(batch.part(rows)), _row_fault):
+            part = batch.part(rows)
+            if isinstance(result, Exception):
+                done, seconds = self._set_aside(part, result)
+            else:
+                done, seconds = result
+            landed.append((piece.slice(rows.start, rows.stop - rows.start), done, seconds))
+        return landed
+
+    def _land(self, batch: Batch) -> tuple[Landed, float]:
+        """Lands a batch and says how many seconds it took."""
+        start = time.perf_counter()
+        try:
+            landed = self._session.run(lambda connection: self._timed(connection, batch))
+        except psycopg.errors.QueryCanceled as error:
+            if len(batch) == 1 or time.perf_counter() - start < self._timeout_s * 0.9:
+                raise DatabaseError(
+                    "a write was cancelled on the server, not by our own time-out: run again to go on"
+                ) from error
+            self._pace.halve(len(batch))
+            raise
+        except psycopg.Error as error:
+            if classify(error.sqlstate) is Fault.ROW:
+                raise
+            raise DatabaseError(f"{self._relation.label} refuses to be written: {said(error)}") from error
+        return landed, time.perf_counter() - start
+
+    def _timed(self, connection: Connection, batch: Batch) -> Landed:
+        start = time.perf_counter()
+        landed = land(connection, self._relation, batch)
+        self._pace.took(len(batch), time.perf_counter() - start)
+        return landed
+
+    def _set_aside(self, batch: Batch, error: Exception) -> tuple[Landed, float]:
+        """Accounts for a row that the server would not take: refused by a trigger or a policy, failed otherwise."""
+        refused = isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in ("P0", "42")
+        landed, seconds = self._land(batch.failing(("row", said(error))))
+        if not refused:
+            return landed, seconds
+        counts = {**landed.counts, "failed": 0, "refused": landed.counts["failed"]}
+        rows = tuple(Unresolved(one.key, "refused", "row", one.error) for one in landed.unresolved)
+        return Landed(counts, rows, landed.bytes), seconds
+
+    @property
+    def _timeout_s(self) -> float:
+        return int(self._relation.settings.get("statement_timeout", STATEMENT_TIMEOUT_MS)) / 1000
+
+
+def _row_fault(error: Exception) -> bool:
+    """A fault that halving the batch can corner: a row's own, or our time-out on too many rows."""
+    return isinstance(error, psycopg.Error) and classify(error.sqlstate) in (Fault.ROW, Fault.RESOURCE)
+
+
+def _result(part: pa.Table, landed: Landed, seconds: float) -> dict[str, Any]:
+    """One row of the WriteResult. ``part`` is what was landed, with the seconds that earlier stages spent on it."""
+    return {
+        **{outcome: landed.counts[outcome] for outcome in OUTCOMES},
+        "tokens": pc.sum(part["n_tokens"]).as_py() or 0,
+        "truncated": pc.sum(part["truncated"]).as_py() or 0,
+        "bytes": landed.bytes,
+        "read_s": pc.sum(part["read_s"]).as_py() or 0.0,
+        "encode_s": pc.sum(part["encode_s"]).as_py() or 0.0,
+        "write_s": seconds,
+        "unresolved": [vars(one) for one in landed.unresolved],
+    }

@@ -1,0 +1,160 @@
+"""The server of the tests, a fresh database for each, and the check that no test leaves a connection behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import hypothesis
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from vecfill.postgres import embedded, programs
+
+# A shared machine stalls at times, and the first example pays for imports: the time of one example says nothing.
+hypothesis.settings.register_profile("vecfill", deadline=None)
+hypothesis.settings.load_profile("vecfill")
+
+_LEAK_SECONDS = 5.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("vecfill")
+    group.addoption("--pg-version", type=int, default=18, choices=[16, 18], help="version of the embedded server")
+    group.addoption("--test-dsn", help="use this server (a superuser's DSN; pgvector available), not an embedded one")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Takes the developer's own databases out of the tests' environment."""
+    for name in [name for name in os.environ if name.startswith(("PG", "VECFILL_")) or name == "DATABASE_URL"]:
+        del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps slow tests on one worker: two Rays or two models at a time are too much for two cores."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.xdist_group("slow"))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    if dsn := config.getoption("--test-dsn"):
+        with psycopg.connect(dsn) as connection:
+            server, vector = connection.execute(
+                "SELECT current_setting('server_version'),"
+                " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector')"
+            ).fetchone()
+        return f"PostgreSQL {server}, pgvector {vector}, from --test-dsn"
+    return "PostgreSQL {}, pgvector {}, embedded".format(*_embedded_versions(config.getoption("--pg-version")))
+
+
+def _embedded_versions(version: int) -> tuple[str, str]:
+    """Reads the versions from the files: with xdist the process that prints them starts no server."""
+    tree = programs.installed(version)
+    server = re.search(r'PG_VERSION "(.+)"', next(tree.rglob("pg_config.h")).read_text())
+    vector = re.search(r"default_version = '(.+)'", next(tree.rglob("vector.control")).read_text())
+    return server[1], vector[1]
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """URI of a server for the whole session; under xdist each worker has its own (0.7 s, and nothing to share)."""
+    if dsn := request.config.getoption("--test-dsn"):
+        yield dsn
+        return
+    with _home() as folder:
+        yield _without_fsync(embedded.start(request.config.getoption("--pg-version"), folder))
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder, not made yet, for an embedded server of the test's own, which is stopped at the end."""
+    with _home() as folder:
+        yield folder
+
+
+@contextmanager
+def _home() -> Iterator[Path]:
+    """Gives a short path that the server's user can reach: as root pytest's own folders are private."""
+    base = "/tmp" if os.geteuid() == 0 else tempfile.gettempdir()
+    folder = Path(base) / f"vecfill-{secrets.token_hex(4)}"
+    try:
+        yield folder
+    finally:
+        embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _without_fsync(uri: str) -> str:
+    with psycopg.connect(uri, autocommit=True) as connection:
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
+        connection.execute("SELECT pg_reload_conf()")
+    return uri
+
+
+@pytest.fixture(scope="session")
+def _admin(server: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(_uri(server, "postgres"), autocommit=True) as connection:
+        yield connection
+
+
+def _uri(dsn: str, database: str) -> str:
+    return "postgresql:///?" + urlencode(conninfo_to_dict(dsn, dbname=database), quote_via=quote)
+
+
+@pytest.fixture(scope="session")
+def _template(server: str, _admin: psycopg.Connection) -> Iterator[str]:
+    name = f"vecfill_template_{secrets.token_hex(4)}"
+    _admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    with psycopg.connect(_uri(server, name), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION vector")
+    yield name
+    _drop(_admin, name)
+
+
+@pytest.fixture
+def database(server: str, _admin: psycopg.Connection, _template: str) -> Iterator[str]:
+    """URI of a fresh database with pgvector. The test errs if a connection to it is still open at its end."""
+    name = f"vecfill_test_{secrets.token_hex(4)}"
+    _admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(_template)))
+    yield _uri(server, name)
+    leaks = _connections_left(_admin, name)
+    _drop(_admin, name)
+    if leaks:
+        pytest.fail(f"connections left open: {leaks}")
+
+
+def _connections_left(admin: psycopg.Connection, name: str) -> list[tuple[str, str, str]]:
+    """Waits a moment, since a backend ends a little after its client has closed the connection."""
+    deadline = time.monotonic() + _LEAK_SECONDS
+    while leaks := admin.execute(
+        "SELECT application_name, state, query FROM pg_stat_activity"
+        " WHERE datname = %s AND backend_type = 'client backend'",
+        [name],
+    ).fetchall():
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    return leaks
+
+
+def _drop(admin: psycopg.Connection, name: str) -> None:
+    admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def connect(database: str) -> Iterator[psycopg.Connection]:
+    """An autocommit connection to the test's database."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield connection

