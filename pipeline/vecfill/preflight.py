@@ -45,20 +45,25 @@ def check_writable(connection: Connection) -> None:
         )
 
 
-def check_sql(connection: Connection, relation: Relation) -> None:
+def check_sql(connection: Connection, relation: Relation, *, writing: bool = True) -> None:
     """Plans what the user wrote, alone and in brackets, and what we do, by the extended protocol; nothing of it runs.
+
+    Args:
+        connection: to the target's database.
+        relation: the target.
+        writing: check the right to UPDATE too, and what ``--set`` assigns.
 
     Raises:
         ConfigError: it does not parse both ways, takes parameters, or this role lacks a right that it needs.
     """
-    for option, query in statements.checks(relation):
+    for option, query in statements.checks(relation, writing=writing):
         try:
             with transaction(connection, read_only=True) as cursor:
                 cursor.execute(query, ())
         except psycopg.errors.InsufficientPrivilege as error:
+            update = f" and UPDATE on {relation.vector.name} and what --set assigns" if writing else ""
             raise ConfigError(
-                f"{relation.label}: {said(error)}: this role needs SELECT on the key and text columns and UPDATE on "
-                f"{relation.vector.name} and what --set assigns: GRANT them"
+                f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are read{update}: GRANT it"
             ) from error
         except psycopg.Error as error:
             raise ConfigError(

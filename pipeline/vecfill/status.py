@@ -9,11 +9,13 @@ from vecfill.read.survey import Coverage, survey
 
 
 def coverage(connection: Connection, target: Target) -> tuple[str, Coverage]:
-    """Returns ``schema.table`` and how full its embedding column is.
+    """Returns ``schema.table`` and how full its embedding column is; SELECT is all the right that it needs.
+
+    Without a text in the target, rows that have nothing to embed count as missing.
 
     Raises:
         ConfigError: the target cannot be what it is said to be.
     """
-    relation = inspect(connection, target)
-    check_sql(connection, relation)
+    relation = inspect(connection, target, text_needed=False)
+    check_sql(connection, relation, writing=False)
     return relation.label, survey(connection, relation).coverage

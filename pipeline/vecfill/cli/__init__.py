@@ -63,5 +63,17 @@ def main() -> None:
         logging.getLogger(__name__).debug("", exc_info=error)
         click.echo(f"vecfill: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        if not _is_database_error(error):
+            raise
+        logging.getLogger(__name__).debug("", exc_info=error)
+        click.echo(f"vecfill: the server says: {' '.join(str(error).split())}: --verbose shows where", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _is_database_error(error: Exception) -> bool:
+    """Whether psycopg raised it; without importing psycopg, which may not have been needed."""
+    psycopg = sys.modules.get("psycopg")
+    return psycopg is not None and isinstance(error, psycopg.Error)

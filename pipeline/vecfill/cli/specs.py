@@ -9,16 +9,16 @@ from vecfill.postgres.target import Target
 from vecfill.run import RunOptions
 
 
-def target_of(settings: Settings) -> Target:
+def target_of(settings: Settings, *, text_needed: bool = True) -> Target:
     """The target that the settings name.
 
     Raises:
-        ConfigError: table or text is missing.
+        ConfigError: the table is missing, or the text where it is needed.
     """
-    settings.need("table", "text")
+    settings.need("table", *(["text"] if text_needed else []))
     return Target(
         table=str(settings.table),
-        text=str(settings.text),
+        text=settings.text,
         column=settings.column,
         key=settings.key,
         where=settings.where,

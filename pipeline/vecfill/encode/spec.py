@@ -6,7 +6,7 @@ against the column before any of them is loaded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -126,6 +126,14 @@ class Model:
         if folder.exists() or self.name.startswith(("/", ".", "~")) or self.name.count("/") > 1:
             return _embedder_folder(self.name, folder)
         return self.name
+
+    def anchored(self) -> Model:
+        """Returns the same model with a folder's path absolute: a worker's current folder is another.
+
+        Raises:
+            ConfigError: as ``locate``.
+        """
+        return self if self.name.startswith(_PACKAGE) else replace(self, name=self.locate())
 
     def dimension(self) -> int | None:
         """Returns the length of the model's vectors as its files tell it, or None where only loading can tell.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,7 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
     ours = {"_temp_dir": str(folder), "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     empty = folder / "cwd"
     empty.mkdir()
-    with contextlib.chdir(empty):
+    with contextlib.chdir(empty), contextlib.nullcontext() if verbose else _without_stderr():
         try:
             ray.init(
                 address=address or "local",
@@ -72,6 +73,20 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
                 f"no Ray cluster answers at {address or 'this machine'}: {str(error).strip().splitlines()[0]}: "
                 "check --ray-address, or leave it out to start one here"
             ) from error
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Keeps C++ from the terminal: Ray's core announces its log level there, whatever that is."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _hush(verbose: bool) -> None:

@@ -35,9 +35,8 @@ class InlineEngine:
 
     @property
     def device(self) -> str:
-        """Device and dtype of the loaded model."""
-        found = self._encode.describe()
-        return f"{found['device']} {found['dtype']}"
+        """Where the loaded model computes."""
+        return str(self._encode.describe()["device"])
 
     @property
     def workers(self) -> dict[str, int]:

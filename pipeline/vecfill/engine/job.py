@@ -52,7 +52,7 @@ class Engine(Protocol):
 
     @property
     def device(self) -> str:
-        """Where the model computes, such as ``cpu float32``; known once the first block came."""
+        """Where the model computes, ``cpu`` or ``cuda``."""
 
     @property
     def workers(self) -> dict[str, int]:

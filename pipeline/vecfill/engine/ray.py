@@ -93,32 +93,33 @@ class RayEngine:
         return self._write(self._encode(source, flag))
 
     def _encode(self, source: Dataset, flag: Any) -> Dataset:
-        """``map_batches_internal``: the public call demands a batch size with GPUs, which would cut or join blocks."""
         pools = self._pools
-        return source.map_batches_internal(
+        return _mapped(
+            source,
             EncodeActor,
-            fn_constructor_args=(self._job.encode, pools.encoders, flag),
-            batch_size=None,
-            batch_format="pyarrow",
+            (self._job.encode, pools.encoders, flag),
             compute=ActorPoolStrategy(size=pools.encoders, max_tasks_in_flight_per_actor=2),
             num_cpus=pools.cpus,
             num_gpus=pools.gpus or None,
-            **RETRIES,
         )
 
     def _write(self, source: Dataset) -> Dataset:
-        return source.map_batches(
-            WriteActor,
-            fn_constructor_args=(self._job,),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=self._pools.writers),
-            num_cpus=WRITE_CPUS,
-            **RETRIES,
-        )
+        pool = ActorPoolStrategy(size=self._pools.writers)
+        return _mapped(source, WriteActor, (self._job,), compute=pool, num_cpus=WRITE_CPUS)
 
     def close(self) -> None:
         """Nothing is held: Ray ends the actors with each stream."""
+
+
+def _mapped(source: Dataset, actor: type, arguments: tuple[Any, ...], **resources: Any) -> Dataset:
+    """A pool of ``actor`` over whole blocks.
+
+    By ``map_batches_internal``: the public call takes GPUs only with a batch size, which would cut or join blocks, and
+    Ray's restart limits only with a warning.
+    """
+    return source.map_batches_internal(
+        actor, fn_constructor_args=arguments, batch_size=None, batch_format="pyarrow", **resources, **RETRIES
+    )
 
 
 @contextlib.contextmanager

@@ -71,8 +71,9 @@ class Database:
         try:
             given = conninfo.conninfo_to_dict(database or "")
         except psycopg.ProgrammingError as error:
+            # The value and libpq's message are left out: both may hold a password.
             raise ConfigError(
-                f"the database is not a connection string ({said(error)}): "
+                "the database that is named is not a connection string: "
                 "write postgresql://user@host:5432/name or 'host=… dbname=…'"
             ) from error
         return cls(conninfo.make_conninfo("", **{**from_environment, **given}))

@@ -132,8 +132,10 @@ def sample(relation: Relation, *, percent: float | None) -> Query:
     )
 
 
-def checks(relation: Relation) -> Iterator[tuple[str, Query]]:
+def checks(relation: Relation, *, writing: bool = True) -> Iterator[tuple[str, Query]]:
     """Yields what each statement checks, and the statement: an EXPLAIN, which needs the same rights and runs nothing.
+
+    Without ``writing`` they need no right but SELECT, and leave out what only a run uses.
 
     The user's SQL comes alone and as we use it: alone, ``true) or (true`` does not parse; in brackets on its own
     lines, ``true union select 1`` does not.
@@ -142,11 +144,12 @@ def checks(relation: Relation) -> Iterator[tuple[str, Query]]:
     if relation.where is not None:
         yield "--where", _explain("SELECT 1 FROM {} WHERE {}", source, relation.where)
         yield "--where", _explain("SELECT 1 FROM {} WHERE {}", source, _where(relation))
-    for name, expression in relation.assignments:
+    for name, expression in relation.assignments if writing else ():
         yield f"--set {name}", _explain("SELECT {} FROM {}", expression, source)
         yield f"--set {name}", _explain("UPDATE {} SET {} = (\n{}\n)", source, sql.Identifier(name), expression)
     yield "--text", _explain("SELECT {} FROM {} WHERE {}", relation.text, source, eligible(relation))
-    yield "--column", _explain("UPDATE {} SET {} = NULL", source, sql.Identifier(relation.vector.name))
+    if writing:
+        yield "--column", _explain("UPDATE {} SET {} = NULL", source, sql.Identifier(relation.vector.name))
 
 
 def _explain(query: LiteralString, *parts: sql.Composable) -> Query:

@@ -22,7 +22,7 @@ class Target:
 
     Attributes:
         table: in SQL notation, such as ``public.jobs`` or ``"Odd Schema"."order"``.
-        text: a template (``{title} at {company}``) or one column's name.
+        text: a template (``{title} at {company}``) or one column's name; only reading what is there goes without.
         column: the embedding column, as the catalogue spells it.
         key: columns of a unique index, as the catalogue spells them; empty for the primary key.
         where: SQL condition that rows must meet.
@@ -31,7 +31,7 @@ class Target:
     """
 
     table: str
-    text: str
+    text: str | None = None
     column: str = "embedding"
     key: tuple[str, ...] = ()
     where: str | None = None
@@ -112,17 +112,22 @@ class _Column:
     generated: bool
 
 
-def inspect(connection: Connection, target: Target) -> Relation:
+def inspect(connection: Connection, target: Target, *, text_needed: bool = True) -> Relation:
     """Reads the catalogue and returns the target in full.
 
+    Args:
+        connection: to the target's database.
+        target: what the user named.
+        text_needed: refuse a target without a text; else its rows count as having an empty one that is not blank.
+
     Raises:
-        ConfigError: no such table, key, column or field; a view or foreign table; a key that is not unique; a column
+        ConfigError: no text where one is needed; no such table, key, column or field; a view or foreign table; a key that is not unique; a column
             that holds no vectors; SQL of the user's that does not parse.
     """
     with transaction(connection, read_only=True) as cursor:
         oid, schema, name, kind, policies = _table(cursor, target.table)
         columns = {column.name: column for column in _columns(cursor, oid)}
-        template = parse_template(target.text, columns)
+        template = _template(target, columns, text_needed)
         relation = Relation(
             label=f"{schema}.{name}",
             name=sql.Identifier(schema, name),
@@ -131,14 +136,24 @@ def inspect(connection: Connection, target: Target) -> Relation:
             key=_key(cursor, oid, target, columns),
             vector=_vector(cursor, target, columns, sql.Identifier(schema, name)),
             leaves=_leaves(cursor, oid, policies),
-            text=text_expression(template, name),
-            blank=blank_expression(template, name, connection.info.parameter_status("server_encoding") or "UTF8"),
+            text=text_expression(template, name) if template.parts else raw("''::pg_catalog.text"),
+            blank=blank_expression(template, name, connection.info.parameter_status("server_encoding") or "UTF8")
+            if template.parts
+            else raw("false"),
             where=raw(target.where) if target.where and target.where.strip() else None,
             assignments=tuple(_assignment(text, columns, template, target) for text in target.set),
             policies=policies,
             settings=_timeouts(cursor),
         )
     return relation
+
+
+def _template(target: Target, columns: dict[str, _Column], needed: bool) -> Template:
+    if target.text is not None:
+        return parse_template(target.text, columns)
+    if needed:
+        raise ConfigError(f"target {target.table} has no text: give a template such as '{{title}}', or a column's name")
+    return Template(())
 
 
 def with_dimension(relation: Relation, dim: int) -> Relation:
