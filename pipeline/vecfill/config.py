@@ -174,5 +174,5 @@ def _explained(error: ValidationError, given: dict[str, Any], file: Path | None)
         known = ", ".join(Settings.model_fields)
         return f"{file}: unknown key {name}: take it out, or write one of {known}"
     place = _flag(name) if name in given else _variable(name) if _variable(name) in os.environ else f"{name} in {file}"
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{place} {first['input']!r}: {message}"
+    value = "" if name == "database" else f" {first['input']!r}"  # it may hold a password
+    return f"{place}{value}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -63,12 +63,27 @@ def check_sql(connection: Connection, relation: Relation, *, writing: bool = Tru
         except psycopg.errors.InsufficientPrivilege as error:
             update = f" and UPDATE on {relation.vector.name} and what --set assigns" if writing else ""
             raise ConfigError(
-                f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are read{update}: GRANT it"
+                f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are read{update}: "
+                "GRANT it"
             ) from error
         except psycopg.Error as error:
             raise ConfigError(
                 f"{option} does not work as SQL on {relation.label}: {said(error)}: correct it"
             ) from error
+
+
+def check_dimension(relation: Relation, model: Model, given: int) -> None:
+    """Compares the column's dimension, where it has one, with the model's.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    wanted = relation.vector.dim
+    if wanted and given != wanted:
+        raise ConfigError(
+            f"embedding column {relation.label}.{relation.vector.name} is {relation.vector.kind}({wanted}) but model "
+            f"{model.name} gives {given}: set --truncate-dim, choose another model or another column"
+        )
 
 
 def settle_dimension(relation: Relation, model: Model) -> Relation:
@@ -78,11 +93,8 @@ def settle_dimension(relation: Relation, model: Model) -> Relation:
         ConfigError: they differ.
     """
     given, wanted = model.dimension(), relation.vector.dim
-    if given and wanted and given != wanted:
-        raise ConfigError(
-            f"embedding column {relation.label}.{relation.vector.name} is {relation.vector.kind}({wanted}) but model "
-            f"{model.name} gives {given}: set --truncate-dim, choose another model or another column"
-        )
+    if given:
+        check_dimension(relation, model, given)
     dim = wanted or given
     if dim is None:
         raise ConfigError(

@@ -199,7 +199,7 @@ def test_what_counts_as_out_of_memory():
 def test_a_wrong_dimension_is_found_before_a_text_is_encoded():
     encoder = Flawed(DIM)
     with pytest.raises(
-        ConfigError, match=r"jobs\.embedding has 768 dimensions but model given gives 8: set model\.truncate_dim"
+        ConfigError, match=r"jobs\.embedding has 768 dimensions but model given gives 8: set --truncate-dim"
     ):
         stage(encoder, dim=768)(block(texts_of(3)))
     assert encoder.batches == []

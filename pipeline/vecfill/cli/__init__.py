@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+from typing import TypeVar
 
 import click
 
@@ -21,6 +22,15 @@ VERBS = {
 """Verbs and their short help, here so that ``vecfill --help`` imports none of them."""
 
 
+C = TypeVar("C", bound=click.Command)
+
+
+def _lines_kept(command: C) -> C:
+    r"""Gives a raw docstring click's mark for lines to be kept, a backspace: examples hold backslashes of their own."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    return command
+
+
 class _Verbs(click.Group):
     """Imports a verb when it is called."""
 
@@ -31,13 +41,14 @@ class _Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         command: click.Command = getattr(importlib.import_module(f"vecfill.cli.{cmd_name}"), cmd_name)
-        return command
+        return _lines_kept(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
 
+@_lines_kept
 @click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="vecfill")
 def vecfill() -> None:
@@ -51,9 +62,9 @@ def vecfill() -> None:
 
 
 def main() -> None:
-    """Entry point: prints an error of ours as one line and ends with its exit code."""
+    """Entry point: prints an error of ours or of the server's as one line and ends with its exit code."""
     try:
-        vecfill.main(standalone_mode=False)
+        vecfill.main(prog_name="vecfill", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,8 @@ from vecfill.cli.options import DATABASE, TARGET, log_to_stderr, output_options,
 from vecfill.cli.specs import target_of
 from vecfill.config import Settings
 
+log = logging.getLogger(__name__)
+
 
 @click.command()
 @settings_options(*DATABASE, *TARGET)
@@ -22,6 +25,7 @@ def status(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **fla
     r"""Show how full an embedding column is.
 
     Counts rows with a vector, rows that miss one, and rows that have nothing to embed, as `vecfill run` would see them.
+    Without --text, rows that have nothing to embed count as missing. The role needs no right but SELECT.
 
     \b
     vecfill status -d postgresql://localhost/app -t public.jobs --text '{title} at {company}'
@@ -32,7 +36,9 @@ def status(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **fla
     log_to_stderr(quiet=quiet, verbose=verbose)
     settings = Settings.load(flags, config)
     with closing(Database.named(settings.database).reachable().connect()) as connection:
-        label, found = coverage(connection, target_of(settings))
+        label, found = coverage(connection, target_of(settings, text_needed=False))
+    if settings.text is None:
+        log.info("without --text, rows that have nothing to embed count as missing")
     if as_json:
         click.echo(json.dumps({"table": label, **asdict(found), "percent": round(found.percent, 2)}))
     else:

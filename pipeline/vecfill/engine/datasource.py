@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from typing import Any
 
 import pyarrow as pa
@@ -45,9 +46,7 @@ def _reader(job: Job, pages: PageRange, flag: Any) -> Any:
     def read() -> Iterable[pa.Table]:
         import ray
 
-        reader = Read(job.database, job.relation)
-        table = reader.nothing() if ray.get(flag.is_set.remote()) else reader(pages)
-        reader.close()
-        return [table]
+        with closing(Read(job.database, job.relation)) as reader:
+            return [reader.nothing() if ray.get(flag.is_set.remote()) else reader(pages)]
 
     return read

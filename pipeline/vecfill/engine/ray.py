@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ from vecfill.engine.actors import EncodeActor, StopFlag, WriteActor
 from vecfill.engine.cluster import unwrapped
 from vecfill.engine.datasource import TargetDatasource
 from vecfill.engine.job import Job, Stop
+from vecfill.errors import ConfigError
 from vecfill.read.ranges import PageRange
 
 READ_CPUS, WRITE_CPUS = 0.25, 0.2
 """Reading and writing mostly wait for the server. Each differs from what the encoder asks for: Ray would fuse stages
 that ask for the same, and run the read inside the encoder's actor."""
+
+GPU_CPUS = 0.1
+"""What an encoder on a GPU reserves at most: its cores are not what it waits for."""
 
 IN_FLIGHT_BYTES = 512 << 20
 """Blocks between the stages, all together: back-pressure reaches the readers before the object store spills."""
@@ -44,17 +49,37 @@ class Pools:
     ) -> Pools:
         """Sizes the pools for a cluster: an actor a GPU; without a GPU one that has all cores but what the rest needs.
 
-        The sum of all reservations must fit, or Ray waits for ever.
+        Raises:
+            ConfigError: what is asked for does not fit: Ray would wait for ever.
         """
         found = 0.0 if device == "cpu" else resources.get("GPU", 0.0)
-        each = (1.0 if gpus is None else gpus) if found else 0.0
+        if not found and (gpus or device == "cuda"):
+            raise ConfigError("the Ray cluster has no GPU: leave --gpus-per-actor out, and --device at auto or cpu")
+        each = gpus or (min(1.0, _floor(found / (actors or 1), 10_000)) if found else 0.0)
         encoders = actors or (max(1, int(found / each)) if each else 1)
-        write = writers or (min(4, 2 * encoders) if each else 1)
-        left = resources.get("CPU", 1.0) - WRITE_CPUS * write - READ_CPUS
-        cpus = 0.1 if each else max(0.1, left / encoders)
-        return cls(
-            encoders=encoders, cpus=float(int(cpus)) if cpus >= 1 else round(cpus - 0.05, 2), gpus=each, writers=write
-        )
+        if encoders * each > found:
+            raise ConfigError(
+                f"{encoders} encoders of {each:g} GPUs do not fit {found:g} GPUs: lower --actors or --gpus-per-actor"
+            )
+        spare = resources.get("CPU", 1.0) - READ_CPUS
+        write = writers or (max(1, min(4, 2 * encoders, int(spare / 2 / WRITE_CPUS))) if each else 1)
+        cpus = _encoder_cpus((spare - WRITE_CPUS * write) / encoders)
+        if cpus <= 0:
+            raise ConfigError(
+                f"{encoders} encoders and {write} writers do not fit the cluster's {resources.get('CPU', 1.0):g} CPUs: "
+                "lower --actors or --writers"
+            )
+        return cls(encoders=encoders, cpus=min(cpus, GPU_CPUS) if each else cpus, gpus=each, writers=write)
+
+
+def _encoder_cpus(share: float) -> float:
+    """Whole cores, or hundredths of one; never what a read asks for, or Ray would fuse the two."""
+    cpus = _floor(share, 1 if share >= 1 else 100)
+    return cpus if cpus != READ_CPUS else cpus - 0.01
+
+
+def _floor(value: float, parts: int) -> float:
+    return math.floor(value * parts) / parts
 
 
 class RayEngine:

@@ -68,15 +68,7 @@ class Database:
             from vecfill.postgres import embedded
 
             return cls(embedded.start())
-        try:
-            given = conninfo.conninfo_to_dict(database or "")
-        except psycopg.ProgrammingError as error:
-            # The value and libpq's message are left out: both may hold a password.
-            raise ConfigError(
-                "the database that is named is not a connection string: "
-                "write postgresql://user@host:5432/name or 'host=… dbname=…'"
-            ) from error
-        return cls(conninfo.make_conninfo("", **{**from_environment, **given}))
+        return cls(conninfo.make_conninfo("", **{**from_environment, **_parsed(database or "")}))
 
     @property
     def label(self) -> str:
@@ -110,6 +102,23 @@ class Database:
                 f"cannot connect to {self.label}: {said(error)}: check the address, the server and --database"
             ) from error
         return Database(conninfo.make_conninfo(self.conninfo, password=password)) if password else self
+
+
+def _parsed(database: str) -> dict[str, Any]:
+    """The parts of a connection string. Messages leave out the value and libpq's words: both may hold a password."""
+    try:
+        given = conninfo.conninfo_to_dict(database)
+    except psycopg.ProgrammingError:
+        raise ConfigError(
+            "the database that is named is not a connection string: "
+            "write postgresql://user@host:5432/name or 'host=… dbname=…'"
+        ) from None
+    if any("@" in str(given.get(part, "")) for part in ("host", "dbname")):
+        raise ConfigError(
+            "the database that is named has an @ or a / in its password: write %40 or %2F for it, or give the password "
+            "by PGPASSWORD or ~/.pgpass"
+        )
+    return given
 
 
 def _libpq_environment(environ: Mapping[str, str]) -> dict[str, str]:

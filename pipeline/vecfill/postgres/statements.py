@@ -12,7 +12,8 @@ from typing import LiteralString
 from psycopg import sql
 
 from vecfill.blocks import key_names
-from vecfill.postgres.target import Leaf, Relation
+from vecfill.postgres.catalogue import Leaf
+from vecfill.postgres.target import Relation
 from vecfill.postgres.template import hash_expression
 
 Query = sql.Composed
@@ -67,14 +68,15 @@ def survey(relation: Relation, leaf: Leaf) -> Query:
 
 _SURVEY = """
 SELECT vecfill_bucket, pg_catalog.count(*),
-  pg_catalog.count(*) FILTER (WHERE vecfill_state = 'filled'),
-  pg_catalog.count(*) FILTER (WHERE vecfill_state = 'empty'),
+  pg_catalog.count(*) FILTER (WHERE vecfill_state OPERATOR(pg_catalog.=) 'filled'),
+  pg_catalog.count(*) FILTER (WHERE vecfill_state OPERATOR(pg_catalog.=) 'empty'),
   COALESCE(pg_catalog.sum(vecfill_bytes), 0)::pg_catalog.int8
 FROM (
   SELECT vecfill_state,
-    CASE WHEN vecfill_state = 'missing' THEN pg_catalog.int8div(
+    CASE WHEN vecfill_state OPERATOR(pg_catalog.=) 'missing' THEN pg_catalog.int8div(
       (vecfill_tid::pg_catalog.text::pg_catalog.point)[0]::pg_catalog.int8, $1::pg_catalog.int8) END AS vecfill_bucket,
-    CASE WHEN vecfill_state = 'missing' THEN pg_catalog.octet_length(vecfill_text) END AS vecfill_bytes
+    CASE WHEN vecfill_state OPERATOR(pg_catalog.=) 'missing'
+      THEN pg_catalog.octet_length(vecfill_text) END AS vecfill_bytes
   FROM (
     SELECT {alias}.ctid AS vecfill_tid, CASE WHEN {embedding} IS NULL THEN {text} END AS vecfill_text,
       CASE WHEN {embedding} IS NOT NULL THEN 'filled' WHEN {blank} THEN 'empty' ELSE 'missing' END AS vecfill_state
@@ -228,7 +230,8 @@ WITH vecfill_locked AS MATERIALIZED (
   FOR NO KEY UPDATE OF {alias} SKIP LOCKED),
 vecfill_written AS (
   UPDATE {source} SET {assignments}
-  FROM {stage} AS vecfill_s JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n = vecfill_s.vecfill_n
+  FROM {stage} AS vecfill_s
+  JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
   WHERE {join} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open
   RETURNING vecfill_s.vecfill_n, {same} AS vecfill_kept),
 vecfill_outcomes AS (
@@ -241,23 +244,25 @@ vecfill_outcomes AS (
     WHEN vecfill_l.vecfill_same AND vecfill_l.vecfill_open THEN 'refused'
     ELSE 'stale' END AS vecfill_outcome
   FROM {stage} AS vecfill_s
-  LEFT JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n = vecfill_s.vecfill_n
-  LEFT JOIN vecfill_written AS vecfill_w ON vecfill_w.vecfill_n = vecfill_s.vecfill_n)
+  LEFT JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
+  LEFT JOIN vecfill_written AS vecfill_w ON vecfill_w.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n)
 SELECT vecfill_outcome, pg_catalog.count(*),
-  CASE WHEN vecfill_outcome <> 'updated' THEN pg_catalog.array_agg(vecfill_n ORDER BY vecfill_n) END
+  CASE WHEN vecfill_outcome OPERATOR(pg_catalog.<>) 'updated'
+    THEN pg_catalog.array_agg(vecfill_n ORDER BY vecfill_n) END
 FROM vecfill_outcomes GROUP BY vecfill_outcome
 """
 
 
 def name_keys(relation: Relation) -> Query:
     """Position, key as text, and whether the row is still there, of the staged rows at the positions ``$1``."""
-    keys = sql.SQL(" || ', ' || ").join(
+    keys = sql.SQL(" OPERATOR(pg_catalog.||) ', ' OPERATOR(pg_catalog.||) ").join(
         sql.SQL("vecfill_s.{}::pg_catalog.text").format(sql.Identifier(f"vecfill_{name}"))
         for name in key_names(relation.arity)
     )
     return sql.SQL(
         "SELECT vecfill_s.vecfill_n, {keys}, EXISTS (SELECT FROM {source} WHERE {join})\n"
-        "FROM {stage} AS vecfill_s WHERE vecfill_s.vecfill_n = ANY ($1::pg_catalog.int4[]) ORDER BY 1"
+        "FROM {stage} AS vecfill_s\n"
+        "WHERE vecfill_s.vecfill_n OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[]) ORDER BY 1"
     ).format(keys=keys, source=_target(relation), join=_join(relation), stage=_STAGE)
 
 
@@ -265,5 +270,6 @@ def lockable(relation: Relation) -> Query:
     """Positions among ``$1`` whose row this role may lock now; an error 55P03 where another holds one of them."""
     return sql.SQL(
         "SELECT vecfill_s.vecfill_n FROM {stage} AS vecfill_s JOIN {source} ON {join}\n"
-        "WHERE vecfill_s.vecfill_n = ANY ($1::pg_catalog.int4[]) FOR NO KEY UPDATE OF {alias} NOWAIT"
+        "WHERE vecfill_s.vecfill_n OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])\n"
+        "FOR NO KEY UPDATE OF {alias} NOWAIT"
     ).format(stage=_STAGE, source=_target(relation), join=_join(relation), alias=sql.Identifier(relation.alias))

@@ -97,11 +97,10 @@ def _rows(fields: Sequence[Field], shape: npt.NDArray[np.int64], rows: npt.NDArr
 
 def _gather(field: Field, rows: npt.NDArray[np.int64], length: int) -> Bytes:
     """uint8 [len(rows), length]: the fields of ``rows``; whole memory rows where the column is a rectangle."""
-    starts = field.offsets[rows]
-    if len(field.data) == length * (len(field.offsets) - 1) and field.offsets[0] == 0:
-        return field.data.reshape(-1, length)[starts // length]
+    if (np.diff(field.offsets) == length).all():
+        return field.data[field.offsets[0] : field.offsets[-1]].reshape(-1, length)[rows]
     windows = np.lib.stride_tricks.sliding_window_view(field.data, length)
-    picked: Bytes = windows[starts]
+    picked: Bytes = windows[field.offsets[rows]]
     return picked
 
 
@@ -125,7 +124,7 @@ def _with_header(values: npt.NDArray[np.floating]) -> Bytes:
     n, dim = values.shape
     out = np.empty((n, 4 + dim * values.itemsize), np.uint8)
     out[:, :2], out[:, 2:4] = _int16(dim), 0
-    out[:, 4:] = values.view(np.uint8).reshape(n, -1)
+    out[:, 4:] = values.view(np.uint8).reshape(n, dim * values.itemsize)
     return out
 
 

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
 from vecfill.errors import DatabaseError, Fault, classify
 from vecfill.isolate import isolate
+from vecfill.postgres.limits import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.session import Connection, Database, Session, said
-from vecfill.postgres.target import STATEMENT_TIMEOUT_MS, Relation
+from vecfill.postgres.target import Relation
 from vecfill.write.batch import Batch, Landed, Unresolved, land
 from vecfill.write.pace import Pace
 
@@ -35,10 +36,14 @@ class Write:
         """
         results: list[dict[str, Any]] = []
         at = 0
-        while at < table.num_rows:
-            piece = table.slice(at, self._pace.rows)
-            results += [_result(part, landed, seconds) for part, landed, seconds in self._write(piece)]
-            at += piece.num_rows
+        try:
+            while at < table.num_rows:
+                piece = table.slice(at, self._pace.rows)
+                results += [_result(part, landed, seconds) for part, landed, seconds in self._write(piece)]
+                at += piece.num_rows
+        except BaseException:
+            self.close()  # an actor that failed lives on for as long as anybody holds its error
+            raise
         return pa.Table.from_pylist(results, RESULT_SCHEMA)
 
     def close(self) -> None:

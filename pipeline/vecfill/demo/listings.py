@@ -1,0 +1,73 @@
+"""The listings: real jobs, in JSON files inside the package ``network-jobs-data`` (PyPI, MIT)."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from vecfill.errors import ConfigError
+
+PACKAGE = "network_jobs_data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A job, as far as the board shows it. Two in a thousand have no department."""
+
+    id: uuid.UUID
+    title: str
+    company: str
+    department: str | None
+    location: str
+
+
+def load(rows: int | None = None) -> list[Listing]:
+    """Reads the listings, always in the same order and with the same ids.
+
+    Args:
+        rows: how many, drawn evenly from all; None, or more than there are, for all.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for record in _records(_root()):
+        found.setdefault(record["id"], record)
+    everything = [found[number] for number in sorted(found)]
+    count = min(rows or len(everything), len(everything))
+    return [_listing(everything[position * len(everything) // count]) for position in range(count)]
+
+
+def _root() -> Traversable:
+    try:
+        return resources.files(PACKAGE)
+    except ModuleNotFoundError as error:
+        raise ConfigError("the listings of the demo are not installed: pip install 'vecfill[demo]'") from error
+
+
+def _records(folder: Traversable) -> Iterator[dict[str, Any]]:
+    """Every record of every file: a listing stands in the file of its category and in narrower ones as well.
+
+    The files that hold no list, manifests and names, have no listings.
+    """
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _records(entry)
+        elif entry.name.endswith(".json"):
+            content = json.loads(entry.read_bytes())
+            yield from content if isinstance(content, list) else ()
+
+
+def _listing(record: dict[str, Any]) -> Listing:
+    return Listing(
+        id=uuid.uuid5(uuid.NAMESPACE_URL, record["url"]),
+        title=record["title"],
+        company=record["company"],
+        department=record.get("department"),
+        location=record["location"],
+    )

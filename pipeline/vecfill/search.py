@@ -1,0 +1,185 @@
+"""What ``vecfill search`` does: the rows whose vectors are nearest to a text's, through an index where there is one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+
+from vecfill.encode.spec import Encoder, Model
+from vecfill.errors import ConfigError
+from vecfill.postgres import neighbours
+from vecfill.postgres.neighbours import Measure
+from vecfill.postgres.session import Connection, Cursor, said, transaction
+from vecfill.postgres.target import Relation, Target, inspect
+from vecfill.preflight import check_dimension, check_sql
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A row that was found.
+
+    Attributes:
+        key: the key's columns as text, with a comma between them.
+        distance: from the text's vector; NaN where it has none, as the cosine of a zero vector.
+        values: the columns that were to be shown, as text.
+    """
+
+    key: str
+    distance: float
+    values: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        table: ``schema.table``.
+        distance: ``cosine``, ``l2``, ``l1``, or ``ip``, the negative inner product.
+        index: the index that the server used, or None where it compared every row.
+        hits: nearest first.
+    """
+
+    table: str
+    distance: str
+    index: str | None
+    hits: tuple[Hit, ...]
+
+
+def search(
+    connection: Connection,
+    target: Target,
+    model: Model,
+    text: str,
+    *,
+    limit: int = 5,
+    show: tuple[str, ...] = (),
+    encoder: Encoder | None = None,
+) -> list[Hit]:
+    """The hits of ``find``."""
+    return list(find(connection, target, model, text, limit=limit, show=show, encoder=encoder).hits)
+
+
+def find(
+    connection: Connection,
+    target: Target,
+    model: Model,
+    text: str,
+    *,
+    limit: int = 5,
+    show: tuple[str, ...] = (),
+    encoder: Encoder | None = None,
+) -> Found:
+    """Finds the rows of the target that are nearest to a text. The role needs no right but SELECT.
+
+    Args:
+        connection: from ``Database.connect``.
+        target: where to search; its ``text``, ``set`` and ``dim`` do not matter.
+        model: what made the vectors.
+        text: what to search for; it gets the model's own query prompt.
+        limit: most hits.
+        show: columns whose values come with each hit.
+        encoder: the model, where it is loaded already.
+
+    Returns:
+        The hits; none where no row that meets the condition has a vector.
+
+    Raises:
+        ConfigError: a blank text; a target, a column or a dimension that does not fit; no pgvector; vectors that
+            cannot be compared. All but the last are found before the model is loaded.
+    """
+    if not text.strip():
+        raise ConfigError("the text to search for is blank: write what the rows are to be near to")
+    if limit < 1:
+        raise ConfigError(f"limit is {limit}: it must be at least 1")
+    relation = inspect(connection, replace(target, text=None, set=(), dim=None), text_needed=False)
+    check_sql(connection, relation, writing=False)
+    schema, measure = _prepared(connection, relation, show)
+    if given := encoder.dim if encoder else model.dimension():
+        check_dimension(relation, model, given)
+    vector = (encoder or model.load()).encode_query(text)
+    check_dimension(relation, model, len(vector))
+    return _found(connection, relation, schema, measure, vector=vector, limit=limit, show=show)
+
+
+def _prepared(connection: Connection, relation: Relation, show: tuple[str, ...]) -> tuple[str, Measure]:
+    """The schema that pgvector is in, and the distance to go by."""
+    table = relation.name.as_string()
+    with transaction(connection, read_only=True) as cursor:
+        schema = cursor.execute(neighbours.EXTENSION_SCHEMA, ()).fetchone()
+        columns = [name for (name,) in cursor.execute(neighbours.COLUMNS, (table,)).fetchall()]
+        indexes = cursor.execute(neighbours.INDEXES, (table,)).fetchall()
+    if schema is None:
+        raise ConfigError("this database has no pgvector, which compares the vectors: CREATE EXTENSION vector")
+    if unknown := [name for name in show if name not in columns]:
+        raise ConfigError(
+            f"--show {', '.join(unknown)}: {relation.label} has no such column: there are {', '.join(sorted(columns))}"
+        )
+    return schema[0], neighbours.measure_of(relation, indexes)
+
+
+def _found(
+    connection: Connection,
+    relation: Relation,
+    schema: str,
+    measure: Measure,
+    *,
+    vector: npt.NDArray[np.float32],
+    limit: int,
+    show: tuple[str, ...],
+) -> Found:
+    query = neighbours.nearest(relation, schema, measure, show)
+    values = (vector.astype(np.float64).tolist(), limit)
+    try:
+        with transaction(connection, read_only=True) as cursor:
+            _tell_scan(cursor, schema, limit)
+            index = _index_used(cursor, query, values, relation, measure)
+            rows = cursor.execute(query, values).fetchall()
+    except psycopg.DataError as error:
+        raise ConfigError(
+            f"the rows of {relation.label} cannot all be compared with this text: {said(error)}: leave rows out with "
+            "--where, or choose another model"
+        ) from error
+    if index and len(rows) < limit:
+        why = "its scan is bounded (hnsw.max_scan_tuples, ivfflat.max_probes), so that more may qualify"
+        log.info("index %s gave %d of %d rows: %s", index, len(rows), limit, why)
+    hits = (Hit(key=key, distance=distance, values=tuple(shown)) for key, distance, *shown in rows)
+    return Found(table=relation.label, distance=measure.distance, index=index, hits=tuple(sorted(hits, key=_rank)))
+
+
+def _rank(hit: Hit) -> tuple[bool, float]:
+    """Nearest first, NaN last: an iterative scan of IVFFlat may be a little out of order."""
+    return math.isnan(hit.distance), hit.distance
+
+
+def _tell_scan(cursor: Cursor, schema: str, limit: int) -> None:
+    cursor.execute(neighbours.load(schema), ())
+    known: dict[str, str] = dict(cursor.execute(neighbours.SETTINGS, (neighbours.ASKED_FOR,)).fetchall())
+    for name, value in neighbours.scan_settings(known, limit).items():
+        cursor.execute("SELECT pg_catalog.set_config($1, $2, true)", (name, value))
+
+
+def _index_used(
+    cursor: Cursor, query: neighbours.Query, values: tuple[Any, ...], relation: Relation, measure: Measure
+) -> str | None:
+    """The index whose order the plan takes; of a partitioned table the table's own, which each partition has its of."""
+    row = cursor.execute(neighbours.plan(query), values).fetchone()
+    plan = json.loads(row[0]) if row and isinstance(row[0], str) else row[0] if row else []
+    used = sorted(node["Index Name"] for node in _nodes(plan[0]["Plan"]) if "Order By" in node)
+    return (used[0] if relation.plain else measure.index) if used else None
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from _nodes(child)

@@ -1,0 +1,127 @@
+"""``vecfill demo`` as a stranger starts it: the whole of it, twice, and the commands that it prints."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from vecfill.cli import demo as module
+from vecfill.cli.demo import demo
+from vecfill.demo.story import MODEL
+from vecfill.postgres import embedded
+
+ROWS = 300
+
+
+def play(home, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "vecfill", "demo", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "VECFILL_HOME": str(home)},
+        cwd="/",
+    )
+
+
+def table(home):
+    with psycopg.connect(embedded.url(home)) as connection:
+        return connection.execute("SELECT id, title, company, embedding::real[] FROM jobs ORDER BY id").fetchall()
+
+
+def assert_vectors_are_the_models(rows):
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(MODEL.locate(), device="cpu", local_files_only=True)
+    theirs = model.encode([f"{title} at {company}" for _, title, company, _ in rows], show_progress_bar=False)
+    ours = np.array([vector for *_, vector in rows], dtype=np.float32)
+    cosine = (ours * theirs).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+    assert cosine.min() >= 0.9999
+    assert np.abs(ours - theirs).max() <= 1e-3
+
+
+def printed_commands(output):
+    """The lines below each comment of the last part."""
+    lines = output[output.index("Yours to play with") :].splitlines()
+    return [line for before, line in pairwise(lines) if before.startswith("#")]
+
+
+@pytest.mark.slow
+def test_the_whole_of_it(home):
+    done = play(home, "--rows", str(ROWS))
+    assert done.returncode == 0, done.stderr
+    rows = table(home)
+    assert len(rows) == ROWS
+    assert_vectors_are_the_models(rows)
+    assert 'null value in column "title" of relation "jobs" violates not-null constraint' in done.stdout
+    assert "23502" in done.stdout
+    assert f"complete: {ROWS - ROWS // 5} updated" in done.stdout
+    assert "engine: inline" in done.stderr
+    assert "engine: ray" in done.stderr
+
+    assert_commands_work(printed_commands(done.stdout))
+
+    again = play(home, "--rows", "50", "--engine", "inline", "--quiet")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert len(table(home)) == 50
+
+
+def assert_commands_work(commands):
+    """All of them in one shell, as if pasted; those that would wait for input are given none."""
+    assert commands[0].startswith("export VECFILL_HOME=")
+    assert commands[-1].endswith(" db stop")
+    script = "\n".join(("set -eux", *commands[:-1]))
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd="/"
+    )
+    assert done.returncode == 0, done.stderr
+    emptied = next(int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("UPDATE "))
+    assert emptied
+    assert f"complete: {emptied} updated" in done.stdout
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A command ``vecfill`` in ``bin/`` of the current folder, as it was started."""
+    path = tmp_path / "a b" / "bin" / "vecfill"
+    path.parent.mkdir(parents=True)
+    path.touch(mode=0o755)
+    monkeypatch.chdir(path.parent.parent)
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    return path
+
+
+def test_the_command_is_called_by_its_name_where_path_has_it(program, monkeypatch):
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert module._program() == "vecfill"
+
+
+def test_the_command_is_called_by_its_path_where_path_has_another(program, monkeypatch, tmp_path):
+    (tmp_path / "vecfill").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert module._program() == "bin/vecfill"
+
+
+@pytest.mark.parametrize(("folder", "called"), [("bin", "./vecfill"), ("..", "'a b/bin/vecfill'"), ("/usr", "'{}'")])
+def test_the_path_is_short_and_works_from_here(program, monkeypatch, folder, called):
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.chdir(folder)
+    assert module._program() == called.format(program)
+
+
+@pytest.mark.parametrize("arguments", [["--rows", "0"], ["--rows", "x"], ["--engine", "spark"]])
+def test_a_wrong_option_is_a_usage_error(arguments):
+    assert CliRunner().invoke(demo, arguments).exit_code == 2
+
+
+def test_help():
+    done = CliRunner().invoke(demo, ["--help"])
+    assert done.exit_code == 0
+    assert "vecfill demo --rows 2000" in done.output

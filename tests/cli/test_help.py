@@ -1,0 +1,101 @@
+"""Help that is whole, true and quick."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vecfill as package
+from vecfill.cli import VERBS
+from vecfill.cli.options import CARRIED_OUT, DATABASE, MODEL, TARGET
+from vecfill.config import Settings
+
+ROOT = Path(package.__file__).parents[2]
+OFFERS = {
+    "run": (*DATABASE, *TARGET, *MODEL, *CARRIED_OUT),
+    "status": (*DATABASE, *TARGET),
+    "search": (*DATABASE, "table", "column", "key", "where", *MODEL),
+}
+
+
+def words(text: str) -> str:
+    """The text on one line, as help wraps it anywhere."""
+    return " ".join(text.split())
+
+
+def cpu_seconds(*arguments: str) -> float:
+    """CPU time of a process of ours, the best of three."""
+    times = []
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        times.append(usage.ru_utime + usage.ru_stime)
+    return min(times)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example_on_its_own_lines(vecfill, verb):
+    ended = vecfill(verb, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(f"Usage: vecfill {verb} ")
+    assert VERBS[verb] in words(ended.out) or verb == "db"
+    assert re.search(rf"^ +vecfill {verb}( |$)", ended.out, re.MULTILINE)
+    assert "\\b" not in ended.out
+
+
+def test_the_top_lists_the_verbs_with_an_example_on_its_own_lines(vecfill):
+    ended = vecfill("--help")
+    assert ended.code == 0
+    for verb, text in VERBS.items():
+        assert re.search(rf"^  {verb} +{re.escape(text)}$", ended.out, re.MULTILINE)
+    assert re.search(r"^  vecfill demo ", ended.out, re.MULTILINE)
+    assert "\\b" not in ended.out
+    assert vecfill("-h").out == ended.out
+
+
+@pytest.mark.parametrize(("verb", "name"), [(verb, name) for verb, names in OFFERS.items() for name in names])
+def test_every_setting_shows_its_flag_variable_and_default(vecfill, verb, name):
+    out, default = words(vecfill(verb, "--help").out), Settings.model_fields[name].default
+    assert f"--{name.replace('_', '-')} " in out
+    assert f"[env: VECFILL_{name.upper()}{f'; default: {default}' if default else ''}]" in out
+
+
+def test_every_setting_is_an_option_of_run():
+    assert set(OFFERS["run"]) == set(Settings.model_fields)
+
+
+def test_version(vecfill):
+    assert vecfill("--version").out == f"vecfill, version {package.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "--fly"], ["run", "away"]])
+def test_usage_errors_end_with_2(vecfill, arguments):
+    ended = vecfill(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert "Usage: vecfill" in ended.err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_help_imports_no_verb_and_nothing_heavy(arguments):
+    script = "import sys; from vecfill.cli import vecfill; vecfill.main(sys.argv[1:], standalone_mode=False)"
+    script += "; print(*sys.modules, file=sys.stderr)"
+    ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    loaded = set(ended.stderr.split())
+    assert not {"torch", "ray", "numpy", "pyarrow", "psycopg", "vecfill.cli.run"} & loaded
+
+
+@pytest.mark.slow
+def test_help_takes_under_half_a_second_of_cpu():
+    assert cpu_seconds("-m", "vecfill", "--help") < 0.5
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_readme_names_every_verb(verb):
+    assert re.search(rf"vecfill {verb}\b", (ROOT / "README.md").read_text(encoding="utf-8"))

@@ -1,0 +1,126 @@
+"""Signals to a whole process: what is in flight is committed and counted, and a rerun goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from tests.tables import assert_every_vector_is_its_texts, make_docs, rest, wait_until
+
+pytestmark = pytest.mark.slow
+
+ROWS = 200_000
+EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
+BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'vecfill'"
+
+
+@contextmanager
+def vecfill(database: str, *flags: str) -> Iterator[subprocess.Popen]:
+    command = [sys.executable, "-m", "vecfill", "run", "-d", database, "-t", "docs", "--text", "title", "-m", "hash:8"]
+    process = subprocess.Popen(
+        [*command, "--json", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def filled(connect: psycopg.Connection) -> int:
+    return connect.execute("SELECT count(embedding) FROM docs").fetchone()[0]
+
+
+def stopped(process: subprocess.Popen, connect: psycopg.Connection, number: int) -> dict:
+    """Sends the signal once rows have been written, and returns what the process says at its end."""
+    wait_until(lambda: process.poll() is not None or filled(connect), 90)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == EXIT[number], err
+    assert "stopping: what is in flight is finished" in err
+    assert "Traceback" not in err
+    return json.loads(out)
+
+
+def completes(connect: psycopg.Connection, database: str, rows: int, *flags: str) -> None:
+    with vecfill(database, *flags) as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads(out)["outcome"] == "complete"
+    assert filled(connect) == rows
+
+
+@pytest.mark.parametrize("engine", ["inline", "ray"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_cleanly(connect, database, number, engine):
+    make_docs(connect, ROWS)
+    before = rest(connect)
+    with vecfill(database, "--engine", engine) as process:
+        said = stopped(process, connect, number)
+    assert (said["outcome"], said["engine"], said["exit_code"]) == ("stopped", engine, EXIT[number])
+    assert 0 < said["updated"] < ROWS
+    assert said["updated"] == filled(connect) == said["after"]["filled"]
+    assert said["remaining"] == ROWS - said["updated"]
+    wait_until(lambda: connect.execute(BACKENDS).fetchone() == (0,))
+    completes(connect, database, ROWS, "--engine", "inline")
+    assert_every_vector_is_its_texts(connect, rows=ROWS)
+    assert rest(connect) == before
+
+
+def test_a_second_signal_ends_at_once_and_leaves_nothing_half_written(connect, database):
+    """The batch in flight would take 40 s more."""
+    rows = 4_000
+    make_docs(connect, rows)
+    connect.execute(
+        "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF NEW.id > 600 THEN PERFORM pg_sleep(0.02); END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
+    )
+    with vecfill(database, "--engine", "inline") as process:
+        wait_until(
+            lambda: connect.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").fetchone()[0]
+        )
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.poll() is None
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+        assert time.monotonic() - started < 1
+    assert process.returncode == 143
+    connect.execute("DROP TRIGGER act ON docs") if wait_for_backends(connect) else None
+    assert_every_vector_is_its_texts(connect)
+    assert filled(connect) < rows
+    completes(connect, database, rows, "--engine", "inline")
+    assert_every_vector_is_its_texts(connect, rows=rows)
+
+
+def wait_for_backends(connect: psycopg.Connection) -> bool:
+    """No backend of ours is left, and so no lock: the server notices within 2 s that its client is gone."""
+    wait_until(lambda: connect.execute(BACKENDS).fetchone() == (0,), 10)
+    return True
+
+
+def test_a_process_that_is_killed_leaves_no_lock_and_a_rerun_goes_on(connect, database):
+    make_docs(connect, ROWS)
+    with vecfill(database, "--engine", "inline") as process:
+        wait_until(lambda: process.poll() is not None or filled(connect))
+        process.kill()
+        process.wait()
+    wait_for_backends(connect)
+    assert 0 < filled(connect) < ROWS
+    completes(connect, database, ROWS, "--engine", "inline")
+    assert_every_vector_is_its_texts(connect, rows=ROWS)

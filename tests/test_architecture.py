@@ -1,0 +1,115 @@
+"""The import table of DESIGN section 2: imports point downward only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vecfill
+
+ROOT = Path(vecfill.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+MAX_LINES = 300
+
+CORE = {"config", "errors", "blocks", "isolate", "postgres"}
+STAGES = {"read", "encode", "write"}
+VERBS = {"run", "result", "tally", "preflight", "status", "search", "demo"}
+MAY_IMPORT = {
+    **dict.fromkeys(CORE, CORE),
+    **dict.fromkeys(STAGES, CORE),
+    "engine": CORE | STAGES,
+    **dict.fromkeys(VERBS, CORE | STAGES | VERBS | {"engine"}),
+    "cli": CORE | STAGES | VERBS | {"engine"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+"""Room → the rooms that it may import, beside itself."""
+
+HEAVY = {"torch", "ray", "sentence_transformers", "transformers"}
+MAY_BE_HEAVY = {"engine/actors.py", "engine/datasource.py", "engine/ray.py", "encode/transformer.py"}
+"""Files that import torch or Ray when they are imported; all others do so where they need it, if at all."""
+
+PURE = {"read/ranges.py", "write/copy_binary.py", "write/pace.py", "postgres/template.py", "postgres/statements.py"}
+"""No I/O here: nothing that connects, opens or waits."""
+IMPURE = {"psycopg", "os", "io", "pathlib", "socket", "subprocess", "time", "vecfill.postgres.session"}
+
+by_file = pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+
+
+def room(file: Path) -> str:
+    parts = file.relative_to(ROOT).parts
+    return parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Dotted names that are imported anywhere, but for the eyes of the type checker."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in line {node.lineno}"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        yield from imports(node)
+
+
+def at_import(tree: ast.Module) -> Iterator[str]:
+    """Dotted names that are imported when the module is."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    top = [node for node in ast.walk(tree) if isinstance(node, functions)]
+    inner = {id(child) for function in top for child in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in inner:
+            yield from imports(ast.Module([node], []))
+
+
+@by_file
+def test_imports_point_downward(file):
+    own = room(file)
+    assert own in MAY_IMPORT, f"{own} has no line in the table: give it one, here and in DESIGN section 2"
+    ours = [name.split(".")[1] for name in imports(ast.parse(file.read_text())) if name.startswith("vecfill.")]
+    upward = {name for name in ours if name not in {own, "__version__"} | MAY_IMPORT[own]}
+    assert not upward, f"{own} may not import {upward}"
+
+
+@by_file
+def test_torch_and_ray_are_imported_where_they_are_needed(file):
+    heavy = {name.split(".")[0] for name in at_import(ast.parse(file.read_text()))} & HEAVY
+    assert not heavy or str(file.relative_to(ROOT)) in MAY_BE_HEAVY
+
+
+@pytest.mark.parametrize("file", sorted(PURE))
+def test_pure_files_do_no_io(file):
+    found = set(imports(ast.parse((ROOT / file).read_text()))) - {"psycopg.sql"}
+    assert not {name for name in found if any(f"{name}.".startswith(f"{impure}.") for impure in IMPURE)}
+
+
+@by_file
+def test_a_file_holds_one_idea(file):
+    assert len(file.read_text().splitlines()) <= MAX_LINES
+
+
+def test_everything_but_the_heavy_files_imports_without_torch_and_ray():
+    light = [file for file in FILES if str(file.relative_to(ROOT)) not in MAY_BE_HEAVY and file.stem != "__main__"]
+    names = [".".join(("vecfill", *file.relative_to(ROOT).with_suffix("").parts)) for file in light]
+    script = f"""
+import importlib, sys
+for name in {[name.removesuffix(".__init__") for name in names]!r}:
+    importlib.import_module(name)
+print(*sys.modules)
+"""
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not HEAVY & set(loaded)
+
+
+def test_the_package_alone_imports_none_of_its_modules():
+    script = "import sys, vecfill; print(*(name for name in sys.modules if name.startswith('vecfill.')))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == ""
+    assert all(getattr(vecfill, name) is not None for name in vecfill.__all__)
