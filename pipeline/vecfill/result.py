@@ -31,7 +31,8 @@ class RunResult:
         truncated: texts longer than the model reads.
         remaining: rows that are eligible now.
         seconds: wall time, start-up included; ``stage_seconds`` is work, summed over the workers of a stage.
-        rows_per_s, tokens_per_s: of the wall time from the first read to the last commit.
+        rows_per_s, tokens_per_s: of the wall time from the first read to the last commit, in which the model is loaded
+            and, on Ray, the actors start.
         outcome: complete, limit, quarantined, incomplete or stopped.
     """
 
