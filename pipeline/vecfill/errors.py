@@ -40,12 +40,15 @@ class Fault(enum.Enum):
     TRANSIENT = "transient"
     RESOURCE = "resource"
     CONFIGURATION = "configuration"
+    FATAL = "fatal"
 
 
 _TRANSIENT = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"})
 _RESOURCE = frozenset({"57014"})
 _ROW_CLASSES = ("22", "23", "P0")
 _ROW = frozenset({"42501"})
+_CONFIGURATION = frozenset({"25006", "55000"})
+_CONFIGURATION_CLASSES = ("0A", "28", "3D", "3F", "42")
 
 
 def classify(sqlstate: str | None) -> Fault:
@@ -56,7 +59,8 @@ def classify(sqlstate: str | None) -> Fault:
             (psycopg's ``OperationalError`` without a SQLSTATE, seen after ``pg_terminate_backend`` in a COPY).
 
     ``42501`` counts as a row's fault: privileges are checked before the first row is read, so what is left of that
-    code is a row-level policy. ``57014`` counts as a resource fault; who sent the cancel is the caller's to find out.
+    code is a row-level policy. ``55000`` is the answer of a published table without a replica identity. ``57014``
+    counts as a resource fault; who sent the cancel is the caller's to find out.
     """
     if sqlstate is None or sqlstate.startswith("08") or sqlstate in _TRANSIENT:
         return Fault.TRANSIENT
@@ -64,4 +68,6 @@ def classify(sqlstate: str | None) -> Fault:
         return Fault.RESOURCE
     if sqlstate in _ROW or sqlstate[:2] in _ROW_CLASSES:
         return Fault.ROW
-    return Fault.CONFIGURATION
+    if sqlstate in _CONFIGURATION or sqlstate[:2] in _CONFIGURATION_CLASSES:
+        return Fault.CONFIGURATION
+    return Fault.FATAL

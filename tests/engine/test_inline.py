@@ -21,7 +21,7 @@ from tests.tables import (
 from vecfill.encode.spec import Model
 from vecfill.engine.inline import AHEAD, InlineEngine
 from vecfill.engine.job import Stop
-from vecfill.errors import ConfigError, DatabaseError
+from vecfill.errors import ConfigError, VecfillError
 from vecfill.read.ranges import PageRange
 
 ROWS = 6_000
@@ -105,7 +105,7 @@ def test_an_error_of_the_reader_comes_out_and_what_was_committed_stays(connect, 
     engine._read = Watched(
         engine._read, lambda call: call == 3 and connect.execute("ALTER TABLE docs RENAME title TO headline")
     )
-    with closing(engine), pytest.raises(DatabaseError):
+    with closing(engine), pytest.raises(VecfillError, match="does not exist"):
         list(engine.stream(ranges, Stop()))
     assert_every_vector_is_its_texts(connect, "headline")
 

@@ -508,7 +508,7 @@ def test_what_the_server_refuses_for_good_is_an_error(connect, database):
     says = r"public\.docs refuses to be written: .*replica identity"
     with (
         writing(job_of(database, replace(DOCS, key=("id",)))) as (write, block),
-        pytest.raises(DatabaseError, match=says),
+        pytest.raises(ConfigError, match=says),
     ):
         write(block)
     assert filled(connect) == 0

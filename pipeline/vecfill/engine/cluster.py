@@ -39,15 +39,23 @@ def cluster(address: str | None, *, verbose: bool) -> Iterator[dict[str, float]]
     import ray
 
     if ray.is_initialized():
-        yield ray.cluster_resources()
+        yield _resources()
         return
     with tempfile.TemporaryDirectory(prefix="vf-", ignore_cleanup_errors=True) as folder:
         _start(address, Path(folder), verbose)
         _hush(verbose)
         try:
-            yield ray.cluster_resources()
+            yield _resources()
         finally:
             ray.shutdown()
+
+
+def _resources() -> dict[str, float]:
+    """The cluster's resources, with the nodes that have CPUs (``nodes``) and the CPUs of the least of them."""
+    import ray
+
+    cores = [cpus for node in ray.nodes() if node["Alive"] and (cpus := node["Resources"].get("CPU", 0.0)) >= 1]
+    return {**ray.cluster_resources(), "nodes": float(len(cores) or 1), "CPU a node": min(cores, default=1.0)}
 
 
 def _start(address: str | None, folder: Path, verbose: bool) -> None:

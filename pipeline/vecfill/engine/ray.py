@@ -47,7 +47,14 @@ class Pools:
     def fitting(
         cls, resources: dict[str, float], *, device: str, actors: int | None, gpus: float | None, writers: int | None
     ) -> Pools:
-        """Sizes the pools for a cluster: an actor a GPU; without a GPU one that has all cores but what the rest needs.
+        """Sizes the pools for a cluster: an encoder a GPU, or one a node with all its cores but what the rest needs.
+
+        Args:
+            resources: ``CPU`` and ``GPU`` of the cluster, its ``nodes``, and ``CPU a node``: no actor spans two.
+            device: ``auto``, ``cuda`` or ``cpu``.
+            actors: encoders, None for what fits.
+            gpus: GPUs an encoder, None for one, or less where encoders share them.
+            writers: writers, None for what fits.
 
         Raises:
             ConfigError: what is asked for does not fit: Ray would wait for ever.
@@ -56,14 +63,18 @@ class Pools:
         if not found and (gpus or device == "cuda"):
             raise ConfigError("the Ray cluster has no GPU: leave --gpus-per-actor out, and --device at auto or cpu")
         each = gpus or (min(1.0, _floor(found / (actors or 1), 10_000)) if found else 0.0)
-        encoders = actors or (max(1, int(found / each)) if each else 1)
+        nodes = int(resources.get("nodes", 1))
+        encoders = actors or (max(1, int(found / each)) if each else nodes)
         if encoders * each > found:
             raise ConfigError(
                 f"{encoders} encoders of {each:g} GPUs do not fit {found:g} GPUs: lower --actors or --gpus-per-actor"
             )
         spare = resources.get("CPU", 1.0) - READ_CPUS
         write = writers or (max(1, min(4, 2 * encoders, int(spare / 2 / WRITE_CPUS))) if each else 1)
-        cpus = _encoder_cpus((spare - WRITE_CPUS * write) / encoders)
+        if not each:
+            spare = resources.get("CPU a node", resources.get("CPU", 1.0)) - READ_CPUS
+            encoders_a_node = -(-encoders // nodes)
+        cpus = _encoder_cpus((spare - WRITE_CPUS * write) / (encoders if each else encoders_a_node))
         if cpus <= 0:
             raise ConfigError(
                 f"{encoders} encoders and {write} writers do not fit the cluster's {resources.get('CPU', 1.0):g} CPUs: "

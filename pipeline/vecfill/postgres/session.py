@@ -127,9 +127,15 @@ def _libpq_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def said(error: BaseException) -> str:
-    """The server's message and its SQLSTATE in one line, for the end of a message of ours."""
-    state = f" (SQLSTATE {error.sqlstate})" if isinstance(error, psycopg.Error) and error.sqlstate else ""
-    return " ".join(str(error).split("\nCONTEXT")[0].split()) + state
+    """The server's message and its SQLSTATE in one line, for the end of a message of ours.
+
+    A row's fault comes without DETAIL, which quotes the row: the user's data has no place in a log.
+    """
+    if not isinstance(error, psycopg.Error) or not error.diag.message_primary:
+        return " ".join(str(error).split())
+    detail = error.diag.message_detail if classify(error.sqlstate) is not Fault.ROW else None
+    parts = [error.diag.message_primary, *(f"({more})" for more in (detail, error.diag.message_hint) if more)]
+    return " ".join(f"{' '.join(parts)} (SQLSTATE {error.sqlstate})".split())
 
 
 @contextmanager

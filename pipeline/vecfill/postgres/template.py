@@ -58,8 +58,7 @@ def parse_template(text: str, columns: Collection[str]) -> Template:
     """
     if text in columns:
         return Template((Field(text),))
-    parts = tuple(_parts(re.sub(r"\\[nt\\]", lambda match: _ESCAPES[match[0]], text)))
-    template = Template(parts)
+    template = Template(tuple(_parts(text)))
     if not template.fields:
         raise ConfigError(
             f"--text {text!r} is neither a column nor a template with a {{column}} in it: {_known(columns)}"
@@ -74,7 +73,7 @@ def _parts(text: str) -> list[str | Field]:
     parts: list[str | Field] = []
     literal, end = "", 0
     for match in _TOKEN.finditer(text):
-        literal += text[end : match.start()]
+        literal += _unescaped(text[end : match.start()])
         end = match.end()
         if match[0] in ("{{", "}}"):
             literal += match[0][0]
@@ -86,8 +85,12 @@ def _parts(text: str) -> list[str | Field]:
                 f"--text has {match[0]!r} at position {match.start()} without its other half or a column's name: "
                 "write {column} for a field, {{ and }} for braces"
             )
-    literal += text[end:]
+    literal += _unescaped(text[end:])
     return [*parts, *([literal] if literal else [])]
+
+
+def _unescaped(literal: str) -> str:
+    return re.sub(r"\\[nt\\]", lambda match: _ESCAPES[match[0]], literal)
 
 
 def _known(columns: Collection[str]) -> str:

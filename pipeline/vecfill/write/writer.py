@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
-from vecfill.errors import DatabaseError, Fault, classify
+from vecfill.errors import ConfigError, DatabaseError, Fault, classify
 from vecfill.isolate import isolate
 from vecfill.postgres.limits import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.session import Connection, Database, Session, said
@@ -31,7 +31,7 @@ class Write:
         """Lands every row of the block, committed batch by batch.
 
         Raises:
-            ConfigError: a trigger changes the texts.
+            ConfigError: a trigger changes the texts, or the table or the role is not set up to be written.
             DatabaseError: the server did not recover, or refuses what no single row is to blame for.
         """
         results: list[dict[str, Any]] = []
@@ -76,9 +76,11 @@ class Write:
             self._pace.halve(len(batch))
             raise
         except psycopg.Error as error:
-            if classify(error.sqlstate) is Fault.ROW:
+            fault = classify(error.sqlstate)
+            if fault is Fault.ROW:
                 raise
-            raise DatabaseError(f"{self._relation.label} refuses to be written: {said(error)}") from error
+            kind = ConfigError if fault is Fault.CONFIGURATION else DatabaseError
+            raise kind(f"{self._relation.label} refuses to be written: {said(error)}") from error
         return landed, time.perf_counter() - start
 
     def _timed(self, connection: Connection, batch: Batch) -> Landed:
