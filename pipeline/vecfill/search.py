@@ -65,20 +65,6 @@ def search(
     limit: int = 5,
     show: tuple[str, ...] = (),
     encoder: Encoder | None = None,
-) -> list[Hit]:
-    """The hits of ``find``."""
-    return list(find(connection, target, model, text, limit=limit, show=show, encoder=encoder).hits)
-
-
-def find(
-    connection: Connection,
-    target: Target,
-    model: Model,
-    text: str,
-    *,
-    limit: int = 5,
-    show: tuple[str, ...] = (),
-    encoder: Encoder | None = None,
 ) -> Found:
     """Finds the rows of the target that are nearest to a text. The role needs no right but SELECT.
 

@@ -108,7 +108,7 @@ class _Narrator:
         self._heading("Searches by meaning")
         self._say(f"cosine distance, {' and '.join(SHOWN)} of the nearest rows")
 
-    def hits(self, query: str, hits: list[Hit]) -> None:
+    def hits(self, query: str, hits: tuple[Hit, ...]) -> None:
         self._console.print(f"“{query}”", style="cyan", markup=False)
         for hit in hits:
             values = " · ".join((value or "").strip() for value in hit.values)

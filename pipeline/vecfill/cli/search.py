@@ -49,14 +49,14 @@ def search(
     vecfill search --config configs/cron.toml --where "status = 'open'" --json 'night shifts'
     """
     from vecfill.postgres.session import Database
-    from vecfill.search import find
+    from vecfill.search import search as nearest
 
     log_to_stderr(quiet=quiet, verbose=verbose)
     settings = Settings.load(flags, config)
     target, model = target_of(settings, text_needed=False), model_of(settings)
     names = tuple(name.strip() for name in show.split(",") if name.strip())
     with closing(Database.named(settings.database).reachable().connect()) as connection:
-        found = find(connection, target, model, text, limit=limit, show=names)
+        found = nearest(connection, target, model, text, limit=limit, show=names)
     if not found.hits:
         which = " that meets --where" if settings.where else ""
         log.warning("no row of %s%s has a vector: `vecfill run` fills them", found.table, which)

@@ -66,7 +66,7 @@ class Narrator(Protocol):
     def searches(self) -> None:
         """The model is about to be loaded, for searches."""
 
-    def hits(self, query: str, hits: list[Hit]) -> None:
+    def hits(self, query: str, hits: tuple[Hit, ...]) -> None:
         """What a search found, nearest first."""
 
     def end(self) -> None:
@@ -125,4 +125,5 @@ def _search(narrator: Narrator, connection: Connection) -> None:
     narrator.searches()
     encoder = MODEL.load()
     for query in QUERIES:
-        narrator.hits(query, search(connection, TARGET, MODEL, query, limit=HITS, show=SHOWN, encoder=encoder))
+        found = search(connection, TARGET, MODEL, query, limit=HITS, show=SHOWN, encoder=encoder)
+        narrator.hits(query, found.hits)
