@@ -41,7 +41,8 @@ def settings_options(*names: str) -> Callable[[F], F]:
         return click.option(
             "--config",
             type=click.Path(path_type=Path, dir_okay=False),
-            help="TOML file with these settings; see configs/.",
+            envvar=f"{ENV_PREFIX}CONFIG",
+            help=f"TOML file with these settings; see configs/.  [env: {ENV_PREFIX}CONFIG]",
         )(function)
 
     return decorate
@@ -82,10 +83,15 @@ def _metavar(name: str, field: FieldInfo) -> str:
 
 
 def output_options(function: F) -> F:
-    """Adds ``--json``, ``--quiet`` and ``--verbose``; the last two set up logging by themselves."""
-    function = click.option("--verbose", is_flag=True, help="Also what Ray says, and tracebacks.")(function)
-    function = click.option("--quiet", is_flag=True, help="Only errors on stderr.")(function)
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")(function)
+    """Adds ``--json``, ``--quiet`` and ``--verbose``."""
+    function = _switch("--verbose", "verbose", "Also what Ray says, and tracebacks.")(function)
+    function = _switch("--quiet", "quiet", "Only errors on stderr.")(function)
+    return _switch("--json", "as_json", "One JSON object on stdout.")(function)
+
+
+def _switch(flag: str, name: str, help_text: str) -> Callable[[F], F]:
+    variable = f"{ENV_PREFIX}{flag.removeprefix('--').upper()}"
+    return click.option(flag, name, is_flag=True, envvar=variable, help=f"{help_text}  [env: {variable}]")
 
 
 def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
