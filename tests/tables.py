@@ -13,6 +13,7 @@ import pyarrow as pa
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
+from vecfill.backfill import RunOptions
 from vecfill.blocks import OUTCOMES
 from vecfill.encode.spec import Model
 from vecfill.encode.stage import Encode, EncodeSpec
@@ -24,7 +25,6 @@ from vecfill.postgres.target import Relation, Target, inspect, with_dimension
 from vecfill.read.ranges import PageRange, plan_ranges
 from vecfill.read.reader import Read
 from vecfill.read.survey import Survey, survey
-from vecfill.run import RunOptions
 
 DIM = 8
 MODEL = Model(name=f"hash:{DIM}")

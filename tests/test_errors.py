@@ -21,7 +21,7 @@ from vecfill.errors import (
     classify,
 )
 
-LIGHT = ("errors", "isolate", "config", "run", "preflight", "encode.rows", "encode.stage", "postgres.session")
+LIGHT = ("errors", "isolate", "config", "backfill", "preflight", "encode.rows", "encode.stage", "postgres.session")
 
 
 def subclasses(of: type) -> set[type]:

@@ -11,21 +11,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vecfill.backfill import Progress as Progress
+    from vecfill.backfill import RunOptions as RunOptions
+    from vecfill.backfill import run as run
     from vecfill.encode.spec import Model as Model
     from vecfill.postgres.target import Target as Target
     from vecfill.result import RunResult as RunResult
-    from vecfill.run import Progress as Progress
-    from vecfill.run import RunOptions as RunOptions
-    from vecfill.run import run as run
 
 __version__ = "0.1.0"
 _HOMES = {
     "Model": "vecfill.encode.spec",
     "Target": "vecfill.postgres.target",
     "RunResult": "vecfill.result",
-    "Progress": "vecfill.run",
-    "RunOptions": "vecfill.run",
-    "run": "vecfill.run",
+    "Progress": "vecfill.backfill",
+    "RunOptions": "vecfill.backfill",
+    "run": "vecfill.backfill",
 }
 __all__ = ["Model", "Progress", "RunOptions", "RunResult", "Target", "run"]
 

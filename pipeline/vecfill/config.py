@@ -26,7 +26,7 @@ _FILE: ContextVar[dict[str, Any]] = ContextVar("vecfill_file", default={})  # no
 class Settings(BaseSettings):
     """Everything that a run can be told. A field's description is the help text of its flag."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
     database: str | None = Field(
         None, repr=False, description="Where the data is: postgresql://user@host/name, or 'embedded'."
@@ -119,6 +119,9 @@ class Settings(BaseSettings):
             ConfigError: a value that does not fit, an unknown key, a file that cannot be read.
         """
         values = _read(file) if file else {}
+        for name, value in flags.items():
+            if isinstance(value, str) and not value.isascii() and "\\ud" in ascii(value):
+                raise ConfigError(f"{_flag(name)} {value!a} is not UTF-8: write it in this terminal's encoding")
         given = {name: value for name, value in flags.items() if value is not None and value != ()}
 
         token = _FILE.set(values)

@@ -33,6 +33,10 @@ class EncodeError(VecfillError):
     """The model failed in a way that belongs to no single text."""
 
 
+class EngineError(VecfillError):
+    """What carries the run broke: a process of Ray's died, or its cluster went away."""
+
+
 class Fault(enum.Enum):
     """What a database error means for the batch that met it (DESIGN 7)."""
 

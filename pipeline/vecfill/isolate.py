@@ -5,6 +5,7 @@ Pure control flow without I/O. The encode room isolates texts with it, the write
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -22,6 +23,11 @@ class SharedFaultError(VecfillError):
     """Every row that was tried failed alone: the fault belongs to no single row. ``__cause__`` is the last one's."""
 
 
+WIDE = 16
+"""Parts of a batch that are tried before any is pursued to its single rows. Faulty rows come in clusters: the twenty
+that lie in front must not pass for a fault that all share."""
+
+
 def isolate(
     n: int, attempt: Callable[[slice], R], row_fault: Callable[[Exception], bool]
 ) -> Iterator[tuple[slice, R | Exception]]:
@@ -33,18 +39,19 @@ def isolate(
         row_fault: whether an exception may be the fault of some row of the slice. All others propagate at once.
 
     Yields:
-        (slice, result) or (slice of one row, exception), in order; together they cover [0, n) exactly once. With
+        (slice, result) or (slice of one row, exception), in no order; together they cover [0, n) exactly once. With
         ``f`` rows at fault ``attempt`` is called about ``2 f log2(n) + 1`` times at most.
 
     Raises:
-        SharedFaultError: the first SHARED_AFTER rows failed one by one and nothing has succeeded. The failures
-            yielded up to then mean nothing and are to be dropped.
+        SharedFaultError: SHARED_AFTER rows all over the batch failed one by one and nothing has succeeded. The
+            failures yielded up to then mean nothing and are to be dropped.
     """
-    pending = [slice(0, n)] if n > 0 else []
+    pending = deque([slice(0, n)] if n > 0 else [])
     failures = 0
     succeeded = False
     while pending:
-        rows = pending.pop()
+        wide = not succeeded and pending[0].stop - pending[0].start > max(1, n // WIDE)
+        rows = pending.popleft() if wide else pending.pop()
         try:
             result = attempt(rows)
         except Exception as exc:
@@ -63,10 +70,11 @@ def isolate(
 
 
 def _halves(rows: slice) -> tuple[slice, slice]:
-    """Splits a slice of two rows or more; the left half comes last, as the stack is popped from its end."""
+    """Splits a slice of two rows or more."""
     middle = (rows.start + rows.stop) // 2
-    return slice(middle, rows.stop), slice(rows.start, middle)
+    return slice(rows.start, middle), slice(middle, rows.stop)
 
 
 def _shared_message(failures: int, exc: Exception) -> str:
-    return f"the first {failures} rows all failed, each alone, the last with {type(exc).__name__}: {exc}"
+    reason = str(exc).strip().split("\n", 1)[0]  # what follows in a server's message may quote the row
+    return f"{failures} rows failed, each alone, and none succeeded, the last with {type(exc).__name__}: {reason}"

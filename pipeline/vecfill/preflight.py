@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import psycopg
+from psycopg import sql
 
 from vecfill.encode.spec import Model
-from vecfill.errors import ConfigError
+from vecfill.errors import ConfigError, DatabaseError
 from vecfill.postgres import statements
 from vecfill.postgres.session import Connection, said, transaction
 from vecfill.postgres.target import Relation, with_dimension
@@ -66,10 +67,38 @@ def check_sql(connection: Connection, relation: Relation, *, writing: bool = Tru
                 f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are read{update}: "
                 "GRANT it"
             ) from error
+        except psycopg.errors.LockNotAvailable as error:
+            raise _locked(relation, error) from error
         except psycopg.Error as error:
             raise ConfigError(
                 f"{option} does not work as SQL on {relation.label}: {said(error)}: correct it"
             ) from error
+
+
+def check_write(connection: Connection, relation: Relation) -> None:
+    """Plans the very statement that will write, over an empty stage, and rolls back.
+
+    Raises:
+        ConfigError: what --where and --set say does not work inside it.
+    """
+    try:
+        with transaction(connection, relation.settings) as cursor:
+            cursor.execute(statements.create_stage(relation), ())
+            cursor.execute(sql.SQL("EXPLAIN {}").format(statements.write(relation)), ())
+            raise psycopg.Rollback
+    except psycopg.errors.LockNotAvailable as error:
+        raise _locked(relation, error) from error
+    except psycopg.Error as error:
+        raise ConfigError(
+            f"{relation.label} cannot be written as --where and --set say: {said(error)}: correct them"
+        ) from error
+
+
+def _locked(relation: Relation, error: psycopg.Error) -> DatabaseError:
+    return DatabaseError(
+        f"{relation.label} is locked as a whole by another session, such as one that builds an index: {said(error)}: "
+        "run again when it has ended"
+    )
 
 
 def check_dimension(relation: Relation, model: Model, given: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from vecfill.backfill import Progress
 from vecfill.cli.options import log_to_stderr
 from vecfill.cli.progress import shown
 from vecfill.cli.report import print_result
@@ -21,7 +22,6 @@ from vecfill.demo.story import MODEL, SHOWN, Board, tell
 from vecfill.engine.choice import EngineOptions
 from vecfill.postgres.programs import installed
 from vecfill.result import RunResult
-from vecfill.run import Progress
 from vecfill.search import Hit
 
 _WHERE = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import click
 
-from vecfill.run import Progress
+from vecfill.backfill import Progress
 
 LINE_EVERY_S = 10.0
 SMOOTHING = 0.3
@@ -60,7 +60,7 @@ def shown(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """Yields what ``run`` calls after each block."""
     if quiet:
         yield lambda _: None
-    elif sys.stderr.isatty():
+    elif sys.stderr is not None and sys.stderr.isatty():
         with _bar() as update:
             yield update
     else:

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
+from vecfill.backfill import run as fill
 from vecfill.cli.options import CARRIED_OUT, DATABASE, MODEL, TARGET, log_to_stderr, output_options, settings_options
 from vecfill.cli.progress import shown
 from vecfill.cli.report import print_result
 from vecfill.cli.specs import model_of, options_of, target_of
 from vecfill.config import Settings
 from vecfill.postgres.session import Database
-from vecfill.run import run as fill
 
 
 @click.command()

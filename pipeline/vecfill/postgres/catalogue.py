@@ -76,7 +76,7 @@ def find_table(cursor: Any, table: str) -> Table:
     """
     try:
         row = cursor.execute(_TABLE, (table,)).fetchone()
-    except psycopg.Error as error:
+    except (psycopg.errors.InvalidName, psycopg.errors.SyntaxError) as error:
         raise ConfigError(
             f"--table {table!r} is not a table's name in SQL notation: write schema.table, "
             'with double quotes around a name of capitals or odd characters: "Odd Schema"."order"'
@@ -181,3 +181,20 @@ def leaves_of(cursor: Any, table: Table) -> tuple[Leaf, ...]:
         pages = max((pages for *_, pages, _ in leaves), default=0)
         return (Leaf(name=sql.Identifier(table.schema, table.name), only=False, pages=pages),)
     return tuple(Leaf(name=sql.Identifier(schema, name), only=True, pages=pages) for schema, name, pages, _ in leaves)
+
+
+_TRIGGERS_AFTER = """
+SELECT EXISTS (
+  SELECT FROM pg_catalog.pg_trigger AS g
+  WHERE NOT g.tgisinternal AND g.tgenabled <> 'D'
+    AND g.tgtype & 16 <> 0  -- fires on UPDATE
+    AND g.tgtype & 66 = 0  -- neither BEFORE nor INSTEAD OF
+    AND (g.tgrelid = $1 OR g.tgrelid IN (
+      SELECT p.relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS p)))
+"""
+
+
+def has_triggers_after(cursor: Any, oid: int) -> bool:
+    """Whether a user's trigger on the table or a partition runs after an UPDATE."""
+    row = cursor.execute(_TRIGGERS_AFTER, (oid,)).fetchone()
+    return bool(row[0])

@@ -34,6 +34,10 @@ PINNED = {
 """Settings that decide what a value looks like as text: pinned in every transaction, or a text's hash would depend on
 the role that reads it."""
 
+LOCK_TIMEOUT = "5s"
+"""Longest wait for a lock of another's, on a row or on the table as a whole (CREATE INDEX takes one): nobody should
+have to wait for us because we wait for them."""
+
 _DEFAULTS = {"application_name": "vecfill", "connect_timeout": "10", "keepalives_idle": "30", "client_encoding": "UTF8"}
 
 _WAYS = (
@@ -149,7 +153,12 @@ def transaction(
         settings: further settings that hold for this transaction alone, such as ``lock_timeout``.
         read_only: refuse any change.
     """
-    local = {**PINNED, **settings, **({"transaction_read_only": "on"} if read_only else {})}
+    local = {
+        **PINNED,
+        "lock_timeout": LOCK_TIMEOUT,
+        **settings,
+        **({"transaction_read_only": "on"} if read_only else {}),
+    }
     calls = ", ".join(f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(local)))
     with connection.transaction(), connection.cursor(binary=True) as cursor:
         cursor.execute(f"SELECT {calls}".encode(), [text for pair in local.items() for text in pair])
@@ -159,8 +168,11 @@ def transaction(
 def is_transient(error: BaseException) -> bool:
     """Whether the same work may succeed when it is done again on a new connection.
 
-    A wrong yes costs two minutes of retries before the same error; a wrong no ends a run that could have gone on.
+    A wrong yes costs two minutes of retries before the same error; a wrong no ends a run that could have gone on. Locks
+    are for the caller: who holds one may do so for hours.
     """
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return False
     if isinstance(error, psycopg.OperationalError) or (isinstance(error, psycopg.Error) and error.sqlstate):
         return classify(error.sqlstate) is Fault.TRANSIENT
     return False

@@ -149,7 +149,17 @@ def checks(relation: Relation, *, writing: bool = True) -> Iterator[tuple[str, Q
     for name, expression in relation.assignments if writing else ():
         yield f"--set {name}", _explain("SELECT {} FROM {}", expression, source)
         yield f"--set {name}", _explain("UPDATE {} SET {} = (\n{}\n)", source, sql.Identifier(name), expression)
-    yield "--text", _explain("SELECT {} FROM {} WHERE {}", relation.text, source, eligible(relation))
+    yield (
+        "--text",
+        _explain(
+            "SELECT {}, {}, {}.ctid FROM {} WHERE {}",
+            relation.text,
+            _embedding(relation),
+            sql.Identifier(relation.alias),
+            source,
+            eligible(relation),
+        ),
+    )
     if writing:
         yield "--column", _explain("UPDATE {} SET {} = NULL", source, sql.Identifier(relation.vector.name))
 
@@ -198,6 +208,10 @@ def _join(relation: Relation) -> sql.Composed:
     )
 
 
+def _same(relation: Relation) -> sql.Composed:
+    return sql.SQL("({} OPERATOR(pg_catalog.=) vecfill_s.vecfill_hash)").format(hash_expression(relation.text))
+
+
 def write(relation: Relation) -> Query:
     """Locks what is free, compares, updates, and accounts for each staged row: outcome, count, positions.
 
@@ -208,9 +222,8 @@ def write(relation: Relation) -> Query:
         sql.SQL("{} = vecfill_s.vecfill_embedding").format(sql.Identifier(relation.vector.name)),
         *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.assignments),
     ]
-    same = sql.SQL("{} OPERATOR(pg_catalog.=) vecfill_s.vecfill_hash").format(hash_expression(relation.text))
     return sql.SQL(_WRITE).format(
-        same=same,
+        same=_same(relation),
         embedding=_embedding(relation),
         eligible=eligible(relation),
         stage=_STAGE,
@@ -233,10 +246,11 @@ vecfill_written AS (
   FROM {stage} AS vecfill_s
   JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
   WHERE {join} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open
-  RETURNING vecfill_s.vecfill_n, {same} AS vecfill_kept),
+  RETURNING vecfill_s.vecfill_n, {same} AS vecfill_kept, {embedding} IS NOT NULL AS vecfill_filled),
 vecfill_outcomes AS (
   SELECT vecfill_s.vecfill_n, CASE
     WHEN vecfill_s.vecfill_embedding IS NULL THEN 'failed'
+    WHEN NOT vecfill_w.vecfill_filled THEN 'refused'
     WHEN vecfill_w.vecfill_kept THEN 'updated'
     WHEN NOT vecfill_w.vecfill_kept THEN 'rewritten'
     WHEN vecfill_l.vecfill_n IS NULL THEN 'unlocked'
@@ -255,15 +269,24 @@ FROM vecfill_outcomes GROUP BY vecfill_outcome
 
 def name_keys(relation: Relation) -> Query:
     """Position, key as text, and whether the row is still there, of the staged rows at the positions ``$1``."""
-    keys = sql.SQL(" OPERATOR(pg_catalog.||) ', ' OPERATOR(pg_catalog.||) ").join(
-        sql.SQL("vecfill_s.{}::pg_catalog.text").format(sql.Identifier(f"vecfill_{name}"))
-        for name in key_names(relation.arity)
-    )
+    columns = [sql.SQL("vecfill_s.{}").format(sql.Identifier(f"vecfill_{name}")) for name in key_names(relation.arity)]
+    key = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
     return sql.SQL(
-        "SELECT vecfill_s.vecfill_n, {keys}, EXISTS (SELECT FROM {source} WHERE {join})\n"
+        "SELECT vecfill_s.vecfill_n, {key}::pg_catalog.text, EXISTS (SELECT FROM {source} WHERE {join})\n"
         "FROM {stage} AS vecfill_s\n"
         "WHERE vecfill_s.vecfill_n OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[]) ORDER BY 1"
-    ).format(keys=keys, source=_target(relation), join=_join(relation), stage=_STAGE)
+    ).format(key=key, source=_target(relation), join=_join(relation), stage=_STAGE)
+
+
+def rewritten(relation: Relation) -> Query:
+    """Positions of the rows just updated whose text is no longer the staged one; ``$1`` are those not updated.
+
+    A statement of its own, so that it sees what triggers did AFTER the update.
+    """
+    return sql.SQL(
+        "SELECT vecfill_s.vecfill_n FROM {stage} AS vecfill_s JOIN {source} ON {join}\n"
+        "WHERE NOT vecfill_s.vecfill_n OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[]) AND NOT {same}"
+    ).format(stage=_STAGE, source=_target(relation), join=_join(relation), same=_same(relation))
 
 
 def lockable(relation: Relation) -> Query:

@@ -15,6 +15,7 @@ from vecfill.postgres.catalogue import (
     UniqueIndex,
     columns_of,
     find_table,
+    has_triggers_after,
     leaves_of,
     present_dimension,
     unique_indexes,
@@ -48,6 +49,13 @@ class Target:
     set: tuple[str, ...] = ()
     dim: int | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("key", "set"):
+            if isinstance(getattr(self, name), str):
+                raise ConfigError(
+                    f"target {name} is {getattr(self, name)!r}: write a tuple, ({getattr(self, name)!r},)"
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeyColumn:
@@ -80,6 +88,7 @@ class Relation:
         where: the user's condition, or None.
         assignments: column and expression of each ``--set``.
         policies: row-level policies apply to this role.
+        triggers_after: some trigger runs after a row is updated, and might change it once more.
         settings: what each of our transactions sets, beside the pinned.
     """
 
@@ -95,6 +104,7 @@ class Relation:
     where: sql.Composable | None
     assignments: tuple[tuple[str, sql.Composable], ...]
     policies: bool
+    triggers_after: bool
     settings: dict[str, str]
 
     @property
@@ -121,19 +131,22 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True)
         columns = columns_of(cursor, table.oid)
         template = _template(target, columns, text_needed)
         name = sql.Identifier(table.schema, table.name)
+        key = _key(unique_indexes(cursor, table.oid), target, columns)
+        keys = {column.name for column in key}
         return Relation(
             label=f"{table.schema}.{table.name}",
             name=name,
             alias=table.name,
             plain=table.kind == "r",
-            key=_key(unique_indexes(cursor, table.oid), target, columns),
+            key=key,
             vector=_vector(cursor, target, columns, name),
             leaves=leaves_of(cursor, table),
             text=text_expression(template, table.name) if template.parts else raw("''::pg_catalog.text"),
             blank=blank_expression(template, table.name, encoding) if template.parts else raw("false"),
             where=raw(target.where) if target.where and target.where.strip() else None,
-            assignments=tuple(_assignment(text, columns, template, target) for text in target.set),
+            assignments=tuple(_assignment(text, columns, template, target, keys) for text in target.set),
             policies=table.policies,
+            triggers_after=has_triggers_after(cursor, table.oid),
             settings=write_limits(cursor),
         )
 
@@ -219,7 +232,7 @@ def _declared_dimension(column: Column, kind: str) -> int | None:
 
 
 def _assignment(
-    text: str, columns: dict[str, Column], template: Template, target: Target
+    text: str, columns: dict[str, Column], template: Template, target: Target, keys: set[str]
 ) -> tuple[str, sql.Composable]:
     left, equals, right = text.partition("=")
     name = left.strip()
@@ -233,6 +246,10 @@ def _assignment(
         )
     if name == target.column:
         raise ConfigError(f"--set {text!r} assigns the embedding column itself: leave it out")
+    if name in keys:
+        raise ConfigError(
+            f"--set {text!r} assigns {name}, a column of the key: rows would lose their names: leave it out"
+        )
     if name in template.fields:
         raise ConfigError(
             f"--set {text!r} assigns {name}, which --text reads: the vector would not belong to the text that is left: "

@@ -135,6 +135,9 @@ def land(connection: Connection, relation: Relation, batch: Batch) -> Landed:
         sent = _stage(cursor, relation, batch)
         rows = cursor.execute(statements.write(relation), ()).fetchall()
         outcomes = {position: outcome for outcome, _, positions in rows for position in positions or ()}
+        if relation.triggers_after:
+            changed = cursor.execute(statements.rewritten(relation), (list(outcomes),)).fetchall()
+            outcomes |= {row: "rewritten" for (row,) in changed}
         keys = _keys(cursor, relation, outcomes)
         outcomes |= _settled(cursor, relation, outcomes, keys)
         _check_kept(relation, outcomes, keys)
@@ -207,6 +210,6 @@ def _check_kept(relation: Relation, outcomes: dict[int, str], keys: dict[int, tu
     if rewritten:
         raise ConfigError(
             f"a trigger on {relation.label} changed the text of {len(rewritten)} rows while their vector was written "
-            f"(key {rewritten[0]}): the vector would not belong to it, and the batch was rolled back: "
-            "take the column that the trigger sets out of --text, or disable the trigger for this role"
+            f"(key {rewritten[0]}): the vector would not belong to it, and the batch was rolled back: take the column "
+            "that the trigger, or a generated column over --set, changes out of --text, or disable the trigger"
         )

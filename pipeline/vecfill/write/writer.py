@@ -75,6 +75,9 @@ class Write:
                 ) from error
             self._pace.halve(len(batch))
             raise
+        except psycopg.errors.LockNotAvailable:
+            # Another session holds the table as a whole: all rows are locked, and the next sweep tries them again.
+            landed = Landed(dict.fromkeys(OUTCOMES, 0) | {"locked": len(batch)})
         except psycopg.Error as error:
             fault = classify(error.sqlstate)
             if fault is Fault.ROW:

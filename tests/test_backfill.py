@@ -23,14 +23,14 @@ from tests.tables import (
     vectors,
 )
 
-import vecfill.run
+import vecfill.backfill
+from vecfill.backfill import Progress, run
 from vecfill.blocks import OUTCOMES
 from vecfill.encode.spec import Model
 from vecfill.engine.job import Stop
 from vecfill.errors import ConfigError, MixedModelsError
 from vecfill.postgres.target import Target
 from vecfill.result import RunResult
-from vecfill.run import Progress, run
 from vecfill.tally import FINAL
 
 
@@ -81,7 +81,7 @@ def test_a_second_run_finds_nothing_to_do(connect, database):
 def test_nothing_eligible_loads_no_model(connect, database, rows):
     make_docs(connect, rows)
     connect.execute("UPDATE docs SET title = ''")
-    result = fill(database, model=Model(name="/there/is/no/such/model"))
+    result = fill(database, model=Model(name="nobody/no-such-model"))
     assert (result.outcome, result.exit_code, result.empty) == ("complete", 0, rows)
 
 
@@ -157,14 +157,14 @@ def test_rows_that_others_fill_and_delete_are_accounted_for(connect, database):
 
 
 def test_rows_locked_to_the_end_leave_the_run_incomplete(connect, database, monkeypatch):
-    monkeypatch.setattr(vecfill.run, "PAUSE_S", 0.01)
+    monkeypatch.setattr(vecfill.backfill, "PAUSE_S", 0.01)
     make_docs(connect, 1_000)
     with another(database) as other:
         other.execute("SELECT FROM docs WHERE id <= 7 FOR UPDATE")
         result = fill(database)
         assert (result.outcome, result.exit_code) == ("incomplete", 5)
         assert (result.locked, result.updated, result.remaining) == (7, 993, 7)
-        assert result.sweeps == vecfill.run.MAX_SWEEPS
+        assert result.sweeps == vecfill.backfill.MAX_SWEEPS
     assert fill(database).updated == 7
 
 

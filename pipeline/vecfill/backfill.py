@@ -15,9 +15,10 @@ from vecfill.encode.stage import EncodeSpec
 from vecfill.engine.choice import EngineOptions, opened
 from vecfill.engine.job import Engine, Job, Stop
 from vecfill.engine.signals import stopping
-from vecfill.postgres.session import Connection, Database
+from vecfill.errors import ConfigError
+from vecfill.postgres.session import Connection, Database, Session
 from vecfill.postgres.target import Relation, Target, inspect
-from vecfill.preflight import Sample, check_sql, check_writable, draw_sample, settle_dimension
+from vecfill.preflight import Sample, check_sql, check_writable, check_write, draw_sample, settle_dimension
 from vecfill.read.ranges import plan_ranges
 from vecfill.read.survey import Coverage, Survey, survey
 from vecfill.result import RunResult, judge
@@ -40,6 +41,11 @@ class RunOptions:
     max_seconds: float | None = None
     allow_mixed: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "max_seconds"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ConfigError(f"{name} is {value}: it must be above 0, or None for no bound")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +88,14 @@ def run(
     started = time.perf_counter()
     place = (database if isinstance(database, Database) else Database.named(database)).reachable()
     stop = stop or Stop()
-    with closing(place.connect()) as connection:
-        relation, found = _survey(connection, target)
+    session = Session(place)
+    with closing(session):
+        relation, found = session.run(lambda connection: _survey(connection, target))
+        if model.is_local or found.coverage.missing:
+            relation = settle_dimension(relation, model)
         if not found.coverage.missing:
             return _result(relation, model, started, before=found.coverage, after=found.coverage)
-        relation = settle_dimension(relation, model)
-        sample = draw_sample(connection, relation)
+        sample = session.run(lambda connection: draw_sample(connection, relation))
     job = _job(place, relation, model.anchored(), sample, options)
     with opened(job, options.engine, found.coverage.missing) as engine:
         flow = _Flow(engine=engine, job=job, stop=stop, limit=options.limit, progress=progress)
@@ -101,6 +109,7 @@ def _survey(connection: Connection, target: Target) -> tuple[Relation, Survey]:
     relation = inspect(connection, target)
     check_writable(connection)
     check_sql(connection, relation)
+    check_write(connection, relation)
     return relation, survey(connection, relation)
 
 
@@ -141,8 +150,8 @@ class _Flow:
         for number in range(MAX_SWEEPS):
             settled = self.tally.rows
             self._sweep(found)
-            with closing(self.job.database.connect()) as connection:
-                found = survey(connection, self.job.relation)
+            with closing(Session(self.job.database)) as session:
+                found = session.run(lambda connection: survey(connection, self.job.relation))
             if self.stop.is_set() or self._limit_reached() or self.left(found.coverage) <= 0:
                 break
             if self.tally.rows == settled and number + 1 < MAX_SWEEPS:
