@@ -51,6 +51,7 @@ class Tally:
     quarantine: dict[str, Quarantined] = field(default_factory=dict)
     tokens: int = 0
     truncated: int = 0
+    reused: int = 0
     bytes: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "encode", "write"), 0.0))
 
@@ -71,6 +72,7 @@ class Tally:
                 self.sweeps[-1].counts[outcome] += batch[outcome]
             self.tokens += batch["tokens"]
             self.truncated += batch["truncated"]
+            self.reused += batch["reused"]
             self.bytes += batch["bytes"]
             for stage in self.seconds:
                 self.seconds[stage] += batch[f"{stage}_s"]

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vecfill.encode.spec import Encoder, Encoding
+from vecfill.encode.spec import MOST_TOKENS, Encoder, Encoding
 from vecfill.errors import EncodeError, VecfillError
 from vecfill.isolate import SHARED_AFTER, isolate
 
 _log = logging.getLogger(__name__)
+
+Positions = npt.NDArray[np.int64]
 
 _MESSAGE_LENGTH = 300
 """Characters of an exception that are kept with its row: some libraries quote the whole input."""
@@ -55,6 +57,18 @@ class Rows:
         """Returns bool [n], true where the row has no vector."""
         return np.fromiter((error is not None for error in self.error), dtype=np.bool_, count=len(self.error))
 
+    def copy_from(self, to: Positions, other: Rows, rows: Positions) -> None:
+        """Takes over ``other``'s rows at the positions ``rows``, in order, at the positions ``to``."""
+        for mine, theirs in (
+            (self.vectors, other.vectors),
+            (self.n_tokens, other.n_tokens),
+            (self.counted, other.counted),
+            (self.truncated, other.truncated),
+        ):
+            mine[to] = theirs[rows]
+        for position, row in zip(to, rows, strict=True):
+            self.error_class[position], self.error[position] = other.error_class[row], other.error[row]
+
     def fill(self, part: slice, encoding: Encoding) -> None:
         """Takes over the vectors of some rows."""
         self.vectors[part], self.truncated[part] = encoding.vectors, encoding.truncated
@@ -68,15 +82,15 @@ class Rows:
 
 
 class RowEncoder:
-    """Encodes lists of texts with the batch size that the device's memory turns out to hold.
+    """Encodes lists of texts, in batches that the device's memory turns out to hold.
 
     Attributes:
-        batch_size: texts to a batch; halved when memory runs out, and kept so for the texts to come.
+        most_tokens: tokens that a batch may have; halved when memory runs out, and kept so for the texts to come.
     """
 
-    def __init__(self, encoder: Encoder, batch_size: int) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self.batch_size = batch_size
+        self.most_tokens = MOST_TOKENS
 
     def encode(self, texts: list[str]) -> Rows:
         """Encodes the texts one and all.
@@ -85,7 +99,6 @@ class RowEncoder:
             EncodeError: all vectors of SHARED_AFTER texts or more are NaN or infinite.
             SharedFaultError: all of the first SHARED_AFTER texts fail, each by itself.
         """
-        before = self.batch_size
         rows = Rows.blank(len(texts), self.encoder.dim)
         for part, outcome in isolate(len(texts), lambda part: self._attempt(texts[part]), _is_text_fault):
             if isinstance(outcome, Exception):
@@ -93,29 +106,24 @@ class RowEncoder:
                 rows.fail(part.start, error_class, _describe(outcome))
             else:
                 rows.fill(part, outcome)
-        if "resource" in rows.error_class:
-            self.batch_size = before  # a text that is too big alone says nothing about batches of the others
         self._set_aside_non_finite(rows)
         return rows
 
     def _attempt(self, texts: list[str]) -> Encoding:
         """Encodes the texts, in ever smaller batches while memory runs out; raises where one alone is too much."""
+        most = self.most_tokens
         while True:
             try:
-                return self.encoder.encode(texts, self.batch_size)
+                encoding = self.encoder.encode(texts, most)
             except Exception as exc:
-                if self.batch_size == 1 or not is_out_of_memory(exc):
+                if most == 1 or not is_out_of_memory(exc):
                     raise
+            else:
+                self.most_tokens = most  # a text that is too big alone, most 1, says nothing about batches of others
+                return encoding
             # Outside of the handler: there the exception still holds the tensors of the failed batch.
-            self._shrink()
-
-    def _shrink(self) -> None:
-        smaller = self.batch_size // 2
-        _log.warning("out of memory with %d texts a batch: going on with %d", self.batch_size, smaller)
-        self.batch_size = smaller
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+            most //= 2
+            _empty_cache(most)
 
     def _set_aside_non_finite(self, rows: Rows) -> None:
         """Fails the rows that no vector column would take: one NaN makes the server refuse a whole COPY."""
@@ -128,6 +136,14 @@ class RowEncoder:
         for row in broken:
             count = int((~np.isfinite(rows.vectors[row])).sum())
             rows.fail(int(row), "row", f"{count} of {rows.vectors.shape[1]} components are NaN or infinite")
+
+
+def _empty_cache(most: int) -> None:
+    """Gives the device's cached memory back before the next try."""
+    _log.warning("out of memory: going on with batches of at most %d tokens", most)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(exc: BaseException) -> bool:

@@ -20,6 +20,9 @@ from vecfill.errors import ConfigError
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cuda", "cpu")
 
+MOST_TOKENS = 65_536
+"""Tokens that a batch may have before memory has ever run out."""
+
 _HASH = "hash:"
 _PACKAGE = "package:"
 _MARKERS = ("modules.json", "config.json", "adapter_config.json")
@@ -55,14 +58,14 @@ class Encoder(Protocol):
 
     @property
     def dtype(self) -> str:
-        """Of the weights, such as ``float32``."""
+        """That the model computes in, such as ``float32``."""
 
     @property
     def max_tokens(self) -> int | None:
         """Length in tokens that texts are cut to; None without a limit."""
 
-    def encode(self, texts: list[str], batch_size: int) -> Encoding:
-        """Gives the vectors of the texts, ``batch_size`` of them at a time in the device's memory."""
+    def encode(self, texts: list[str], most_tokens: int) -> Encoding:
+        """Gives the vectors of the texts, with batches of at most ``most_tokens`` tokens in the device's memory."""
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
         """Gives the float32 vector [dim] of a search query."""
@@ -80,7 +83,8 @@ class Model:
         prompt_name: the same, by its name in the model's own list; only one of the two.
         truncate_dim: keeps the first components only, for models trained for it (Matryoshka).
         max_tokens: cuts texts at another length than the model's default.
-        dtype: of the weights: ``float32``, ``bfloat16``, ``float16``; ``auto`` is float32 for now.
+        dtype: that the transformer computes in: ``float32``, ``bfloat16``, ``float16``; ``auto`` is bfloat16 where the
+            device is fast at it and the vectors agree with float32's, and float32 elsewhere.
         device: ``cuda``, ``cpu``; ``auto`` takes CUDA where there is one.
         trust_remote_code: runs Python code that comes with the model. Off, as the code is a stranger's.
 

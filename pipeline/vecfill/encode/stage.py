@@ -12,17 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vecfill.blocks import encoded_schema, key_names
+from vecfill.encode.memo import Memo
 from vecfill.encode.rows import RowEncoder, Rows
 from vecfill.encode.spec import Encoder, Model
 from vecfill.errors import ConfigError, MixedModelsError
 
 _log = logging.getLogger(__name__)
-
-CPU_BATCH = 32
-"""SentenceTransformer's own default; bigger batches of mixed length are slower on a CPU (FACTS: 0.6x)."""
-
-CUDA_BATCH = 256
-"""Small models leave a GPU idle at 32 texts a batch; what its memory does not hold is halved on the way."""
 
 SAME_MODEL_COSINE = 0.98
 """From here on a stored vector counts as this model's: rounding to bfloat16 or halfvec leaves a cosine above 0.999,
@@ -45,7 +40,7 @@ class EncodeSpec:
         sample: texts, each with the vector that the column holds for it, to see whether this model made them.
         column: the embedding column, for messages.
         allow_mixed: go on although the sample says that another model made the vectors.
-        batch_size: texts to a batch; None takes CPU_BATCH or CUDA_BATCH.
+        dedupe: compute each distinct text once.
         threads: CPU threads for torch; None keeps its own number.
     """
 
@@ -55,7 +50,7 @@ class EncodeSpec:
     sample: tuple[tuple[str, tuple[float, ...]], ...] = ()
     column: str
     allow_mixed: bool = False
-    batch_size: int | None = None
+    dedupe: bool = True
     threads: int | None = None
 
 
@@ -69,6 +64,7 @@ class Encode:
         self.spec = spec
         self._lock = threading.Lock()
         self._ready: RowEncoder | None = None
+        self._memo: Memo | None = None
 
     def warm(self) -> Encoder:
         """Loads and checks the model, once; a second thread waits for the first and gets the same encoder.
@@ -100,16 +96,21 @@ class Encode:
             return encoded_schema(self.spec.arity, self.spec.dim).empty_table()
         ready = self._prepared()
         started = time.perf_counter()
-        rows = ready.encode(table.column("text").to_pylist())
-        return _encoded_block(table, self.spec.arity, rows, time.perf_counter() - started)
+        texts = table.column("text").to_pylist()
+        if self._memo is None:
+            rows, reused = ready.encode(texts), np.zeros(len(texts), np.bool_)
+        else:
+            hashes = table.column("text_hash").to_pylist()
+            rows, reused = self._memo.encode(hashes, lambda some: ready.encode([texts[row] for row in some]))
+        return _encoded_block(table, self.spec.arity, rows, reused, time.perf_counter() - started)
 
     def _prepared(self) -> RowEncoder:
         with self._lock:
             if self._ready is None:
                 encoder = self.spec.model.load(self.spec.threads)
                 self._check_dimension(encoder)
-                default = CUDA_BATCH if encoder.device == "cuda" else CPU_BATCH
-                ready = RowEncoder(encoder, self.spec.batch_size or default)
+                ready = RowEncoder(encoder)
+                self._memo = Memo(encoder.dim) if self.spec.dedupe else None
                 self._check_sample(ready)
                 self._ready = ready
             return self._ready
@@ -153,7 +154,7 @@ def _cosine(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> flo
     return float(one @ other) / norms if np.isfinite(norms) and norms > 0 else 0.0
 
 
-def _encoded_block(table: pa.Table, arity: int, rows: Rows, elapsed: float) -> pa.Table:
+def _encoded_block(table: pa.Table, arity: int, rows: Rows, reused: npt.NDArray[np.bool_], elapsed: float) -> pa.Table:
     """Assembles the EncodedBlock: keys, hash and read time pass through, ``elapsed`` seconds are shared evenly."""
     n = table.num_rows
     schema = encoded_schema(arity, rows.vectors.shape[1])
@@ -162,6 +163,7 @@ def _encoded_block(table: pa.Table, arity: int, rows: Rows, elapsed: float) -> p
         "embedding": _embeddings(schema.field("embedding").type, rows),
         "n_tokens": pa.array(rows.n_tokens, mask=~rows.counted),
         "truncated": pa.array(rows.truncated),
+        "reused": pa.array(reused),
         "error_class": pa.array(rows.error_class, type=pa.string()),
         "error": pa.array(rows.error, type=pa.string()),
         "encode_s": pa.array(np.full(n, elapsed / max(n, 1), dtype=np.float32)),

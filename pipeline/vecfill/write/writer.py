@@ -113,6 +113,7 @@ def _result(part: pa.Table, landed: Landed, seconds: float) -> dict[str, Any]:
         **{outcome: landed.counts[outcome] for outcome in OUTCOMES},
         "tokens": pc.sum(part["n_tokens"]).as_py() or 0,
         "truncated": pc.sum(part["truncated"]).as_py() or 0,
+        "reused": pc.sum(part["reused"]).as_py() or 0,
         "bytes": landed.bytes,
         "read_s": pc.sum(part["read_s"]).as_py() or 0.0,
         "encode_s": pc.sum(part["encode_s"]).as_py() or 0.0,
