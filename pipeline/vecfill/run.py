@@ -187,7 +187,7 @@ class _Flow:
 
 
 def _counts(sweep: Sweep) -> str:
-    return ", ".join(f"{count} {outcome}" for outcome, count in sweep.counts.items() if count) or "none found"
+    return ", ".join(f"{count} {outcome}" for outcome, count in sweep.counts.items() if count) or "none came to an end"
 
 
 def _result(

@@ -17,7 +17,7 @@ from tests.tables import assert_every_vector_is_its_texts, make_docs, rest, wait
 
 pytestmark = pytest.mark.slow
 
-ROWS = 200_000
+ROWS = 100_000
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'vecfill'"
 
@@ -74,7 +74,7 @@ def test_a_signal_ends_the_run_cleanly(connect, database, number, engine):
     assert 0 < said["updated"] < ROWS
     assert said["updated"] == filled(connect) == said["after"]["filled"]
     assert said["remaining"] == ROWS - said["updated"]
-    wait_until(lambda: connect.execute(BACKENDS).fetchone() == (0,))
+    wait_for_backends(connect)
     completes(connect, database, ROWS, "--engine", "inline")
     assert_every_vector_is_its_texts(connect, rows=ROWS)
     assert rest(connect) == before
@@ -101,17 +101,17 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing_half_written(connect, d
         process.wait(10)
         assert time.monotonic() - started < 1
     assert process.returncode == 143
-    connect.execute("DROP TRIGGER act ON docs") if wait_for_backends(connect) else None
+    wait_for_backends(connect)
+    connect.execute("DROP TRIGGER act ON docs")
     assert_every_vector_is_its_texts(connect)
     assert filled(connect) < rows
     completes(connect, database, rows, "--engine", "inline")
     assert_every_vector_is_its_texts(connect, rows=rows)
 
 
-def wait_for_backends(connect: psycopg.Connection) -> bool:
+def wait_for_backends(connect: psycopg.Connection) -> None:
     """No backend of ours is left, and so no lock: the server notices within 2 s that its client is gone."""
     wait_until(lambda: connect.execute(BACKENDS).fetchone() == (0,), 10)
-    return True
 
 
 def test_a_process_that_is_killed_leaves_no_lock_and_a_rerun_goes_on(connect, database):

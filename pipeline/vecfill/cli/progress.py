@@ -49,8 +49,9 @@ def line(event: Progress, meter: Meter) -> str:
     share = 100.0 * event.done / event.eligible if event.eligible else 100.0
     left = meter.seconds_left(event)
     return (
-        f"{event.done:,} of {event.eligible:,} rows ({share:.0f}%), {meter.rate:,.0f} rows/s, "
-        f"{'-' if left is None else f'{left:.0f}'} s left, limited by: {slowest(event)}"
+        f"{event.done:,} of {event.eligible:,} rows ({share:.0f}%), "
+        + ("" if left is None else f"{meter.rate:,.0f} rows/s, {left:.0f} s left, ")
+        + f"limited by: {slowest(event)}"
     )
 
 

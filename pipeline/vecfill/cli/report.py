@@ -27,8 +27,8 @@ def print_result(result: RunResult) -> None:
     """Prints the account of a run."""
     console = Console(soft_wrap=True, highlight=False)
     console.print(coverage_table({"before": result.before, "after": result.after}, f"{result.table}, {result.model}"))
-    counts = (
-        ", ".join(f"{getattr(result, name):,} {name}" for name in OUTCOMES if getattr(result, name)) or "nothing to do"
+    counts = ", ".join(f"{getattr(result, name):,} {name}" for name in OUTCOMES if getattr(result, name)) or (
+        "no row was reached" if result.eligible else "nothing to do"
     )
     console.print(f"{result.outcome}: {counts}; {result.empty:,} empty, {result.truncated:,} truncated")
     if result.engine:
