@@ -43,7 +43,7 @@ def encoded_schema(arity: int, dim: int) -> pa.Schema:
 
     ``n_tokens`` counts the text's tokens before truncation, special tokens and prompt included, and is null where
     the encoder has no tokenizer; ``truncated`` is true where it passed the model's length, ``reused`` where the vector
-    is that of an equal text and the model was not asked.
+    is that of an equal text and the model was not asked. ``device`` and ``dtype`` say where and how the model computed.
     """
     return pa.schema(
         [
@@ -54,6 +54,8 @@ def encoded_schema(arity: int, dim: int) -> pa.Schema:
             pa.field("truncated", pa.bool_(), nullable=False),
             pa.field("reused", pa.bool_(), nullable=False),
             *ERROR_COLUMNS,
+            pa.field("device", pa.string(), nullable=False),
+            pa.field("dtype", pa.string(), nullable=False),
             pa.field("read_s", pa.float32(), nullable=False),
             pa.field("encode_s", pa.float32(), nullable=False),
         ]
@@ -85,6 +87,8 @@ RESULT_SCHEMA = pa.schema(
         pa.field("truncated", pa.int64(), nullable=False),
         pa.field("reused", pa.int64(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("device", pa.string(), nullable=False),
+        pa.field("dtype", pa.string(), nullable=False),
         pa.field("read_s", pa.float64(), nullable=False),
         pa.field("encode_s", pa.float64(), nullable=False),
         pa.field("write_s", pa.float64(), nullable=False),

@@ -53,6 +53,8 @@ class Tally:
     truncated: int = 0
     reused: int = 0
     bytes: int = 0
+    devices: set[str] = field(default_factory=set)
+    dtypes: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "encode", "write"), 0.0))
 
     def begin_sweep(self) -> Sweep:
@@ -74,6 +76,8 @@ class Tally:
             self.truncated += batch["truncated"]
             self.reused += batch["reused"]
             self.bytes += batch["bytes"]
+            self.devices.add(batch["device"])
+            self.dtypes.add(batch["dtype"])
             for stage in self.seconds:
                 self.seconds[stage] += batch[f"{stage}_s"]
             self._quarantine(batch["unresolved"])

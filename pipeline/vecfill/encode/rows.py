@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -30,16 +30,14 @@ class Rows:
         n_tokens: int32 [n], meaningful where ``counted`` is true.
         counted: bool [n], false where the row failed or the encoder cannot count.
         truncated: bool [n].
-        error_class: [n], None, ``row`` or ``resource``.
-        error: [n], None or the message.
+        errors: class (``row`` or ``resource``) and message of each row that failed.
     """
 
     vectors: npt.NDArray[np.float32]
     n_tokens: npt.NDArray[np.int32]
     counted: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
-    error_class: list[str | None]
-    error: list[str | None]
+    errors: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
     def blank(cls, n: int, dim: int) -> Rows:
@@ -49,13 +47,13 @@ class Rows:
             n_tokens=np.zeros(n, dtype=np.int32),
             counted=np.zeros(n, dtype=np.bool_),
             truncated=np.zeros(n, dtype=np.bool_),
-            error_class=[None] * n,
-            error=[None] * n,
         )
 
     def failed(self) -> npt.NDArray[np.bool_]:
         """Returns bool [n], true where the row has no vector."""
-        return np.fromiter((error is not None for error in self.error), dtype=np.bool_, count=len(self.error))
+        failed = np.zeros(len(self.vectors), dtype=np.bool_)
+        failed[list(self.errors)] = True
+        return failed
 
     def copy_from(self, to: Positions, other: Rows, rows: Positions) -> None:
         """Takes over ``other``'s rows at the positions ``rows``, in order, at the positions ``to``."""
@@ -66,8 +64,9 @@ class Rows:
             (self.truncated, other.truncated),
         ):
             mine[to] = theirs[rows]
-        for position, row in zip(to, rows, strict=True):
-            self.error_class[position], self.error[position] = other.error_class[row], other.error[row]
+        if other.errors:
+            pairs = zip(to.tolist(), rows.tolist(), strict=True)
+            self.errors |= {position: other.errors[row] for position, row in pairs if row in other.errors}
 
     def fill(self, part: slice, encoding: Encoding) -> None:
         """Takes over the vectors of some rows."""
@@ -78,7 +77,7 @@ class Rows:
     def fail(self, row: int, error_class: str, error: str) -> None:
         """Takes a row's vector away and notes why."""
         self.vectors[row], self.counted[row], self.truncated[row] = 0.0, False, False
-        self.error_class[row], self.error[row] = error_class, error
+        self.errors[row] = error_class, error
 
 
 class RowEncoder:
@@ -128,10 +127,10 @@ class RowEncoder:
     def _set_aside_non_finite(self, rows: Rows) -> None:
         """Fails the rows that no vector column would take: one NaN makes the server refuse a whole COPY."""
         broken = np.flatnonzero(~np.isfinite(rows.vectors).all(axis=1))
-        if SHARED_AFTER <= len(rows.error) == len(broken):
+        if SHARED_AFTER <= len(rows.vectors) == len(broken):
             raise EncodeError(
                 f"all {len(broken)} vectors of a block are NaN or infinite: the numbers likely overflow in dtype "
-                f"{self.encoder.dtype}; set model.dtype to float32, or check the model's weights"
+                f"{self.encoder.dtype}; set --dtype float32, or check the model's weights"
             )
         for row in broken:
             count = int((~np.isfinite(rows.vectors[row])).sum())

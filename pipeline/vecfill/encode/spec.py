@@ -103,13 +103,13 @@ class Model:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("dtype", self.dtype, DTYPES)
-        _one_of("device", self.device, DEVICES)
-        _at_least_one("truncate_dim", self.truncate_dim)
-        _at_least_one("max_tokens", self.max_tokens)
+        _one_of("--dtype", self.dtype, DTYPES)
+        _one_of("--device", self.device, DEVICES)
+        _at_least_one("--truncate-dim", self.truncate_dim)
+        _at_least_one("--max-tokens", self.max_tokens)
         if self.prompt is not None and self.prompt_name is not None:
             raise ConfigError(
-                f"model.prompt {self.prompt!r} and model.prompt_name {self.prompt_name!r} exclude each other: "
+                f"--prompt {self.prompt!r} and --prompt-name {self.prompt_name!r} exclude each other: "
                 "set only one of them"
             )
 
@@ -155,7 +155,7 @@ class Model:
             return None
         if self.truncate_dim is not None and self.truncate_dim > width:
             raise ConfigError(
-                f"model.truncate_dim is {self.truncate_dim} but model {self.name} gives only {width} dimensions: "
+                f"--truncate-dim is {self.truncate_dim} but model {self.name} gives only {width} dimensions: "
                 f"lower it to at most {width} or leave it out"
             )
         return min(width, self.truncate_dim or default or width)
@@ -187,14 +187,14 @@ class Model:
         return int(digits)
 
 
-def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"model.{field} is {value!r}: choose one of {', '.join(allowed)}")
+        raise ConfigError(f"{flag} is {value!r}: choose one of {', '.join(allowed)}")
 
 
-def _at_least_one(field: str, value: int | None) -> None:
+def _at_least_one(flag: str, value: int | None) -> None:
     if value is not None and value < 1:
-        raise ConfigError(f"model.{field} is {value}: it must be at least 1, or left out")
+        raise ConfigError(f"{flag} is {value}: it must be at least 1, or left out")
 
 
 def _package_folder(name: str) -> Path:

@@ -6,11 +6,11 @@ transformers sets padding and truncation on the tokenizer that it shares with ev
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Transformer
 from tokenizers import Tokenizer
 
 Ids = npt.NDArray[np.int64]
@@ -23,14 +23,12 @@ class Tokens:
     Attributes:
         ids: int64 [sum of lengths], one text after the other; special tokens and prompt included.
         types: the same for the token types, None where the model takes none.
-        starts: int64 [n], where each text starts in ``ids``.
         lengths: int32 [n], tokens after truncation.
         n_tokens: int32 [n], tokens before it.
     """
 
     ids: Ids
     types: Ids | None
-    starts: Ids
     lengths: npt.NDArray[np.int32]
     n_tokens: npt.NDArray[np.int32]
 
@@ -38,63 +36,58 @@ class Tokens:
 class Tokenization:
     """Texts to tokens, and tokens to the rectangles that a model takes."""
 
-    def __init__(self, net: SentenceTransformer, clone: Tokenizer, max_tokens: int | None, prompt: str | None) -> None:
-        """Takes a clone of the net's tokenizer; see ``tokenization_of``."""
-        self._tokenizer, self._prompt = clone, prompt or ""
-        self._names = set(net.tokenizer.model_input_names)
-        self._pad = {"input_ids": net.tokenizer.pad_token_id or 0, "token_type_ids": net.tokenizer.pad_token_type_id}
-        self._left = net.tokenizer.padding_side == "left"
-        self._special = clone.num_special_tokens_to_add(False)
-        clone.no_padding()
-        if max_tokens is None:
-            clone.no_truncation()
-        else:
-            direction = net.tokenizer.truncation_side
-            clone.enable_truncation(max_tokens, strategy="longest_first", direction=direction)
+    def __init__(self, original: Any, max_tokens: int | None, prompt: str | None) -> None:
+        """Clones a fast tokenizer of transformers that has a padding token; ``max_tokens`` None never cuts a text."""
+        self._tokenizer = _clone(original, max_tokens)
+        self._special = self._tokenizer.num_special_tokens_to_add(False)
+        self._prompt = prompt or ""
+        self._has_types = "token_type_ids" in original.model_input_names
+        self._pad, self._pad_type = int(original.pad_token_id), int(original.pad_token_type_id)
+        self._left = original.padding_side == "left"
 
     def __call__(self, texts: list[str]) -> Tokens:
         """Tokenizes; the Rust code lets other threads of this process run meanwhile."""
         found = self._tokenizer.encode_batch_fast([self._prompt + text for text in texts] if self._prompt else texts)
-        lengths = np.fromiter((len(one) for one in found), np.int32, len(found))
-        cut = [sum(len(rest) - self._special for rest in one.overflowing) for one in found]
-        has_types = "token_type_ids" in self._names
+        lengths = np.fromiter(map(len, found), np.int32, len(found))
+        cut = (sum(len(rest) - self._special for rest in one.overflowing) for one in found)
         return Tokens(
             ids=_flat([one.ids for one in found], lengths),
-            types=_flat([one.type_ids for one in found], lengths) if has_types else None,
-            starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)[:-1]]),
+            types=_flat([one.type_ids for one in found], lengths) if self._has_types else None,
             lengths=lengths,
-            n_tokens=lengths + np.asarray(cut, np.int32),
+            n_tokens=lengths + np.fromiter(cut, np.int32, len(found)),
         )
 
     def padded(self, tokens: Tokens, rows: npt.NDArray[np.int64]) -> dict[str, Ids]:
         """The model's inputs for some texts: int64 [len(rows), longest], padded on the tokenizer's own side."""
         lengths = tokens.lengths[rows].astype(np.int64)[:, None]
+        starts = (np.cumsum(tokens.lengths, dtype=np.int64) - tokens.lengths)[rows][:, None]
         width = int(lengths.max())
-        column = np.arange(width)[None, :] - (width - lengths if self._left else 0)
+        column = np.arange(width) - (width - lengths if self._left else 0)
         inside = (column >= 0) & (column < lengths)
-        source = np.where(inside, tokens.starts[rows][:, None] + column, 0)
-        features = {"input_ids": np.where(inside, tokens.ids[source], self._pad["input_ids"])}
+        source = (starts + column)[inside]
+        features = {"input_ids": _scattered(tokens.ids[source], inside, self._pad)}
         if tokens.types is not None:
-            features["token_type_ids"] = np.where(inside, tokens.types[source], self._pad["token_type_ids"])
-        features["attention_mask"] = inside.astype(np.int64)
-        return features
+            features["token_type_ids"] = _scattered(tokens.types[source], inside, self._pad_type)
+        return features | {"attention_mask": inside.astype(np.int64)}
+
+
+def _clone(original: Any, max_tokens: int | None) -> Tokenizer:
+    clone = Tokenizer.from_str(original.backend_tokenizer.to_str())
+    clone.encode_special_tokens = original.split_special_tokens
+    clone.no_padding()
+    if max_tokens is None:
+        clone.no_truncation()
+    else:
+        clone.enable_truncation(max_tokens, direction=original.truncation_side)
+    return clone
 
 
 def _flat(lists: list[list[int]], lengths: npt.NDArray[np.int32]) -> Ids:
-    return np.fromiter((token for one in lists for token in one), np.int64, int(lengths.sum()))
+    return np.fromiter(chain.from_iterable(lists), np.int64, int(lengths.sum()))
 
 
-def tokenization_of(net: SentenceTransformer, max_tokens: int | None, prompt: str | None) -> Tokenization | None:
-    """Returns a tokenization for the net, or None where only the library knows how to prepare its texts.
-
-    That is: a first module other than Transformer, no fast tokenizer, texts that go through a chat template, and
-    settings of the module that change the texts or the inputs.
-    """
-    first = net[0]
-    tokenizer = getattr(net, "tokenizer", None)
-    plain = isinstance(first, Transformer) and "message" not in net.modalities and not first.processing_kwargs
-    if not plain or tokenizer is None or not getattr(tokenizer, "is_fast", False):
-        return None
-    if first.transformer_task != "feature-extraction":
-        return None
-    return Tokenization(net, Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), max_tokens, prompt)
+def _scattered(values: Ids, inside: npt.NDArray[np.bool_], pad: int) -> Ids:
+    """Puts the values into the rectangle's places that hold a token, row by row, and ``pad`` into the others."""
+    rectangle = np.full(inside.shape, pad, np.int64)
+    rectangle[inside] = values
+    return rectangle

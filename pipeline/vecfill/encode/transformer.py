@@ -19,19 +19,15 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
-from vecfill.encode.forward import Forward
-from vecfill.encode.precision import PROBE_TEXTS, lower, lower_where_it_helps
+from vecfill.encode.forward import forward_of
+from vecfill.encode.precision import lower, lower_where_it_helps
 from vecfill.encode.spec import MOST_TOKENS, Encoding, Model
-from vecfill.encode.tokens import tokenization_of
 from vecfill.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 
 _LOAD_ERRORS = (OSError, ValueError, ImportError, KeyError, SafetensorError)
 """What transformers and sentence-transformers raise for missing weights, unknown architectures, refused code, …"""
-
-SAME_WITHIN = 1e-5
-"""Largest difference of a component between the library's vectors and ours, both in float32 (measured: 2e-7)."""
 
 LIBRARY_BATCH = {"cpu": 32, "cuda": 256}
 """Texts a batch where the library does it all: its own default, and what fills a GPU better."""
@@ -49,7 +45,7 @@ class TransformerEncoder:
     Attributes:
         dim: length of the vectors.
         device: ``cuda`` or ``cpu``, as resolved once at loading.
-        dtype: of the weights, such as ``float32``; the vectors given out are always float32.
+        dtype: that the transformer computes in, such as ``float32``; the vectors given out are always float32.
         max_tokens: the length in tokens that texts are cut to; None where the model has no limit.
     """
 
@@ -72,8 +68,10 @@ class TransformerEncoder:
         self.max_tokens = _limit_tokens(model, self._net)
         self._prompt = _resolve_prompt(model, self._net)
         self._asks_as_configured = model.prompt is not None or model.prompt_name is not None
-        self._forward = _own_forward(self._net, self.max_tokens, self._prompt)
         self.dtype = _settle_dtype(model, self._net)
+        self._forward = forward_of(self._net, self.max_tokens, self._prompt, self.dim)
+        if self._forward is None:
+            _log.info("only its library can prepare this model's texts: batches are the library's, tokens uncounted")
 
     def encode(self, texts: list[str], most_tokens: int) -> Encoding:
         """Returns the vectors of ``SentenceTransformer.encode`` for the texts, as float32 [n, dim].
@@ -120,9 +118,7 @@ def _to_host(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
 def _resolve_device(device: str) -> str:
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
-        raise ConfigError(
-            "model.device is cuda but torch finds no CUDA device: use device auto or cpu, or check the driver"
-        )
+        raise ConfigError("--device is cuda but torch finds no CUDA device: use auto or cpu, or check the driver")
     return ("cuda" if available else "cpu") if device == "auto" else device
 
 
@@ -168,7 +164,7 @@ def _output_dimension(model: Model, net: SentenceTransformer) -> int:
     net.truncate_dim = truncate_dim
     if model.truncate_dim is not None and model.truncate_dim > width:
         raise ConfigError(
-            f"model.truncate_dim is {model.truncate_dim} but model {model.name} gives only {width} dimensions: "
+            f"--truncate-dim is {model.truncate_dim} but model {model.name} gives only {width} dimensions: "
             f"lower it to at most {width} or leave it out"
         )
     return int(min(width, truncate_dim or width))
@@ -183,27 +179,9 @@ def _resolve_prompt(model: Model, net: SentenceTransformer) -> str | None:
         return None
     if name not in net.prompts:
         known = ", ".join(sorted(net.prompts)) or "none"
-        raise ConfigError(f"model.prompt_name is {name!r} but model {model.name} has only these prompts: {known}")
+        raise ConfigError(f"--prompt-name is {name!r} but model {model.name} has only these prompts: {known}")
     prompt: str = net.prompts[name]
     return prompt
-
-
-def _own_forward(net: SentenceTransformer, max_tokens: int | None, prompt: str | None) -> Forward | None:
-    """Our forward pass, where it gives the library's vectors; None where only the library can.
-
-    Proven on this very model: texts in three scripts, one of a single letter and one beyond any limit.
-    """
-    tokenization = tokenization_of(net, max_tokens, prompt)
-    if tokenization is None:
-        return None
-    forward = Forward(net, tokenization, prompt)
-    texts = [*PROBE_TEXTS[:3], "a", " ".join(PROBE_TEXTS * 2)]
-    wanted = _to_host(net.encode(texts, prompt=prompt, convert_to_tensor=True, show_progress_bar=False))
-    difference = float(np.abs(forward(forward.tokenize(texts), MOST_TOKENS) - wanted).max())
-    if difference <= SAME_WITHIN:
-        return forward
-    _log.info("this model goes through the library: our own forward pass differs from it by %.2g", difference)
-    return None
 
 
 def _settle_dtype(model: Model, net: SentenceTransformer) -> str:
@@ -216,22 +194,24 @@ def _settle_dtype(model: Model, net: SentenceTransformer) -> str:
 
 
 def _limit_tokens(model: Model, net: SentenceTransformer) -> int | None:
-    """Applies ``model.max_tokens`` and returns the length that texts are cut to, None without a limit."""
+    """Applies ``--max-tokens`` and returns the length that texts are cut to, None without a limit."""
     if model.max_tokens is not None:
-        lowest = 1 + (net.tokenizer.num_special_tokens_to_add() if getattr(net, "tokenizer", None) is not None else 0)
-        highest = _positions(net)
-        if net.transformers_model is None:
-            raise ConfigError(
-                f"model.max_tokens is {model.max_tokens} but model {model.name} has no length: leave it out"
-            )
-        if not lowest <= model.max_tokens <= (highest or model.max_tokens):
-            raise ConfigError(
-                f"model.max_tokens is {model.max_tokens} but model {model.name} takes {lowest} to {highest or 'any'} "
-                "tokens: choose a number between"
-            )
+        _check_limit(model, model.max_tokens, net)
         net.max_seq_length = model.max_tokens
     limit = net.max_seq_length
     return int(limit) if limit is not None and limit < _UNLIMITED else None
+
+
+def _check_limit(model: Model, wanted: int, net: SentenceTransformer) -> None:
+    if net.transformers_model is None:
+        raise ConfigError(f"--max-tokens is {wanted} but model {model.name} has no length: leave it out")
+    lowest = 1 + (net.tokenizer.num_special_tokens_to_add() if getattr(net, "tokenizer", None) is not None else 0)
+    highest = _positions(net)
+    if not lowest <= wanted <= (highest or wanted):
+        raise ConfigError(
+            f"--max-tokens is {wanted} but model {model.name} takes {lowest} to {highest or 'any'} tokens: "
+            "choose a number between"
+        )
 
 
 def _positions(net: SentenceTransformer) -> int | None:

@@ -115,6 +115,8 @@ def _result(part: pa.Table, landed: Landed, seconds: float) -> dict[str, Any]:
         "truncated": pc.sum(part["truncated"]).as_py() or 0,
         "reused": pc.sum(part["reused"]).as_py() or 0,
         "bytes": landed.bytes,
+        "device": part["device"][0].as_py(),
+        "dtype": part["dtype"][0].as_py(),
         "read_s": pc.sum(part["read_s"]).as_py() or 0.0,
         "encode_s": pc.sum(part["encode_s"]).as_py() or 0.0,
         "write_s": seconds,
