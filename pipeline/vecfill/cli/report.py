@@ -33,7 +33,7 @@ def print_result(result: RunResult) -> None:
     console.print(
         f"{result.outcome}: {counts}; {result.empty:,} empty, {result.truncated:,} truncated, {result.reused:,} reused"
     )
-    if result.engine:
+    if result.device:
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.stage_seconds.items())
         console.print(
             f"{result.rows_per_s:,.0f} rows/s, {result.tokens_per_s:,.0f} tokens/s on {result.device} "
