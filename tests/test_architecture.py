@@ -31,7 +31,14 @@ MAY_IMPORT = {
 """Room → the rooms that it may import, beside itself."""
 
 HEAVY = {"torch", "ray", "sentence_transformers", "transformers"}
-MAY_BE_HEAVY = {"engine/actors.py", "engine/datasource.py", "engine/ray.py", "encode/transformer.py"}
+MAY_BE_HEAVY = {
+    "engine/actors.py",
+    "engine/datasource.py",
+    "engine/ray.py",
+    "encode/forward.py",
+    "encode/precision.py",
+    "encode/transformer.py",
+}
 """Files that import torch or Ray when they are imported; all others do so where they need it, if at all."""
 
 PURE = {"read/ranges.py", "write/copy_binary.py", "write/pace.py", "postgres/template.py", "postgres/statements.py"}

@@ -69,6 +69,15 @@ def test_fills_every_missing_vector_and_touches_nothing_else(connect, database):
     assert connect.execute("SELECT count(*) FROM docs WHERE embedding = %s", [theirs]).fetchone() == (0,)
 
 
+@pytest.mark.parametrize(("dedupe", "reused"), [(True, 90), (False, 0)])
+def test_equal_texts_are_computed_once_unless_that_is_not_wanted(connect, database, dedupe, reused):
+    make_docs(connect, 100)
+    connect.execute("UPDATE docs SET title = 'title ' || id % 10")
+    result = fill(database, options=replace(INLINE, dedupe=dedupe))
+    assert (result.updated, result.reused, result.device, result.dtype) == (100, reused, "cpu", "float32")
+    assert_every_vector_is_its_texts(connect, rows=100)
+
+
 def test_a_second_run_finds_nothing_to_do(connect, database):
     make_docs(connect, 100)
     fill(database)

@@ -60,7 +60,7 @@ def test_exit_codes_of_signals():
 
 def test_a_result_is_plain_json():
     coverage = Coverage(total=3, filled=1, missing=1, empty=1)
-    more = ("eligible", "embedded", "empty", "truncated", "remaining", "sweeps", "bytes_sent", "exit_code")
+    more = ("eligible", "embedded", "empty", "truncated", "reused", "remaining", "sweeps", "bytes_sent", "exit_code")
     counts = dict.fromkeys((*OUTCOMES, *more), 1)
     found = RunResult(
         run_id="1",
@@ -68,6 +68,7 @@ def test_a_result_is_plain_json():
         model="hash:8",
         engine=None,
         device=None,
+        dtype=None,
         seconds=1.0,
         stage_seconds={"read": 0.5},
         rows_per_s=1.0,

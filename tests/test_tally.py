@@ -12,7 +12,18 @@ from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
 from vecfill.errors import EncodeError
 from vecfill.tally import FINAL, Quarantined, Tally
 
-ZERO = {"tokens": 0, "truncated": 0, "bytes": 0, "read_s": 0.0, "encode_s": 0.0, "write_s": 0.0, "unresolved": []}
+ZERO = {
+    "tokens": 0,
+    "truncated": 0,
+    "reused": 0,
+    "bytes": 0,
+    "device": "cpu",
+    "dtype": "float32",
+    "read_s": 0.0,
+    "encode_s": 0.0,
+    "write_s": 0.0,
+    "unresolved": [],
+}
 
 
 def result(*keys: str, error: str | None = None, **numbers) -> pa.Table:
@@ -88,9 +99,10 @@ def test_locked_rows_are_not_in_quarantine():
 
 
 def test_numbers_are_summed():
-    numbers = {"tokens": 10, "truncated": 1, "bytes": 100, "read_s": 0.5, "encode_s": 2.0, "write_s": 0.25}
+    numbers = {"tokens": 10, "truncated": 1, "reused": 3, "bytes": 100, "read_s": 0.5, "encode_s": 2.0, "write_s": 0.25}
     tally = tallied([result(updated=1, **numbers)], [result(updated=1, **numbers)])
-    assert (tally.tokens, tally.truncated, tally.bytes) == (20, 2, 200)
+    assert (tally.tokens, tally.truncated, tally.reused, tally.bytes) == (20, 2, 6, 200)
+    assert (tally.devices, tally.dtypes) == ({"cpu"}, {"float32"})
     assert tally.seconds == {"read": 1.0, "encode": 4.0, "write": 0.5}
 
 

@@ -40,6 +40,7 @@ class RunOptions:
     limit: int | None = None
     max_seconds: float | None = None
     allow_mixed: bool = False
+    dedupe: bool = True
     engine: EngineOptions = field(default_factory=EngineOptions)
 
     def __post_init__(self) -> None:
@@ -121,6 +122,7 @@ def _job(place: Database, relation: Relation, model: Model, sample: Sample, opti
         sample=sample,
         column=f"{relation.label}.{relation.vector.name}",
         allow_mixed=options.allow_mixed,
+        dedupe=options.dedupe,
     )
     return Job(database=place, relation=relation, encode=spec)
 
@@ -212,12 +214,14 @@ def _result(
         table=relation.label,
         model=model.name,
         engine=flow.engine.name if flow else None,
-        device=flow.engine.device if flow else None,
+        device=", ".join(sorted(tally.devices)) or None,
+        dtype=", ".join(sorted(tally.dtypes)) or None,
         eligible=before.missing,
         embedded=read - sum(sweep.counts["failed"] for sweep in tally.sweeps),
         **{name: tally.total(name) for name in OUTCOMES},
         empty=after.empty,
         truncated=tally.truncated,
+        reused=tally.reused,
         remaining=after.missing,
         sweeps=len(tally.sweeps),
         seconds=round(time.perf_counter() - started, 3),

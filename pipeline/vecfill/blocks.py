@@ -42,7 +42,8 @@ def encoded_schema(arity: int, dim: int) -> pa.Schema:
     """Schema of an EncodedBlock: ``embedding`` is null where the row failed, and then ``error`` says why.
 
     ``n_tokens`` counts the text's tokens before truncation, special tokens and prompt included, and is null where
-    the encoder has no tokenizer; ``truncated`` is true where it passed the model's length.
+    the encoder has no tokenizer; ``truncated`` is true where it passed the model's length, ``reused`` where the vector
+    is that of an equal text and the model was not asked. ``device`` and ``dtype`` say where and how the model computed.
     """
     return pa.schema(
         [
@@ -51,7 +52,10 @@ def encoded_schema(arity: int, dim: int) -> pa.Schema:
             pa.field("embedding", pa.list_(pa.float32(), dim)),
             pa.field("n_tokens", pa.int32()),
             pa.field("truncated", pa.bool_(), nullable=False),
+            pa.field("reused", pa.bool_(), nullable=False),
             *ERROR_COLUMNS,
+            pa.field("device", pa.string(), nullable=False),
+            pa.field("dtype", pa.string(), nullable=False),
             pa.field("read_s", pa.float32(), nullable=False),
             pa.field("encode_s", pa.float32(), nullable=False),
         ]
@@ -81,7 +85,10 @@ RESULT_SCHEMA = pa.schema(
         *(pa.field(outcome, pa.int64(), nullable=False) for outcome in OUTCOMES),
         pa.field("tokens", pa.int64(), nullable=False),
         pa.field("truncated", pa.int64(), nullable=False),
+        pa.field("reused", pa.int64(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("device", pa.string(), nullable=False),
+        pa.field("dtype", pa.string(), nullable=False),
         pa.field("read_s", pa.float64(), nullable=False),
         pa.field("encode_s", pa.float64(), nullable=False),
         pa.field("write_s", pa.float64(), nullable=False),

@@ -61,12 +61,15 @@ class Settings(BaseSettings):
         None, gt=0, description="Truncate texts to N tokens.  [default: the model's own limit]"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Type that the model computes in; auto is float32."
+        "auto",
+        description="Type that the model computes in; auto is bfloat16 where the device is fast at it and the vectors "
+        "agree, else float32.",
     )
     device: Literal["auto", "cuda", "cpu"] = Field(
         "auto", description="Where the model computes; auto takes a GPU where there is one."
     )
     trust_remote_code: bool = Field(False, description="Run the Python code that a hub model brings along.")
+    dedupe: bool = Field(True, description="Compute each distinct text once.")
     allow_mixed: bool = Field(
         False, description="Go on although the vectors that are there were made by another model."
     )

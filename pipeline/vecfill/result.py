@@ -19,7 +19,9 @@ class RunResult:
 
     Attributes:
         eligible: rows without a vector that had a text when the run started.
-        embedded: texts that the model made a vector of, a text again each time it was read again.
+        device: where the model computed; None where it did not have to.
+        dtype: that it computed in.
+        embedded: rows that got a vector, a row again each time it was read again.
         updated: rows whose vector this run wrote; the change of the table's own count.
         stale: texts that changed while their vector was made; read again by the next sweep.
         filled: rows that somebody else gave a vector meanwhile; theirs stays.
@@ -29,6 +31,7 @@ class RunResult:
         failed: rows that the model or the server could not take.
         empty: rows with nothing to embed.
         truncated: texts longer than the model reads.
+        reused: rows that got the vector of an equal text; the model was not asked.
         remaining: rows that are eligible now.
         seconds: wall time, start-up included; ``stage_seconds`` is work, summed over the workers of a stage.
         rows_per_s, tokens_per_s: of the wall time from the first read to the last commit, in which the model is loaded
@@ -41,6 +44,7 @@ class RunResult:
     model: str
     engine: str | None
     device: str | None
+    dtype: str | None
     eligible: int
     embedded: int
     updated: int
@@ -52,6 +56,7 @@ class RunResult:
     failed: int
     empty: int
     truncated: int
+    reused: int
     remaining: int
     sweeps: int
     seconds: float

@@ -51,7 +51,10 @@ class Tally:
     quarantine: dict[str, Quarantined] = field(default_factory=dict)
     tokens: int = 0
     truncated: int = 0
+    reused: int = 0
     bytes: int = 0
+    devices: set[str] = field(default_factory=set)
+    dtypes: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "encode", "write"), 0.0))
 
     def begin_sweep(self) -> Sweep:
@@ -71,7 +74,10 @@ class Tally:
                 self.sweeps[-1].counts[outcome] += batch[outcome]
             self.tokens += batch["tokens"]
             self.truncated += batch["truncated"]
+            self.reused += batch["reused"]
             self.bytes += batch["bytes"]
+            self.devices.add(batch["device"])
+            self.dtypes.add(batch["dtype"])
             for stage in self.seconds:
                 self.seconds[stage] += batch[f"{stage}_s"]
             self._quarantine(batch["unresolved"])

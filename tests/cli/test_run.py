@@ -18,7 +18,19 @@ from vecfill.encode.standin import HashEncoder
 
 KEYS = {
     *("run_id", "table", "model", "engine", "device", "eligible", "embedded", "updated", "stale", "filled", "gone"),
-    *("locked", "refused", "failed", "empty", "truncated", "remaining", "seconds", "rows_per_s", "tokens_per_s"),
+    *(
+        "locked",
+        "refused",
+        "failed",
+        "empty",
+        "truncated",
+        "reused",
+        "dtype",
+        "remaining",
+        "seconds",
+        "rows_per_s",
+        "tokens_per_s",
+    ),
     "outcome",
 }
 """What the issue asks of ``--json``."""

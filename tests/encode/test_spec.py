@@ -167,7 +167,7 @@ def test_broken_json_names_the_file(tmp_path):
 
 
 def test_truncating_beyond_the_dimension():
-    with pytest.raises(ConfigError, match=r"truncate_dim is 385 but model .* gives only 384"):
+    with pytest.raises(ConfigError, match=r"--truncate-dim is 385 but model .* gives only 384"):
         Model(name=MINILM, truncate_dim=385).dimension()
 
 
@@ -182,7 +182,7 @@ def test_truncating_beyond_the_dimension():
     ],
 )
 def test_values_out_of_bounds(values):
-    with pytest.raises(ConfigError, match=rf"model\.{next(iter(values))}"):
+    with pytest.raises(ConfigError, match="--" + next(iter(values)).replace("_", "-")):
         Model(name="hash:3", **values)
 
 

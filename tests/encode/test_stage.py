@@ -2,7 +2,9 @@ import logging
 import pickle
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pytest
 from vecfill.blocks import encoded_schema, text_schema
 from vecfill.encode import Encode, EncodeSpec, Encoding, Model
 from vecfill.encode.rows import is_out_of_memory
+from vecfill.encode.spec import MOST_TOKENS
 from vecfill.encode.standin import HashEncoder
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
 from vecfill.isolate import SharedFaultError
@@ -35,15 +38,15 @@ class Flawed(HashEncoder):
         self.fault = fault
         self.batches = []
 
-    def encode(self, texts, batch_size=32):
-        self.batches.append(batch_size)
+    def encode(self, texts, most_tokens=MOST_TOKENS):
+        self.batches.append(most_tokens)
         if "unreadable" in texts:
             raise TypeError("TextEncodeInput must be a string " + "x" * 1000)
-        if batch_size > self.memory or "endless" in texts:
+        if most_tokens > self.memory or "endless" in texts:
             raise self.fault("CUDA out of memory. Tried to allocate 2.00 GiB")
         if "poison" in texts:
             raise AcceleratorError("CUDA error: device-side assert triggered")
-        encoding = super().encode(texts, batch_size)
+        encoding = super().encode(texts)
         for row, text in enumerate(texts):
             if text.startswith("nan"):
                 encoding.vectors[row, 3] = np.nan
@@ -73,7 +76,7 @@ def block(texts, arity=1):
     columns = [pa.array([b"%d/%d" % (key, row) for row in range(n)], pa.binary()) for key in range(arity)]
     columns += [
         pa.array(texts, pa.large_string()),
-        pa.array([b"%016d" % row for row in range(n)], pa.binary(16)),
+        pa.array([sha256(text.encode()).digest()[:16] for text in texts], pa.binary(16)),
         pa.array(np.arange(n), pa.float32()),
     ]
     return pa.Table.from_arrays(columns, schema=text_schema(arity))
@@ -151,12 +154,12 @@ def test_a_small_block_of_nan_is_set_aside_and_a_large_one_stops_the_run():
     few = stage(Flawed(DIM))(block(["nan"] * 19))
     assert few["embedding"].null_count == 19
     with pytest.raises(EncodeError, match=r"all 20 vectors of a block are NaN or infinite.*dtype float32"):
-        stage(Flawed(DIM))(block(["nan"] * 20))
+        stage(Flawed(DIM))(block([f"nan {row}" for row in range(20)]))
 
 
 def test_a_fault_of_all_texts_stops_the_run():
     with pytest.raises(SharedFaultError, match="TypeError"):
-        stage(Flawed(DIM))(block(["unreadable"] * 500))
+        stage(Flawed(DIM), dedupe=False)(block(["unreadable"] * 500))
 
 
 def test_a_lost_device_is_no_text_s_fault():
@@ -168,25 +171,25 @@ def test_a_lost_device_is_no_text_s_fault():
 
 @pytest.mark.parametrize("fault", [OutOfMemoryError, RuntimeError, MemoryError])
 def test_out_of_memory_halves_the_batch_and_remembers(fault, caplog):
-    encoder = Flawed(DIM, memory=10, fault=fault)
-    encode = stage(encoder, batch_size=64)
+    encoder = Flawed(DIM, memory=10_000, fault=fault)
+    encode = stage(encoder)
     result = encode(block(texts_of(30)))
     assert result["error"].null_count == 30
-    assert encoder.batches == [64, 32, 16, 8]
-    assert "out of memory with 64 texts a batch: going on with 32" in caplog.text
-    encode(block(texts_of(30)))
-    assert encoder.batches[4:] == [8]
+    assert encoder.batches == [65_536, 32_768, 16_384, 8_192]
+    assert "out of memory: going on with batches of at most 32768 tokens" in caplog.text
+    encode(block(texts_of(40)))
+    assert encoder.batches[4:] == [8_192]
 
 
 def test_a_text_too_big_for_the_memory_is_set_aside_and_the_batch_recovers():
     encoder = Flawed(DIM)
-    encode = stage(encoder, batch_size=16)
+    encode = stage(encoder)
     result = encode(block([*texts_of(9), "endless", *texts_of(9)]))
     assert [row for row, kind in enumerate(result["error_class"].to_pylist()) if kind == "resource"] == [9]
     assert result["error"].to_pylist()[9].startswith("OutOfMemoryError: CUDA out of memory")
     assert result["embedding"].null_count == 1
-    encode(block(texts_of(5)))
-    assert encoder.batches[-1] == 16
+    encode(block(["another"]))
+    assert encoder.batches[-1] == MOST_TOKENS
 
 
 def test_what_counts_as_out_of_memory():
@@ -259,8 +262,45 @@ def test_the_model_loads_once_for_all_threads():
     assert loads == [3]
 
 
-def test_it_describes_itself():
-    assert stage().describe() == {"model": "hash:8", "device": "cpu", "dtype": "float32", "dim": 8}
+def test_the_block_says_where_and_how_it_was_computed():
+    result = stage()(block(texts_of(3)))
+    assert set(zip(result["device"].to_pylist(), result["dtype"].to_pylist(), strict=True)) == {("cpu", "float32")}
+
+
+def test_each_distinct_text_is_computed_once():
+    encoder = Flawed(DIM)
+    encode = stage(encoder)
+    first = encode(block(["a", "b", "a", "unreadable", "unreadable"]))
+    assert first["reused"].to_pylist() == [False, False, True, False, True]
+    assert [error is None for error in first["error"].to_pylist()] == [True, True, True, False, False]
+    assert np.array_equal(matrix(first.slice(0, 3)), HashEncoder(DIM).encode(["a", "b", "a"]).vectors)
+    again = encode(block(["b", "c", "unreadable"]))
+    assert again["reused"].to_pylist() == [True, False, False]
+    assert again["n_tokens"].to_pylist() == [1, 1, None]
+    assert np.array_equal(matrix(again.slice(0, 2)), HashEncoder(DIM).encode(["b", "c"]).vectors)
+
+
+def test_duplicates_are_computed_where_that_is_asked_for():
+    result = stage(dedupe=False)(block(["a", "a"]))
+    assert result["reused"].to_pylist() == [False, False]
+    assert np.array_equal(matrix(result), HashEncoder(DIM).encode(["a", "a"]).vectors)
+
+
+def test_seconds_of_calls_that_overlap_are_not_counted_twice():
+    together = threading.Barrier(2)
+
+    class Patient(HashEncoder):
+        def encode(self, texts, most_tokens=MOST_TOKENS):
+            together.wait()
+            time.sleep(0.1)
+            return super().encode(texts)
+
+    encode = stage(Patient(DIM))
+    started = time.perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(encode, [block(["a"]), block(["b"])]))
+    total = sum(np.array(result["encode_s"]).sum() for result in results)
+    assert 0.09 < total <= time.perf_counter() - started
 
 
 def test_the_spec_pickles():

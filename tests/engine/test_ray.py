@@ -214,7 +214,6 @@ with cluster(None, verbose=False) as resources:
     job = job_of(sys.argv[1], DOCS)
     ranges = ranges_of(sys.argv[1], job.relation)
     engine = RayEngine(job, Pools.fitting(resources, device="auto", actors=None, gpus=None, writers=None))
-    print(engine.device)
     print(get_execution_plan(engine.plan(ranges, StopFlag.remote())._logical_plan)[0].dag.dag_str)
     results = list(engine.stream(ranges, Stop()))
     print(len(ranges), len(results), sum(counts(result)["updated"] for result in results))
@@ -226,8 +225,7 @@ def test_with_a_gpu_blocks_stay_whole(connect, database):
     make_docs(connect, ROWS)
     command = [sys.executable, "-c", GPU_RUN, database]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=120)
-    device, plan, numbers = done.stdout.strip().splitlines()[-3:]
-    assert device == "cuda"
+    plan, numbers = done.stdout.strip().splitlines()[-2:]
     assert len(plan.split(" -> ")) == 4
     ranges, results, updated = map(int, numbers.split())
     assert (results, updated) == (ranges, ROWS)

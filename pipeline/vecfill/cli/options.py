@@ -27,7 +27,17 @@ MODEL = (
     "device",
     "trust_remote_code",
 )
-CARRIED_OUT = ("engine", "ray_address", "actors", "gpus_per_actor", "writers", "limit", "max_seconds", "allow_mixed")
+CARRIED_OUT = (
+    "engine",
+    "ray_address",
+    "actors",
+    "gpus_per_actor",
+    "writers",
+    "limit",
+    "max_seconds",
+    "dedupe",
+    "allow_mixed",
+)
 
 _SHORT = {"database": "-d", "table": "-t", "model": "-m"}
 
@@ -50,6 +60,8 @@ def settings_options(*names: str) -> Callable[[F], F]:
 
 def _option(name: str, field: FieldInfo) -> Callable[[F], F]:
     flag = "--" + name.replace("_", "-")
+    if field.default is True:
+        flag += "/--no-" + flag.removeprefix("--")
     spellings = [*([_SHORT[name]] if name in _SHORT else []), flag, name]
     help_text = f"{field.description}  [env: {ENV_PREFIX}{name.upper()}{_default(field)}]"
     if field.annotation is bool:

@@ -30,12 +30,14 @@ def print_result(result: RunResult) -> None:
     counts = ", ".join(f"{getattr(result, name):,} {name}" for name in OUTCOMES if getattr(result, name)) or (
         "no row was reached" if result.eligible else "nothing to do"
     )
-    console.print(f"{result.outcome}: {counts}; {result.empty:,} empty, {result.truncated:,} truncated")
-    if result.engine:
+    console.print(
+        f"{result.outcome}: {counts}; {result.empty:,} empty, {result.truncated:,} truncated, {result.reused:,} reused"
+    )
+    if result.device:
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.stage_seconds.items())
         console.print(
             f"{result.rows_per_s:,.0f} rows/s, {result.tokens_per_s:,.0f} tokens/s on {result.device} "
-            f"({result.engine}), {result.seconds:.1f} s in all; work: {stages}"
+            f"in {result.dtype} ({result.engine}), {result.seconds:.1f} s in all; work: {stages}"
         )
     for row in result.quarantine[:SHOWN_QUARANTINE]:
         console.print(

@@ -58,5 +58,9 @@ def options_of(settings: Settings, *, verbose: bool) -> RunOptions:
         verbose=verbose,
     )
     return RunOptions(
-        limit=settings.limit, max_seconds=settings.max_seconds, allow_mixed=settings.allow_mixed, engine=engine
+        limit=settings.limit,
+        max_seconds=settings.max_seconds,
+        allow_mixed=settings.allow_mixed,
+        dedupe=settings.dedupe,
+        engine=engine,
     )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from vecfill.encode.spec import Encoder, Encoding
+from vecfill.encode.spec import MOST_TOKENS, Encoder, Encoding
 from vecfill.errors import EncodeError, VecfillError
 from vecfill.isolate import SHARED_AFTER, isolate
 
 _log = logging.getLogger(__name__)
+
+Positions = npt.NDArray[np.int64]
 
 _MESSAGE_LENGTH = 300
 """Characters of an exception that are kept with its row: some libraries quote the whole input."""
@@ -28,16 +30,14 @@ class Rows:
         n_tokens: int32 [n], meaningful where ``counted`` is true.
         counted: bool [n], false where the row failed or the encoder cannot count.
         truncated: bool [n].
-        error_class: [n], None, ``row`` or ``resource``.
-        error: [n], None or the message.
+        errors: class (``row`` or ``resource``) and message of each row that failed.
     """
 
     vectors: npt.NDArray[np.float32]
     n_tokens: npt.NDArray[np.int32]
     counted: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
-    error_class: list[str | None]
-    error: list[str | None]
+    errors: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
     def blank(cls, n: int, dim: int) -> Rows:
@@ -47,13 +47,26 @@ class Rows:
             n_tokens=np.zeros(n, dtype=np.int32),
             counted=np.zeros(n, dtype=np.bool_),
             truncated=np.zeros(n, dtype=np.bool_),
-            error_class=[None] * n,
-            error=[None] * n,
         )
 
     def failed(self) -> npt.NDArray[np.bool_]:
         """Returns bool [n], true where the row has no vector."""
-        return np.fromiter((error is not None for error in self.error), dtype=np.bool_, count=len(self.error))
+        failed = np.zeros(len(self.vectors), dtype=np.bool_)
+        failed[list(self.errors)] = True
+        return failed
+
+    def copy_from(self, to: Positions, other: Rows, rows: Positions) -> None:
+        """Takes over ``other``'s rows at the positions ``rows``, in order, at the positions ``to``."""
+        for mine, theirs in (
+            (self.vectors, other.vectors),
+            (self.n_tokens, other.n_tokens),
+            (self.counted, other.counted),
+            (self.truncated, other.truncated),
+        ):
+            mine[to] = theirs[rows]
+        if other.errors:
+            pairs = zip(to.tolist(), rows.tolist(), strict=True)
+            self.errors |= {position: other.errors[row] for position, row in pairs if row in other.errors}
 
     def fill(self, part: slice, encoding: Encoding) -> None:
         """Takes over the vectors of some rows."""
@@ -64,19 +77,19 @@ class Rows:
     def fail(self, row: int, error_class: str, error: str) -> None:
         """Takes a row's vector away and notes why."""
         self.vectors[row], self.counted[row], self.truncated[row] = 0.0, False, False
-        self.error_class[row], self.error[row] = error_class, error
+        self.errors[row] = error_class, error
 
 
 class RowEncoder:
-    """Encodes lists of texts with the batch size that the device's memory turns out to hold.
+    """Encodes lists of texts, in batches that the device's memory turns out to hold.
 
     Attributes:
-        batch_size: texts to a batch; halved when memory runs out, and kept so for the texts to come.
+        most_tokens: tokens that a batch may have; halved when memory runs out, and kept so for the texts to come.
     """
 
-    def __init__(self, encoder: Encoder, batch_size: int) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self.batch_size = batch_size
+        self.most_tokens = MOST_TOKENS
 
     def encode(self, texts: list[str]) -> Rows:
         """Encodes the texts one and all.
@@ -85,7 +98,6 @@ class RowEncoder:
             EncodeError: all vectors of SHARED_AFTER texts or more are NaN or infinite.
             SharedFaultError: all of the first SHARED_AFTER texts fail, each by itself.
         """
-        before = self.batch_size
         rows = Rows.blank(len(texts), self.encoder.dim)
         for part, outcome in isolate(len(texts), lambda part: self._attempt(texts[part]), _is_text_fault):
             if isinstance(outcome, Exception):
@@ -93,41 +105,44 @@ class RowEncoder:
                 rows.fail(part.start, error_class, _describe(outcome))
             else:
                 rows.fill(part, outcome)
-        if "resource" in rows.error_class:
-            self.batch_size = before  # a text that is too big alone says nothing about batches of the others
         self._set_aside_non_finite(rows)
         return rows
 
     def _attempt(self, texts: list[str]) -> Encoding:
         """Encodes the texts, in ever smaller batches while memory runs out; raises where one alone is too much."""
+        most = self.most_tokens
         while True:
             try:
-                return self.encoder.encode(texts, self.batch_size)
+                encoding = self.encoder.encode(texts, most)
             except Exception as exc:
-                if self.batch_size == 1 or not is_out_of_memory(exc):
+                if most == 1 or not is_out_of_memory(exc):
                     raise
+            else:
+                self.most_tokens = most  # a text that is too big alone, most 1, says nothing about batches of others
+                return encoding
             # Outside of the handler: there the exception still holds the tensors of the failed batch.
-            self._shrink()
-
-    def _shrink(self) -> None:
-        smaller = self.batch_size // 2
-        _log.warning("out of memory with %d texts a batch: going on with %d", self.batch_size, smaller)
-        self.batch_size = smaller
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+            most //= 2
+            _empty_cache(most)
 
     def _set_aside_non_finite(self, rows: Rows) -> None:
         """Fails the rows that no vector column would take: one NaN makes the server refuse a whole COPY."""
         broken = np.flatnonzero(~np.isfinite(rows.vectors).all(axis=1))
-        if SHARED_AFTER <= len(rows.error) == len(broken):
+        if SHARED_AFTER <= len(rows.vectors) == len(broken):
             raise EncodeError(
                 f"all {len(broken)} vectors of a block are NaN or infinite: the numbers likely overflow in dtype "
-                f"{self.encoder.dtype}; set model.dtype to float32, or check the model's weights"
+                f"{self.encoder.dtype}; set --dtype float32, or check the model's weights"
             )
         for row in broken:
             count = int((~np.isfinite(rows.vectors[row])).sum())
             rows.fail(int(row), "row", f"{count} of {rows.vectors.shape[1]} components are NaN or infinite")
+
+
+def _empty_cache(most: int) -> None:
+    """Gives the device's cached memory back before the next try."""
+    _log.warning("out of memory: going on with batches of at most %d tokens", most)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(exc: BaseException) -> bool:

@@ -20,6 +20,9 @@ from vecfill.errors import ConfigError
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cuda", "cpu")
 
+MOST_TOKENS = 65_536
+"""Tokens that a batch may have before memory has ever run out."""
+
 _HASH = "hash:"
 _PACKAGE = "package:"
 _MARKERS = ("modules.json", "config.json", "adapter_config.json")
@@ -55,14 +58,14 @@ class Encoder(Protocol):
 
     @property
     def dtype(self) -> str:
-        """Of the weights, such as ``float32``."""
+        """That the model computes in, such as ``float32``."""
 
     @property
     def max_tokens(self) -> int | None:
         """Length in tokens that texts are cut to; None without a limit."""
 
-    def encode(self, texts: list[str], batch_size: int) -> Encoding:
-        """Gives the vectors of the texts, ``batch_size`` of them at a time in the device's memory."""
+    def encode(self, texts: list[str], most_tokens: int) -> Encoding:
+        """Gives the vectors of the texts, with batches of at most ``most_tokens`` tokens in the device's memory."""
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
         """Gives the float32 vector [dim] of a search query."""
@@ -80,7 +83,8 @@ class Model:
         prompt_name: the same, by its name in the model's own list; only one of the two.
         truncate_dim: keeps the first components only, for models trained for it (Matryoshka).
         max_tokens: cuts texts at another length than the model's default.
-        dtype: of the weights: ``float32``, ``bfloat16``, ``float16``; ``auto`` is float32 for now.
+        dtype: that the transformer computes in: ``float32``, ``bfloat16``, ``float16``; ``auto`` is bfloat16 where the
+            device is fast at it and the vectors agree with float32's, and float32 elsewhere.
         device: ``cuda``, ``cpu``; ``auto`` takes CUDA where there is one.
         trust_remote_code: runs Python code that comes with the model. Off, as the code is a stranger's.
 
@@ -99,13 +103,13 @@ class Model:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("dtype", self.dtype, DTYPES)
-        _one_of("device", self.device, DEVICES)
-        _at_least_one("truncate_dim", self.truncate_dim)
-        _at_least_one("max_tokens", self.max_tokens)
+        _one_of("--dtype", self.dtype, DTYPES)
+        _one_of("--device", self.device, DEVICES)
+        _at_least_one("--truncate-dim", self.truncate_dim)
+        _at_least_one("--max-tokens", self.max_tokens)
         if self.prompt is not None and self.prompt_name is not None:
             raise ConfigError(
-                f"model.prompt {self.prompt!r} and model.prompt_name {self.prompt_name!r} exclude each other: "
+                f"--prompt {self.prompt!r} and --prompt-name {self.prompt_name!r} exclude each other: "
                 "set only one of them"
             )
 
@@ -156,7 +160,7 @@ class Model:
             return None
         if self.truncate_dim is not None and self.truncate_dim > width:
             raise ConfigError(
-                f"model.truncate_dim is {self.truncate_dim} but model {self.name} gives only {width} dimensions: "
+                f"--truncate-dim is {self.truncate_dim} but model {self.name} gives only {width} dimensions: "
                 f"lower it to at most {width} or leave it out"
             )
         return min(width, self.truncate_dim or default or width)
@@ -188,14 +192,14 @@ class Model:
         return int(digits)
 
 
-def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"model.{field} is {value!r}: choose one of {', '.join(allowed)}")
+        raise ConfigError(f"{flag} is {value!r}: choose one of {', '.join(allowed)}")
 
 
-def _at_least_one(field: str, value: int | None) -> None:
+def _at_least_one(flag: str, value: int | None) -> None:
     if value is not None and value < 1:
-        raise ConfigError(f"model.{field} is {value}: it must be at least 1, or left out")
+        raise ConfigError(f"{flag} is {value}: it must be at least 1, or left out")
 
 
 def _package_folder(name: str) -> Path:

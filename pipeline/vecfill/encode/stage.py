@@ -12,17 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vecfill.blocks import encoded_schema, key_names
+from vecfill.encode.memo import Memo
 from vecfill.encode.rows import RowEncoder, Rows
 from vecfill.encode.spec import Encoder, Model
 from vecfill.errors import ConfigError, MixedModelsError
 
 _log = logging.getLogger(__name__)
-
-CPU_BATCH = 32
-"""SentenceTransformer's own default; bigger batches of mixed length are slower on a CPU (FACTS: 0.6x)."""
-
-CUDA_BATCH = 256
-"""Small models leave a GPU idle at 32 texts a batch; what its memory does not hold is halved on the way."""
 
 SAME_MODEL_COSINE = 0.98
 """From here on a stored vector counts as this model's: rounding to bfloat16 or halfvec leaves a cosine above 0.999,
@@ -45,7 +40,7 @@ class EncodeSpec:
         sample: texts, each with the vector that the column holds for it, to see whether this model made them.
         column: the embedding column, for messages.
         allow_mixed: go on although the sample says that another model made the vectors.
-        batch_size: texts to a batch; None takes CPU_BATCH or CUDA_BATCH.
+        dedupe: compute each distinct text once.
         threads: CPU threads for torch; None keeps its own number.
     """
 
@@ -55,8 +50,22 @@ class EncodeSpec:
     sample: tuple[tuple[str, tuple[float, ...]], ...] = ()
     column: str
     allow_mixed: bool = False
-    batch_size: int | None = None
+    dedupe: bool = True
     threads: int | None = None
+
+
+class Busy:
+    """Seconds that a stage is at work, shared out among calls that overlap: none is counted twice."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._lock = threading.Lock()
+
+    def since(self, started: float) -> float:
+        """Seconds from ``started``, or from the end of the last call where that came later, until now."""
+        with self._lock:
+            started, self._until = max(started, self._until), time.perf_counter()
+            return self._until - started
 
 
 class Encode:
@@ -69,6 +78,8 @@ class Encode:
         self.spec = spec
         self._lock = threading.Lock()
         self._ready: RowEncoder | None = None
+        self._memo: Memo | None = None
+        self._busy = Busy()
 
     def warm(self) -> Encoder:
         """Loads and checks the model, once; a second thread waits for the first and gets the same encoder.
@@ -79,18 +90,10 @@ class Encode:
         """
         return self._prepared().encoder
 
-    def describe(self) -> dict[str, str | int]:
-        """Returns model, device, dtype and dim as they turned out; loads the model where that is still to do."""
-        encoder = self.warm()
-        return {
-            "model": self.spec.model.name,
-            "device": encoder.device,
-            "dtype": encoder.dtype,
-            "dim": encoder.dim,
-        }
-
     def __call__(self, table: pa.Table) -> pa.Table:
         """Encodes a TextBlock; a text that fails is set aside in ``error_class`` and ``error``.
+
+        Two threads may call at once: one block's texts are tokenized while another's are computed.
 
         Raises:
             ConfigError: at the first call, see ``warm``.
@@ -100,16 +103,24 @@ class Encode:
             return encoded_schema(self.spec.arity, self.spec.dim).empty_table()
         ready = self._prepared()
         started = time.perf_counter()
-        rows = ready.encode(table.column("text").to_pylist())
-        return _encoded_block(table, self.spec.arity, rows, time.perf_counter() - started)
+        rows, reused = self._rows(ready, table)
+        seconds = self._busy.since(started)
+        return _encoded_block(table, self.spec.arity, ready.encoder, rows, reused=reused, seconds=seconds)
+
+    def _rows(self, ready: RowEncoder, table: pa.Table) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        texts = table.column("text").to_pylist()
+        if self._memo is None:
+            return ready.encode(texts), np.zeros(len(texts), np.bool_)
+        hashes = table.column("text_hash").to_pylist()
+        return self._memo.encode(hashes, lambda some: ready.encode([texts[row] for row in some]))
 
     def _prepared(self) -> RowEncoder:
         with self._lock:
             if self._ready is None:
                 encoder = self.spec.model.load(self.spec.threads)
                 self._check_dimension(encoder)
-                default = CUDA_BATCH if encoder.device == "cuda" else CPU_BATCH
-                ready = RowEncoder(encoder, self.spec.batch_size or default)
+                ready = RowEncoder(encoder)
+                self._memo = Memo(encoder.dim) if self.spec.dedupe else None
                 self._check_sample(ready)
                 self._ready = ready
             return self._ready
@@ -153,20 +164,30 @@ def _cosine(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> flo
     return float(one @ other) / norms if np.isfinite(norms) and norms > 0 else 0.0
 
 
-def _encoded_block(table: pa.Table, arity: int, rows: Rows, elapsed: float) -> pa.Table:
-    """Assembles the EncodedBlock: keys, hash and read time pass through, ``elapsed`` seconds are shared evenly."""
+def _encoded_block(
+    table: pa.Table, arity: int, encoder: Encoder, rows: Rows, *, reused: npt.NDArray[np.bool_], seconds: float
+) -> pa.Table:
+    """Assembles the EncodedBlock: keys, hash and read time pass through, ``seconds`` are shared evenly."""
     n = table.num_rows
-    schema = encoded_schema(arity, rows.vectors.shape[1])
+    schema = encoded_schema(arity, encoder.dim)
     columns = {
         **{name: table.column(name) for name in (*key_names(arity), "text_hash", "read_s")},
         "embedding": _embeddings(schema.field("embedding").type, rows),
         "n_tokens": pa.array(rows.n_tokens, mask=~rows.counted),
         "truncated": pa.array(rows.truncated),
-        "error_class": pa.array(rows.error_class, type=pa.string()),
-        "error": pa.array(rows.error, type=pa.string()),
-        "encode_s": pa.array(np.full(n, elapsed / max(n, 1), dtype=np.float32)),
+        "reused": pa.array(reused),
+        **dict(zip(("error_class", "error"), _errors(rows), strict=True)),
+        "device": pa.repeat(encoder.device, n),
+        "dtype": pa.repeat(encoder.dtype, n),
+        "encode_s": pa.array(np.full(n, seconds / max(n, 1), dtype=np.float32)),
     }
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _errors(rows: Rows) -> tuple[pa.Array, pa.Array]:
+    """Class and message of each row, null where it has a vector."""
+    pairs = [rows.errors.get(row, (None, None)) for row in range(len(rows.vectors))]
+    return pa.array([kind for kind, _ in pairs], pa.string()), pa.array([error for _, error in pairs], pa.string())
 
 
 def _embeddings(vector_type: pa.DataType, rows: Rows) -> pa.FixedSizeListArray:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vecfill.encode.spec import Encoding
+from vecfill.encode.spec import MOST_TOKENS, Encoding
 
 _ROWS: Final = 1024
 """Rows mixed at once: at 384 dimensions the intermediate arrays stay within a core's cache."""
@@ -38,10 +38,10 @@ class HashEncoder:
     def __init__(self, dim: int) -> None:
         self.dim = dim
 
-    def encode(self, texts: list[str], batch_size: int = _ROWS) -> Encoding:
+    def encode(self, texts: list[str], most_tokens: int = MOST_TOKENS) -> Encoding:
         """Returns float32 unit vectors [n, dim]; there are no tokens, so nothing is truncated.
 
-        ``batch_size`` is part of the protocol and changes nothing here.
+        ``most_tokens`` is part of the protocol and changes nothing here.
         """
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         for start in range(0, len(texts), _ROWS):

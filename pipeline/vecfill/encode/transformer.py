@@ -17,14 +17,23 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
-from tokenizers import Tokenizer
 from transformers.utils import logging as transformers_logging
 
-from vecfill.encode.spec import Encoding, Model
+from vecfill.encode.forward import forward_of
+from vecfill.encode.precision import lower, lower_where_it_helps
+from vecfill.encode.spec import MOST_TOKENS, Encoding, Model
 from vecfill.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 _LOAD_ERRORS = (OSError, ValueError, ImportError, KeyError, SafetensorError)
 """What transformers and sentence-transformers raise for missing weights, unknown architectures, refused code, …"""
+
+LIBRARY_BATCH = {"cpu": 32, "cuda": 256}
+"""Texts a batch where the library does it all: its own default, and what fills a GPU better."""
+
+LIBRARY_TOKENS = MOST_TOKENS // 256
+"""Tokens that a text counts for where memory is short and nobody has counted them."""
 
 _UNLIMITED = 10**9
 """Tokenizers without a length of their own report 10^30."""
@@ -36,7 +45,7 @@ class TransformerEncoder:
     Attributes:
         dim: length of the vectors.
         device: ``cuda`` or ``cpu``, as resolved once at loading.
-        dtype: of the weights, such as ``float32``; the vectors given out are always float32.
+        dtype: that the transformer computes in, such as ``float32``; the vectors given out are always float32.
         max_tokens: the length in tokens that texts are cut to; None where the model has no limit.
     """
 
@@ -55,25 +64,26 @@ class TransformerEncoder:
             torch.set_num_threads(threads)
         self.device = _resolve_device(model.device)
         self._net = _load(model, self.device)
-        self.dtype = str(self._net.dtype or torch.float32).removeprefix("torch.")
         self.dim = _output_dimension(model, self._net)
-        self._counter = _token_counter(self._net)
-        self.max_tokens = _limit_tokens(model, self._net, self._counter)
+        self.max_tokens = _limit_tokens(model, self._net)
         self._prompt = _resolve_prompt(model, self._net)
         self._asks_as_configured = model.prompt is not None or model.prompt_name is not None
+        self.dtype = _settle_dtype(model, self._net)
+        self._forward = forward_of(self._net, self.max_tokens, self._prompt, self.dim)
+        if self._forward is None:
+            _log.info("only its library can prepare this model's texts: batches are the library's, tokens uncounted")
 
-    def encode(self, texts: list[str], batch_size: int) -> Encoding:
+    def encode(self, texts: list[str], most_tokens: int) -> Encoding:
         """Returns the vectors of ``SentenceTransformer.encode`` for the texts, as float32 [n, dim].
 
         Raises:
             Exception: whatever the tokenizer or torch raises; nothing is kept of the call.
         """
-        tensor = self._net.encode(
-            texts, batch_size=batch_size, prompt=self._prompt, convert_to_tensor=True, show_progress_bar=False
-        )
-        vectors = _to_host(tensor).reshape(len(texts), self.dim)
-        n_tokens = self._count_tokens(texts)
-        return Encoding(vectors=vectors, n_tokens=n_tokens, truncated=self._truncated(n_tokens, len(texts)))
+        if self._forward is None:
+            return self._encode_by_library(texts, most_tokens)
+        tokens = self._forward.tokenize(texts)
+        truncated = np.greater(tokens.n_tokens, tokens.lengths)
+        return Encoding(vectors=self._forward(tokens, most_tokens), n_tokens=tokens.n_tokens, truncated=truncated)
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
         """Returns the float32 vector [dim] of a search query.
@@ -89,17 +99,14 @@ class TransformerEncoder:
         vector: npt.NDArray[np.float32] = _to_host(tensor)[0]
         return vector
 
-    def _count_tokens(self, texts: list[str]) -> npt.NDArray[np.int32] | None:
-        if self._counter is None:
-            return None
-        prompt = self._prompt or ""
-        encodings = self._counter.encode_batch_fast([prompt + text for text in texts])
-        return np.fromiter((len(encoding) for encoding in encodings), dtype=np.int32, count=len(texts))
-
-    def _truncated(self, n_tokens: npt.NDArray[np.int32] | None, n: int) -> npt.NDArray[np.bool_]:
-        if n_tokens is None or self.max_tokens is None:
-            return np.zeros(n, dtype=np.bool_)
-        return np.greater(n_tokens, self.max_tokens)
+    def _encode_by_library(self, texts: list[str], most_tokens: int) -> Encoding:
+        """For models whose texts only the library knows how to prepare; tokens are then not counted."""
+        batch = max(1, min(LIBRARY_BATCH[self.device], most_tokens // LIBRARY_TOKENS))
+        tensor = self._net.encode(
+            texts, batch_size=batch, prompt=self._prompt, convert_to_tensor=True, show_progress_bar=False
+        )
+        vectors = _to_host(tensor).reshape(len(texts), self.dim)
+        return Encoding(vectors=vectors, n_tokens=None, truncated=np.zeros(len(texts), dtype=np.bool_))
 
 
 def _to_host(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
@@ -111,14 +118,12 @@ def _to_host(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
 def _resolve_device(device: str) -> str:
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
-        raise ConfigError(
-            "model.device is cuda but torch finds no CUDA device: use device auto or cpu, or check the driver"
-        )
+        raise ConfigError("--device is cuda but torch finds no CUDA device: use auto or cpu, or check the driver")
     return ("cuda" if available else "cpu") if device == "auto" else device
 
 
 def _load(model: Model, device: str) -> SentenceTransformer:
-    """Builds the SentenceTransformer; ``auto`` means float32, whatever dtype the weights were saved in."""
+    """Builds the SentenceTransformer in float32, whatever dtype the weights were saved in."""
     location = model.locate()
     try:
         with _quiet():
@@ -129,7 +134,7 @@ def _load(model: Model, device: str) -> SentenceTransformer:
                 trust_remote_code=model.trust_remote_code,
                 local_files_only=Path(location).is_absolute(),
                 truncate_dim=model.truncate_dim,
-                model_kwargs={"dtype": "float32" if model.dtype == "auto" else model.dtype},
+                model_kwargs={"dtype": "float32"},
             )
     except _LOAD_ERRORS as exc:
         reason = " ".join(str(exc).split())
@@ -159,7 +164,7 @@ def _output_dimension(model: Model, net: SentenceTransformer) -> int:
     net.truncate_dim = truncate_dim
     if model.truncate_dim is not None and model.truncate_dim > width:
         raise ConfigError(
-            f"model.truncate_dim is {model.truncate_dim} but model {model.name} gives only {width} dimensions: "
+            f"--truncate-dim is {model.truncate_dim} but model {model.name} gives only {width} dimensions: "
             f"lower it to at most {width} or leave it out"
         )
     return int(min(width, truncate_dim or width))
@@ -174,43 +179,39 @@ def _resolve_prompt(model: Model, net: SentenceTransformer) -> str | None:
         return None
     if name not in net.prompts:
         known = ", ".join(sorted(net.prompts)) or "none"
-        raise ConfigError(f"model.prompt_name is {name!r} but model {model.name} has only these prompts: {known}")
+        raise ConfigError(f"--prompt-name is {name!r} but model {model.name} has only these prompts: {known}")
     prompt: str = net.prompts[name]
     return prompt
 
 
-def _token_counter(net: SentenceTransformer) -> Tokenizer | None:
-    """Clones the fast tokenizer, without padding and truncation, to count tokens as they were before the cut.
-
-    The original may not be touched: transformers sets padding and truncation on it at each call. None for models
-    without one and for those that render texts through a chat template, whose tokens it would not count.
-    """
-    tokenizer = getattr(net, "tokenizer", None)
-    if tokenizer is None or not getattr(tokenizer, "is_fast", False) or "message" in net.modalities:
-        return None
-    clone = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    clone.no_padding()
-    clone.no_truncation()
-    return clone
+def _settle_dtype(model: Model, net: SentenceTransformer) -> str:
+    """Lets the transformer compute in the type that was asked for, or in the one that suits the device."""
+    if model.dtype == "auto":
+        return lower_where_it_helps(net)
+    if model.dtype != "float32":
+        lower(net, getattr(torch, model.dtype))
+    return model.dtype
 
 
-def _limit_tokens(model: Model, net: SentenceTransformer, counter: Tokenizer | None) -> int | None:
-    """Applies ``model.max_tokens`` and returns the length that texts are cut to, None without a limit."""
+def _limit_tokens(model: Model, net: SentenceTransformer) -> int | None:
+    """Applies ``--max-tokens`` and returns the length that texts are cut to, None without a limit."""
     if model.max_tokens is not None:
-        lowest = 1 + (counter.num_special_tokens_to_add(False) if counter is not None else 0)
-        highest = _positions(net)
-        if net.transformers_model is None:
-            raise ConfigError(
-                f"model.max_tokens is {model.max_tokens} but model {model.name} has no length: leave it out"
-            )
-        if not lowest <= model.max_tokens <= (highest or model.max_tokens):
-            raise ConfigError(
-                f"model.max_tokens is {model.max_tokens} but model {model.name} takes {lowest} to {highest or 'any'} "
-                "tokens: choose a number between"
-            )
+        _check_limit(model, model.max_tokens, net)
         net.max_seq_length = model.max_tokens
     limit = net.max_seq_length
     return int(limit) if limit is not None and limit < _UNLIMITED else None
+
+
+def _check_limit(model: Model, wanted: int, net: SentenceTransformer) -> None:
+    if net.transformers_model is None:
+        raise ConfigError(f"--max-tokens is {wanted} but model {model.name} has no length: leave it out")
+    lowest = 1 + (net.tokenizer.num_special_tokens_to_add() if getattr(net, "tokenizer", None) is not None else 0)
+    highest = _positions(net)
+    if not lowest <= wanted <= (highest or wanted):
+        raise ConfigError(
+            f"--max-tokens is {wanted} but model {model.name} takes {lowest} to {highest or 'any'} tokens: "
+            "choose a number between"
+        )
 
 
 def _positions(net: SentenceTransformer) -> int | None:

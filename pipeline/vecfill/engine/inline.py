@@ -1,4 +1,4 @@
-"""The stages in this process, a thread each: reading, encoding and writing wait for different things.
+"""The stages in this process, in threads: reading, encoding and writing wait for different things.
 
 For runs that are over before Ray would have started (3 to 8 s on two cores, and 6 to 15 s for the first actor).
 """
@@ -17,14 +17,17 @@ from vecfill.read.ranges import PageRange
 from vecfill.read.reader import Read
 from vecfill.write.writer import Write
 
-AHEAD = 4
-"""Blocks in flight: one a stage, and one that waits for the model, so that it never waits for the server."""
+ENCODERS = 2
+"""Threads that encode: one tokenizes while the other computes."""
+
+AHEAD = 5
+"""Blocks in flight: one a thread, and one that waits for the model, so that it never waits for the server."""
 
 Block = Future[pa.Table | None]
 
 
 class InlineEngine:
-    """Runs the stages of a job on three threads of this process."""
+    """Runs the stages of a job in threads of this process."""
 
     name = "inline"
 
@@ -34,20 +37,15 @@ class InlineEngine:
         self._write = Write(job.database, job.relation)
 
     @property
-    def device(self) -> str:
-        """Where the loaded model computes."""
-        return str(self._encode.describe()["device"])
-
-    @property
     def workers(self) -> dict[str, int]:
-        """One thread a stage."""
+        """One of a stage: what a second encode thread does is not counted twice."""
         return {"read": 1, "encode": 1, "write": 1}
 
     def stream(self, ranges: Sequence[PageRange], stop: Stop) -> Iterator[pa.Table]:
         """See ``Engine``. An error of any stage is raised here, as it was."""
         with (
             ThreadPoolExecutor(1, "read") as read,
-            ThreadPoolExecutor(1, "encode") as encode,
+            ThreadPoolExecutor(ENCODERS, "encode") as encode,
             ThreadPoolExecutor(1, "write") as write,
         ):
             encode.submit(self._encode.warm)

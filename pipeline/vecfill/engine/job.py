@@ -46,13 +46,9 @@ class Stop:
 
 
 class Engine(Protocol):
-    """Runs ranges through the stages. ``name`` and ``device`` go into the result; ``workers`` is actors by stage."""
+    """Runs ranges through the stages. ``name`` goes into the result; ``workers`` is actors by stage."""
 
     name: str
-
-    @property
-    def device(self) -> str:
-        """Where the model computes, ``cpu`` or ``cuda``."""
 
     @property
     def workers(self) -> dict[str, int]:

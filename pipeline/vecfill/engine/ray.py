@@ -27,6 +27,9 @@ that ask for the same, and run the read inside the encoder's actor."""
 GPU_CPUS = 0.1
 """What an encoder on a GPU reserves at most: its cores are not what it waits for."""
 
+ENCODER_CALLS = 2
+"""Blocks in an encoder at a time: one is tokenized while the other is computed. One more waits at its door."""
+
 IN_FLIGHT_BYTES = 512 << 20
 """Blocks between the stages, all together: back-pressure reaches the readers before the object store spills."""
 
@@ -102,11 +105,6 @@ class RayEngine:
         self._job, self._pools = job, pools
 
     @property
-    def device(self) -> str:
-        """``cuda`` where the encoders reserve GPUs."""
-        return "cuda" if self._pools.gpus else "cpu"
-
-    @property
     def workers(self) -> dict[str, int]:
         """Actors by stage; read tasks run as many as fit, so they count as one."""
         return {"read": 1, "encode": self._pools.encoders, "write": self._pools.writers}
@@ -134,7 +132,12 @@ class RayEngine:
             source,
             EncodeActor,
             (self._job.encode, pools.encoders, flag),
-            compute=ActorPoolStrategy(size=pools.encoders, max_tasks_in_flight_per_actor=2),
+            compute=ActorPoolStrategy(
+                size=pools.encoders,
+                max_tasks_in_flight_per_actor=ENCODER_CALLS + 1,
+                max_concurrent_calls_per_actor=ENCODER_CALLS,
+                enable_true_multi_threading=True,
+            ),
             num_cpus=pools.cpus,
             num_gpus=pools.gpus or None,
         )

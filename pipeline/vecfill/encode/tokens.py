@@ -1,0 +1,93 @@
+"""Tokenizing by a tokenizer of our own: each text once, without padding, in threads, and safe beside the library's.
+
+transformers sets padding and truncation on the tokenizer that it shares with everyone at each call. Ours is a clone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Tokens of ``n`` texts, as the model takes them.
+
+    Attributes:
+        ids: int64 [sum of lengths], one text after the other; special tokens and prompt included.
+        types: the same for the token types, None where the model takes none.
+        lengths: int32 [n], tokens after truncation.
+        n_tokens: int32 [n], tokens before it.
+    """
+
+    ids: Ids
+    types: Ids | None
+    lengths: npt.NDArray[np.int32]
+    n_tokens: npt.NDArray[np.int32]
+
+
+class Tokenization:
+    """Texts to tokens, and tokens to the rectangles that a model takes."""
+
+    def __init__(self, original: Any, max_tokens: int | None, prompt: str | None) -> None:
+        """Clones a fast tokenizer of transformers that has a padding token; ``max_tokens`` None never cuts a text."""
+        self._tokenizer = _clone(original, max_tokens)
+        self._special = self._tokenizer.num_special_tokens_to_add(False)
+        self._prompt = prompt or ""
+        self._has_types = "token_type_ids" in original.model_input_names
+        self._pad, self._pad_type = int(original.pad_token_id), int(original.pad_token_type_id)
+        self._left = original.padding_side == "left"
+
+    def __call__(self, texts: list[str]) -> Tokens:
+        """Tokenizes; the Rust code lets other threads of this process run meanwhile."""
+        found = self._tokenizer.encode_batch_fast([self._prompt + text for text in texts] if self._prompt else texts)
+        lengths = np.fromiter(map(len, found), np.int32, len(found))
+        cut = (sum(len(rest) - self._special for rest in one.overflowing) for one in found)
+        return Tokens(
+            ids=_flat([one.ids for one in found], lengths),
+            types=_flat([one.type_ids for one in found], lengths) if self._has_types else None,
+            lengths=lengths,
+            n_tokens=lengths + np.fromiter(cut, np.int32, len(found)),
+        )
+
+    def padded(self, tokens: Tokens, rows: npt.NDArray[np.int64]) -> dict[str, Ids]:
+        """The model's inputs for some texts: int64 [len(rows), longest], padded on the tokenizer's own side."""
+        lengths = tokens.lengths[rows].astype(np.int64)[:, None]
+        starts = (np.cumsum(tokens.lengths, dtype=np.int64) - tokens.lengths)[rows][:, None]
+        width = int(lengths.max())
+        column = np.arange(width) - (width - lengths if self._left else 0)
+        inside = (column >= 0) & (column < lengths)
+        source = (starts + column)[inside]
+        features = {"input_ids": _scattered(tokens.ids[source], inside, self._pad)}
+        if tokens.types is not None:
+            features["token_type_ids"] = _scattered(tokens.types[source], inside, self._pad_type)
+        return features | {"attention_mask": inside.astype(np.int64)}
+
+
+def _clone(original: Any, max_tokens: int | None) -> Tokenizer:
+    clone = Tokenizer.from_str(original.backend_tokenizer.to_str())
+    clone.encode_special_tokens = original.split_special_tokens
+    clone.no_padding()
+    if max_tokens is None:
+        clone.no_truncation()
+    else:
+        clone.enable_truncation(max_tokens, direction=original.truncation_side)
+    return clone
+
+
+def _flat(lists: list[list[int]], lengths: npt.NDArray[np.int32]) -> Ids:
+    return np.fromiter(chain.from_iterable(lists), np.int64, int(lengths.sum()))
+
+
+def _scattered(values: Ids, inside: npt.NDArray[np.bool_], pad: int) -> Ids:
+    """Puts the values into the rectangle's places that hold a token, row by row, and ``pad`` into the others."""
+    rectangle = np.full(inside.shape, pad, np.int64)
+    rectangle[inside] = values
+    return rectangle

@@ -1,0 +1,151 @@
+"""Our forward pass against ``SentenceTransformer.encode``, on small models of random weights of many kinds."""
+
+import importlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from tests.encode.words import SENTENCES, tokenizer
+
+from vecfill.encode import Model
+
+pytestmark = pytest.mark.slow
+
+WIDTH = 32
+SIZES = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+DECODER = {**SIZES, "num_key_value_heads": 2, "max_position_embeddings": 64}
+TEXTS = [*SENTENCES, "", "a", "?", "long " * 50, *(f"engineer number {row} " * (row % 7) for row in range(40))]
+POOLINGS = ["mean", "cls", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens", ("mean", "lasttoken")]
+WITH_TYPES = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+WITHOUT = {"model_input_names": ["input_ids", "attention_mask"]}
+LEFT = {"ends": ("", "</s>"), "padding_side": "left", **WITHOUT}
+
+KINDS = {
+    "bert": ("Bert", {**SIZES, "max_position_embeddings": 40}, WITH_TYPES),
+    "roberta": ("Roberta", {**SIZES, "max_position_embeddings": 42, "pad_token_id": 0}, WITHOUT),
+    "xlm-roberta": ("XLMRoberta", {**SIZES, "max_position_embeddings": 42, "pad_token_id": 0}, WITHOUT),
+    "mpnet": ("MPNet", {**SIZES, "max_position_embeddings": 42, "pad_token_id": 0}, WITHOUT),
+    "modernbert": ("ModernBert", {**SIZES, "max_position_embeddings": 64, "local_attention": 8}, WITHOUT),
+    "qwen3": ("Qwen3", {**DECODER, "head_dim": 8}, LEFT),
+    "llama": ("Llama", DECODER, LEFT),
+    "mistral, sliding": ("Mistral", {**DECODER, "sliding_window": 6}, LEFT),
+    "llama, padded right": ("Llama", DECODER, {**LEFT, "padding_side": "right"}),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def backbone(request, tmp_path_factory):
+    """A folder with a transformer of random weights and a trained tokenizer of 40 tokens at most."""
+    import torch
+    import transformers
+
+    kind, sizes, tokens = KINDS[request.param]
+    folder = tmp_path_factory.mktemp("backbone")
+    words = tokenizer(model_max_length=40, **tokens)
+    torch.manual_seed(7)
+    specials = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+    config = getattr(transformers, f"{kind}Config")(**{"vocab_size": len(words), **specials, **sizes})
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def module(kind, *arguments, **values):
+    modules = importlib.import_module("sentence_transformers.sentence_transformer.modules")
+    return getattr(modules, kind)(*arguments, **values)
+
+
+def library(*arguments, **values):
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(*arguments, device="cpu", **values)
+
+
+def saved(folder, backbone, *modules, **arguments):
+    net = library(modules=[module("Transformer", str(backbone)), *modules], **arguments)
+    net.save(str(folder), create_model_card=False)
+    return str(folder)
+
+
+def compared(folder, texts=TEXTS, **values):
+    """Our encoder, in batches of two sizes, against the library's; returns the encoder."""
+    encoder = Model(name=folder, device="cpu", dtype="float32", **values).load()
+    theirs = library(folder, truncate_dim=values.get("truncate_dim"))
+    if "max_tokens" in values:
+        theirs.max_seq_length = values["max_tokens"]
+    prompt = {name: values[name] for name in ("prompt", "prompt_name") if name in values}
+    wanted = theirs.encode(texts, show_progress_bar=False, **prompt)
+    for most in (65_536, 100):
+        assert np.abs(encoder.encode(texts, most).vectors - wanted).max() <= 1e-5
+    return encoder
+
+
+@pytest.mark.parametrize("pooling", POOLINGS, ids=str)
+def test_every_pooling_of_every_kind(backbone, tmp_path, pooling):
+    encoder = compared(saved(tmp_path, backbone, module("Pooling", WIDTH, pooling)))
+    assert encoder._forward is not None
+    encoding = encoder.encode(TEXTS, 65_536)
+    assert (encoding.truncated == (encoding.n_tokens > 40)).all()
+    assert encoding.truncated.any()
+
+
+@pytest.mark.parametrize("pooling", POOLINGS, ids=str)
+def test_a_prompt_that_is_left_out_of_the_pooling(backbone, tmp_path, pooling):
+    prompts = {"prompts": {"query": "data nurse: "}, "default_prompt_name": "query"}
+    folder = saved(tmp_path, backbone, module("Pooling", WIDTH, pooling, include_prompt=False), **prompts)
+    texts = [text for text in TEXTS if text.strip()]
+    assert compared(folder, texts)._forward is not None
+    assert compared(folder, texts, prompt="night shift ")._forward is not None
+
+
+def test_everything_at_once(backbone, tmp_path):
+    folder = saved(
+        tmp_path,
+        backbone,
+        module("Pooling", WIDTH, "mean"),
+        module("Dense", WIDTH, 24),
+        module("Normalize"),
+        prompts={"p": "welder "},
+    )
+    encoder = compared(folder, prompt_name="p", truncate_dim=9, max_tokens=12)
+    assert (encoder.dim, encoder.max_tokens) == (9, 12)
+    assert encoder._forward is not None
+
+
+def test_bfloat16_stays_close(backbone, tmp_path):
+    folder = saved(tmp_path, backbone, module("Pooling", WIDTH, "mean"), module("Normalize"))
+    exact = Model(name=folder, device="cpu", dtype="float32").load().encode(TEXTS, 65_536).vectors
+    rough = Model(name=folder, device="cpu", dtype="bfloat16").load().encode(TEXTS, 65_536).vectors
+    assert (exact * rough).sum(axis=1).min() >= 0.999
+
+
+def test_texts_that_only_the_library_can_prepare_go_through_it(backbone, tmp_path, caplog):
+    """Padding to multiples of eight is set in the model's own file."""
+    net = library(modules=[module("Transformer", str(backbone)), module("Pooling", WIDTH, "mean")])
+    net[0].processing_kwargs = {"text": {"pad_to_multiple_of": 8}}
+    net.save(str(tmp_path), create_model_card=False)
+    caplog.set_level(logging.INFO, "vecfill")
+    encoder = compared(str(tmp_path))
+    assert encoder._forward is None
+    assert encoder.encode(TEXTS[:2], 99).n_tokens is None
+    assert "only its library can prepare" in caplog.text
+
+
+def test_a_static_embedding_goes_through_the_library(tmp_path):
+    words = tokenizer().backend_tokenizer
+    net = library(modules=[module("StaticEmbedding", words, embedding_dim=12)])
+    net.save(str(tmp_path), create_model_card=False)
+    assert compared(str(tmp_path))._forward is None
+    auto = Model(name=str(tmp_path), device="cpu").load()
+    assert auto.dtype == "float32"
+    np.testing.assert_array_equal(auto.encode(TEXTS, 65_536).vectors, net.encode(TEXTS, show_progress_bar=False))
+
+
+def test_threads_may_share_it(backbone, tmp_path):
+    encoder = compared(saved(tmp_path, backbone, module("Pooling", WIDTH, "mean")))
+    parts = [TEXTS[start::5] for start in range(5)] * 4
+    wanted = [encoder.encode(part, 300).vectors for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(pool.map(lambda part: encoder.encode(part, 300).vectors, parts), wanted, strict=True):
+            assert np.abs(one - other).max() <= 1e-5
