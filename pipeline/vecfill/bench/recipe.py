@@ -36,7 +36,10 @@ class TextEmbedder:
         )
         known = {name: table[name] for name in (*key_names(self._arity), "text_hash", "read_s")}
         known |= {"embedding": embedding, "encode_s": pa.array([seconds / len(table)] * len(table), pa.float32())}
-        return pa.table([known.get(field.name, _empty(field, len(table))) for field in schema], schema=schema)
+        return pa.table(
+            {one.name: known[one.name] if one.name in known else _empty(one, len(table)) for one in schema},
+            schema=schema,
+        )
 
 
 def _empty(field: pa.Field, n: int) -> pa.Array:

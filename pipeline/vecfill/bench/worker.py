@@ -18,6 +18,9 @@ from vecfill.errors import VecfillError
 _END_S = 15.0
 """How long a process may take to end by itself: Ray's needs some seconds."""
 
+_MOST_CHARACTERS = 500
+"""Of an error that is not ours."""
+
 
 class Runner(Protocol):
     """A contender as it travels to its process."""
@@ -98,9 +101,7 @@ class Worker:
                 ) from error
         self.peak = max(self.peak, peak.bytes)
         if isinstance(answer, VecfillError):
-            raise answer
-        if isinstance(answer, Exception):
-            raise VecfillError(f"{self.name} failed: {type(answer).__name__}: {answer}") from answer
+            raise type(answer)(f"{self.name}: {answer}") from answer
         return answer
 
 
@@ -125,7 +126,8 @@ def _answer(runner: Runner, what: str) -> Any:
         found = runner.prepare() if what == "prepare" else runner.measure()
         pickle.dumps(found)
     except Exception as error:
-        return error if _travels(error) else VecfillError(f"{type(error).__name__}: {error}")
+        ours = isinstance(error, VecfillError) and _travels(error)
+        return error if ours else VecfillError(f"{what} failed: {type(error).__name__}: {_short(str(error))}")
     return found
 
 
@@ -135,3 +137,9 @@ def _travels(error: Exception) -> bool:
     except Exception:
         return False
     return True
+
+
+def _short(message: str) -> str:
+    """On one line; of a long one (Ray puts a whole traceback in) the last part, where the cause is."""
+    line = " ".join(message.split())
+    return line if len(line) <= _MOST_CHARACTERS else "…" + line[-_MOST_CHARACTERS:]
