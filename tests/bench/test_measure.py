@@ -19,6 +19,8 @@ from vecfill.bench.measure import (
     warm_rate,
     whole_rate,
 )
+from vecfill.bench.ours import evenly
+from vecfill.read.ranges import Bucket
 
 rates = st.one_of(st.none(), st.floats(1e-3, 1e6))
 blocks = st.lists(st.integers(1, 5_000), min_size=2, max_size=20)
@@ -90,6 +92,24 @@ def test_padding_counts_the_places_that_are_computed():
 
 def test_share_of_the_matrix_rate():
     assert matrix_share(10_000_000, 5_000.0, 200e9) == pytest.approx(0.5)
+
+
+buckets = st.lists(st.integers(1, 300), min_size=1, max_size=60).map(
+    lambda rows: [
+        Bucket(leaf=0, first_page=4 * number, pages=4, rows=one, bytes=one) for number, one in enumerate(rows)
+    ]
+)
+
+
+@given(buckets, st.integers(1, 8))
+def test_even_ranges_hold_every_row_once(buckets, blocks):
+    ranges = evenly(buckets, blocks)
+    assert 1 <= len(ranges) <= blocks
+    assert sum(one.rows for one in ranges) == sum(bucket.rows for bucket in buckets)
+    assert [one.end_page for one in ranges] == [*(one.first_page for one in ranges[1:]), None]
+    assert ranges[0].first_page == 0
+    widest = max(bucket.rows for bucket in buckets)
+    assert max(one.rows for one in ranges) <= sum(bucket.rows for bucket in buckets) / blocks + 2 * widest
 
 
 def test_medians():

@@ -104,18 +104,20 @@ def _token_counts(net: Any, texts: tuple[str, ...]) -> np.ndarray[Any, np.dtype[
 
 
 def _parameters(net: Any) -> int:
-    """Parameters that take part in products: all but the embedding tables."""
+    """Parameters that take part in products: all but the embedding tables, and BERT's pooler, which nobody asks."""
     from torch import nn
 
     tables = {id(one) for module in net.modules() if isinstance(module, nn.Embedding) for one in module.parameters()}
-    return sum(one.numel() for one in net.parameters() if id(one) not in tables)
+    named = ((name, one) for name, one in net.named_parameters() if id(one) not in tables)
+    return sum(one.numel() for name, one in named if ".pooler." not in name)
 
 
 def _shapes(net: Any) -> Counter[tuple[int, int]]:
     """Inputs and outputs of the transformer's linear layers, with how many have each shape."""
     from torch import nn
 
-    return Counter((one.in_features, one.out_features) for one in net[0].modules() if isinstance(one, nn.Linear))
+    named = ((name, one) for name, one in net[0].named_modules() if isinstance(one, nn.Linear))
+    return Counter((one.in_features, one.out_features) for name, one in named if ".pooler." not in name)
 
 
 def matrix_rate(shapes: Counter[tuple[int, int]], dtype: Any, device: str) -> float:

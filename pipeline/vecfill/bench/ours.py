@@ -17,7 +17,7 @@ from vecfill.blocks import OUTCOMES
 from vecfill.encode.stage import Encode
 from vecfill.engine.job import Engine, Job, Stop
 from vecfill.errors import VecfillError
-from vecfill.read.ranges import PageRange, plan_ranges
+from vecfill.read.ranges import Bucket, PageRange, plan_ranges
 from vecfill.read.reader import Read
 from vecfill.read.survey import survey
 from vecfill.write.writer import Write
@@ -25,10 +25,32 @@ from vecfill.write.writer import Write
 STAGES = ("read", "encode", "write")
 
 
+LEAST_BLOCKS = 4
+"""Blocks of a measurement: a warm rate leaves the first out. Smaller blocks than a run's, where there are few rows."""
+
+
 def ranges_of(job: Job) -> list[PageRange]:
-    """What ``vecfill run`` would read, block by block."""
+    """What ``vecfill run`` would read, block by block; at least ``LEAST_BLOCKS`` where the pages allow it."""
     with closing(job.database.connect()) as connection:
-        return plan_ranges(survey(connection, job.relation).buckets)
+        buckets = survey(connection, job.relation).buckets
+    ranges = plan_ranges(buckets)
+    return ranges if len(ranges) >= LEAST_BLOCKS else evenly(buckets, LEAST_BLOCKS)
+
+
+def evenly(buckets: Sequence[Bucket], blocks: int) -> list[PageRange]:
+    """Cuts a table of one leaf into as many ranges of about as many rows, where it has as many buckets. Pure."""
+    ordered = sorted(buckets, key=lambda bucket: bucket.first_page)
+    total, done = sum(bucket.rows for bucket in ordered), 0
+    parts: list[list[Bucket]] = [[] for _ in range(blocks)]
+    for bucket in ordered:
+        parts[min(blocks - 1, done * blocks // total)].append(bucket)
+        done += bucket.rows
+    kept = [part for part in parts if part]
+    ends = [*(part[0].first_page for part in kept[1:]), None]
+    return [
+        PageRange(leaf=0, first_page=part[0].first_page, end_page=end, rows=sum(bucket.rows for bucket in part))
+        for part, end in zip(kept, ends, strict=True)
+    ]
 
 
 def blocks_of(job: Job) -> list[pa.Table]:
