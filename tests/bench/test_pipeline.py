@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -122,6 +124,28 @@ def test_what_cannot_work_ends_with_2(vecfill, database, connect, arguments, sai
     assert (code, out) == (2, "")
     assert said in err
     assert remains(connect) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing_behind(database, connect, number, code):
+    given = ("-d", database, "--model", "hash:8", "--rows", "500", "--rounds", "1000", "--only", "hash inline")
+    command = [sys.executable, "-m", "vecfill", "bench", "pipeline", *given]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while "round 2 of 1000" not in process.stderr.readline():
+            assert process.poll() is None
+        assert len(remains(connect)) == 1
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    assert "Traceback" not in err
+    assert remains(connect) == []
+
+
+def test_help_has_examples_on_their_own_lines(vecfill):
+    code, out, _ = vecfill("bench", "pipeline", "--help")
+    assert code == 0
+    assert re.search(r"^ +vecfill bench pipeline --database embedded$", out, re.MULTILINE)
+    assert "\\b" not in out
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from vecfill.encode.spec import Model
 DEFAULT_BATCH = 32
 BATCHES = (8, 16, 32, 64, 128, 256)
 
-SEARCH_TEXTS = 512
+SEARCH_TEXTS = 256
 """Texts that the best batch size is looked for with, drawn evenly."""
 
 WARM_TEXTS = 64

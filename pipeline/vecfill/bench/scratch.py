@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -63,7 +66,7 @@ class Scratch:
 
 @contextmanager
 def scratch(database: Database) -> Iterator[Scratch]:
-    """Makes a schema with a name that nobody has, and drops it at the end, whatever that end is.
+    """Makes a schema with a name that nobody has, and drops it at the end: also on an error, SIGINT and SIGTERM.
 
     Raises:
         ConfigError: the role may not make a schema, or the database has no pgvector.
@@ -80,11 +83,25 @@ def scratch(database: Database) -> Iterator[Scratch]:
             "GRANT CREATE ON DATABASE, or give --database embedded"
         ) from error
     try:
-        yield Scratch(database=database, schema=schema, vector=vector)
+        with _sigterm_unwinds():
+            yield Scratch(database=database, schema=schema, vector=vector)
     finally:
         with closing(database.connect()) as connection:
             connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Lets SIGTERM end the process by an exception, as SIGINT does, and with the shell's exit code for it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _vector_type(connection: Connection) -> sql.Composable:
