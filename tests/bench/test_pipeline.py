@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import astuple
 
 import pytest
 from tests.bench.test_scratch import remains
@@ -26,19 +27,9 @@ CEILING = "bare copy+join,writer alone,hash inline"
 
 
 @pytest.fixture
-def vecfill(monkeypatch, capsys):
-    from vecfill.cli import main
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vecfill", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        return code, *capsys.readouterr()
-
-    return call
+def pipeline(vecfill):
+    """Calls the verb and gives exit code, stdout and stderr."""
+    return lambda *arguments: astuple(vecfill("bench", "pipeline", *arguments))
 
 
 def test_names_are_unique_and_what_is_compared_takes_part():
@@ -59,9 +50,9 @@ def test_a_model_without_weights_leaves_the_ceiling():
         chosen(("encoder",), stand_in)
 
 
-def test_the_ceiling_from_end_to_end(vecfill, database, connect, tmp_path):
+def test_the_ceiling_from_end_to_end(pipeline, database, connect, tmp_path):
     arguments = ("-d", database, "--model", "hash:8", "--rows", "300", "--rounds", "2", "--only", CEILING)
-    code, out, err = vecfill("bench", "pipeline", *arguments, "--json", "--report", str(tmp_path / "out"))
+    code, out, err = pipeline(*arguments, "--json", "--report", str(tmp_path / "out"))
     found = json.loads(out)
     assert (code, set(found)) == (0, KEYS)
     assert "round 2 of 2: hash inline: " in err
@@ -93,17 +84,17 @@ def check_report(folder, found):
         assert line["about"] in html.unescape(page)
 
 
-def test_people_get_tables_of_a_table_and_a_file(vecfill, database, connect, tmp_path):
+def test_people_get_tables_of_a_table_and_a_file(pipeline, database, connect, tmp_path):
     make_docs(connect, 40)
-    given = ("bench", "pipeline", "-d", database, "--model", "hash:8", "--rounds", "1", "--only", "writer alone")
-    code, out, err = vecfill(*given, "--table", "docs", "--text", "{title}", "--quiet")
+    given = ("-d", database, "--model", "hash:8", "--rounds", "1", "--only", "writer alone")
+    code, out, err = pipeline(*given, "--table", "docs", "--text", "{title}", "--quiet")
     assert (code, out, err) == (0, "", "")
-    code, out, _ = vecfill(*given, "--table", "docs", "--text", "{title}")
+    code, out, _ = pipeline(*given, "--table", "docs", "--text", "{title}")
     assert code == 0
     assert "640 rows of public.docs" in out
     file = tmp_path / "texts"
     file.write_text("one\ntwo\n")
-    code, out, _ = vecfill(*given, "--file", str(file))
+    code, out, _ = pipeline(*given, "--file", str(file))
     assert (code, "32 rows of " in out) == (0, True)
 
 
@@ -119,8 +110,8 @@ def test_people_get_tables_of_a_table_and_a_file(vecfill, database, connect, tmp
         (("-d", "DATABASE", "--model", "/nowhere"), "there is no folder"),
     ],
 )
-def test_what_cannot_work_ends_with_2(vecfill, database, connect, arguments, said):
-    code, out, err = vecfill("bench", "pipeline", *(database if one == "DATABASE" else one for one in arguments))
+def test_what_cannot_work_ends_with_2(pipeline, database, connect, arguments, said):
+    code, out, err = pipeline(*(database if one == "DATABASE" else one for one in arguments))
     assert (code, out) == (2, "")
     assert said in err
     assert remains(connect) == []
@@ -141,8 +132,8 @@ def test_a_signal_leaves_nothing_behind(database, connect, number, code):
     assert remains(connect) == []
 
 
-def test_help_has_examples_on_their_own_lines(vecfill):
-    code, out, _ = vecfill("bench", "pipeline", "--help")
+def test_help_has_examples_on_their_own_lines(pipeline):
+    code, out, _ = pipeline("--help")
     assert code == 0
     assert re.search(r"^ +vecfill bench pipeline --database embedded$", out, re.MULTILINE)
     assert "\\b" not in out
@@ -150,9 +141,9 @@ def test_help_has_examples_on_their_own_lines(vecfill):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_everybody_with_the_real_model(vecfill, database, connect, tmp_path):
-    given = ("bench", "pipeline", "-d", database, "--rows", "128", "--rounds", "1", "--json", "--quiet")
-    code, out, _ = vecfill(*given, "--report", str(tmp_path))
+def test_everybody_with_the_real_model(pipeline, database, connect, tmp_path):
+    given = ("-d", database, "--rows", "128", "--rounds", "1", "--json", "--quiet")
+    code, out, _ = pipeline(*given, "--report", str(tmp_path))
     found = json.loads(out)
     assert (code, set(found)) == (0, KEYS)
     lines = {line["name"]: line for line in found["contenders"]}

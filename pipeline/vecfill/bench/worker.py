@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import time
 from multiprocessing.connection import Connection as Pipe
 from typing import Any, Protocol
@@ -111,6 +112,7 @@ def _serve(pipe: Pipe, runner: Runner) -> None:
     A Ctrl-C is for the other side to handle. What libraries print to stdout goes to stderr: stdout is the report's.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # libraries tidy up at a normal exit
     os.dup2(2, 1)
     try:
         while what := pipe.recv():
