@@ -31,11 +31,12 @@ class Library:
     def prepare(self) -> dict[str, Any]:
         """Loads the model, encodes a few texts, and looks for the best batch size where that is wanted."""
         self._net = load(self.model)
+        loaded = time.monotonic()
         self._seconds(self.texts[:WARM_TEXTS], DEFAULT_BATCH)
         if self.search:
             some = self.texts[:: max(1, len(self.texts) // SEARCH_TEXTS)][:SEARCH_TEXTS]
             self._batch = min(BATCHES, key=lambda size: self._seconds(some, size))
-        return {"batch": self._batch, "dtype": "float32", "device": self._net.device.type}
+        return {"loaded": loaded, "batch": self._batch, "dtype": "float32", "device": self._net.device.type}
 
     def measure(self) -> Measured:
         """Encodes all texts in one call, as the library's own page shows."""

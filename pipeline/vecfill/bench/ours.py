@@ -101,10 +101,11 @@ class Inline:
         """Loads the model and fills one block."""
         self._open()
         encoder = self._encode.warm()
+        loaded = time.monotonic()
         padding = Padding()
         with padding_counted(padding, self.job.encode.model.name):
             timed_stream(self._engine, ranges_of(self.job)[:1])
-        return {"dtype": encoder.dtype, "device": encoder.device, "padding": padding.share}
+        return {"loaded": loaded, "dtype": encoder.dtype, "device": encoder.device, "padding": padding.share}
 
     def measure(self) -> Measured:
         """Fills the table."""
@@ -173,10 +174,11 @@ class EncoderAlone:
         """Reads the blocks, loads the model and encodes the first."""
         self._blocks, self._encode = blocks_of(self.job), Encode(self.job.encode)
         encoder = self._encode.warm()
+        loaded = time.monotonic()
         padding = Padding()
         with padding_counted(padding, self.job.encode.model.name):
             self._encode(self._blocks[0])
-        return {"dtype": encoder.dtype, "device": encoder.device, "padding": padding.share}
+        return {"loaded": loaded, "dtype": encoder.dtype, "device": encoder.device, "padding": padding.share}
 
     def measure(self) -> Measured:
         """Encodes block after block."""

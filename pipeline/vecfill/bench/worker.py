@@ -41,7 +41,7 @@ class Worker:
 
     Attributes:
         facts: what ``prepare`` told.
-        started: seconds from the process's start until it was ready.
+        started: seconds from the process's start until it was loaded (``loaded`` of the facts, before any warm-up).
         peak: the most bytes that its process tree held.
     """
 
@@ -78,7 +78,7 @@ class Worker:
             VecfillError: it failed.
         """
         self.facts = self._ask("prepare")
-        self.started = time.monotonic() - self._born
+        self.started = self.facts.get("loaded", time.monotonic()) - self._born  # one clock for all of the machine
 
     def measure(self) -> Measured:
         """Has it measured once.
