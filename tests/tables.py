@@ -19,12 +19,14 @@ from vecfill.encode.spec import Model
 from vecfill.encode.stage import Encode, EncodeSpec
 from vecfill.encode.standin import HashEncoder
 from vecfill.engine.choice import EngineOptions
+from vecfill.engine.inline import InlineEngine
 from vecfill.engine.job import Job
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Relation, Target, inspect, with_dimension
 from vecfill.read.ranges import PageRange, plan_ranges
 from vecfill.read.reader import Read
 from vecfill.read.survey import Survey, survey
+from vecfill.write.writer import Write
 
 DIM = 8
 MODEL = Model(name=f"hash:{DIM}")
@@ -76,6 +78,10 @@ def job_of(database: str, target: Target = DOCS, model: Model = MODEL, *, dim: i
     relation = relation_of(database, target, dim)
     spec = EncodeSpec(model=model, dim=relation.vector.dim, arity=relation.arity, column="docs.embedding")
     return Job(database=Database(database), relation=relation, encode=spec)
+
+
+def inline_engine(job: Job) -> InlineEngine:
+    return InlineEngine(Read(job.database, job.relation), Encode(job.encode), Write(job.database, job.relation))
 
 
 def encoded(job: Job) -> pa.Table:

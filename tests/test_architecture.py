@@ -24,7 +24,8 @@ MAY_IMPORT = {
     **dict.fromkeys(STAGES, CORE),
     "engine": CORE | STAGES,
     **dict.fromkeys(VERBS, CORE | STAGES | VERBS | {"engine"}),
-    "cli": CORE | STAGES | VERBS | {"engine"},
+    "bench": CORE | STAGES | VERBS | {"engine"},
+    "cli": CORE | STAGES | VERBS | {"engine", "bench"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -41,7 +42,14 @@ MAY_BE_HEAVY = {
 }
 """Files that import torch or Ray when they are imported; all others do so where they need it, if at all."""
 
-PURE = {"read/ranges.py", "write/copy_binary.py", "write/pace.py", "postgres/template.py", "postgres/statements.py"}
+PURE = {
+    "bench/measure.py",
+    "read/ranges.py",
+    "write/copy_binary.py",
+    "write/pace.py",
+    "postgres/template.py",
+    "postgres/statements.py",
+}
 """No I/O here: nothing that connects, opens or waits."""
 IMPURE = {"psycopg", "os", "io", "pathlib", "socket", "subprocess", "time", "vecfill.postgres.session"}
 

@@ -12,6 +12,7 @@ from tests.tables import (
     DOCS,
     assert_every_vector_is_its_texts,
     counts,
+    inline_engine,
     job_of,
     make_docs,
     ranges_of,
@@ -48,7 +49,7 @@ def engine_and_ranges(connect, database: str, rows: int = ROWS, **job) -> tuple[
     target = job_of(database, DOCS, **job)
     ranges = ranges_of(database, target.relation)
     assert len(ranges) > AHEAD + 2
-    return InlineEngine(target), ranges
+    return inline_engine(target), ranges
 
 
 def test_fills_every_row(connect, database):

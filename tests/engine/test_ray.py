@@ -10,11 +10,19 @@ from dataclasses import replace
 import psycopg
 import pyarrow as pa
 import pytest
-from tests.tables import DOCS, assert_every_vector_is_its_texts, counts, job_of, make_docs, ranges_of, vectors
+from tests.tables import (
+    DOCS,
+    assert_every_vector_is_its_texts,
+    counts,
+    inline_engine,
+    job_of,
+    make_docs,
+    ranges_of,
+    vectors,
+)
 
 from vecfill.encode.spec import Model
 from vecfill.engine.cluster import cluster
-from vecfill.engine.inline import InlineEngine
 from vecfill.engine.job import Job, Stop
 from vecfill.errors import ConfigError, DatabaseError, VecfillError
 from vecfill.read.ranges import PageRange
@@ -78,7 +86,7 @@ def test_both_engines_give_the_same_table_byte_for_byte(connect, database, pools
     assert len(results) == len(ranges) > 4
     assert counts(pa.concat_tables(results)) == {"updated": ROWS}
     other = job_of(database, replace(DOCS, table="inline_docs"))
-    with closing(InlineEngine(other)) as engine:
+    with closing(inline_engine(other)) as engine:
         list(engine.stream(ranges_of(database, other.relation), Stop()))
     differing = (
         "SELECT count(*) FROM docs FULL JOIN inline_docs AS i USING (id)"

@@ -17,6 +17,7 @@ VERBS = {
     "status": "Show how full an embedding column is.",
     "search": "Find the rows nearest to a text.",
     "demo": "Fill a job board of 17,269 real listings, on a server of its own.",
+    "bench": "Measure vecfill beside what else there is.",
     "db": "Start, find or stop the embedded server of the demo.",
 }
 """Verbs and their short help, here so that ``vecfill --help`` imports none of them."""
@@ -28,6 +29,8 @@ C = TypeVar("C", bound=click.Command)
 def _lines_kept(command: C) -> C:
     r"""Gives a raw docstring click's mark for lines to be kept, a backspace: examples hold backslashes of their own."""
     command.help = (command.help or "").replace("\\b\n", "\b\n")
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _lines_kept(inner)
     return command
 
 

@@ -76,9 +76,7 @@ def opened(job: Job, options: EngineOptions, rows: int) -> Iterator[Engine]:
     name, reason = choose(options, rows=rows, model=model.name, device=model.device, gpus=gpu_count())
     log.info("engine: %s (%s)", name, reason)
     if name == "inline":
-        from vecfill.engine.inline import InlineEngine
-
-        with closing(InlineEngine(job)) as inline:
+        with closing(_inline(job)) as inline:
             yield inline
         return
     from vecfill.engine.cluster import cluster
@@ -91,3 +89,13 @@ def opened(job: Job, options: EngineOptions, rows: int) -> Iterator[Engine]:
         )
         with closing(RayEngine(job, pools)) as engine:
             yield engine
+
+
+def _inline(job: Job) -> Engine:
+    from vecfill.encode.stage import Encode
+    from vecfill.engine.inline import InlineEngine
+    from vecfill.read.reader import Read
+    from vecfill.write.writer import Write
+
+    place = job.database, job.relation
+    return InlineEngine(Read(*place), Encode(job.encode), Write(*place))

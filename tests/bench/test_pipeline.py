@@ -1,0 +1,159 @@
+"""``vecfill bench pipeline`` from its command line to its report."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import astuple
+
+import pytest
+from tests.bench.test_scratch import remains
+from tests.tables import make_docs
+
+from vecfill.bench.contenders import COMPARED, CONTENDERS, chosen
+from vecfill.encode.spec import Model
+from vecfill.errors import ConfigError
+
+KEYS = {"machine", "device", "corpus", "model", "rounds", "contenders", "ratios", "timeline", "command"}
+LINE = {
+    *("name", "about", "group", "rows", "rows_per_s", "rounds", "ratio", "against", "tokens_per_s", "padding"),
+    *("matrix_share", "gflops", "stage_seconds", "peak_bytes", "startup_s", "dtype", "batch"),
+}
+CEILING = "bare copy+join,writer alone,hash inline"
+
+
+@pytest.fixture
+def pipeline(vecfill):
+    """Calls the verb and gives exit code, stdout and stderr."""
+    return lambda *arguments: astuple(vecfill("bench", "pipeline", *arguments))
+
+
+def test_names_are_unique_and_what_is_compared_takes_part():
+    names = [one.name for one in CONTENDERS]
+    assert len(set(names)) == len(names)
+    assert {name for pair in COMPARED for name in pair} <= set(names)
+    assert {one.yardstick for one in CONTENDERS} <= set(names)
+
+
+def test_a_model_without_weights_leaves_the_ceiling():
+    stand_in = Model(name="hash:8")
+    assert {one.group for one in chosen((), stand_in)} == {"ceiling"}
+    assert chosen((), Model(name="some/model")) == CONTENDERS
+    assert [one.name for one in chosen(("inline", "encode"), Model(name="some/model"))] == ["encode", "inline"]
+    with pytest.raises(ConfigError, match="has no weights"):
+        chosen(("encode",), stand_in)
+    with pytest.raises(ConfigError, match="--only names 'encoder': choose among encode, "):
+        chosen(("encoder",), stand_in)
+
+
+def test_the_ceiling_from_end_to_end(pipeline, database, connect, tmp_path):
+    arguments = ("-d", database, "--model", "hash:8", "--rows", "300", "--rounds", "2", "--only", CEILING)
+    code, out, err = pipeline(*arguments, "--json", "--report", str(tmp_path / "out"))
+    found = json.loads(out)
+    assert (code, set(found)) == (0, KEYS)
+    assert "round 2 of 2: hash inline: " in err
+    assert {line["name"] for line in found["contenders"]} == set(CEILING.split(","))
+    for line in found["contenders"]:
+        assert set(line) == LINE
+        assert len(line["rounds"]) == 2
+        assert min(line["rows_per_s"], line["peak_bytes"], line["startup_s"], line["stage_seconds"]["write"]) > 0
+        assert line["ratio"]["least"] <= line["ratio"]["median"] <= line["ratio"]["greatest"]
+    assert {(one["contender"], one["against"]) for one in found["ratios"]} == {
+        ("hash inline", "writer alone"),
+        ("writer alone", "bare copy+join"),
+    }
+    assert set(found["timeline"]["spans"]) == {"read", "encode", "write"}
+    assert remains(connect) == []
+    check_report(tmp_path / "out", found)
+
+
+def check_report(folder, found):
+    """Everything is there, and the page needs nothing but itself."""
+    assert json.loads((folder / "pipeline.json").read_text()) == found
+    for name in ("throughput", "timeline"):
+        assert (folder / f"pipeline-{name}.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "pipeline.html").read_text()
+    assert page.count("<svg") == 2
+    outside = re.findall(r"""(?:src|href)\s*=\s*["'](?!\#)[^"']*|url\((?!\#)[^)]*|@import[^;]*|<script|<link""", page)
+    assert outside == []
+    for line in found["contenders"]:
+        assert line["about"] in html.unescape(page)
+
+
+def test_people_get_tables_of_a_table_and_a_file(pipeline, database, connect, tmp_path):
+    make_docs(connect, 40)
+    given = ("-d", database, "--model", "hash:8", "--rounds", "1", "--only", "writer alone")
+    code, out, err = pipeline(*given, "--table", "docs", "--text", "{title}", "--quiet")
+    assert (code, out, err) == (0, "", "")
+    code, out, _ = pipeline(*given, "--table", "docs", "--text", "{title}")
+    assert code == 0
+    assert "640 rows of public.docs" in out
+    file = tmp_path / "texts"
+    file.write_text("one\ntwo\n")
+    code, out, _ = pipeline(*given, "--file", str(file))
+    assert (code, "32 rows of " in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "no database is named"),
+        (("-d", "DATABASE", "--only", "flight"), "--only names 'flight'"),
+        (("-d", "DATABASE", "--file", "/nowhere/at/all"), "--file /nowhere/at/all cannot be read"),
+        (("-d", "DATABASE", "--table", "docs"), "--text is missing"),
+        (("-d", "DATABASE", "--table", "docs", "--corpus", "mixed"), "--corpus and --table name texts"),
+        (("-d", "DATABASE", "--rows", "0"), "0 is not in the range"),
+        (("-d", "DATABASE", "--model", "/nowhere"), "there is no folder"),
+    ],
+)
+def test_what_cannot_work_ends_with_2(pipeline, database, connect, arguments, said):
+    code, out, err = pipeline(*(database if one == "DATABASE" else one for one in arguments))
+    assert (code, out) == (2, "")
+    assert said in err
+    assert remains(connect) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing_behind(database, connect, number, code):
+    given = ("-d", database, "--model", "hash:8", "--rows", "500", "--rounds", "1000", "--only", "hash inline")
+    command = [sys.executable, "-m", "vecfill", "bench", "pipeline", *given]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while "round 2 of 1000" not in process.stderr.readline():
+            assert process.poll() is None
+        assert len(remains(connect)) == 1
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    assert "Traceback" not in err
+    assert remains(connect) == []
+
+
+def test_help_has_examples_on_their_own_lines(pipeline):
+    code, out, _ = pipeline("--help")
+    assert code == 0
+    assert re.search(r"^ +vecfill bench pipeline --database embedded$", out, re.MULTILINE)
+    assert "\\b" not in out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_everybody_with_the_real_model(pipeline, database, connect, tmp_path):
+    given = ("-d", database, "--rows", "128", "--rounds", "1", "--json", "--quiet")
+    code, out, _ = pipeline(*given, "--report", str(tmp_path))
+    found = json.loads(out)
+    assert (code, set(found)) == (0, KEYS)
+    lines = {line["name"]: line for line in found["contenders"]}
+    assert set(lines) | {"inline auto"} == {one.name for one in CONTENDERS}
+    assert all(set(line) == LINE for line in lines.values())
+    for name in ("encode", "encode best", "inline", "encoder alone"):
+        assert 0 < lines[name]["matrix_share"] < 1.5
+        assert 0 <= lines[name]["padding"] < 0.5
+        assert lines[name]["tokens_per_s"] > lines[name]["rows_per_s"]
+    assert lines["encode best"]["batch"] in (8, 16, 32, 64, 128, 256)
+    assert found["device"]["parameters"] == pytest.approx(10.6e6, rel=0.02)
+    assert remains(connect) == []
+    check_report(tmp_path, found)
