@@ -237,8 +237,14 @@ def test_rounding_to_half_precision_agrees(caplog):
 
 @pytest.mark.parametrize("vector", [(0.0,) * DIM, (1.0, 2.0), (float("nan"),) * DIM])
 def test_stored_vectors_that_cannot_be_compared_do_not_agree(vector):
-    with pytest.raises(MixedModelsError, match="0 of 1"):
-        stage(sample=(("text", vector),)).warm()
+    with pytest.raises(MixedModelsError, match="0 of 4"):
+        stage(sample=tuple((f"text {n}", vector) for n in range(4))).warm()
+
+
+def test_a_handful_of_vectors_accuses_no_model(caplog):
+    """A single row that has a vector may just have been edited since: the run goes on, and says so."""
+    stage(sample=(("text", (0.0,) * DIM),)).warm()
+    assert "0 of 1 sampled vectors" in caplog.text
 
 
 def test_the_model_loads_once_for_all_threads():

@@ -28,6 +28,9 @@ MIXED_BELOW = 0.5
 
 WARN_BELOW = 0.9
 
+MIN_SAMPLE = 4
+"""Vectors that it takes to accuse a model: fewer may all be of texts that changed since, and are only warned of."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeSpec:
@@ -140,7 +143,7 @@ class Encode:
         stored = [np.asarray(vector, dtype=np.float32) for _, vector in self.spec.sample]
         cosines = np.array([_cosine(one, other) for one, other in zip(ours, stored, strict=True)])
         share = np.mean(cosines >= SAME_MODEL_COSINE)
-        if share < MIXED_BELOW and not self.spec.allow_mixed:
+        if share < MIXED_BELOW and len(cosines) >= MIN_SAMPLE and not self.spec.allow_mixed:
             raise MixedModelsError(
                 f"{self._agreement(cosines)}: another model or prompt made them; choose that one, pass --allow-mixed "
                 "to go on, or empty the column first"
