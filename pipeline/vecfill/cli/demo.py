@@ -153,7 +153,7 @@ def _commands(program: str) -> list[tuple[str, str]]:
         ("search for something else", f"{program} search {place} {model} --show {','.join(SHOWN)} 'night shift'"),
         ("empty some vectors", f"{shell} -c {_EMPTY}"),
         ("see that they are missing", f"{program} status {place} {text}"),
-        ("fill them", f"{program} run {place} {text} {model} --set {shlex.quote(TARGET.set[0])}"),
+        ("fill them", f"{program} run {place} {text} {model} --dtype {MODEL.dtype} --set {shlex.quote(TARGET.set[0])}"),
         ("look around", shell),
         ("stop the server; its data stays", f"{program} db stop"),
     ]
