@@ -16,6 +16,9 @@ from vecfill.errors import ConfigError
 
 ENV_PREFIX = "VECFILL_"
 
+SWITCHES = ("json", "quiet", "verbose")
+"""What a command prints, not what it does: no settings, but in a file beside them."""
+
 Names = Annotated[tuple[str, ...], NoDecode]
 """Several texts: a repeated flag, a list in a file, in the environment one text or a JSON list."""
 
@@ -121,7 +124,7 @@ class Settings(BaseSettings):
         Raises:
             ConfigError: a value that does not fit, an unknown key, a file that cannot be read.
         """
-        values = _read(file) if file else {}
+        values = {name: value for name, value in _read(file).items() if name not in SWITCHES} if file else {}
         for name, value in flags.items():
             if isinstance(value, str) and not value.isascii() and "\\ud" in ascii(value):
                 raise ConfigError(f"{_flag(name)} {value!a} is not UTF-8: write it in this terminal's encoding")
@@ -146,6 +149,19 @@ class Settings(BaseSettings):
                 raise ConfigError(
                     f"{_flag(name)} is missing: give it, or {_variable(name)}, or {name} = … in the file of --config"
                 )
+
+
+def switches(file: Path | None) -> dict[str, bool]:
+    """What the file says of the output: ``json``, ``quiet``, ``verbose``; false where it says nothing.
+
+    Raises:
+        ConfigError: the file cannot be read, or one of them is neither true nor false.
+    """
+    values = _read(file) if file else {}
+    for name in SWITCHES:
+        if not isinstance(values.get(name, False), bool):
+            raise ConfigError(f"{name} in {file} is {values[name]!r}: write true or false")
+    return {name: values.get(name, False) for name in SWITCHES}
 
 
 def _flag(name: str) -> str:

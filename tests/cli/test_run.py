@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import resource
 import secrets
@@ -383,3 +384,15 @@ def test_a_run_with_nothing_to_do_is_cheap(connect, database):
     script += "print(*sys.modules, file=sys.stderr)"
     loaded = subprocess.run([sys.executable, "-c", script, *given], capture_output=True, text=True, check=True)
     assert not {"torch", "ray", "transformers", "sentence_transformers"} & set(loaded.stderr.split())
+
+
+def test_the_file_says_how_to_print_too(jobs, vecfill, database, tmp_path):
+    file = tmp_path / "vecfill.toml"
+    file.write_text(
+        f'json = true\nquiet = true\nmodel = "hash:64"\ndatabase = "{database}"\ntable = "jobs"\ntext = "title"\n'
+    )
+    ended = vecfill("run", "--config", str(file))
+    assert (ended.code, ended.err) == (0, "")
+    assert json.loads(ended.out)["outcome"] == "complete"
+    file.write_text("json = 1\n")
+    assert_one_line(vecfill("run", "--config", str(file)), f"json in {file} is 1: write true or false")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
 
-from vecfill.config import ENV_PREFIX, Settings
+from vecfill.config import ENV_PREFIX, Settings, switches
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,10 +96,24 @@ def _metavar(name: str, field: FieldInfo) -> str:
 
 
 def output_options(function: F) -> F:
-    """Adds ``--json``, ``--quiet`` and ``--verbose``."""
-    function = _switch("--verbose", "verbose", "Also what Ray says, and tracebacks.")(function)
-    function = _switch("--quiet", "quiet", "Only errors on stderr.")(function)
-    return _switch("--json", "as_json", "One JSON object on stdout.")(function)
+    """Adds ``--json``, ``--quiet`` and ``--verbose``, each also by what the file of ``--config`` says."""
+
+    @functools.wraps(function)
+    def with_file(*, config: Path | None, as_json: bool, quiet: bool, verbose: bool, **rest: Any) -> Any:
+        said = switches(config)
+        on = {
+            "as_json": as_json or said["json"],
+            "quiet": quiet or said["quiet"],
+            "verbose": verbose or said["verbose"],
+        }
+        return function(config=config, **on, **rest)
+
+    options = (
+        _switch("--verbose", "verbose", "Also what Ray says, and tracebacks."),
+        _switch("--quiet", "quiet", "Only errors on stderr."),
+        _switch("--json", "as_json", "One JSON object on stdout."),
+    )
+    return functools.reduce(lambda command, option: option(command), options, cast(F, with_file))
 
 
 def _switch(flag: str, name: str, help_text: str) -> Callable[[F], F]:
