@@ -176,3 +176,9 @@ def test_there_is_an_example_for_each_kind_of_user():
 
 def test_every_setting_is_described():
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_bytes_that_are_no_text_are_refused_and_backslashes_are_not():
+    with pytest.raises(ConfigError, match=r"--text '\{title\}\\udcff' is not UTF-8"):
+        Settings.load({"text": "{title}\udcff"})
+    assert Settings.load({"text": "é {title}\\udcff"}).text == "é {title}\\udcff"

@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         """
         values = {name: value for name, value in _read(file).items() if name not in SWITCHES} if file else {}
         for name, value in flags.items():
-            if isinstance(value, str) and not value.isascii() and "\\ud" in ascii(value):
+            if isinstance(value, str) and not _is_unicode(value):
                 raise ConfigError(f"{_flag(name)} {value!a} is not UTF-8: write it in this terminal's encoding")
         given = {name: value for name, value in flags.items() if value is not None and value != ()}
 
@@ -149,6 +149,15 @@ class Settings(BaseSettings):
                 raise ConfigError(
                     f"{_flag(name)} is missing: give it, or {_variable(name)}, or {name} = … in the file of --config"
                 )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the text holds no byte that the terminal's encoding could not explain (a lone surrogate)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def switches(file: Path | None) -> dict[str, bool]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
 from psycopg import sql
 
@@ -58,21 +61,16 @@ def check_sql(connection: Connection, relation: Relation, *, writing: bool = Tru
         ConfigError: it does not parse both ways, takes parameters, or this role lacks a right that it needs.
     """
     for option, query in statements.checks(relation, writing=writing):
-        try:
-            with transaction(connection, read_only=True) as cursor:
+        complaint = f"{option} does not work as SQL on {relation.label}"
+        with _planned(relation, complaint, "correct it"), transaction(connection, read_only=True) as cursor:
+            try:
                 cursor.execute(query, ())
-        except psycopg.errors.InsufficientPrivilege as error:
-            update = f" and UPDATE on {relation.vector.name} and what --set assigns" if writing else ""
-            raise ConfigError(
-                f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are read{update}: "
-                "GRANT it"
-            ) from error
-        except psycopg.errors.LockNotAvailable as error:
-            raise _locked(relation, error) from error
-        except psycopg.Error as error:
-            raise ConfigError(
-                f"{option} does not work as SQL on {relation.label}: {said(error)}: correct it"
-            ) from error
+            except psycopg.errors.InsufficientPrivilege as error:
+                update = f" and UPDATE on {relation.vector.name} and what --set assigns" if writing else ""
+                raise ConfigError(
+                    f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are read{update}: "
+                    "GRANT it"
+                ) from error
 
 
 def check_write(connection: Connection, relation: Relation) -> None:
@@ -81,24 +79,25 @@ def check_write(connection: Connection, relation: Relation) -> None:
     Raises:
         ConfigError: what --where and --set say does not work inside it.
     """
+    complaint = f"{relation.label} cannot be written as --where and --set say"
+    with _planned(relation, complaint, "correct them"), transaction(connection, relation.settings) as cursor:
+        cursor.execute(statements.create_stage(relation), ())
+        cursor.execute(sql.SQL("EXPLAIN {}").format(statements.write(relation)), ())
+        raise psycopg.Rollback
+
+
+@contextmanager
+def _planned(relation: Relation, complaint: str, remedy: str) -> Iterator[None]:
+    """Says what the server's refusal to plan a statement means: that it is wrong, or that the table is held."""
     try:
-        with transaction(connection, relation.settings) as cursor:
-            cursor.execute(statements.create_stage(relation), ())
-            cursor.execute(sql.SQL("EXPLAIN {}").format(statements.write(relation)), ())
-            raise psycopg.Rollback
+        yield
     except psycopg.errors.LockNotAvailable as error:
-        raise _locked(relation, error) from error
-    except psycopg.Error as error:
-        raise ConfigError(
-            f"{relation.label} cannot be written as --where and --set say: {said(error)}: correct them"
+        raise DatabaseError(
+            f"{relation.label} is locked as a whole by another session, such as one that builds an index: "
+            f"{said(error)}: run again when it has ended"
         ) from error
-
-
-def _locked(relation: Relation, error: psycopg.Error) -> DatabaseError:
-    return DatabaseError(
-        f"{relation.label} is locked as a whole by another session, such as one that builds an index: {said(error)}: "
-        "run again when it has ended"
-    )
+    except psycopg.Error as error:
+        raise ConfigError(f"{complaint}: {said(error)}: {remedy}") from error
 
 
 def check_dimension(relation: Relation, model: Model, given: int) -> None:

@@ -237,3 +237,13 @@ def test_with_a_gpu_blocks_stay_whole(connect, database):
     assert len(plan.split(" -> ")) == 4
     ranges, results, updated = map(int, numbers.split())
     assert (results, updated) == (ranges, ROWS)
+
+
+def test_a_cluster_of_cpu_nodes_has_an_encoder_a_node_with_all_its_cores():
+    from vecfill.engine.ray import Pools
+
+    resources = {"CPU": 64.0, "nodes": 4.0, "CPU a node": 16.0}
+    pools = Pools.fitting(resources, device="auto", actors=None, gpus=None, writers=None)
+    assert (pools.encoders, pools.share, pools.cpus) == (4, 1, 15)
+    pools = Pools.fitting(resources, device="auto", actors=8, gpus=None, writers=None)
+    assert (pools.encoders, pools.share, pools.cpus) == (8, 2, 7)

@@ -83,10 +83,7 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
                 **({} if address else ours),
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(
-                f"no Ray cluster answers at {address or 'this machine'}: {str(error).strip().splitlines()[0]}: "
-                "check --ray-address, or leave it out to start one here"
-            ) from error
+            raise _no_cluster(address or "this machine", str(error).strip().splitlines()[0]) from error
 
 
 def _check_reachable(address: str) -> None:
@@ -97,14 +94,21 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=PROBE_S).close()
     except OSError as error:
-        raise ConfigError(
-            f"no Ray cluster answers at {address}: {error}: check --ray-address, or leave it out to start one here"
-        ) from error
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(place: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"no Ray cluster answers at {place}: {reason}: check --ray-address, or leave it out to start one here"
+    )
 
 
 @contextlib.contextmanager
 def _without_stderr() -> Iterator[None]:
     """Keeps C++ from the terminal: Ray's core announces its log level there, whatever that is."""
+    if sys.stderr is None:  # closed by whoever started this process
+        yield
+        return
     sys.stderr.flush()
     kept = os.dup(2)
     try:

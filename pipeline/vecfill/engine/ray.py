@@ -39,9 +39,18 @@ RETRIES = {"max_restarts": 2, "max_task_retries": 2}
 
 @dataclass(frozen=True, kw_only=True)
 class Pools:
-    """Actors by stage and what each encoder reserves. ``gpus`` 0 means that the model computes on CPUs."""
+    """Actors by stage and what each encoder reserves.
+
+    Attributes:
+        encoders: encoders of the whole cluster.
+        share: encoders on one node, which have its cores together.
+        cpus: CPUs that each reserves.
+        gpus: GPUs that each reserves; 0 means that the model computes on CPUs.
+        writers: writers of the whole cluster.
+    """
 
     encoders: int
+    share: int
     cpus: float
     gpus: float
     writers: int
@@ -74,16 +83,17 @@ class Pools:
             )
         spare = resources.get("CPU", 1.0) - READ_CPUS
         write = writers or (max(1, min(4, 2 * encoders, int(spare / 2 / WRITE_CPUS))) if each else 1)
-        if not each:
-            spare = resources.get("CPU a node", resources.get("CPU", 1.0)) - READ_CPUS
-            encoders_a_node = -(-encoders // nodes)
-        cpus = _encoder_cpus((spare - WRITE_CPUS * write) / (encoders if each else encoders_a_node))
+        share = -(-encoders // nodes)
+        of_node = resources.get("CPU a node", resources.get("CPU", 1.0)) - READ_CPUS
+        cpus = _encoder_cpus(
+            (spare - WRITE_CPUS * write) / encoders if each else (of_node - WRITE_CPUS * write) / share
+        )
         if cpus <= 0:
             raise ConfigError(
                 f"{encoders} encoders and {write} writers do not fit the cluster's {resources.get('CPU', 1.0):g} CPUs: "
                 "lower --actors or --writers"
             )
-        return cls(encoders=encoders, cpus=min(cpus, GPU_CPUS) if each else cpus, gpus=each, writers=write)
+        return cls(encoders=encoders, share=share, cpus=min(cpus, GPU_CPUS) if each else cpus, gpus=each, writers=write)
 
 
 def _encoder_cpus(share: float) -> float:
@@ -131,7 +141,7 @@ class RayEngine:
         return _mapped(
             source,
             EncodeActor,
-            (self._job.encode, pools.encoders, flag),
+            (self._job.encode, pools.share, flag),
             compute=ActorPoolStrategy(
                 size=pools.encoders,
                 max_tasks_in_flight_per_actor=ENCODER_CALLS + 1,

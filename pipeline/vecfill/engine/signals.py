@@ -42,7 +42,8 @@ def _handler(stop: Stop) -> Callable[[int, FrameType | None], None]:
         if stop.reason in SIGNALS.values():
             os._exit(128 + number)
         stop.set(SIGNALS[signal.Signals(number)])
-        sys.stderr.write("stopping: what is in flight is finished and committed; once more to stop at once\n")
+        if sys.stderr is not None:
+            sys.stderr.write("stopping: what is in flight is finished and committed; once more to stop at once\n")
 
     return handle
 
