@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -53,7 +55,24 @@ def _reader(database: Database, relation: Relation, pages: PageRange, flag: Any)
     def read() -> Iterable[pa.Table]:
         import ray
 
-        with closing(Read(database, relation)) as reader:
+        with _to_its_end(), closing(Read(database, relation)) as reader:
             return [reader.nothing() if ray.get(flag.is_set.remote()) else reader(pages)]
 
     return read
+
+
+@contextmanager
+def _to_its_end() -> Iterator[None]:
+    """Lets a read, which takes a second, end by itself where Ray cancels it: a failed run has others under way.
+
+    The cancel is a KeyboardInterrupt. Between connecting and noting the connection it would leave one open for as long
+    as the worker lives (seen).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
