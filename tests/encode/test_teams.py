@@ -13,7 +13,9 @@ def test_every_piece_once():
     assert sorted(done) == list(range(200))
 
 
-@pytest.mark.parametrize(("cores", "teams", "threads"), [(1, 1, 1), (2, 2, 1), (MOST_TEAMS * 4, MOST_TEAMS, 4)])
+@pytest.mark.parametrize(
+    ("cores", "teams", "threads"), [(1, 1, 1), (2, 2, 1), (12, 6, 2), (MOST_TEAMS * 4, MOST_TEAMS, 4)]
+)
 def test_cores_are_shared_out(cores, teams, threads):
     seen = set()
     meet = threading.Barrier(teams, timeout=10)

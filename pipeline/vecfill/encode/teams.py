@@ -25,8 +25,9 @@ class Teams:
 
     def __init__(self, cores: int | None) -> None:
         """Shares out so many cores of this machine; None for one team that leaves torch's threads alone."""
-        self.count = 1 if cores is None else max(1, min(cores, MOST_TEAMS))
-        initializer = (torch.set_num_threads, (max(1, cores // self.count),)) if cores else (None, ())
+        threads = -(-cores // MOST_TEAMS) if cores else 1
+        self.count = cores // threads if cores else 1
+        initializer = (torch.set_num_threads, (threads,)) if cores else (None, ())
         self._pool = ThreadPoolExecutor(self.count, "model", *initializer)
 
     def each(self, pieces: Iterator[T], work: Callable[[T], None]) -> None:
