@@ -1,9 +1,9 @@
-"""PostgreSQL's binary COPY format, made from Arrow and NumPy without touching a Python object per value.
+"""PostgreSQL's binary COPY format and arrays, made from Arrow and NumPy without touching a Python object per value.
 
 Pure: arrays in, buffers out. Format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". The binary
 field of ``vector`` is int16 dimension, int16 zero, float32 big-endian; ``halfvec`` the same in float16 (pgvector's
 ``vector_recv`` and ``halfvec_recv``); ``real[]`` is PostgreSQL's array format. Rows whose fields are equally long form
-one rectangle of bytes; a stage has no order, so rows are grouped by that.
+one rectangle of bytes; a COPY's rows need no order, so they are grouped by that. An array's elements keep theirs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
-_FLOAT4_OID = 700
+BYTEA_OID, INT4_OID, _FLOAT4_OID = 17, 23, 700
 
 Bytes = npt.NDArray[np.uint8]
 Lengths = npt.NDArray[np.int64]
@@ -79,6 +79,40 @@ def copy_stream(fields: Sequence[Field]) -> Iterator[memoryview]:
     yield memoryview(TRAILER)
 
 
+def binary_array(field: Field, oid: int) -> bytes:
+    """A one-dimensional array of elements of type ``oid``, as ``array_recv`` takes it, in the rows' order."""
+    lengths = field.lengths
+    sizes = 4 + np.maximum(lengths, 0)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    body = np.empty(int(starts[-1]), np.uint8)
+    for (length,), rows in _alike(lengths[:, None]):
+        element = np.empty((len(lengths) if rows is None else len(rows), 4 + max(int(length), 0)), np.uint8)
+        element[:, :4] = _int32(int(length))
+        if length > 0:
+            element[:, 4:] = _gather(field, rows, int(length))
+        if rows is None:
+            body = element.reshape(-1)
+        else:
+            body[starts[rows][:, None] + np.arange(element.shape[1])] = element
+    return _array_header(len(lengths), oid, null=bool(field.null.any())) + body.tobytes()
+
+
+def real_arrays(vectors: npt.NDArray[np.float32], null: npt.NDArray[np.bool_]) -> tuple[bytes, bytes]:
+    """Vectors as two arrays: for each row how many numbers stand before its own (NULL: it has none), and the numbers.
+
+    PostgreSQL has no array of ``real[]``; a part of one long ``real[]`` is taken in a step.
+    """
+    n, dim = vectors.shape
+    at = _rectangle((np.arange(n, dtype=np.int64) * dim).astype(">i4").view(np.uint8).reshape(n, 4), null)
+    numbers = _rectangle(vectors.astype(">f4").view(np.uint8).reshape(n * dim, 4))
+    return binary_array(at, INT4_OID), binary_array(numbers, _FLOAT4_OID)
+
+
+def _array_header(n: int, oid: int, *, null: bool = False) -> bytes:
+    """Dimensions, whether any element is NULL, the elements' type; then the length and the lower bound, if any."""
+    return np.array([1, null, oid, n, 1] if n else [0, 0, oid], ">i4").tobytes()
+
+
 def _alike(lengths: Lengths) -> Iterator[tuple[Lengths, Lengths | None]]:
     """Yields each combination of lengths with the rows that have it, None for all: then nothing need be picked."""
     if len(lengths) and (lengths == lengths[0]).all():
@@ -98,7 +132,7 @@ def _rows(fields: Sequence[Field], shape: Lengths, rows: Lengths | None) -> Byte
     out[:, :2] = _int16(len(fields))
     at = 2
     for field, length in zip(fields, shape, strict=True):
-        out[:, at : at + 4] = np.frombuffer(int(length).to_bytes(4, "big", signed=True), np.uint8)
+        out[:, at : at + 4] = _int32(int(length))
         at += 4
         if length > 0:
             out[:, at : at + length] = _gather(field, rows, int(length))
@@ -144,7 +178,7 @@ def _real_array(vectors: npt.NDArray[np.float32]) -> Bytes:
     """One dimension, no nulls, float4, lower bound 1; then each element with its length."""
     n, dim = vectors.shape
     out = np.empty((n, 20 + dim * 8), np.uint8)
-    out[:, :20] = np.array([1, 0, _FLOAT4_OID, dim, 1], ">i4").view(np.uint8)
+    out[:, :20] = np.frombuffer(_array_header(dim, _FLOAT4_OID), np.uint8)
     elements = out[:, 20:].reshape(n, dim, 8)
     elements[:, :, :4] = np.array([4], ">i4").view(np.uint8)
     elements[:, :, 4:] = vectors.astype(">f4").view(np.uint8).reshape(n, dim, 4)
@@ -153,3 +187,7 @@ def _real_array(vectors: npt.NDArray[np.float32]) -> Bytes:
 
 def _int16(value: int) -> Bytes:
     return np.frombuffer(value.to_bytes(2, "big"), np.uint8)
+
+
+def _int32(value: int) -> Bytes:
+    return np.frombuffer(value.to_bytes(4, "big", signed=True), np.uint8)
