@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from psycopg import pq
+from psycopg.abc import AdaptContext
 from psycopg.adapt import Buffer, Dumper
 
 from vecfill.errors import DatabaseError
@@ -29,15 +30,20 @@ from vecfill.write.copy_binary import (
 )
 
 
-class _Array(bytes):
-    """A parameter in the server's binary form, whose type the statement tells."""
+class BinaryValue(bytes):
+    """A parameter in the server's binary form, of the type that the statement gives it."""
 
 
-class _ArrayDumper(Dumper):
+class _BinaryValueDumper(Dumper):
     format = pq.Format.BINARY
 
-    def dump(self, obj: _Array) -> Buffer:
+    def dump(self, obj: BinaryValue) -> Buffer:
         return obj
+
+
+def accept_binary_values(context: AdaptContext) -> None:
+    """Lets the statements of a cursor or a connection take ``BinaryValue`` parameters."""
+    context.adapters.register_dumper(BinaryValue, _BinaryValueDumper)
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,14 @@ class Staged:
 
     Attributes:
         cursor: in that transaction.
-        arrays: what goes with each statement; nothing where the stage is a table.
+        names: arrays that go with each statement, positions, keys and hashes; none where the stage is a table.
+        vectors: arrays that go with the one that writes.
         bytes: that were sent.
     """
 
     cursor: Cursor
-    names: tuple[_Array, ...]
-    vectors: tuple[_Array, ...]
+    names: tuple[BinaryValue, ...]
+    vectors: tuple[BinaryValue, ...]
     bytes: int
 
     def land(self, query: Query, rows: int) -> list[tuple[Any, ...]]:
@@ -72,9 +79,9 @@ def stage(cursor: Cursor, relation: Relation, batch: Batch) -> Staged:
     """
     if not relation.arrays:
         return Staged(cursor, (), (), _copied(cursor, relation, batch))
-    cursor.adapters.register_dumper(_Array, _ArrayDumper)
-    names = tuple(map(_Array, _name_arrays(relation, batch)))
-    vectors = tuple(map(_Array, _vector_arrays(relation, batch)))
+    accept_binary_values(cursor)
+    names = tuple(map(BinaryValue, _name_arrays(relation, batch)))
+    vectors = tuple(map(BinaryValue, _vector_arrays(relation, batch)))
     return Staged(cursor, names, vectors, sum(map(len, names + vectors)))
 
 
