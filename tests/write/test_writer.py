@@ -34,9 +34,22 @@ from vecfill.engine.job import Job
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.isolate import SHARED_AFTER, SharedFaultError
 from vecfill.postgres.session import Database
-from vecfill.postgres.target import Target
+from vecfill.postgres.target import Relation, Target
 from vecfill.write.pace import Pace
 from vecfill.write.writer import Write
+
+WAY = {"arrays": False}
+"""Whether batches are staged as arrays."""
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["table", "arrays"])
+def staged(request, monkeypatch):
+    """Every test of this file runs over both ways to stage a batch."""
+    monkeypatch.setitem(WAY, "arrays", request.param)
+
+
+def relation_to_write(job: Job) -> Relation:
+    return replace(job.relation, arrays=WAY["arrays"])
 
 
 @contextmanager
@@ -49,7 +62,7 @@ def prepared(connect, database: str, rows: int = 50, target: Target = DOCS, vect
 
 @contextmanager
 def writing(job: Job):
-    with closing(Write(job.database, job.relation)) as write:
+    with closing(Write(job.database, relation_to_write(job))) as write:
         yield write, encoded(job)
 
 
@@ -522,7 +535,7 @@ def test_two_writers_of_the_same_rows_write_each_once(connect, database):
         backwards = block.take(np.arange(2_000)[::-1])
 
         def rival(_):
-            with closing(Write(job.database, job.relation)) as other:
+            with closing(Write(job.database, relation_to_write(job))) as other:
                 results.append(counts(other(backwards)))
 
         with meanwhile(rival):

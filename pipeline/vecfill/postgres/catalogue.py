@@ -192,23 +192,6 @@ def leaves_of(cursor: Any, table: Table) -> tuple[Leaf, ...]:
     return tuple(Leaf(name=sql.Identifier(schema, name), only=True, pages=pages) for schema, name, pages, _ in leaves)
 
 
-_TRIGGERS_AFTER = """
-SELECT EXISTS (
-  SELECT FROM pg_catalog.pg_trigger AS g
-  WHERE NOT g.tgisinternal AND g.tgenabled <> 'D'
-    AND g.tgtype & 16 <> 0  -- fires on UPDATE
-    AND g.tgtype & 66 = 0  -- neither BEFORE nor INSTEAD OF
-    AND (g.tgrelid = $1 OR g.tgrelid IN (
-      SELECT p.relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS p)))
-"""
-
-
-def has_triggers_after(cursor: Any, oid: int) -> bool:
-    """Whether a user's trigger on the table or a partition runs after an UPDATE."""
-    row = cursor.execute(_TRIGGERS_AFTER, (oid,)).fetchone()
-    return bool(row[0])
-
-
 def may_make_temporary_tables(cursor: Any) -> bool:
     """Whether this role has TEMPORARY on this database."""
     row = cursor.execute(

@@ -128,31 +128,39 @@ def _same(relation: Relation) -> sql.Composed:
 
 
 def _kept(relation: Relation) -> sql.Composed:
-    """Whether an updated row still has the staged text: hashed anew only where something can have changed it.
-
-    That is a generated column, or a trigger that runs before the update: looked up by the statement itself, for it may
-    be younger than the run. (Who creates one waits for the lock that the statement already has.)
-    """
+    """Whether an updated row still has the staged text: hashed anew only where something can have changed it."""
     if relation.generated:
         return _same(relation)
+    return sql.SQL("(NOT {} OR {})").format(_triggers(relation, _BEFORE), _same(relation))
+
+
+def _triggers(relation: Relation, kind: tuple[int, int]) -> sql.Composed:
+    """Whether a user's trigger of a kind is on the table or a partition.
+
+    The statement that writes looks for itself, since a trigger may be younger than the run. Who makes one waits for the
+    lock that the statement has by then.
+    """
     tables = sql.SQL(
         "SELECT {}::pg_catalog.regclass::pg_catalog.oid"
         if relation.plain
         else "SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree({})"
     ).format(sql.Literal(relation.name.as_string()))
-    return sql.SQL("(NOT EXISTS ({}) OR {})").format(sql.SQL(_BEFORE).format(tables), _same(relation))
+    return sql.SQL(_TRIGGERS).format(tables, *map(sql.Literal, kind))
 
 
-_BEFORE = """
-  SELECT FROM pg_catalog.pg_trigger WHERE tgrelid OPERATOR(pg_catalog.=) ANY ({}) AND NOT tgisinternal
-    AND tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 18 OPERATOR(pg_catalog.=) 18"""
-"""Bits 2 and 16 of a trigger's type are BEFORE and UPDATE."""
+_TRIGGERS = """EXISTS (SELECT FROM pg_catalog.pg_trigger
+    WHERE tgrelid OPERATOR(pg_catalog.=) ANY ({}) AND NOT tgisinternal
+      AND tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) {} OPERATOR(pg_catalog.=) {})"""
+
+_BEFORE, _AFTER = (18, 18), (82, 16)
+"""Bits of a trigger's type, and what they must be: 2 BEFORE, 16 UPDATE, 64 INSTEAD OF."""
 
 
 def write(relation: Relation) -> Query:
     """Locks what is free, compares, updates, and accounts for each staged row: outcome, count, positions.
 
-    ``$1`` is the number of staged rows. The positions (``vecfill_n``) are NULL for ``updated``. ``rewritten`` means
+    ``$1`` is the number of staged rows. The positions (``vecfill_n``) are NULL for ``updated``, whose row also says
+    whether triggers are to run after the update (``rewritten`` tells what they did). ``rewritten`` means
     that a trigger changed the text under the vector; ``unlocked`` rows are gone, locked by another, or changed by
     another between this statement's snapshot and its lock (``name_keys`` tells the first from the others).
 
@@ -173,6 +181,7 @@ def write(relation: Relation) -> Query:
         arrays=sql.SQL("{},\n").format(_arrays(relation, vectors=True)) if relation.arrays else sql.SQL(""),
         same=_same(relation),
         kept=_kept(relation),
+        after=_triggers(relation, _AFTER),
         embedding=embedding(relation),
         eligible=eligible(relation),
         stage=_stage(relation),
@@ -219,9 +228,9 @@ vecfill_others AS (
   LEFT JOIN vecfill_written AS vecfill_w ON vecfill_w.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
   WHERE (SELECT vecfill_count FROM vecfill_updated) OPERATOR(pg_catalog.<>) $1::pg_catalog.int8
     AND vecfill_w.vecfill_outcome IS DISTINCT FROM 'updated')
-SELECT 'updated', vecfill_count, NULL::pg_catalog.int4[] FROM vecfill_updated
+SELECT 'updated', vecfill_count, NULL::pg_catalog.int4[], {after} FROM vecfill_updated
 UNION ALL
-SELECT vecfill_outcome, pg_catalog.count(*), pg_catalog.array_agg(vecfill_n ORDER BY vecfill_n)
+SELECT vecfill_outcome, pg_catalog.count(*), pg_catalog.array_agg(vecfill_n ORDER BY vecfill_n), false
 FROM vecfill_others GROUP BY vecfill_outcome
 """
 

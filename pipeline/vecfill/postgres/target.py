@@ -15,7 +15,6 @@ from vecfill.postgres.catalogue import (
     UniqueIndex,
     columns_of,
     find_table,
-    has_triggers_after,
     leaves_of,
     may_make_temporary_tables,
     present_dimension,
@@ -99,7 +98,6 @@ class Relation:
         where: the user's condition, or None.
         assignments: column and expression of each ``--set``.
         policies: row-level policies apply to this role.
-        triggers_after: some trigger runs after a row is updated, and might change it once more.
         arrays: this role may make no temporary tables: a batch is staged as arrays.
         generated: the text reads a generated column, which an update may change.
         settings: what each of our transactions sets, beside the pinned.
@@ -117,7 +115,6 @@ class Relation:
     where: sql.Composable | None
     assignments: tuple[tuple[str, sql.Composable], ...]
     policies: bool
-    triggers_after: bool
     generated: bool
     arrays: bool
     settings: dict[str, str]
@@ -161,7 +158,6 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True)
             where=raw(target.where) if target.where and target.where.strip() else None,
             assignments=tuple(_assignment(text, columns, template, target, keys) for text in target.set),
             policies=table.policies,
-            triggers_after=has_triggers_after(cursor, table.oid),
             generated=any(columns[name].generated for name in template.fields),
             arrays=not may_make_temporary_tables(cursor),
             settings=write_limits(cursor),

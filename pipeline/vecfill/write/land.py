@@ -46,15 +46,15 @@ def land(connection: Connection, relation: Relation, batch: Batch) -> Landed:
     with transaction(connection, relation.settings) as cursor:
         staged = stage(cursor, relation, batch)
         rows = staged.land(landing.write(relation), len(batch))
-        outcomes = {position: outcome for outcome, _, positions in rows for position in positions or ()}
-        if relation.triggers_after:
+        outcomes = {position: outcome for outcome, _, positions, _ in rows for position in positions or ()}
+        if any(after for *_, after in rows):
             changed = staged.ask(landing.rewritten(relation), list(outcomes))
             outcomes |= {row: "rewritten" for (row,) in changed}
         keys = _keys(staged, relation, outcomes)
         outcomes |= _settled(staged, relation, outcomes, keys)
         _check_kept(relation, outcomes, keys)
         counts = Counter(outcomes.values())
-        counts["updated"] = sum(count for outcome, count, _ in rows if outcome == "updated")
+        counts["updated"] = sum(count for outcome, count, *_ in rows if outcome == "updated")
         if counts.total() != len(batch):
             raise DatabaseError(f"the server accounted for {counts.total()} of {len(batch)} rows: please report this")
     unresolved = tuple(
