@@ -8,8 +8,17 @@ from dataclasses import replace
 
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
-from tests.tables import DOCS, INLINE, MODEL, another, assert_every_vector_is_its_texts, make_docs, relation_of, rest
+from tests.tables import (
+    DOCS,
+    INLINE,
+    MODEL,
+    another,
+    assert_every_vector_is_its_texts,
+    make_docs,
+    relation_of,
+    rest,
+    role,
+)
 
 from vecfill.backfill import run
 from vecfill.errors import ConfigError
@@ -19,18 +28,12 @@ from vecfill.preflight import check_write
 
 
 @contextmanager
-def filler(connect, database, table="docs", columns="id, title, embedding, ctid"):
+def filler(connect, database, columns="id, title, embedding, ctid"):
     """URI of the database for a role with SELECT on some columns and UPDATE on the embedding, and nothing else."""
-    name, place = connect.execute("SELECT 'filler_' || current_database(), current_database()").fetchone()
-    role = sql.Identifier(name)
-    connect.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
-    connect.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(place)))
-    connect.execute(sql.SQL(f"GRANT SELECT ({columns}), UPDATE (embedding) ON {table} TO {{}}").format(role))
-    try:
-        yield make_conninfo(database, user=name)
-    finally:
-        connect.execute(sql.SQL("DROP OWNED BY {}").format(role))
-        connect.execute(sql.SQL("DROP ROLE {}").format(role))
+    place = sql.Identifier(connect.execute("SELECT current_database()").fetchone()[0])
+    connect.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(place))
+    with role(connect, database, f"SELECT ({columns}), UPDATE (embedding)") as uri:
+        yield uri
 
 
 def test_a_whole_run(connect, database, caplog):

@@ -25,6 +25,7 @@ from tests.tables import (
     make_docs,
     meanwhile,
     rest,
+    role,
     unresolved,
     wait_until,
 )
@@ -235,20 +236,6 @@ def test_refused_by_a_trigger_that_raises(connect, database):
     assert counts(result) == {"updated": 48, "refused": 2}
     errors = {row["key"]: row["error"] for rows in result["unresolved"].to_pylist() for row in rows}
     assert errors == {"3": "row 3 is closed (SQLSTATE P0001)", "40": "row 40 is closed (SQLSTATE P0001)"}
-
-
-@contextmanager
-def role(connect: psycopg.Connection, database: str):
-    """URI of the database for a role that owns nothing and may read and update."""
-    name = connect.execute("SELECT 'filler_' || current_database()").fetchone()[0]
-    quoted = sql.Identifier(name)
-    connect.execute(sql.SQL("CREATE ROLE {} LOGIN").format(quoted))
-    connect.execute(sql.SQL("GRANT SELECT, UPDATE ON docs TO {}").format(quoted))
-    try:
-        yield make_conninfo(database, user=name)
-    finally:
-        connect.execute(sql.SQL("DROP OWNED BY {}").format(quoted))
-        connect.execute(sql.SQL("DROP ROLE {}").format(quoted))
 
 
 POLICIES = {
