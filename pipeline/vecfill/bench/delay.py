@@ -22,7 +22,7 @@ from psycopg import conninfo
 
 from vecfill.postgres.session import Database
 
-_PIECE = 1 << 16
+_PIECE = 1 << 18
 _END_S = 5.0
 Address = tuple[str, int] | str
 
