@@ -38,6 +38,7 @@ MAY_BE_HEAVY = {
     "engine/ray.py",
     "encode/forward.py",
     "encode/precision.py",
+    "encode/teams.py",
     "encode/transformer.py",
 }
 """Files that import torch or Ray when they are imported; all others do so where they need it, if at all."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from vecfill.bench.bare import Bare
+from vecfill.bench.cold import Command, Script
 from vecfill.bench.library import Library
 from vecfill.bench.ours import EncoderAlone, Inline, OnRay, WriterAlone
 from vecfill.bench.recipe import Recipe
@@ -16,10 +17,13 @@ from vecfill.encode.stage import EncodeSpec
 from vecfill.engine.job import Job
 from vecfill.errors import ConfigError
 
-MODEL, CEILING, DUPLICATES = "model", "ceiling", "duplicates"
+MODEL, CEILING, DUPLICATES, COLD = "model", "ceiling", "duplicates", "cold"
 
 DUPLICATE_SHARE = 0.9
-"""Texts of the last group that occur before."""
+"""Texts of the group ``duplicates`` that occur before."""
+
+COLD_ROWS = 500
+"""Rows of the group ``cold``: what a cron job finds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,7 @@ class Contender:
     Attributes:
         name: as in the report and for ``--only``.
         about: what it is, in a few words.
-        group: which texts and model it works on: ``model``, ``ceiling``, ``duplicates``.
+        group: which texts and model it works on: ``model``, ``ceiling``, ``duplicates``, ``cold``.
         make: its runner, from the group's job and texts.
         yardstick: whose rate it is compared with.
         table: whether it works on the scratch table, which is then refilled before each measurement.
@@ -137,6 +141,23 @@ CONTENDERS = (
         whole=True,
     ),
     Contender(
+        name="script",
+        about="a Python script from its start: loads the model, encodes texts of a file, fp32, keeps nothing",
+        group=COLD,
+        make=lambda job, texts: Script(model=job.encode.model, texts=texts),
+        yardstick="script",
+        table=False,
+        whole=True,
+    ),
+    Contender(
+        name="command",
+        about="vecfill run from its start, in-process, PostgreSQL to PostgreSQL, fp32",
+        group=COLD,
+        make=lambda job, texts: Command(job=job, rows=len(texts)),
+        yardstick="script",
+        whole=True,
+    ),
+    Contender(
         name="bare copy+join",
         about="COPY BINARY and one UPDATE … FROM a batch of 2,000 rows, no accounting",
         group=CEILING,
@@ -177,6 +198,7 @@ COMPARED = (
     ("inline", "encoder alone"),
     ("ray", "encoder alone"),
     ("inline duplicates", "encode duplicates"),
+    ("command", "script"),
     ("hash inline", "writer alone"),
     ("hash ray", "writer alone"),
     ("writer alone", "bare copy+join"),

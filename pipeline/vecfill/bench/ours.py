@@ -98,13 +98,14 @@ class Inline:
     _encode: Any = field(default=None, repr=False)
 
     def prepare(self) -> dict[str, Any]:
-        """Loads the model and fills one block."""
+        """Loads the model and fills two blocks: over the first it looks for the best size of a batch."""
         self._open()
         encoder = self._encode.warm()
         loaded = time.monotonic()
+        self._fill_a_block()
         padding = Padding()
         with padding_counted(padding, self.job.encode.model.name):
-            timed_stream(self._engine, ranges_of(self.job)[:1])
+            self._fill_a_block()
         return {"loaded": loaded, "dtype": encoder.dtype, "device": encoder.device, "padding": padding.share}
 
     def measure(self) -> Measured:
@@ -124,6 +125,10 @@ class Inline:
         """Closes the engine's connections."""
         if self._engine is not None:
             self._engine.close()
+
+    def _fill_a_block(self) -> None:
+        if ranges := ranges_of(self.job)[:1]:
+            timed_stream(self._engine, ranges)
 
     def _open(self) -> None:
         from vecfill.engine.inline import InlineEngine
@@ -171,13 +176,14 @@ class EncoderAlone:
     _encode: Any = field(default=None, repr=False)
 
     def prepare(self) -> dict[str, Any]:
-        """Reads the blocks, loads the model and encodes the first."""
+        """Reads the blocks, loads the model and encodes the first, over which it looks for the best size of a batch."""
         self._blocks, self._encode = blocks_of(self.job), Encode(self.job.encode)
         encoder = self._encode.warm()
         loaded = time.monotonic()
+        self._encode(self._blocks[0])
         padding = Padding()
         with padding_counted(padding, self.job.encode.model.name):
-            self._encode(self._blocks[0])
+            self._encode(self._blocks[-1])
         return {"loaded": loaded, "dtype": encoder.dtype, "device": encoder.device, "padding": padding.share}
 
     def measure(self) -> Measured:

@@ -101,7 +101,7 @@ def server_version(database: Database) -> str:
 
 def _device(plan: Plan, found: Sequence[Contender], say: Say) -> dict[str, Any]:
     """What the device is to this model; nothing for a model without weights."""
-    names = {one.name for one in found if one.group != who.CEILING}
+    names = {one.name for one in found if one.group not in (who.CEILING, who.COLD)}
     if not names:
         return {}
     say("the device: matrix rate at the model's shapes")
@@ -118,6 +118,7 @@ def _groups(plan: Plan, found: Sequence[Contender], schema: Scratch, dim: int) -
     made = {
         who.MODEL: lambda: (texts, plan.model),
         who.DUPLICATES: lambda: (duplicated(texts, who.DUPLICATE_SHARE), plan.model),
+        who.COLD: lambda: (texts[: who.COLD_ROWS], plan.model),
         who.CEILING: lambda: (repeated(texts, many), stand_in),
     }
     groups = {}
