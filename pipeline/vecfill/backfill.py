@@ -7,7 +7,8 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from vecfill.blocks import OUTCOMES
 from vecfill.encode.spec import Model
@@ -19,7 +20,8 @@ from vecfill.errors import ConfigError
 from vecfill.postgres.session import Connection, Database, Session
 from vecfill.postgres.target import Relation, Target, inspect
 from vecfill.preflight import Sample, check_sql, check_writable, check_write, draw_sample, settle_dimension
-from vecfill.read.ranges import plan_ranges
+from vecfill.read.listing import helpful_index
+from vecfill.read.ranges import PageRange, plan_ranges
 from vecfill.read.survey import Coverage, Survey, survey
 from vecfill.result import RunResult, judge
 from vecfill.tally import Sweep, Tally
@@ -92,6 +94,7 @@ def run(
     session = Session(place)
     with closing(session):
         relation, found = session.run(lambda connection: _survey(connection, target))
+        _advise(relation, found)
         if model.is_local or found.coverage.missing:
             relation = settle_dimension(relation, model)
         if not found.coverage.missing:
@@ -114,6 +117,12 @@ def _survey(connection: Connection, target: Target) -> tuple[Relation, Survey]:
     return relation, survey(connection, relation)
 
 
+def _advise(relation: Relation, found: Survey) -> None:
+    """Prints the index that would help; making it is the owner's decision."""
+    if ddl := helpful_index(relation, found.coverage.missing + found.coverage.empty):
+        log.info("all of %s was read to find the missing rows; this index would tell them: %s", relation.label, ddl)
+
+
 def _job(place: Database, relation: Relation, model: Model, sample: Sample, options: RunOptions) -> Job:
     spec = EncodeSpec(
         model=model,
@@ -131,7 +140,8 @@ def _job(place: Database, relation: Relation, model: Model, sample: Sample, opti
 class _Flow:
     """Streams sweep after sweep through one engine, into one tally.
 
-    ``planned`` is what the last sweep was to read, ``seconds`` the wall time that blocks were on their way.
+    ``planned`` is what the last sweep was to read, ``beyond`` what the limit kept it from reading, ``seconds`` the wall
+    time that blocks were on their way.
     """
 
     engine: Engine
@@ -141,6 +151,7 @@ class _Flow:
     progress: Callable[[Progress], None]
     tally: Tally = field(default_factory=Tally)
     planned: int = 0
+    beyond: int = 0
     seconds: float = 0.0
 
     def until_dry(self, found: Survey) -> Survey:
@@ -153,12 +164,16 @@ class _Flow:
             settled = self.tally.rows
             self._sweep(found)
             with closing(Session(self.job.database)) as session:
-                found = session.run(lambda connection: survey(connection, self.job.relation))
+                found = session.run(partial(self._surveyed, found))
             if self.stop.is_set() or self._limit_reached() or self.left(found.coverage) <= 0:
                 break
             if self.tally.rows == settled and number + 1 < MAX_SWEEPS:
                 self.stop.wait(PAUSE_S * 2**number)
         return found
+
+    def _surveyed(self, earlier: Survey, connection: Connection) -> Survey:
+        """Rows in quarantine stay missing, but are not read again."""
+        return survey(connection, self.job.relation, apart=tuple(self.tally.quarantine), earlier=earlier)
 
     def left(self, coverage: Coverage) -> int:
         """Eligible rows that are not in quarantine."""
@@ -172,14 +187,16 @@ class _Flow:
             limit=self.limit,
             left=self.left(after),
             planned=self.planned,
+            beyond=self.beyond,
         )
 
     def _limit_reached(self) -> bool:
-        return self.limit is not None and self.tally.rows >= self.limit
+        return self.limit is not None and self.tally.settled >= self.limit
 
     def _sweep(self, found: Survey) -> None:
-        ranges = plan_ranges(found.buckets, None if self.limit is None else self.limit - self.tally.rows)
+        ranges = self._ranges(found)
         self.planned = sum(one.rows for one in ranges)
+        self.beyond = sum(bucket.rows for bucket in found.buckets) - self.planned
         sweep = self.tally.begin_sweep()
         started = time.perf_counter()
         for result in self.engine.stream(ranges, self.stop):
@@ -195,6 +212,11 @@ class _Flow:
             )
         self.seconds += time.perf_counter() - started
         log.info("sweep %d: %d of %d rows, %s", len(self.tally.sweeps), sweep.rows, self.planned, _counts(sweep))
+
+    def _ranges(self, found: Survey) -> list[PageRange]:
+        limit = None if self.limit is None else self.limit - self.tally.settled
+        apart = tuple(self.tally.quarantine)
+        return [replace(one, apart=apart) for one in plan_ranges(found.buckets, limit)]
 
 
 def _counts(sweep: Sweep) -> str:
