@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vecfill.engine.signals import exit_code
+from vecfill.forecast import Forecast
 from vecfill.read.survey import Coverage
 from vecfill.tally import Quarantined, Tally
 
@@ -37,6 +38,7 @@ class RunResult:
         rows_per_s, tokens_per_s: of the wall time from the first read to the last commit, in which the model is loaded
             and, on Ray, the actors start.
         outcome: complete, limit, quarantined, incomplete or stopped.
+        forecast: what was said of the run before its first write; None where there was nothing to write.
     """
 
     run_id: str
@@ -68,6 +70,7 @@ class RunResult:
     exit_code: int
     before: Coverage
     after: Coverage
+    forecast: Forecast | None = None
     quarantine: tuple[Quarantined, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
