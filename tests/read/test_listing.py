@@ -33,7 +33,8 @@ FILL = "UPDATE docs SET embedding = array_fill(0.5, ARRAY[8])::vector WHERE id %
 def make_filled(connect: psycopg.Connection, rows: int, missing: int, index: str = PARTIAL) -> None:
     """A table where ``missing`` rows, spread evenly, have no vector."""
     connect.execute(
-        "CREATE TABLE docs (id bigint PRIMARY KEY, title text, note text NOT NULL, embedding vector(8));"
+        "CREATE TABLE docs (id bigint PRIMARY KEY, title text, note text NOT NULL, embedding vector(8))"
+        " WITH (autovacuum_enabled = off);"  # it would count among the buffers
         "INSERT INTO docs SELECT n, 'title ' || n, 'note ' || n,"
         f" CASE WHEN n % {rows // missing} <> 0 THEN array_fill(0.5, ARRAY[8])::vector END"
         f" FROM generate_series(1, {rows}) n;" + index

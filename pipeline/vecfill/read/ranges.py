@@ -128,7 +128,8 @@ def _split(buckets: Iterable[Bucket], aim: int) -> Iterator[Bucket]:
         if bucket.first_offset or bucket.end_offset:
             yield bucket
             continue
-        parts = min(bucket.pages, max(1, round(bucket.rows / aim), -(-bucket.bytes // MAX_BLOCK_BYTES)))
+        wanted = max(1, round(bucket.rows / aim), -(-bucket.bytes // MAX_BLOCK_BYTES))
+        parts = max(1, min(bucket.pages, bucket.rows, wanted))
         edges = [bucket.pages * part // parts for part in range(parts + 1)]
         for part, (start, end) in enumerate(itertools.pairwise(edges)):
             rows = bucket.rows * (part + 1) // parts - bucket.rows * part // parts
