@@ -50,6 +50,7 @@ def buffers(connect: psycopg.Connection, database: str, **how) -> tuple[int, obj
         return sessions.fetchone() == (0,)
 
     wait_until(over)
+    connect.execute("SELECT pg_stat_force_next_flush()")  # what this session did before is not the run's
     connect.execute("SELECT pg_stat_reset()")
     result = run(DOCS, MODEL, database=database, **how)
     wait_until(over)  # a backend hands in its counters when it ends
