@@ -20,7 +20,9 @@ from vecfill.postgres.impact import impact_of
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Target
 
-NOTHING = Forecast(rows=0, wal_bytes=0, growth_bytes=0, dead_rows=0, triggers=(), publications=(), vector_indexes=())
+NOTHING = Forecast(
+    rows=0, wal_bytes=0, growth_bytes=0, dead_rows=0, triggers=(), deferred=(), publications=(), vector_indexes=()
+)
 
 
 def fill(database: str, dim: int = 8, target: Target = DOCS, **more):
@@ -100,6 +102,22 @@ def test_triggers_publications_and_vector_indexes_are_named(connect, database, c
     assert "each row fires the triggers always, vectors" in said
     assert "each row is sent on by the publications everything, theirs" in said
     assert any("into the vector indices half, near, at 60 to 170 times the cost" in line for line in said)
+
+
+def test_a_trigger_that_waits_for_the_commit_is_warned_of(connect, database, caplog):
+    """What it changes there no statement of ours can see any more."""
+    make_docs(connect, 10)
+    connect.execute("CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$")
+    for name, when in (("late", "INITIALLY DEFERRED"), ("early", "INITIALLY IMMEDIATE")):
+        connect.execute(
+            f"CREATE CONSTRAINT TRIGGER {name} AFTER UPDATE ON docs DEFERRABLE {when}"
+            " FOR EACH ROW EXECUTE FUNCTION act()"
+        )
+    found = ahead(database)
+    assert (found.triggers, found.deferred) == (("early", "late"), ("late",))
+    with caplog.at_level(logging.INFO, "vecfill"):
+        fill(database)
+    assert [line for line in caplog.messages if "at the commit" in line and "late" in line]
 
 
 def test_what_the_partitions_have_counts(connect, database):

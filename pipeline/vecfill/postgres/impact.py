@@ -18,6 +18,7 @@ class Impact:
 
     Attributes:
         triggers: names of the row triggers that our UPDATE fires.
+        deferred: those of them that run at the commit, when nobody looks at the texts any more.
         publications: names of the publications that send it on.
         vector_indexes: names of the vector indexes that hold the embedding column.
         indexes: all indexes of the leaf that has the most; each gets a new entry.
@@ -27,6 +28,7 @@ class Impact:
     """
 
     triggers: tuple[str, ...]
+    deferred: tuple[str, ...]
     publications: tuple[str, ...]
     vector_indexes: tuple[str, ...]
     indexes: int
@@ -44,7 +46,7 @@ SELECT pg_catalog.array_agg(relid) FROM (
 
 _TRIGGERS = """
 SELECT DISTINCT g.tgname::pg_catalog.text FROM pg_catalog.pg_trigger AS g
-WHERE g.tgrelid = ANY ($1) AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
+WHERE g.tgrelid = ANY ($1) AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') AND (g.tginitdeferred OR NOT $3)
   AND g.tgtype & 17 = 17  -- for each row, on UPDATE
   AND (g.tgattr::pg_catalog.text = '' OR EXISTS (
     SELECT FROM pg_catalog.pg_attribute AS a
@@ -110,7 +112,8 @@ def impact_of(connection: Connection, relation: Relation) -> Impact:
         width = (cursor.execute(_WIDTH, (tree, column)).fetchone() or (None,))[0]
         indexes, pages = cursor.execute(_INDEXES, (tree,)).fetchone() or (0, 0)
         return Impact(
-            triggers=names(_TRIGGERS, written),
+            triggers=names(_TRIGGERS, written, False),
+            deferred=names(_TRIGGERS, written, True),
             publications=names(_PUBLICATIONS),
             vector_indexes=names(_VECTOR_INDEXES, column),
             indexes=indexes,
