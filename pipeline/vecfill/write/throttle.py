@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 CHECK_EVERY_S = 1.0
 """Shortest time between two looks at the replication: one costs about a millisecond."""
 
+SAVED_S = 1.0
+"""Longest time between two batches that the second makes up for: a write aims at half a second."""
+
 NAP_S = 0.1
 """How soon a wait notices that the run is to stop."""
 
@@ -135,10 +138,14 @@ class Throttle:
         return self._paced(rows) and self._caught_up(session)
 
     def _paced(self, rows: int) -> bool:
-        """Rows are due a moment after one another, from when they are there: nothing is saved up for a burst."""
+        """Rows are due a moment after one another: at no time were there more since the start than the rate allows.
+
+        The time that the last write took counts; a longer one without rows is not saved up for a burst.
+        """
         if self.restraint.max_rate is None:
             return True
-        self._due = max(self._due, time.monotonic()) + rows / self.restraint.max_rate
+        now = time.monotonic()
+        self._due = (self._due if now - self._due < SAVED_S else now) + rows / self.restraint.max_rate
         return self._slept_until(self._due)
 
     def _caught_up(self, session: Session) -> bool:
