@@ -16,7 +16,7 @@ from vecfill.errors import DatabaseError
 from vecfill.postgres import selection
 from vecfill.postgres.session import Database, transaction
 from vecfill.postgres.target import Relation, Target
-from vecfill.read.ranges import PageRange
+from vecfill.read.ranges import MAX_BLOCK_ROWS, PageRange
 from vecfill.read.reader import Read, bounds_of
 
 ALL = PageRange(leaf=0, first_page=0, end_page=None, rows=0)
@@ -215,3 +215,11 @@ def test_rows_that_arrive_during_the_read_are_in_the_open_range(connect, databas
     ranges = ranges_of(database, relation)
     add_docs(connect, 3_001, 3_500)
     assert read_all(database, relation, ranges).num_rows == 3_500
+
+
+def test_a_mass_insert_during_the_read_does_not_come_as_one_block(connect, database):
+    make_docs(connect, 100)
+    relation = relation_of(database, DOCS)
+    (open_range,) = ranges_of(database, relation)
+    add_docs(connect, 101, 20_000)
+    assert read_all(database, relation, [open_range]).num_rows == 100 + MAX_BLOCK_ROWS

@@ -181,7 +181,8 @@ def _open_ends(ranges: Iterable[PageRange]) -> Iterator[PageRange]:
 
 
 def _opened(last: PageRange) -> PageRange:
-    return last if last.tids else replace(last, end_page=None, end_offset=0)
+    """Open for a block's worth of rows that nobody counted: a mass insert meanwhile is work for the next sweep."""
+    return last if last.tids else replace(last, end_page=None, end_offset=0, limit=last.rows + MAX_BLOCK_ROWS)
 
 
 def _limited(ranges: Iterable[PageRange], limit: int) -> Iterator[PageRange]:
