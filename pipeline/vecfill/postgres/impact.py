@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
-from vecfill.postgres.session import Connection, transaction
+from vecfill.postgres.session import Connection, Cursor, transaction
 from vecfill.postgres.target import Relation
 
 UNKNOWN_WIDTH = 200
@@ -87,14 +87,18 @@ WHERE i.indrelid = ANY ($1) AND i.indisready
 GROUP BY i.indrelid ORDER BY 2 DESC, 1 DESC LIMIT 1
 """
 
+_NAME = """
+SELECT n.nspname, c.relname
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.oid = $1::pg_catalog.regclass
+"""
+
 _WIDTH = """
 SELECT pg_catalog.sum((1 - s.null_frac) * s.avg_width)::pg_catalog.int8
 FROM pg_catalog.pg_stats AS s
-JOIN pg_catalog.pg_namespace AS n ON n.nspname = s.schemaname
-JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = s.tablename
-WHERE c.oid = ANY ($1) AND s.attname <> $2
-GROUP BY c.oid, s.inherited ORDER BY 1 DESC LIMIT 1
+WHERE s.schemaname = $1::pg_catalog.name AND s.tablename = $2::pg_catalog.name AND NOT s.inherited AND s.attname <> $3
 """
+"""By name alone: joined to anything, the view reads the whole catalogue (10,000 buffers of an empty database)."""
 
 _FULL_PAGES = "SELECT pg_catalog.current_setting('full_page_writes') = 'on'"
 
@@ -109,7 +113,7 @@ def impact_of(connection: Connection, relation: Relation) -> Impact:
         def names(query: LiteralString, *more: Any) -> tuple[str, ...]:
             return tuple(name for (name,) in cursor.execute(query, (tree, *more)).fetchall())
 
-        width = (cursor.execute(_WIDTH, (tree, column)).fetchone() or (None,))[0]
+        width = _width(cursor, relation)
         indexes, pages = cursor.execute(_INDEXES, (tree,)).fetchone() or (0, 0)
         return Impact(
             triggers=names(_TRIGGERS, written, False),
@@ -118,6 +122,14 @@ def impact_of(connection: Connection, relation: Relation) -> Impact:
             vector_indexes=names(_VECTOR_INDEXES, column),
             indexes=indexes,
             index_pages=pages,
-            width=UNKNOWN_WIDTH if width is None else width,
+            width=width,
             full_pages=(cursor.execute(_FULL_PAGES, ()).fetchone() or (True,))[0],
         )
+
+
+def _width(cursor: Cursor, relation: Relation) -> int:
+    """Bytes of a row of the biggest leaf, without the vector, by the statistics that this role may see."""
+    leaf = max(relation.leaves, key=lambda one: one.pages, default=None)
+    name = cursor.execute(_NAME, (leaf.name.as_string(),)).fetchone() if leaf else None
+    found = cursor.execute(_WIDTH, (*name, relation.vector.name)).fetchone() if name else None
+    return UNKNOWN_WIDTH if found is None or found[0] is None else int(found[0])
