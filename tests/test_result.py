@@ -39,7 +39,8 @@ DRY = {"stop_reason": None, "limit": None, "left": 0, "planned": 10}
         (FAILED, {}, "quarantined", 3),
         (REFUSED, {}, "quarantined", 3),
         (FAILED, {"left": 5}, "quarantined", 3),
-        (FAILED, {"left": 5, "limit": 10}, "quarantined", 3),
+        (FAILED, {"left": 5, "limit": 9}, "quarantined", 3),
+        (FAILED, {"left": 5, "limit": 10, "beyond": 5}, "incomplete", 5),  # failures are not what a limit counts
         (FAILED, {"left": 5, "planned": 20}, "incomplete", 5),
         (CLEAN, {"stop_reason": "SIGTERM", "left": 5}, "stopped", 143),
         (CLEAN, {"stop_reason": "SIGINT", "left": 5}, "stopped", 130),
@@ -80,5 +81,5 @@ def test_a_result_is_plain_json():
         **counts,
     )
     plain = json.loads(json.dumps(found.as_dict()))
-    assert plain["before"] == {"total": 3, "filled": 1, "missing": 1, "empty": 1, "percent": 33.33}
+    assert plain["before"] == {"total": 3, "filled": 1, "missing": 1, "empty": 1, "estimated": False, "percent": 33.33}
     assert plain["quarantine"] == [{"key": "7", "outcome": "failed", "error_class": "row", "error": "NaN"}]

@@ -7,7 +7,8 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from vecfill.blocks import OUTCOMES
 from vecfill.encode.spec import Model
@@ -16,13 +17,18 @@ from vecfill.engine.choice import EngineOptions, opened
 from vecfill.engine.job import Engine, Job, Stop
 from vecfill.engine.signals import stopping
 from vecfill.errors import ConfigError
+from vecfill.forecast import Forecast, forecast, refused
+from vecfill.postgres.impact import impact_of
+from vecfill.postgres.replication import blind
 from vecfill.postgres.session import Connection, Database, Session
 from vecfill.postgres.target import Relation, Target, inspect
 from vecfill.preflight import Sample, check_sql, check_writable, check_write, draw_sample, settle_dimension
-from vecfill.read.ranges import plan_ranges
+from vecfill.read.listing import helpful_index
+from vecfill.read.ranges import PageRange, plan_ranges
 from vecfill.read.survey import Coverage, Survey, survey
 from vecfill.result import RunResult, judge
 from vecfill.tally import Sweep, Tally
+from vecfill.write.throttle import UNRESTRAINED, Restraint
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +46,8 @@ class RunOptions:
     limit: int | None = None
     max_seconds: float | None = None
     allow_mixed: bool = False
+    yes: bool = False
+    restraint: Restraint = UNRESTRAINED
     dedupe: bool = True
     engine: EngineOptions = field(default_factory=EngineOptions)
 
@@ -68,6 +76,7 @@ def run(
     options: RunOptions = RunOptions(),
     stop: Stop | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    consent: Callable[[str], bool] = lambda _: False,
 ) -> RunResult:
     """Fills every missing vector of the target.
 
@@ -78,6 +87,7 @@ def run(
         options: bounds and engine.
         stop: lets another thread end the run early; SIGINT and SIGTERM do so by themselves in the main thread.
         progress: called after each block.
+        consent: asked, where ``options.yes`` is not set, whether a run above a bound of the forecast may go on.
 
     Returns:
         The account of the run. A run that ends early or leaves rows out returns too: look at ``outcome``.
@@ -91,27 +101,52 @@ def run(
     stop = stop or Stop()
     session = Session(place)
     with closing(session):
-        relation, found = session.run(lambda connection: _survey(connection, target))
+        relation, found = session.run(lambda connection: _survey(connection, target, options))
+        _advise(relation, found)
         if model.is_local or found.coverage.missing:
             relation = settle_dimension(relation, model)
         if not found.coverage.missing:
             return _result(relation, model, started, before=found.coverage, after=found.coverage)
+        impact = session.run(lambda connection: impact_of(connection, relation))
+        ahead = _forecast(forecast(relation, found, impact, options.limit), relation, options, consent)
         sample = session.run(lambda connection: draw_sample(connection, relation))
     job = _job(place, relation, model.anchored(), sample, options)
     with opened(job, options.engine, found.coverage.missing) as engine:
         flow = _Flow(engine=engine, job=job, stop=stop, limit=options.limit, progress=progress)
         with stopping(stop, options.max_seconds and max(0.001, options.max_seconds - (time.perf_counter() - started))):
             after = flow.until_dry(found)
-        return _result(relation, model, started, before=found.coverage, after=after.coverage, flow=flow)
+        return _result(relation, model, started, before=found.coverage, after=after.coverage, flow=flow, ahead=ahead)
 
 
-def _survey(connection: Connection, target: Target) -> tuple[Relation, Survey]:
+def _survey(connection: Connection, target: Target, options: RunOptions) -> tuple[Relation, Survey]:
     """Introspects and checks the target, then counts it."""
     relation = inspect(connection, target)
     check_writable(connection)
     check_sql(connection, relation)
     check_write(connection, relation)
+    if options.restraint.minds_standbys and (role := blind(connection)):
+        log.warning(
+            "max_replication_lag cannot be kept: role %s does not see pg_stat_replication's figures: "
+            "GRANT pg_read_all_stats TO it",
+            role,
+        )
     return relation, survey(connection, relation)
+
+
+def _advise(relation: Relation, found: Survey) -> None:
+    """Prints the index that would help; making it is the owner's decision."""
+    if ddl := helpful_index(relation, found.coverage.missing + found.coverage.empty):
+        log.info("all of %s was read to find the missing rows; this index would tell them: %s", relation.label, ddl)
+
+
+def _forecast(ahead: Forecast, relation: Relation, options: RunOptions, consent: Callable[[str], bool]) -> Forecast:
+    """Says what the run will ask of the server, and wants a yes where that is much."""
+    for line in ahead.lines(relation.label):
+        log.info("%s", line)
+    excess = ahead.excess()
+    if excess and not options.yes and not consent(excess):
+        raise refused(excess)
+    return ahead
 
 
 def _job(place: Database, relation: Relation, model: Model, sample: Sample, options: RunOptions) -> Job:
@@ -124,14 +159,15 @@ def _job(place: Database, relation: Relation, model: Model, sample: Sample, opti
         allow_mixed=options.allow_mixed,
         dedupe=options.dedupe,
     )
-    return Job(database=place, relation=relation, encode=spec)
+    return Job(database=place, relation=relation, encode=spec, restraint=options.restraint)
 
 
 @dataclass(kw_only=True)
 class _Flow:
     """Streams sweep after sweep through one engine, into one tally.
 
-    ``planned`` is what the last sweep was to read, ``seconds`` the wall time that blocks were on their way.
+    ``planned`` is what the last sweep was to read, ``beyond`` what the limit kept it from reading, ``seconds`` the wall
+    time that blocks were on their way.
     """
 
     engine: Engine
@@ -141,6 +177,7 @@ class _Flow:
     progress: Callable[[Progress], None]
     tally: Tally = field(default_factory=Tally)
     planned: int = 0
+    beyond: int = 0
     seconds: float = 0.0
 
     def until_dry(self, found: Survey) -> Survey:
@@ -153,12 +190,16 @@ class _Flow:
             settled = self.tally.rows
             self._sweep(found)
             with closing(Session(self.job.database)) as session:
-                found = session.run(lambda connection: survey(connection, self.job.relation))
+                found = session.run(partial(self._surveyed, found))
             if self.stop.is_set() or self._limit_reached() or self.left(found.coverage) <= 0:
                 break
             if self.tally.rows == settled and number + 1 < MAX_SWEEPS:
                 self.stop.wait(PAUSE_S * 2**number)
         return found
+
+    def _surveyed(self, earlier: Survey, connection: Connection) -> Survey:
+        """Rows in quarantine stay missing, but are not read again."""
+        return survey(connection, self.job.relation, apart=tuple(self.tally.quarantine), earlier=earlier)
 
     def left(self, coverage: Coverage) -> int:
         """Eligible rows that are not in quarantine."""
@@ -172,14 +213,16 @@ class _Flow:
             limit=self.limit,
             left=self.left(after),
             planned=self.planned,
+            beyond=self.beyond,
         )
 
     def _limit_reached(self) -> bool:
-        return self.limit is not None and self.tally.rows >= self.limit
+        return self.limit is not None and self.tally.settled >= self.limit
 
     def _sweep(self, found: Survey) -> None:
-        ranges = plan_ranges(found.buckets, None if self.limit is None else self.limit - self.tally.rows)
+        ranges = self._ranges(found)
         self.planned = sum(one.rows for one in ranges)
+        self.beyond = sum(bucket.rows for bucket in found.buckets) - self.planned
         sweep = self.tally.begin_sweep()
         started = time.perf_counter()
         for result in self.engine.stream(ranges, self.stop):
@@ -196,13 +239,25 @@ class _Flow:
         self.seconds += time.perf_counter() - started
         log.info("sweep %d: %d of %d rows, %s", len(self.tally.sweeps), sweep.rows, self.planned, _counts(sweep))
 
+    def _ranges(self, found: Survey) -> list[PageRange]:
+        limit = None if self.limit is None else self.limit - self.tally.settled
+        apart = tuple(self.tally.quarantine)
+        return [replace(one, apart=apart) for one in plan_ranges(found.buckets, limit)]
+
 
 def _counts(sweep: Sweep) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in sweep.counts.items() if count) or "none came to an end"
 
 
 def _result(
-    relation: Relation, model: Model, started: float, *, before: Coverage, after: Coverage, flow: _Flow | None = None
+    relation: Relation,
+    model: Model,
+    started: float,
+    *,
+    before: Coverage,
+    after: Coverage,
+    flow: _Flow | None = None,
+    ahead: Forecast | None = None,
 ) -> RunResult:
     """The account of a run; without a flow nothing was eligible, and no engine was started."""
     tally = flow.tally if flow else Tally()
@@ -233,5 +288,6 @@ def _result(
         exit_code=exit_code,
         before=before,
         after=after,
+        forecast=ahead,
         quarantine=tuple(tally.quarantine.values()),
     )

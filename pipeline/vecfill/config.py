@@ -77,6 +77,8 @@ class Settings(BaseSettings):
         False, description="Go on although the vectors that are there were made by another model."
     )
 
+    yes: bool = Field(False, description="Go on also where the forecast is above a bound, without being asked.")
+
     engine: Literal["auto", "ray", "inline"] = Field(
         "auto",
         description="ray: on a cluster or all of this machine; inline: in this process; auto: whichever ends sooner.",
@@ -90,6 +92,13 @@ class Settings(BaseSettings):
         None, gt=0, description="Writers on Ray, each with a connection.  [default: 1, or 2 a GPU up to 4]"
     )
     limit: int | None = Field(None, gt=0, description="Stop after N rows.")
+    max_rate: float | None = Field(None, gt=0, description="Write at most N rows a second.")
+    max_replication_lag: str | None = Field(
+        None, description="Pause while a standby is further behind: a time such as 30s, or WAL such as 256MB."
+    )
+    max_slot_wal: str | None = Field(
+        None, description="Pause while a replication slot keeps more WAL than this, such as 10GB."
+    )
     max_seconds: float | None = Field(None, gt=0, description="Stop after N seconds, with what is in flight committed.")
 
     @field_validator("key", "set", mode="before")

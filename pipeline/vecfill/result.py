@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vecfill.engine.signals import exit_code
+from vecfill.forecast import Forecast
 from vecfill.read.survey import Coverage
 from vecfill.tally import Quarantined, Tally
 
@@ -37,6 +38,7 @@ class RunResult:
         rows_per_s, tokens_per_s: of the wall time from the first read to the last commit, in which the model is loaded
             and, on Ray, the actors start.
         outcome: complete, limit, quarantined, incomplete or stopped.
+        forecast: what was said of the run before its first write; None where there was nothing to write.
     """
 
     run_id: str
@@ -68,6 +70,7 @@ class RunResult:
     exit_code: int
     before: Coverage
     after: Coverage
+    forecast: Forecast | None = None
     quarantine: tuple[Quarantined, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,7 +81,9 @@ class RunResult:
         return found
 
 
-def judge(tally: Tally, *, stop_reason: str | None, limit: int | None, left: int, planned: int) -> tuple[str, int]:
+def judge(
+    tally: Tally, *, stop_reason: str | None, limit: int | None, left: int, planned: int, beyond: int = 0
+) -> tuple[str, int]:
     """Names the outcome of a run and its exit code (DESIGN 7).
 
     Args:
@@ -87,14 +92,15 @@ def judge(tally: Tally, *, stop_reason: str | None, limit: int | None, left: int
         limit: the most rows it was to take.
         left: eligible rows that remain and are not in quarantine.
         planned: rows that the last sweep was to read.
+        beyond: eligible rows that it was not to read, because of the limit.
 
     Rows that remain after a clean last sweep, one that settled all that it was to read, arrived during the run.
     """
     if (code := exit_code(stop_reason)) is not None:
         return "stopped", code
-    limited = limit is not None and tally.rows >= limit
+    limited = limit is not None and tally.settled >= limit
     last = tally.sweeps[-1] if tally.sweeps else None
-    clean = last is None or (last.unsettled == 0 and last.rows >= planned)
+    clean = last is None or (last.unsettled == 0 and last.rows >= planned and not beyond)
     if left > 0 and not limited and (stop_reason or not clean):
         return "incomplete", EXIT_INCOMPLETE
     if tally.quarantine:

@@ -18,4 +18,4 @@ def coverage(connection: Connection, target: Target) -> tuple[str, Coverage]:
     """
     relation = inspect(connection, target, text_needed=False)
     check_sql(connection, relation, writing=False)
-    return relation.label, survey(connection, relation).coverage
+    return relation.label, survey(connection, relation, exact=True).coverage

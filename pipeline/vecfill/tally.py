@@ -102,6 +102,11 @@ class Tally:
         return sum(sweep.counts[outcome] for sweep in self.sweeps)
 
     @property
+    def settled(self) -> int:
+        """Rows whose story is over: written, filled by another, or gone. What a limit counts."""
+        return sum(self.total(outcome) for outcome in FINAL)
+
+    @property
     def rows(self) -> int:
-        """Rows that came to an end: written, filled by another, gone, failed or refused."""
-        return sum(self.total(outcome) for outcome in FINAL) + len(self.quarantine)
+        """Rows that came to an end in this run: settled, failed or refused."""
+        return self.settled + len(self.quarantine)

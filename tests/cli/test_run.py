@@ -104,8 +104,22 @@ def test_json_is_the_only_thing_on_stdout(jobs, run):
     assert {name: ended.json[name] for name in counts} == counts
     assert all(ended.json[name] == 0 for name in ("stale", "filled", "gone", "locked", "refused", "failed"))
     assert (ended.json["table"], ended.json["model"], ended.json["engine"]) == ("public.jobs", "hash:64", "inline")
-    assert ended.json["before"] == {"total": 30, "filled": 10, "missing": 18, "empty": 2, "percent": 33.33}
-    assert ended.json["after"] == {"total": 30, "filled": 28, "missing": 0, "empty": 2, "percent": 93.33}
+    assert ended.json["before"] == {
+        "total": 30,
+        "filled": 10,
+        "missing": 18,
+        "empty": 2,
+        "estimated": False,
+        "percent": 33.33,
+    }
+    assert ended.json["after"] == {
+        "total": 30,
+        "filled": 28,
+        "missing": 0,
+        "empty": 2,
+        "estimated": False,
+        "percent": 93.33,
+    }
     assert "Traceback" not in ended.err
     for title, vector in jobs.execute("SELECT title, embedding::real[] FROM jobs WHERE embedding IS NOT NULL"):
         assert np.allclose(vector, HashEncoder(64).encode_query(title))
@@ -176,7 +190,15 @@ def test_libpq_s_environment_names_the_database(jobs, vecfill, database, monkeyp
 
 def test_status_counts_as_a_run_would(jobs, vecfill, database):
     given = ("status", "-d", database, "-t", "jobs", "--text", "title")
-    expected = {"table": "public.jobs", "total": 30, "filled": 10, "missing": 18, "empty": 2, "percent": 33.33}
+    expected = {
+        "table": "public.jobs",
+        "total": 30,
+        "filled": 10,
+        "missing": 18,
+        "empty": 2,
+        "estimated": False,
+        "percent": 33.33,
+    }
     ended = vecfill(*given, "--json")
     assert (ended.code, ended.err, ended.json) == (0, "", expected)
     assert vecfill(*given, "--where", "id < 3", "--json").json["missing"] == 1

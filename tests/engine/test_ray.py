@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from dataclasses import replace
 
@@ -17,8 +18,10 @@ from tests.tables import (
     inline_engine,
     job_of,
     make_docs,
+    meanwhile,
     ranges_of,
     vectors,
+    wait_until,
 )
 
 from vecfill.encode.spec import Model
@@ -26,6 +29,7 @@ from vecfill.engine.cluster import cluster
 from vecfill.engine.job import Job, Stop
 from vecfill.errors import ConfigError, DatabaseError, VecfillError
 from vecfill.read.ranges import PageRange
+from vecfill.write.throttle import Restraint
 
 pytestmark = [
     pytest.mark.slow,
@@ -132,6 +136,31 @@ def test_a_stop_drains_and_what_was_counted_is_in_the_table(connect, database, p
     written = counts(pa.concat_tables(results))["updated"]
     assert 0 < written < 60_000
     assert_every_vector_is_its_texts(connect, rows=written)
+
+
+def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, pools, caplog):
+    """The slot keeps too much WAL until it is dropped; after that at most 600 rows a second come from both writers."""
+    job, ranges = prepared(connect, database, 2_000)
+    connect.execute("ALTER TABLE docs ADD at timestamptz")
+    job = job_of(database, replace(DOCS, set=("at = clock_timestamp()",)))
+    job = replace(job, restraint=Restraint(max_rate=600, max_slot_bytes=1))
+    slot = connect.execute("SELECT slot_name FROM pg_create_physical_replication_slot('vecfill_ray', true)").fetchone()
+    connect.execute("SELECT pg_switch_wal()")
+
+    def drop(done: threading.Event) -> None:
+        wait_until(lambda: "pausing: slot vecfill_ray keeps" in caplog.text or done.is_set(), 120)
+        dropped.append(connect.execute("SELECT clock_timestamp() FROM pg_drop_replication_slot(%s)", slot).fetchone())
+
+    dropped: list[tuple] = []
+    with caplog.at_level("INFO", "vecfill"), meanwhile(drop):
+        results = list(stream(job, replace(pools, writers=2), ranges))
+    assert counts(pa.concat_tables(results)) == {"updated": 2_000}
+    query = "SELECT extract(epoch FROM at - %s)::float8 FROM docs ORDER BY at"
+    times = [at for (at,) in connect.execute(query, dropped[0]).fetchall()]
+    assert times[0] > 0
+    # Each writer has a batch of at most 300 rows in hand when the pause ends, and may make up for a second.
+    assert all(number <= 600 * at + 2 * 600 for number, at in enumerate(times, 1))
+    assert "going on after a pause of" in caplog.text
 
 
 def test_ranges_without_rows(connect, database, pools):

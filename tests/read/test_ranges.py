@@ -51,7 +51,12 @@ def test_ranges_are_ordered_disjoint_and_cover_every_bucket(buckets):
         spans = [span(one) for one in ranges if one.leaf == bucket.leaf]
         assert all(sum(start <= page < end for start, end in spans) == 1 for page in pages)
     assert sum(one.rows for one in ranges) == sum(bucket.rows for bucket in buckets)
-    assert all(one.limit is None and (one.end_page is None or one.end_page > one.first_page) for one in ranges)
+    for one in ranges:
+        if one.end_page is None:
+            assert one.limit == one.rows + MAX_BLOCK_ROWS
+        else:
+            assert one.limit is None
+            assert one.end_page > one.first_page
 
 
 @given(surveys())
@@ -98,7 +103,7 @@ def test_nothing_to_read_is_no_range():
 
 def test_a_small_table_is_one_open_range():
     bucket = Bucket(leaf=0, first_page=4, pages=4, rows=3, bytes=30)
-    assert plan_ranges([bucket]) == [PageRange(leaf=0, first_page=4, end_page=None, rows=3)]
+    assert plan_ranges([bucket]) == [PageRange(leaf=0, first_page=4, end_page=None, rows=3, limit=3 + MAX_BLOCK_ROWS)]
 
 
 def test_texts_too_big_for_a_block_are_cut_by_bytes():
@@ -110,3 +115,22 @@ def test_big_texts_are_not_joined_beyond_the_bytes_of_a_block():
     size = MAX_BLOCK_BYTES * 2 // 5
     buckets = [Bucket(leaf=0, first_page=page, pages=1, rows=1, bytes=size) for page in range(7)]
     assert [one.rows for one in plan_ranges(buckets)] == [2, 2, 2, 1]
+
+
+def test_a_bucket_that_starts_or_ends_within_a_page_stays_whole():
+    halves = [
+        Bucket(leaf=0, first_page=0, pages=1, rows=200, bytes=MAX_BLOCK_BYTES - 1, end_offset=120),
+        Bucket(leaf=0, first_page=1, pages=3, rows=200, bytes=3 * MAX_BLOCK_BYTES, first_offset=120),
+    ]
+    assert plan_ranges(halves) == [
+        PageRange(leaf=0, first_page=0, end_page=1, end_offset=120, rows=200),
+        PageRange(leaf=0, first_page=1, first_offset=120, end_page=None, rows=200, limit=200 + MAX_BLOCK_ROWS),
+    ]
+
+
+def test_listed_rows_are_read_by_their_places_alone():
+    rows = [Bucket.of_row(0, (page, 7), 10) for page in (900, 3)]
+    near = Bucket(leaf=1, first_page=0, pages=4, rows=5, bytes=50)
+    listed, scanned = plan_ranges([*rows, near])
+    assert (listed.tids, listed.rows, listed.end_page) == (((3, 7), (900, 7)), 2, 900)
+    assert (scanned.tids, scanned.rows, scanned.end_page) == ((), 5, None)

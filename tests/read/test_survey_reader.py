@@ -13,11 +13,11 @@ from tests.tables import DOCS, add_docs, make_docs, ranges_of, read_all, relatio
 
 from vecfill.blocks import text_schema
 from vecfill.errors import DatabaseError
-from vecfill.postgres import statements
+from vecfill.postgres import selection
 from vecfill.postgres.session import Database, transaction
 from vecfill.postgres.target import Relation, Target
-from vecfill.read.ranges import PageRange
-from vecfill.read.reader import Read
+from vecfill.read.ranges import MAX_BLOCK_ROWS, PageRange
+from vecfill.read.reader import Read, bounds_of
 
 ALL = PageRange(leaf=0, first_page=0, end_page=None, rows=0)
 MIXED = """
@@ -108,10 +108,10 @@ def test_hashes_are_of_the_text(connect, database):
 
 
 def plan_of(database: str, relation: Relation, first: int | None, end: int | None) -> str:
-    query = statements.read(relation, relation.leaves[0], first=first is None, last=end is None)
-    bounds = [f"({page},0)" for page in (first, end) if page is not None]
+    bounds = bounds_of(PageRange(leaf=0, first_page=first or 0, end_page=end, rows=0))
+    query = selection.read(relation, relation.leaves[0], tuple(bounds))
     with closing(Database(database).connect()) as connection, transaction(connection) as cursor:
-        rows = cursor.execute(sql.SQL("EXPLAIN {}").format(query), [None, *bounds]).fetchall()
+        rows = cursor.execute(sql.SQL("EXPLAIN {}").format(query), [None, *bounds.values()]).fetchall()
     return "\n".join(line for (line,) in rows)
 
 
@@ -215,3 +215,11 @@ def test_rows_that_arrive_during_the_read_are_in_the_open_range(connect, databas
     ranges = ranges_of(database, relation)
     add_docs(connect, 3_001, 3_500)
     assert read_all(database, relation, ranges).num_rows == 3_500
+
+
+def test_a_mass_insert_during_the_read_does_not_come_as_one_block(connect, database):
+    make_docs(connect, 100)
+    relation = relation_of(database, DOCS)
+    (open_range,) = ranges_of(database, relation)
+    add_docs(connect, 101, 20_000)
+    assert read_all(database, relation, [open_range]).num_rows == 100 + MAX_BLOCK_ROWS

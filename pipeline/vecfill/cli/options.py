@@ -36,8 +36,12 @@ CARRIED_OUT = (
     "writers",
     "limit",
     "max_seconds",
+    "max_rate",
+    "max_replication_lag",
+    "max_slot_wal",
     "dedupe",
     "allow_mixed",
+    "yes",
 )
 
 _SHORT = {"database": "-d", "table": "-t", "model": "-m"}

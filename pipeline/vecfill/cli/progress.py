@@ -55,6 +55,13 @@ def line(event: Progress, meter: Meter) -> str:
     )
 
 
+def asked(excess: str) -> bool:
+    """Asks on the terminal whether a run above a bound may go on; without one nobody can say yes."""
+    if sys.stdin is None or sys.stderr is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    return click.confirm(f"{excess}. Go on?", err=True)
+
+
 @contextmanager
 def shown(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """Yields what ``run`` calls after each block."""

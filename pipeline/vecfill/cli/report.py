@@ -18,8 +18,14 @@ def coverage_table(rows: dict[str, Coverage], title: str) -> Table:
     for name in ("", "total", "with vector", "missing", "empty", "%"):
         table.add_column(name, justify="left" if not name else "right")
     for name, one in rows.items():
-        counts = (one.total, one.filled, one.missing, one.empty)
-        table.add_row(name, *(f"{count:,}" for count in counts), f"{one.percent:.2f}")
+        about = "~" if one.estimated else ""
+        estimates, counts = (one.total, one.filled), (one.missing, one.empty)
+        table.add_row(
+            name,
+            *(f"{about}{count:,}" for count in estimates),
+            *(f"{count:,}" for count in counts),
+            f"{about}{one.percent:.2f}",
+        )
     return table
 
 

@@ -11,7 +11,7 @@ import click
 
 from vecfill.backfill import run as fill
 from vecfill.cli.options import CARRIED_OUT, DATABASE, MODEL, TARGET, log_to_stderr, output_options, settings_options
-from vecfill.cli.progress import shown
+from vecfill.cli.progress import asked, shown
 from vecfill.cli.report import print_result
 from vecfill.cli.specs import model_of, options_of, target_of
 from vecfill.config import Settings
@@ -46,6 +46,7 @@ def run(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **flags:
             database=database,
             options=options_of(settings, verbose=verbose),
             progress=progress,
+            consent=asked,
         )
     if as_json:
         click.echo(json.dumps(result.as_dict()))

@@ -7,6 +7,7 @@ from vecfill.config import Settings
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions
 from vecfill.postgres.target import Target
+from vecfill.write.throttle import Restraint
 
 
 def target_of(settings: Settings, *, text_needed: bool = True) -> Target:
@@ -61,6 +62,12 @@ def options_of(settings: Settings, *, verbose: bool) -> RunOptions:
         limit=settings.limit,
         max_seconds=settings.max_seconds,
         allow_mixed=settings.allow_mixed,
+        yes=settings.yes,
+        restraint=Restraint.of(
+            max_rate=settings.max_rate,
+            max_replication_lag=settings.max_replication_lag,
+            max_slot_wal=settings.max_slot_wal,
+        ),
         dedupe=settings.dedupe,
         engine=engine,
     )

@@ -18,10 +18,14 @@ from vecfill.write.writer import Write
 
 @ray.remote(num_cpus=0)
 class StopFlag:
-    """Asked once a block. Leaving Ray's iterator instead would kill a writer 2 s later, before its COMMIT."""
+    """Asked once a block. Leaving Ray's iterator instead would kill a writer 2 s later, before its COMMIT.
+
+    It also carries what the writers have to say to the driver, which does not see their logs.
+    """
 
     def __init__(self) -> None:
         self._set = False
+        self._said: list[str] = []
 
     def set(self) -> None:
         """From now on the stages hand back empty blocks."""
@@ -30,6 +34,15 @@ class StopFlag:
     def is_set(self) -> bool:
         """Whether the stop was asked for."""
         return self._set
+
+    def say(self, line: str) -> None:
+        """Keeps a line for the driver."""
+        self._said.append(line)
+
+    def heard(self) -> list[str]:
+        """The lines since the last call."""
+        said, self._said = self._said, []
+        return said
 
 
 class EncodeActor:
@@ -55,10 +68,12 @@ class EncodeActor:
 
 
 class WriteActor:
-    """``Write``; what was encoded is written, stop or not."""
+    """``Write``, one of ``share``; what was encoded is written, stop or not, but for what the restraint holds back."""
 
-    def __init__(self, job: Job) -> None:
-        self._write = Write(job.database, job.relation)
+    def __init__(self, job: Job, share: int, flag: Any) -> None:
+        self._write = Write(job.database, job.relation, job.restraint.shared(share))
+        self._write.throttle.stopped = lambda: bool(ray.get(flag.is_set.remote()))
+        self._write.throttle.say = flag.say.remote
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """EncodedBlock in, WriteResult out."""

@@ -98,4 +98,4 @@ def _inline(job: Job) -> Engine:
     from vecfill.write.writer import Write
 
     place = job.database, job.relation
-    return InlineEngine(Read(*place), Encode(job.encode), Write(*place))
+    return InlineEngine(Read(*place), Encode(job.encode), Write(*place, job.restraint))

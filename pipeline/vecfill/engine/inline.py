@@ -48,6 +48,7 @@ class InlineEngine:
             ThreadPoolExecutor(1, "write") as write,
         ):
             encode.submit(self._encode.warm)
+            self._write.throttle.stopped = stop.is_set
             flight: deque[Block] = deque()
             try:
                 for pages in ranges:

@@ -13,15 +13,17 @@ from vecfill.encode.stage import EncodeSpec
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Relation
 from vecfill.read.ranges import PageRange
+from vecfill.write.throttle import UNRESTRAINED, Restraint
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The three stages of a run, each as its spec. Travels by pickle."""
+    """The three stages of a run, each as its spec, and how the writers hold back. Travels by pickle."""
 
     database: Database
     relation: Relation
     encode: EncodeSpec
+    restraint: Restraint = UNRESTRAINED
 
 
 @dataclass

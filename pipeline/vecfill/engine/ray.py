@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ from vecfill.engine.datasource import TargetDatasource
 from vecfill.engine.job import Job, Stop
 from vecfill.errors import ConfigError
 from vecfill.read.ranges import PageRange
+
+log = logging.getLogger(__name__)
 
 READ_CPUS, WRITE_CPUS = 0.25, 0.2
 """Reading and writing mostly wait for the server. Each differs from what the encoder asks for: Ray would fuse stages
@@ -133,12 +136,14 @@ class RayEngine:
         """The flow: read -> EncodeActor -> WriteActor, none fused."""
         context = DataContext.get_current()
         context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=IN_FLIGHT_BYTES)
+        if self._job.restraint.holds_back:
+            context.execution_no_progress_timeout_s = -1  # a write that waits is no stall, which ends a run at 30 min
         source = ray.data.read_datasource(
             TargetDatasource(self._job, ranges, flag),
             override_num_blocks=len(ranges),
             num_cpus=READ_CPUS,
         )
-        return self._write(self._encode(source, flag))
+        return self._write(self._encode(source, flag), flag)
 
     def _encode(self, source: Dataset, flag: Any) -> Dataset:
         pools = self._pools
@@ -156,9 +161,10 @@ class RayEngine:
             num_gpus=pools.gpus or None,
         )
 
-    def _write(self, source: Dataset) -> Dataset:
-        pool = ActorPoolStrategy(size=self._pools.writers)
-        return _mapped(source, WriteActor, (self._job,), compute=pool, num_cpus=WRITE_CPUS)
+    def _write(self, source: Dataset, flag: Any) -> Dataset:
+        writers = self._pools.writers
+        pool = ActorPoolStrategy(size=writers)
+        return _mapped(source, WriteActor, (self._job, writers, flag), compute=pool, num_cpus=WRITE_CPUS)
 
     def close(self) -> None:
         """Nothing is held: Ray ends the actors with each stream."""
@@ -177,14 +183,23 @@ def _mapped(source: Dataset, actor: type, arguments: tuple[Any, ...], **resource
 
 @contextlib.contextmanager
 def _relayed(stop: Stop, flag: Any) -> Iterator[None]:
-    """Passes a stop on to the actors, from a thread of its own: a signal handler must not call Ray."""
+    """Passes a stop on to the actors, from a thread of its own: a signal handler must not call Ray.
+
+    And the writers' words to the log.
+    """
     done = threading.Event()
 
+    def hear() -> None:
+        for line in ray.get(flag.heard.remote()):
+            log.warning("%s", line)
+
     def relay() -> None:
-        while not done.is_set():
-            if stop.wait(0.2):
-                ray.get(flag.set.remote())
-                return
+        while not done.is_set() and not stop.wait(0.2):
+            hear()
+        if stop.is_set():
+            ray.get(flag.set.remote())
+        done.wait()
+        hear()
 
     thread = threading.Thread(target=relay, name="stop-relay", daemon=True)
     thread.start()

@@ -13,11 +13,19 @@ from vecfill.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Leaf:
-    """A relation that holds rows: the table itself or a partition. ``only`` keeps its children out."""
+    """A relation that holds rows: the table itself or a partition.
+
+    Attributes:
+        name: quoted, with its schema.
+        only: keep its children out.
+        pages: heap pages when the catalogue was read.
+        partial: partial B-tree indexes that have to do with the embedding column, by name.
+    """
 
     name: sql.Composable
     only: bool
     pages: int
+    partial: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +173,16 @@ _LEAVES = """
 SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
        (pg_catalog.pg_relation_size(c.oid)
          / pg_catalog.current_setting('block_size')::pg_catalog.int8)::pg_catalog.int4,
-       pg_catalog.has_table_privilege(c.oid, 'SELECT')
+       pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+       ARRAY(SELECT x.relname::pg_catalog.text
+             FROM pg_catalog.pg_index AS i
+             JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid
+             JOIN pg_catalog.pg_am AS m ON m.oid = x.relam AND m.amname = 'btree'
+             JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attname = $2
+             JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+               AND d.objid = x.oid AND d.refclassid = d.classid AND d.refobjid = c.oid AND d.refobjsubid = a.attnum
+             WHERE i.indrelid = c.oid AND i.indisvalid AND i.indisready AND i.indpred IS NOT NULL
+             ORDER BY 1)
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = $1 OR c.oid IN (
   SELECT p.relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS p WHERE p.isleaf)
@@ -173,23 +190,32 @@ ORDER BY 1, 2
 """
 
 
-def leaves_of(cursor: Any, table: Table) -> tuple[Leaf, ...]:
+def leaves_of(cursor: Any, table: Table, column: str) -> tuple[Leaf, ...]:
     """What to scan. Where policies apply or a partition may not be read by itself, the whole tree counts as one.
+
+    Args:
+        cursor: in a transaction.
+        table: the target's table.
+        column: its embedding column.
 
     Raises:
         ConfigError: a partition is a foreign table.
     """
-    found = cursor.execute(_LEAVES, (table.oid,)).fetchall()
+    found = cursor.execute(_LEAVES, (table.oid, column)).fetchall()
     for schema, name, kind, *_ in found:
         if kind not in ("r", "p"):
             raise ConfigError(
                 f"partition {schema}.{name} is a foreign table: run on its server, or on the other partitions"
             )
-    leaves = [(schema, name, pages, may) for schema, name, kind, pages, may in found if kind == "r"]
-    if table.kind == "p" and (table.policies or not all(may for *_, may in leaves)):
-        pages = max((pages for *_, pages, _ in leaves), default=0)
+    leaves = [
+        (Leaf(name=sql.Identifier(schema, name), only=True, pages=pages, partial=tuple(partial)), may)
+        for schema, name, kind, pages, may, partial in found
+        if kind == "r"
+    ]
+    if table.kind == "p" and (table.policies or not all(may for _, may in leaves)):
+        pages = max((leaf.pages for leaf, _ in leaves), default=0)
         return (Leaf(name=sql.Identifier(table.schema, table.name), only=False, pages=pages),)
-    return tuple(Leaf(name=sql.Identifier(schema, name), only=True, pages=pages) for schema, name, pages, _ in leaves)
+    return tuple(leaf for leaf, _ in leaves)
 
 
 def may_make_temporary_tables(cursor: Any) -> bool:

@@ -13,18 +13,9 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from vecfill.blocks import key_names
-from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.target import Relation
-from vecfill.postgres.template import hash_expression
 
 Query = sql.Composed
-
-
-def _from(leaf: Leaf, relation: Relation) -> sql.Composed:
-    return sql.SQL("{only}{name} AS {alias}").format(
-        only=sql.SQL("ONLY " if leaf.only else ""), name=leaf.name, alias=sql.Identifier(relation.alias)
-    )
 
 
 def target(relation: Relation) -> sql.Composed:
@@ -44,81 +35,15 @@ def embedding(relation: Relation) -> sql.Identifier:
     return column(relation, relation.vector.name)
 
 
-def _where(relation: Relation) -> sql.Composed:
+def where(relation: Relation) -> sql.Composed:
+    """The user's condition on its own lines, or true."""
     return sql.SQL("(\n{}\n)").format(relation.where if relation.where is not None else sql.SQL("true"))
 
 
 def eligible(relation: Relation) -> Query:
     """Condition: no vector yet, something to embed, and the user's ``where``."""
     return sql.SQL("({embedding} IS NULL AND NOT {blank} AND {where})").format(
-        embedding=embedding(relation), blank=relation.blank, where=_where(relation)
-    )
-
-
-def survey(relation: Relation, leaf: Leaf) -> Query:
-    """Counts a leaf's rows, the eligible ones by where they lie: one scan gives the coverage and the plan.
-
-    ``$1`` is the number of heap pages in a bucket. Rows: bucket (NULL for rows that are not eligible), rows, rows with
-    a vector, empty rows, bytes of text.
-    """
-    return sql.SQL(_SURVEY).format(
-        alias=sql.Identifier(relation.alias),
-        embedding=embedding(relation),
-        blank=relation.blank,
-        text=relation.text,
-        source=_from(leaf, relation),
-        where=_where(relation),
-    )
-
-
-_SURVEY = """
-SELECT vecfill_bucket, pg_catalog.count(*),
-  pg_catalog.count(*) FILTER (WHERE vecfill_state OPERATOR(pg_catalog.=) 'filled'),
-  pg_catalog.count(*) FILTER (WHERE vecfill_state OPERATOR(pg_catalog.=) 'empty'),
-  COALESCE(pg_catalog.sum(vecfill_bytes), 0)::pg_catalog.int8
-FROM (
-  SELECT vecfill_state,
-    CASE WHEN vecfill_state OPERATOR(pg_catalog.=) 'missing' THEN pg_catalog.int8div(
-      (vecfill_tid::pg_catalog.text::pg_catalog.point)[0]::pg_catalog.int8, $1::pg_catalog.int8) END AS vecfill_bucket,
-    CASE WHEN vecfill_state OPERATOR(pg_catalog.=) 'missing'
-      THEN pg_catalog.octet_length(vecfill_text) END AS vecfill_bytes
-  FROM (
-    SELECT {alias}.ctid AS vecfill_tid, CASE WHEN {embedding} IS NULL THEN {text} END AS vecfill_text,
-      CASE WHEN {embedding} IS NOT NULL THEN 'filled' WHEN {blank} THEN 'empty' ELSE 'missing' END AS vecfill_state
-    FROM {source}
-    WHERE {where} OFFSET 0) AS vecfill_rows) AS vecfill_states
-GROUP BY vecfill_bucket
-"""
-
-
-def read(relation: Relation, leaf: Leaf, *, first: bool, last: bool) -> Query:
-    """Reads the eligible rows of a range of heap pages: a TID Range Scan, or what the planner likes for a whole leaf.
-
-    Parameters, in order: the row limit, then the first page as a tid (``(12,0)``) unless ``first``, then the page
-    after the last one likewise unless ``last``: the last range stays open, for rows that arrive meanwhile.
-    """
-    bounds: list[sql.Composable] = []
-    if not first:
-        bounds.append(sql.SQL("{}.ctid OPERATOR(pg_catalog.>=) $2::pg_catalog.tid"))
-    if not last:
-        bounds.append(sql.SQL("{}.ctid OPERATOR(pg_catalog.<) $" + ("2" if first else "3") + "::pg_catalog.tid"))
-    alias = sql.Identifier(relation.alias)
-    return sql.SQL(
-        "SELECT {names}, vecfill_text, {hash}\n"
-        "FROM (SELECT {keys}, {text} AS vecfill_text\n  FROM {source}\n  WHERE {conditions}\n"
-        "  LIMIT $1::pg_catalog.int8) AS vecfill_rows"
-    ).format(
-        names=sql.SQL(", ").join(sql.Identifier(name) for name in key_names(relation.arity)),
-        hash=hash_expression(sql.Identifier("vecfill_text")),
-        keys=sql.SQL(", ").join(
-            sql.SQL("{}({}) AS {}").format(part.send, column(relation, part.name), sql.Identifier(name))
-            for part, name in zip(relation.key, key_names(relation.arity), strict=True)
-        ),
-        text=relation.text,
-        source=_from(leaf, relation),
-        conditions=sql.SQL("\n    AND ").join(
-            [eligible(relation), *(sql.SQL(bound.as_string()).format(alias) for bound in bounds)]
-        ),
+        embedding=embedding(relation), blank=relation.blank, where=where(relation)
     )
 
 
@@ -150,7 +75,7 @@ def checks(relation: Relation, *, writing: bool = True) -> Iterator[tuple[str, Q
     source = target(relation)
     if relation.where is not None:
         yield "--where", _explain("SELECT 1 FROM {} WHERE {}", source, relation.where)
-        yield "--where", _explain("SELECT 1 FROM {} WHERE {}", source, _where(relation))
+        yield "--where", _explain("SELECT 1 FROM {} WHERE {}", source, where(relation))
     for name, expression in relation.assignments if writing else ():
         yield f"--set {name}", _explain("SELECT {} FROM {}", expression, source)
         yield f"--set {name}", _explain("UPDATE {} SET {} = (\n{}\n)", source, sql.Identifier(name), expression)

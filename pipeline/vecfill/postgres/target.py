@@ -152,7 +152,7 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True)
             plain=table.kind == "r",
             key=key,
             vector=_vector(cursor, target, columns, name),
-            leaves=leaves_of(cursor, table),
+            leaves=leaves_of(cursor, table, target.column),
             text=text_expression(template, table.name) if template.parts else raw("''::pg_catalog.text"),
             blank=blank_expression(template, table.name, encoding) if template.parts else raw("false"),
             where=raw(target.where) if target.where and target.where.strip() else None,

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from vecfill.blocks import text_schema
 from vecfill.errors import DatabaseError
-from vecfill.postgres import statements
+from vecfill.postgres import selection
 from vecfill.postgres.session import Connection, Database, Session, said, transaction
 from vecfill.postgres.target import Relation
 from vecfill.read.ranges import PageRange
@@ -45,11 +45,24 @@ class Read:
         self._session.close()
 
     def _fetch(self, connection: Connection, pages: PageRange) -> list[tuple[Any, ...]]:
-        first, last = pages.first_page == 0, pages.end_page is None
-        query = statements.read(self._relation, self._relation.leaves[pages.leaf], first=first, last=last)
-        bounds = [None if first else f"({pages.first_page},0)", None if last else f"({pages.end_page},0)"]
+        bounds = bounds_of(pages)
+        query = selection.read(self._relation, self._relation.leaves[pages.leaf], tuple(bounds))
         with transaction(connection, read_only=True) as cursor:
-            return cursor.execute(query, [pages.limit, *(bound for bound in bounds if bound is not None)]).fetchall()
+            return cursor.execute(query, (pages.limit, *bounds.values())).fetchall()
+
+
+def bounds_of(pages: PageRange) -> dict[str, Any]:
+    """The bounds of a range by name, each with its parameter: see ``selection.read``."""
+    bounds: dict[str, Any] = {}
+    if pages.tids:
+        tids = ",".join(f'"({page},{offset})"' for page, offset in pages.tids)
+        bounds["at"] = f"{{{tids}}}"
+    else:
+        if (pages.first_page, pages.first_offset) != (0, 0):
+            bounds["from"] = f"({pages.first_page},{pages.first_offset})"
+        if pages.end_page is not None:
+            bounds["to"] = f"({pages.end_page},{pages.end_offset})"
+    return {**bounds, **({"apart": list(pages.apart)} if pages.apart else {})}
 
 
 def _block(rows: list[tuple[Any, ...]], arity: int, seconds: float) -> pa.Table:

@@ -1,13 +1,24 @@
-"""The survey: one scan that counts the target's coverage and says where the eligible rows lie."""
+"""The survey: how full the target is, and where its eligible rows lie.
+
+A scan of each leaf counts everything. Where few rows are missing and a partial index names them, they are listed
+instead, and how many rows there are in all is the planner's estimate.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from vecfill.postgres import statements
+from vecfill.postgres import selection
+from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.session import Connection, transaction
 from vecfill.postgres.target import Relation
-from vecfill.read.ranges import Bucket, bucket_pages
+from vecfill.read.listing import list_missing
+from vecfill.read.ranges import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, Tid, bucket_pages
+
+SMALL_PAGES = 256
+"""Heap pages of a target (2 MiB) that are scanned whatever indexes there are: exact counts cost nothing there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +30,14 @@ class Coverage:
         filled: rows with a vector.
         missing: rows without one that have a text: the eligible ones.
         empty: rows without one that have nothing to embed.
+        estimated: ``total`` and ``filled`` are by the planner's estimate; ``missing`` and ``empty`` are always counted.
     """
 
     total: int
     filled: int
     missing: int
     empty: int
+    estimated: bool = False
 
     @property
     def percent(self) -> float:
@@ -34,23 +47,141 @@ class Coverage:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What one scan found: the counts, and the buckets that hold eligible rows."""
+    """What was found: the counts, and the buckets that hold eligible rows.
+
+    ``estimates`` are the rows of each leaf that was not scanned: a later survey of the same run takes them over, so
+    that the two tell the change between them and not that of an estimate.
+    """
 
     coverage: Coverage
     buckets: tuple[Bucket, ...]
+    estimates: Mapping[int, int] = field(default_factory=dict)
 
 
-def survey(connection: Connection, relation: Relation) -> Survey:
-    """Scans every leaf once, in a transaction of its own. Rows that move between leaves meanwhile may count twice."""
-    total = filled = empty = 0
-    buckets: list[Bucket] = []
+@dataclass(frozen=True, kw_only=True)
+class _Counted:
+    """A leaf's rows: in all (None: not counted), with nothing to embed, left out, and the buckets of the rest."""
+
+    total: int | None
+    empty: int
+    apart: int
+    buckets: list[Bucket]
+
+    @property
+    def missing(self) -> int:
+        return self.apart + sum(bucket.rows for bucket in self.buckets)
+
+
+def survey(
+    connection: Connection,
+    relation: Relation,
+    *,
+    exact: bool = False,
+    apart: Sequence[str] = (),
+    earlier: Survey | None = None,
+) -> Survey:
+    """Looks at every leaf once, in transactions of their own. Rows that move between leaves meanwhile may count twice.
+
+    Args:
+        connection: to the target's database.
+        relation: the target.
+        exact: count every row, whatever indexes there are.
+        apart: keys, in the server's own text, whose rows count as missing and are in no bucket.
+        earlier: this run's survey before, if there was one.
+    """
+    small = sum(leaf.pages for leaf in relation.leaves) < SMALL_PAGES
+    estimates = dict(earlier.estimates) if earlier else {}
+    leaves = []
     for position, leaf in enumerate(relation.leaves):
-        pages = bucket_pages(leaf.pages)
-        with transaction(connection, read_only=True) as cursor:
-            rows = cursor.execute(statements.survey(relation, leaf), (pages,)).fetchall()
-        for bucket, count, with_vector, blank, size in rows:
-            total, filled, empty = total + count, filled + with_vector, empty + blank
-            if bucket is not None:
-                buckets.append(Bucket(leaf=position, first_page=bucket * pages, pages=pages, rows=count, bytes=size))
-    missing = sum(bucket.rows for bucket in buckets)
-    return Survey(coverage=Coverage(total=total, filled=filled, missing=missing, empty=empty), buckets=tuple(buckets))
+        counted = None if exact or small else _listed(connection, relation, position, apart)
+        if counted is not None and position not in estimates:
+            estimates[position] = _estimate(connection, relation, leaf)
+        leaves.append(counted or _scanned(connection, relation, position, apart))
+    return _together(leaves, estimates)
+
+
+def _together(leaves: Sequence[_Counted], estimates: Mapping[int, int]) -> Survey:
+    missing, empty = sum(leaf.missing for leaf in leaves), sum(leaf.empty for leaf in leaves)
+    without_total = {position for position, leaf in enumerate(leaves) if leaf.total is None}
+    total = sum(
+        max(estimates[position], leaf.missing + leaf.empty) if leaf.total is None else leaf.total
+        for position, leaf in enumerate(leaves)
+    )
+    coverage = Coverage(
+        total=total, filled=total - missing - empty, missing=missing, empty=empty, estimated=bool(without_total)
+    )
+    return Survey(
+        coverage=coverage,
+        buckets=tuple(bucket for leaf in leaves for bucket in leaf.buckets),
+        estimates={position: estimates[position] for position in without_total},
+    )
+
+
+def _scanned(connection: Connection, relation: Relation, position: int, apart: Sequence[str]) -> _Counted:
+    leaf = relation.leaves[position]
+    pages = bucket_pages(leaf.pages)
+    with transaction(connection, read_only=True) as cursor:
+        rows = cursor.execute(selection.survey(relation, leaf), (pages, list(apart))).fetchall()
+    buckets = (
+        Bucket(leaf=position, first_page=bucket * pages, pages=pages, rows=count, bytes=size)
+        for bucket, count, *_, size in rows
+        if bucket is not None
+    )
+    return _Counted(
+        total=sum(row[1] for row in rows),
+        empty=sum(row[3] for row in rows),
+        apart=sum(row[4] for row in rows),
+        buckets=[part for bucket in buckets for part in _cut(connection, relation, bucket, apart)],
+    )
+
+
+def _listed(connection: Connection, relation: Relation, position: int, apart: Sequence[str]) -> _Counted | None:
+    rows = list_missing(connection, relation, relation.leaves[position], apart)
+    if rows is None:
+        return None
+    states = [state for _, state, _ in rows]
+    return _Counted(
+        total=None,
+        empty=states.count("empty"),
+        apart=states.count("apart"),
+        buckets=[Bucket.of_row(position, _parsed(tid), size) for tid, state, size in rows if state == "missing"],
+    )
+
+
+def _estimate(connection: Connection, relation: Relation, leaf: Leaf) -> int:
+    """Rows of a leaf that ``where`` selects, as the planner takes them."""
+    with transaction(connection, read_only=True) as cursor:
+        row = cursor.execute(selection.selected(relation, leaf), ()).fetchone()
+    return int(row[0][0]["Plan"]["Plan Rows"]) if row else 0
+
+
+def _cut(connection: Connection, relation: Relation, bucket: Bucket, apart: Sequence[str]) -> Iterator[Bucket]:
+    """Cuts a bucket of more text than a block may hold between its rows: a page holds up to 291, of 1 GB each."""
+    if bucket.bytes <= MAX_BLOCK_BYTES:
+        yield bucket
+        return
+    bounds: dict[str, Any] = {
+        "from": f"({bucket.first_page},0)",
+        "to": f"({bucket.first_page + bucket.pages},0)",
+        "apart": list(apart),
+    }
+    query = selection.cuts(relation, relation.leaves[bucket.leaf], tuple(bounds))
+    with transaction(connection, read_only=True) as cursor:
+        runs = cursor.execute(query, (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values())).fetchall()
+    starts = [bucket.first, *(_parsed(tid) for tid, _, _ in runs[1:])]
+    ends = [*starts[1:], bucket.end]
+    for (page, offset), (end_page, end_offset), (_, rows, size) in zip(starts, ends, runs, strict=False):
+        yield Bucket(
+            leaf=bucket.leaf,
+            first_page=page,
+            first_offset=offset,
+            pages=end_page - page,
+            end_offset=end_offset,
+            rows=rows,
+            bytes=size,
+        )
+
+
+def _parsed(tid: str) -> Tid:
+    page, _, offset = tid.strip("()").partition(",")
+    return int(page), int(offset)

@@ -18,18 +18,20 @@ from vecfill.postgres.target import Relation
 from vecfill.write.batch import Batch
 from vecfill.write.land import Landed, Unresolved, land
 from vecfill.write.pace import Pace
+from vecfill.write.throttle import UNRESTRAINED, Restraint, Throttle
 
 
 class Write:
     """Callable ``EncodedBlock -> WriteResult``. Travels by pickle; connects at its first call, and stays connected."""
 
-    def __init__(self, database: Database, relation: Relation) -> None:
+    def __init__(self, database: Database, relation: Relation, restraint: Restraint = UNRESTRAINED) -> None:
         self._session = Session(database)
         self._relation = relation
         self._pace = Pace()
+        self.throttle = Throttle(restraint)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Lands every row of the block, committed batch by batch.
+        """Lands every row of the block, committed batch by batch, but for those that still wait when a stop comes.
 
         Raises:
             ConfigError: a trigger changes the texts, or the table or the role is not set up to be written.
@@ -39,7 +41,9 @@ class Write:
         at = 0
         try:
             while at < table.num_rows:
-                piece = table.slice(at, self._pace.rows)
+                piece = table.slice(at, self.throttle.most(self._pace.rows))
+                if not self.throttle.admit(piece.num_rows, self._session):
+                    break
                 results += [_result(part, landed, seconds) for part, landed, seconds in self._write(piece)]
                 at += piece.num_rows
         except BaseException:
