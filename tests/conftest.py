@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import hypothesis
@@ -19,6 +24,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from vecfill.cli import main
 from vecfill.postgres import embedded, programs
 
 # A shared machine stalls at times, and the first example pays for imports: the time of one example says nothing.
@@ -158,3 +164,37 @@ def connect(database: str) -> Iterator[psycopg.Connection]:
     """An autocommit connection to the test's database."""
     with psycopg.connect(database, autocommit=True) as connection:
         yield connection
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call ended: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one object on stdout; anything beside it is an error."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def vecfill(monkeypatch, capsys):
+    """Calls the entry point with these arguments, and leaves the logger as it was."""
+    logger = logging.getLogger("vecfill")
+    before = logger.handlers[:], logger.propagate, logger.level
+
+    def call(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["vecfill", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        return Ended(code, *capsys.readouterr())
+
+    yield call
+    logger.handlers[:], logger.propagate, logger.level = before

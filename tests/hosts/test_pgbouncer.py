@@ -1,0 +1,102 @@
+"""Everything through PgBouncer in transaction mode: it works, and strangers who get our connection notice nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import psycopg
+import pytest
+from tests.hosts.conftest import POOL
+from tests.tables import DOCS, INLINE, MODEL, assert_every_vector_is_its_texts, make_docs
+
+from vecfill.backfill import run
+from vecfill.encode.standin import HashEncoder
+
+ROWS = 3_000
+
+OURS = ("application_name", "client_encoding")
+"""What a client may say at its start: PgBouncer keeps them by client and sets them anew for each."""
+
+LEFT = """
+SELECT json_build_object(
+  'pid', pg_backend_pid(),
+  'temporary', (SELECT count(*) FROM pg_class WHERE relpersistence = 't'),
+  'prepared', (SELECT count(*) FROM pg_prepared_statements),
+  'cursors', (SELECT count(*) FROM pg_cursors WHERE name <> ''),
+  'locks', (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),
+  'settings', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name <> ALL (%s)))
+"""
+
+
+def left_behind(uri: str, connections: int) -> list[dict]:
+    """What each server connection holds, seen from as many transactions at once."""
+    found = []
+    with ExitStack() as open_ones:
+        for _ in range(connections):
+            connection = open_ones.enter_context(psycopg.connect(uri, prepare_threshold=None))
+            connection.execute("LOAD 'vector'")  # its settings are known to a server that has it
+            found.append(connection.execute(LEFT, [list(OURS)]).fetchone()[0])
+    assert len({one.pop("pid") for one in found}) == connections
+    return found
+
+
+def assert_nothing_left(pooler: str, database: str) -> None:
+    (fresh,) = left_behind(database, 1)
+    for one in left_behind(pooler, POOL):
+        differing = {name for name, value in one.pop("settings").items() if value != fresh["settings"][name]}
+        assert (one, differing) == (dict.fromkeys(one, 0), set())
+
+
+@pytest.fixture
+def docs(connect, database):
+    """A table to fill, in a database whose own settings differ from those that a transaction of ours pins."""
+    make_docs(connect, ROWS)
+    for setting in (
+        "TimeZone = 'Asia/Tokyo'",
+        "DateStyle = 'German'",
+        "lock_timeout = '77s'",
+        "bytea_output = 'escape'",
+    ):
+        connect.execute(f"ALTER DATABASE {connect.info.dbname} SET {setting}")
+    return connect
+
+
+def test_the_check_sees_what_is_left(docs, pooler, database):
+    with psycopg.connect(pooler, autocommit=True) as connection:
+        connection.execute("SET work_mem = '5MB'; CREATE TEMP TABLE stage (); PREPARE one AS SELECT 1")
+    (fresh,) = left_behind(database, 1)
+    seen = next(one for one in left_behind(pooler, POOL) if one["settings"] != fresh["settings"])
+    assert (seen["temporary"], seen["prepared"], seen["settings"]["work_mem"]) == (1, 1, "5120")
+
+
+def test_a_run_in_this_process(docs, pooler, database):
+    docs.execute("UPDATE docs SET title = 'bad ' || id WHERE id <= 3")
+    docs.execute("ALTER TABLE docs ADD CHECK (title NOT LIKE 'bad %' OR embedding IS NULL)")
+    result = run(DOCS, MODEL, database=pooler, options=INLINE)
+    assert (result.outcome, result.updated, result.failed) == ("quarantined", ROWS - 3, 3)
+    assert_every_vector_is_its_texts(docs, rows=ROWS - 3)
+    assert_nothing_left(pooler, database)
+
+
+def test_status_and_search(docs, pooler, database, vecfill):
+    docs.execute(
+        "UPDATE docs SET embedding = %s::real[] WHERE id = 7", [HashEncoder(8).encode_query("title 7").tolist()]
+    )
+    docs.execute("CREATE INDEX ON docs USING hnsw (embedding vector_cosine_ops)")
+    given = ("-d", pooler, "-t", "docs", "--json")
+    assert vecfill("status", *given, "--text", "title").json["missing"] == ROWS - 1
+    assert vecfill("search", *given, "-m", "hash:8", "title 7").json["hits"][0]["key"] == "7"
+    assert_nothing_left(pooler, database)
+
+
+@pytest.mark.slow
+def test_a_run_on_ray(docs, pooler, database):
+    command = [sys.executable, "-m", "vecfill", "run", "-d", pooler, "-t", "docs", "--text", "title", "-m", "hash:8"]
+    ended = subprocess.run([*command, "--engine", "ray", "--json"], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["updated"] == ROWS
+    assert_every_vector_is_its_texts(docs, rows=ROWS)
+    assert_nothing_left(pooler, database)
