@@ -16,6 +16,9 @@ from vecfill.errors import ConfigError
 
 ENV_PREFIX = "VECFILL_"
 
+SECRET = ("database", "password_command")
+"""Settings that may hold a password: no message shows their value."""
+
 SWITCHES = ("json", "quiet", "verbose")
 """What a command prints, not what it does: no settings, but in a file beside them."""
 
@@ -33,6 +36,9 @@ class Settings(BaseSettings):
 
     database: str | None = Field(
         None, repr=False, description="Where the data is: postgresql://user@host/name, or 'embedded'."
+    )
+    password_command: str | None = Field(
+        None, repr=False, description="Program that prints the password, with its arguments; run at each connect."
     )
 
     table: str | None = Field(None, description='Table in SQL notation: public.jobs, or "Odd Schema"."order".')
@@ -88,6 +94,9 @@ class Settings(BaseSettings):
     )
     writers: int | None = Field(
         None, gt=0, description="Writers on Ray, each with a connection.  [default: 1, or 2 a GPU up to 4]"
+    )
+    max_connections: int | None = Field(
+        None, ge=3, description="Most connections to the database at a time, those of all workers together."
     )
     limit: int | None = Field(None, gt=0, description="Stop after N rows.")
     max_seconds: float | None = Field(None, gt=0, description="Stop after N seconds, with what is in flight committed.")
@@ -205,5 +214,5 @@ def _explained(error: ValidationError, given: dict[str, Any], file: Path | None)
         known = ", ".join(Settings.model_fields)
         return f"{file}: unknown key {name}: take it out, or write one of {known}"
     place = _flag(name) if name in given else _variable(name) if _variable(name) in os.environ else f"{name} in {file}"
-    value = "" if name == "database" else f" {first['input']!r}"  # it may hold a password
+    value = "" if name in SECRET else f" {first['input']!r}"
     return f"{place}{value}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -25,6 +25,10 @@ class MixedModelsError(ConfigError):
     """The vectors that are already there were not made by this model."""
 
 
+class PasswordError(ConfigError):
+    """The password command gave no password; it may when it is asked again."""
+
+
 class DatabaseError(VecfillError):
     """The server answered with an error that belongs to no single row, or stayed away for too long."""
 

@@ -92,10 +92,18 @@ def test_status_and_search(docs, pooler, database, vecfill):
     assert_nothing_left(pooler, database)
 
 
+def test_sslmode_gets_through(docs, pooler, vecfill):
+    """PgBouncer has no TLS here: whoever insists on it is refused before a password is sent."""
+    ended = vecfill("status", "-d", f"{pooler} sslmode=require", "-t", "docs")
+    assert (ended.code, ended.out) == (2, "")
+    assert "server does not support SSL, but SSL was required" in ended.err
+
+
 @pytest.mark.slow
 def test_a_run_on_ray(docs, pooler, database):
-    command = [sys.executable, "-m", "vecfill", "run", "-d", pooler, "-t", "docs", "--text", "title", "-m", "hash:8"]
-    ended = subprocess.run([*command, "--engine", "ray", "--json"], capture_output=True, text=True, timeout=120)
+    given = ("-d", pooler, "-t", "docs", "--text", "title", "-m", "hash:8", "--engine", "ray", "--json")
+    command = [sys.executable, "-m", "vecfill", "run", *given]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["updated"] == ROWS
     assert_every_vector_is_its_texts(docs, rows=ROWS)

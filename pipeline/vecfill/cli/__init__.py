@@ -10,6 +10,7 @@ from typing import TypeVar
 import click
 
 from vecfill import __version__
+from vecfill.cli.mask import mask_process
 from vecfill.errors import VecfillError
 
 VERBS = {
@@ -66,6 +67,7 @@ def vecfill() -> None:
 
 def main() -> None:
     """Entry point: prints an error of ours or of the server's as one line and ends with its exit code."""
+    mask_process()
     try:
         vecfill.main(prog_name="vecfill", standalone_mode=False)
     except click.exceptions.Abort:

@@ -15,7 +15,7 @@ from vecfill.config import ENV_PREFIX, Settings, switches
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DATABASE = ("database",)
+DATABASE = ("database", "password_command")
 TARGET = ("table", "text", "column", "key", "where", "set", "dim")
 MODEL = (
     "model",
@@ -34,6 +34,7 @@ CARRIED_OUT = (
     "actors",
     "gpus_per_actor",
     "writers",
+    "max_connections",
     "limit",
     "max_seconds",
     "dedupe",
@@ -78,6 +79,7 @@ def _default(field: FieldInfo) -> str:
 
 _METAVARS = {
     "database": "URL",
+    "password_command": "COMMAND",
     "table": "NAME",
     "text": "TEMPLATE",
     "column": "NAME",

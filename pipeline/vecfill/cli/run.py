@@ -13,9 +13,8 @@ from vecfill.backfill import run as fill
 from vecfill.cli.options import CARRIED_OUT, DATABASE, MODEL, TARGET, log_to_stderr, output_options, settings_options
 from vecfill.cli.progress import shown
 from vecfill.cli.report import print_result
-from vecfill.cli.specs import model_of, options_of, target_of
+from vecfill.cli.specs import database_of, model_of, options_of, target_of
 from vecfill.config import Settings
-from vecfill.postgres.session import Database
 
 
 @click.command()
@@ -38,7 +37,7 @@ def run(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **flags:
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     settings = Settings.load(flags, config)
-    database = Database.named(settings.database)
+    database = database_of(settings)
     with shown(quiet=quiet) as progress:
         result = fill(
             target_of(settings),

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from vecfill.cli.options import DATABASE, TARGET, log_to_stderr, output_options, settings_options
-from vecfill.cli.specs import target_of
+from vecfill.cli.specs import database_of, target_of
 from vecfill.config import Settings
 
 log = logging.getLogger(__name__)
@@ -30,12 +30,11 @@ def status(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **fla
     \b
     vecfill status -d postgresql://localhost/app -t public.jobs --text '{title} at {company}'
     """
-    from vecfill.postgres.session import Database
     from vecfill.status import coverage
 
     log_to_stderr(quiet=quiet, verbose=verbose)
     settings = Settings.load(flags, config)
-    with closing(Database.named(settings.database).reachable().connect()) as connection:
+    with closing(database_of(settings).reachable().connect()) as connection:
         label, found = coverage(connection, target_of(settings, text_needed=False))
     if settings.text is None:
         log.info("without --text, rows that have nothing to embed count as missing")

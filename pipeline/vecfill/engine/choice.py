@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 ENGINES = ("auto", "ray", "inline")
 
+LEAST_CONNECTIONS = 3
+"""A reader, a writer and the run's own session: what the inline engine has, and the least that Ray can do with."""
+
 RAY_START_S = 10.0
 """Seconds that Ray adds on two cores: 3 to 8 for itself, the rest for the actors' own imports."""
 
@@ -32,11 +35,22 @@ class EngineOptions:
     actors: int | None = None
     gpus_per_actor: float | None = None
     writers: int | None = None
+    max_connections: int | None = None
     verbose: bool = False
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ConfigError(f"engine is {self.engine!r}: choose one of {', '.join(ENGINES)}")
+        if self.max_connections is not None and self.max_connections < LEAST_CONNECTIONS:
+            raise ConfigError(
+                f"max_connections is {self.max_connections}: it must be at least {LEAST_CONNECTIONS}: one that reads, "
+                "one that writes, and one that counts and watches"
+            )
+        if self.max_connections and self.writers and self.writers + 2 > self.max_connections:
+            raise ConfigError(
+                f"{self.writers} writers, a reader and the run itself need {self.writers + 2} connections but "
+                f"max_connections is {self.max_connections}: lower --writers or raise --max-connections"
+            )
 
 
 def choose(options: EngineOptions, *, rows: int, model: str, device: str, gpus: int) -> tuple[str, str]:
@@ -86,7 +100,7 @@ def opened(job: Job, options: EngineOptions, rows: int) -> Iterator[Engine]:
 
         pools = Pools.fitting(
             resources, device=model.device, actors=options.actors, gpus=options.gpus_per_actor, writers=options.writers
-        )
+        ).within(options.max_connections)
         with closing(RayEngine(job, pools)) as engine:
             yield engine
 
