@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import uuid
@@ -14,6 +15,7 @@ from vecfill.encode.spec import Model
 from vecfill.encode.stage import EncodeSpec
 from vecfill.engine.choice import EngineOptions, opened
 from vecfill.engine.job import Engine, Job, Stop
+from vecfill.engine.shared import Shared
 from vecfill.engine.signals import stopping
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import Connection, Database, Session
@@ -68,6 +70,7 @@ def run(
     options: RunOptions = RunOptions(),
     stop: Stop | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    shared: Shared | None = None,
 ) -> RunResult:
     """Fills every missing vector of the target.
 
@@ -78,6 +81,7 @@ def run(
         options: bounds and engine.
         stop: lets another thread end the run early; SIGINT and SIGTERM do so by themselves in the main thread.
         progress: called after each block.
+        shared: lets several runs of this process load a model, and start Ray, only once.
 
     Returns:
         The account of the run. A run that ends early or leaves rows out returns too: look at ``outcome``.
@@ -98,7 +102,10 @@ def run(
             return _result(relation, model, started, before=found.coverage, after=found.coverage)
         sample = session.run(lambda connection: draw_sample(connection, relation))
     job = _job(place, relation, model.anchored(), sample, options)
-    with opened(job, options.engine, found.coverage.missing) as engine:
+    with (
+        contextlib.nullcontext(shared) if shared else closing(Shared()) as kept,
+        opened(job, options.engine, found.coverage.missing, kept) as engine,
+    ):
         flow = _Flow(engine=engine, job=job, stop=stop, limit=options.limit, progress=progress)
         with stopping(stop, options.max_seconds and max(0.001, options.max_seconds - (time.perf_counter() - started))):
             after = flow.until_dry(found)

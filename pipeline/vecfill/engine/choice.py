@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vecfill.engine.job import Engine, Job
+from vecfill.engine.shared import Shared
 from vecfill.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -80,8 +81,8 @@ def gpu_count(environ: Mapping[str, str] = os.environ) -> int:
 
 
 @contextmanager
-def opened(job: Job, options: EngineOptions, rows: int) -> Iterator[Engine]:
-    """Starts the engine that fits and closes it at the end.
+def opened(job: Job, options: EngineOptions, rows: int, shared: Shared) -> Iterator[Engine]:
+    """Starts the engine that fits and closes it at the end; ``shared`` keeps what the next run may use again.
 
     Raises:
         ConfigError: the cluster that was named does not answer, or has no GPU where one was asked for.
@@ -90,26 +91,24 @@ def opened(job: Job, options: EngineOptions, rows: int) -> Iterator[Engine]:
     name, reason = choose(options, rows=rows, model=model.name, device=model.device, gpus=gpu_count())
     log.info("engine: %s (%s)", name, reason)
     if name == "inline":
-        with closing(_inline(job)) as inline:
+        with closing(_inline(job, shared)) as inline:
             yield inline
         return
-    from vecfill.engine.cluster import cluster
+    resources = shared.cluster(options.ray_address, verbose=options.verbose)
+    from vecfill.engine.ray import Pools, RayEngine
 
-    with cluster(options.ray_address, verbose=options.verbose) as resources:
-        from vecfill.engine.ray import Pools, RayEngine
-
-        pools = Pools.fitting(
-            resources, device=model.device, actors=options.actors, gpus=options.gpus_per_actor, writers=options.writers
-        ).within(options.max_connections)
-        with closing(RayEngine(job, pools)) as engine:
-            yield engine
+    pools = Pools.fitting(
+        resources, device=model.device, actors=options.actors, gpus=options.gpus_per_actor, writers=options.writers
+    ).within(options.max_connections)
+    with closing(RayEngine(job, pools)) as engine:
+        yield engine
 
 
-def _inline(job: Job) -> Engine:
+def _inline(job: Job, shared: Shared) -> Engine:
     from vecfill.encode.stage import Encode
     from vecfill.engine.inline import InlineEngine
     from vecfill.read.reader import Read
     from vecfill.write.writer import Write
 
     place = job.database, job.relation
-    return InlineEngine(Read(*place), Encode(job.encode), Write(*place))
+    return InlineEngine(Read(*place), Encode(job.encode, shared.load), Write(*place))

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import conninfo, pq
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from vecfill.errors import ConfigError, DatabaseError, Fault, PasswordError, classify
+from vecfill.errors import ConfigError, Fault, PasswordError, ServerGoneError, UnreachableError, classify
 from vecfill.postgres.password import password_by
 
 log = logging.getLogger(__name__)
@@ -107,13 +107,14 @@ class Database:
         One by command is left out: it is asked for again by each worker.
 
         Raises:
-            ConfigError: the server does not answer, or refuses.
+            UnreachableError: the server does not answer, or refuses.
+            ConfigError: the password command gives no password.
         """
         try:
             with self.connect() as connection:
                 password = connection.info.password
         except psycopg.OperationalError as error:
-            raise ConfigError(
+            raise UnreachableError(
                 f"cannot connect to {self.label}: {said(error)}: check the address, the server and --database"
             ) from error
         if self.password_command or not password:
@@ -210,7 +211,7 @@ class Session:
         """Calls ``work`` with a connection, again after a transient fault: it must be safe to repeat.
 
         Raises:
-            DatabaseError: the fault stayed for ``RETRY_FOR_S`` seconds.
+            ServerGoneError: the fault stayed for ``RETRY_FOR_S`` seconds.
             ConfigError: so long the password command gave none.
             psycopg.Error: any other error of the server, as it is.
         """
@@ -226,7 +227,7 @@ class Session:
         except psycopg.Error as error:
             if is_transient(error):
                 self.close()
-                raise DatabaseError(
+                raise ServerGoneError(
                     f"{self._database.label} did not recover within {RETRY_FOR_S:.0f} s: {said(error)}: "
                     "run again when it answers; what was committed is kept"
                 ) from error
