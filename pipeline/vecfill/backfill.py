@@ -18,6 +18,7 @@ from vecfill.engine.job import Engine, Job, Stop
 from vecfill.engine.shared import Shared
 from vecfill.engine.signals import stopping
 from vecfill.errors import ConfigError
+from vecfill.outcomes import Report, Sink
 from vecfill.postgres.session import Connection, Database, Session
 from vecfill.postgres.target import Relation, Target, inspect
 from vecfill.preflight import Sample, check_sql, check_writable, check_write, draw_sample, settle_dimension
@@ -71,6 +72,7 @@ def run(
     stop: Stop | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     shared: Shared | None = None,
+    report: Report | None = None,
 ) -> RunResult:
     """Fills every missing vector of the target.
 
@@ -82,6 +84,7 @@ def run(
         stop: lets another thread end the run early; SIGINT and SIGTERM do so by themselves in the main thread.
         progress: called after each block.
         shared: lets several runs of this process load a model, and start Ray, only once.
+        report: told of each row that is not updated.
 
     Returns:
         The account of the run. A run that ends early or leaves rows out returns too: look at ``outcome``.
@@ -105,8 +108,9 @@ def run(
     with (
         contextlib.nullcontext(shared) if shared else closing(Shared()) as kept,
         opened(job, options.engine, found.coverage.missing, kept) as engine,
+        report.of(relation.label) if report else contextlib.nullcontext() as sink,
     ):
-        flow = _Flow(engine=engine, job=job, stop=stop, limit=options.limit, progress=progress)
+        flow = _Flow(engine=engine, job=job, stop=stop, limit=options.limit, progress=progress, sink=sink)
         with stopping(stop, options.max_seconds and max(0.001, options.max_seconds - (time.perf_counter() - started))):
             after = flow.until_dry(found)
         return _result(relation, model, started, before=found.coverage, after=after.coverage, flow=flow)
@@ -146,6 +150,7 @@ class _Flow:
     stop: Stop
     limit: int | None
     progress: Callable[[Progress], None]
+    sink: Sink | None = None
     tally: Tally = field(default_factory=Tally)
     planned: int = 0
     seconds: float = 0.0
@@ -188,8 +193,12 @@ class _Flow:
         ranges = plan_ranges(found.buckets, None if self.limit is None else self.limit - self.tally.rows)
         self.planned = sum(one.rows for one in ranges)
         sweep = self.tally.begin_sweep()
+        if self.sink:
+            self.sink.begin_sweep()
         started = time.perf_counter()
         for result in self.engine.stream(ranges, self.stop):
+            if self.sink:
+                self.sink.add(result, self.tally.quarantine)
             self.tally.add(result)
             self.progress(
                 Progress(

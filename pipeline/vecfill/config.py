@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     max_connections: int | None = Field(
         None, ge=3, description="Most connections to the database at a time, those of all workers together."
     )
+    report: Path | None = Field(
+        None, description="File to write anew, with a JSON line for each row that was not updated: key, outcome, why."
+    )
     limit: int | None = Field(None, gt=0, description="Stop after N rows.")
     max_seconds: float | None = Field(None, gt=0, description="Stop after N seconds, with what is in flight committed.")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tests.tables import assert_every_vector_is_its_texts, make_docs
 
@@ -170,3 +172,15 @@ def _counting(loaded):
 )
 def test_the_worst_exit_code(codes, code):
     assert worst(codes) == code
+
+
+def test_one_report_tells_of_all_targets(tables, vecfill, file, tmp_path):
+    report = tmp_path / "rows.jsonl"
+    for table in ("first", "third"):
+        tables.execute(f"ALTER TABLE {table} ADD CHECK (id <> 4 OR embedding IS NULL)")
+    assert vecfill("run", "--config", file(), "--report", str(report), "--json").code == 3
+    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [(line["target"], line["key"], line["outcome"]) for line in lines] == [
+        ("public.first", "4", "failed"),
+        ("public.third", "4", "failed"),
+    ]

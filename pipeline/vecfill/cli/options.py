@@ -35,6 +35,7 @@ CARRIED_OUT = (
     "gpus_per_actor",
     "writers",
     "max_connections",
+    "report",
     "limit",
     "max_seconds",
     "dedupe",
@@ -86,6 +87,7 @@ _METAVARS = {
     "key": "NAME",
     "where": "SQL",
     "set": "SQL",
+    "report": "FILE",
 }
 
 

@@ -19,6 +19,7 @@ from vecfill.cli.specs import database_of, model_of, options_of, target_of
 from vecfill.cli.targets import as_dict, carry_out, worst
 from vecfill.config import Settings
 from vecfill.engine.shared import Shared
+from vecfill.outcomes import Report
 from vecfill.result import RunResult
 
 
@@ -45,8 +46,8 @@ def run(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **flags:
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     targets = Settings.load_all(flags, config)
-    with closing(Shared()) as shared:
-        fills = [_prepared(settings, shared, quiet=quiet, verbose=verbose) for settings in targets]
+    with closing(_Kept()) as kept:
+        fills = [_prepared(settings, kept, quiet=quiet, verbose=verbose) for settings in targets]
         show = print_result if len(targets) == 1 else print_line
         ended = carry_out(targets, fills, (lambda _: None) if quiet or as_json else show)
     if as_json:
@@ -54,13 +55,42 @@ def run(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **flags:
     sys.exit(worst(one.exit_code for one in ended))
 
 
-def _prepared(settings: Settings, shared: Shared, *, quiet: bool, verbose: bool) -> Callable[[], RunResult]:
+class _Kept:
+    """What the runs of a command have together: model and cluster, and each file that they report to."""
+
+    def __init__(self) -> None:
+        self.shared = Shared()
+        self._reports: dict[Path, Report] = {}
+
+    def report(self, path: Path | None) -> Report | None:
+        """The report at this path, opened once."""
+        if path is None:
+            return None
+        if path not in self._reports:
+            self._reports[path] = Report(path)
+        return self._reports[path]
+
+    def close(self) -> None:
+        self.shared.close()
+        for report in self._reports.values():
+            report.close()
+
+
+def _prepared(settings: Settings, kept: _Kept, *, quiet: bool, verbose: bool) -> Callable[[], RunResult]:
     """A run of one target, its settings checked: none starts before all are seen to be whole."""
     target, model, database = target_of(settings), model_of(settings), database_of(settings)
-    options = options_of(settings, verbose=verbose)
+    options, report = options_of(settings, verbose=verbose), kept.report(settings.report)
 
     def fill() -> RunResult:
         with shown(quiet=quiet) as progress:
-            return run_target(target, model, database=database, options=options, progress=progress, shared=shared)
+            return run_target(
+                target,
+                model,
+                database=database,
+                options=options,
+                progress=progress,
+                shared=kept.shared,
+                report=report,
+            )
 
     return fill
