@@ -19,7 +19,8 @@ from vecfill.engine.shared import Shared
 from vecfill.engine.signals import stopping
 from vecfill.errors import ConfigError
 from vecfill.outcomes import Report, Sink
-from vecfill.postgres.session import Connection, Database, Session
+from vecfill.postgres.advice import advice
+from vecfill.postgres.session import Connection, Database, Session, transaction
 from vecfill.postgres.target import Relation, Target, inspect
 from vecfill.preflight import Sample, check_sql, check_writable, check_write, draw_sample, settle_dimension
 from vecfill.read.ranges import plan_ranges
@@ -122,6 +123,9 @@ def _survey(connection: Connection, target: Target) -> tuple[Relation, Survey]:
     check_writable(connection)
     check_sql(connection, relation)
     check_write(connection, relation)
+    with transaction(connection, read_only=True) as cursor:
+        for line in advice(cursor, relation.name, relation.label, relation.vector.name):
+            log.warning("%s", line)
     return relation, survey(connection, relation)
 
 
