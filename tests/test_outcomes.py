@@ -16,6 +16,12 @@ from vecfill.outcomes import Report
 ROWS = 3_000
 
 
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    """Rows that are locked to the end are waited for no longer than a sweep takes."""
+    monkeypatch.setattr("vecfill.backfill.PAUSE_S", 0.001)
+
+
 @pytest.fixture
 def report(tmp_path):
     with closing(Report(tmp_path / "rows.jsonl")) as report:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psycopg
+
+from vecfill.errors import ConfigError, Fault, classify
 from vecfill.postgres import statements
-from vecfill.postgres.session import Connection, transaction
+from vecfill.postgres.session import Connection, said, transaction
 from vecfill.postgres.target import Relation
 from vecfill.read.ranges import Bucket, bucket_pages
 
@@ -40,13 +45,30 @@ class Survey:
     buckets: tuple[Bucket, ...]
 
 
+@contextmanager
+def of_users_sql(relation: Relation) -> Iterator[None]:
+    """Says that an error of a value, such as a division by zero, comes from what the user wrote: ours has none."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if classify(error.sqlstate) is not Fault.ROW:
+            raise
+        raise ConfigError(
+            f"--where or --text fails on a row of {relation.label}: {said(error)}: correct it, for all rows"
+        ) from error
+
+
 def survey(connection: Connection, relation: Relation) -> Survey:
-    """Scans every leaf once, in a transaction of its own. Rows that move between leaves meanwhile may count twice."""
+    """Scans every leaf once, in a transaction of its own. Rows that move between leaves meanwhile may count twice.
+
+    Raises:
+        ConfigError: the user's SQL fails on some row.
+    """
     total = filled = empty = 0
     buckets: list[Bucket] = []
     for position, leaf in enumerate(relation.leaves):
         pages = bucket_pages(leaf.pages)
-        with transaction(connection, read_only=True) as cursor:
+        with of_users_sql(relation), transaction(connection, read_only=True) as cursor:
             rows = cursor.execute(statements.survey(relation, leaf), (pages,)).fetchall()
         for bucket, count, with_vector, blank, size in rows:
             total, filled, empty = total + count, filled + with_vector, empty + blank
