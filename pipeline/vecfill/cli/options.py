@@ -53,7 +53,7 @@ def settings_options(*names: str) -> Callable[[F], F]:
             function = _option(name, Settings.model_fields[name])(function)
         return click.option(
             "--config",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=click.Path(path_type=Path),
             envvar=f"{ENV_PREFIX}CONFIG",
             help=f"TOML file with these settings; see configs/.  [env: {ENV_PREFIX}CONFIG]",
         )(function)

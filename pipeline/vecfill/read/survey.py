@@ -47,11 +47,11 @@ class Survey:
 
 @contextmanager
 def of_users_sql(relation: Relation) -> Iterator[None]:
-    """Says that an error of a value, such as a division by zero, comes from what the user wrote: ours has none."""
+    """Says that a division by zero, or something that writes, comes from what the user wrote: ours has none."""
     try:
         yield
     except psycopg.Error as error:
-        if classify(error.sqlstate) is not Fault.ROW:
+        if classify(error.sqlstate) is not Fault.ROW and not isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
             raise
         raise ConfigError(
             f"--where or --text fails on a row of {relation.label}: {said(error)}: correct it, for all rows"
