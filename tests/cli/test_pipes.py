@@ -13,8 +13,7 @@ from vecfill.cli.pipes import readers_may_leave
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stream", ["stdout", "stderr"])
-@pytest.mark.parametrize("flags", [[], ["--json"]])
+@pytest.mark.parametrize(("stream", "flags"), [("stdout", []), ("stderr", ["--json"])])
 def test_a_run_goes_on_to_its_end_and_says_how_it_went(connect, database, stream, flags):
     make_docs(connect, 50)
     connect.execute("ALTER TABLE docs ADD CHECK (id <> 7 OR embedding IS NULL)")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
-from tests.tables import assert_every_vector_is_its_texts, make_docs
+from tests.tables import add_docs, assert_every_vector_is_its_texts, make_docs, wait_until
 
 from vecfill.cli.targets import worst
 from vecfill.encode.transformer import TransformerEncoder
@@ -184,3 +187,18 @@ def test_one_report_tells_of_all_targets(tables, vecfill, file, tmp_path):
         ("public.first", "4", "failed"),
         ("public.third", "4", "failed"),
     ]
+
+
+@pytest.mark.slow
+def test_a_signal_ends_all(tables, file):
+    add_docs(tables, 11, 100_000, table="first")
+    command = [sys.executable, "-m", "vecfill", "run", "--json", "--config", file()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: process.poll() is not None or filled(tables, "first"), 60)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    (first,) = json.loads(out)["targets"]
+    assert (first["outcome"], json.loads(out)["exit_code"]) == ("stopped", 143)
+    assert filled(tables, "first") == first["updated"] < 100_000
+    assert filled(tables, "second") == 0

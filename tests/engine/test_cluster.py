@@ -22,11 +22,12 @@ with _folder() as folder:
 
 
 @pytest.fixture
-def temporary(monkeypatch, tmp_path):
+def temporary(monkeypatch):
     """A folder for temporary files, for this process and those that it starts."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(temporary):
@@ -44,3 +45,9 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(tempora
         assert not ours.exists()
         alive.communicate("\n")
     assert [path.name for path in temporary.iterdir()] == ["vf-of-somebody"]
+
+
+def test_a_folder_too_long_for_a_socket_is_not_taken(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 10)))
+    with _folder() as ours:
+        assert ours.parent == Path("/tmp")

@@ -51,7 +51,7 @@ def run(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **flags:
         show = print_result if len(targets) == 1 else print_line
         ended = carry_out(targets, fills, (lambda _: None) if quiet or as_json else show)
     if as_json:
-        click.echo(json.dumps(as_dict(ended)))
+        click.echo(json.dumps(as_dict(targets, ended)))
     sys.exit(worst(one.exit_code for one in ended))
 
 

@@ -43,7 +43,7 @@ def status(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **fla
     if any(settings.text is None for settings in targets):
         log.info("without --text, rows that have nothing to embed count as missing")
     if as_json:
-        click.echo(json.dumps(as_dict(ended)))
+        click.echo(json.dumps(as_dict(targets, ended)))
     else:
         _print([one for one in ended if isinstance(one, Found)])
     sys.exit(worst(one.exit_code for one in ended))

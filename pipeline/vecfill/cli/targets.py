@@ -13,7 +13,7 @@ from vecfill.cli.failures import described
 from vecfill.config import Settings
 from vecfill.errors import ServerGoneError, UnreachableError
 
-EXIT_FAILED = 1
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 _BY_WEIGHT = (0, 3, 5, 2, EXIT_FAILED)
 """Exit codes of a target, the worst last; a stop, whose code is above these, outweighs them all."""
 
@@ -86,6 +86,8 @@ def _in_order(
 def _tried(settings: Settings, work: Callable[[], E]) -> E | Failed:
     try:
         return work()
+    except KeyboardInterrupt:  # before or after the part of a run that a signal ends with an account
+        return Failed(str(settings.table), "stopped", EXIT_INTERRUPTED)
     except Exception as error:
         if (said := described(error)) is None:
             raise
@@ -107,8 +109,11 @@ def worst(codes: Iterable[int]) -> int:
     return max(codes, key=lambda code: len(_BY_WEIGHT) if is_stop(code) else _BY_WEIGHT.index(code), default=0)
 
 
-def as_dict(ended: Sequence[Ended]) -> dict[str, Any]:
-    """For JSON: a target that stands alone as it is; of several ``targets``, in their order, and the ``exit_code``."""
-    if len(ended) == 1:
+def as_dict(targets: Sequence[Settings], ended: Sequence[Ended]) -> dict[str, Any]:
+    """For JSON: a target that stands alone as it is; of several ``targets``, in their order, and the ``exit_code``.
+
+    After a stop the last of ``targets`` is the one that was stopped.
+    """
+    if len(targets) == 1:
         return ended[0].as_dict()
     return {"targets": [one.as_dict() for one in ended], "exit_code": worst(one.exit_code for one in ended)}

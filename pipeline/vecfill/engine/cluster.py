@@ -27,6 +27,9 @@ _QUIET = {
 _PREFIX, _LOCK = "vf-", "lock"
 """Ray's folders of ours in the folder for temporary files, and the file in each that its owner holds."""
 
+LONGEST_FOLDER = 24
+"""Bytes of the folder for temporary files: Ray adds some 80 to it for a socket, whose path ends at 107 on Linux."""
+
 PROBE_S = 5.0
 """Seconds that a cluster's address may take to accept a connection."""
 
@@ -65,12 +68,14 @@ def _folder() -> Iterator[Path]:
 
     A lock tells who is alive also between containers that share /tmp, where a process's number tells nothing.
     """
-    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
+    given = tempfile.gettempdir()
+    base = given if len(os.fsencode(given)) <= LONGEST_FOLDER else "/tmp"  # noqa: S108 -- in a folder of our own
+    for left in Path(base).glob(f"{_PREFIX}*/{_LOCK}"):
         with contextlib.suppress(OSError), left.open() as lock:
             if left.stat().st_uid == os.geteuid():
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left.parent, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=base, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with (folder / "new").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
