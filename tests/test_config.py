@@ -146,10 +146,12 @@ def test_values_that_do_not_fit_name_where_they_come_from(monkeypatch, flags, va
 
 
 def test_the_database_never_shows(write):
-    file = write("database = ['postgresql://u:sekret@h/x']")
-    with pytest.raises(ConfigError, match=r"database in .*: input should be a valid string") as caught:
-        Settings.load({}, file)
-    assert "sekret" not in str(caught.value)
+    for name in ("database", "password_command"):
+        file = write(f"{name} = ['postgresql://u:sekret@h/x']")
+        with pytest.raises(ConfigError, match=rf"{name} in .*: input should be a valid string") as caught:
+            Settings.load({}, file)
+        assert "sekret" not in str(caught.value)
+        assert "sekret" not in repr(Settings.load({name: "sekret"}))
     assert "sekret" not in repr(Settings.load({"database": "postgresql://u:sekret@h/x"}))
 
 

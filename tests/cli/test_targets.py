@@ -111,8 +111,8 @@ def test_a_server_that_is_gone_is_not_waited_for_twice(tables, vecfill, file, da
     errors = [one.get("error", "") for one in ended.json["targets"]]
     assert "cannot connect to" in errors[0]
     assert errors[1:] == ["not tried: its server did not answer for an earlier target", ""]
-    assert [one["exit_code"] for one in ended.json["targets"]] == [2, 1, 0]
-    assert (ended.code, filled(tables, "third")) == (1, 10)
+    assert [one["exit_code"] for one in ended.json["targets"]] == [2, 2, 0]
+    assert (ended.code, filled(tables, "third")) == (2, 10)
     assert "sekret" not in ended.out + ended.err
 
 

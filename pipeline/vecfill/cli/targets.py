@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -13,8 +14,10 @@ from vecfill.cli.failures import described
 from vecfill.config import Settings
 from vecfill.errors import ServerGoneError, UnreachableError
 
-EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
-_BY_WEIGHT = (0, 3, 5, 2, EXIT_FAILED)
+EXIT_SIGNAL = 128
+"""Added to a signal's number, by the shell's convention."""
+
+_BY_WEIGHT = (0, 3, 5, 2, 1)
 """Exit codes of a target, the worst last; a stop, whose code is above these, outweighs them all."""
 
 
@@ -69,13 +72,14 @@ def carry_out(
 def _in_order(
     targets: Sequence[Settings], work: Sequence[Callable[[], E]], show: Callable[[Any], None]
 ) -> Iterator[E | Failed]:
-    gone = set()
+    gone: dict[object, int] = {}
     for settings, of_target in zip(targets, work, strict=True):
         place = settings.database, settings.password_command
-        ended = _gone(settings) if place in gone else _tried(settings, of_target)
+        ended = _not_tried(settings, gone[place]) if place in gone else _tried(settings, of_target)
         if isinstance(ended, Failed):
             click.echo(f"vecfill: {ended.table}: {ended.error}", err=True)
-            gone |= {place} if ended.gone else set()
+            if ended.gone:
+                gone[place] = ended.exit_code
         else:
             show(ended)
         yield ended
@@ -87,7 +91,7 @@ def _tried(settings: Settings, work: Callable[[], E]) -> E | Failed:
     try:
         return work()
     except KeyboardInterrupt:  # before or after the part of a run that a signal ends with an account
-        return Failed(str(settings.table), "stopped", EXIT_INTERRUPTED)
+        return Failed(str(settings.table), "stopped", EXIT_SIGNAL + signal.SIGINT)
     except Exception as error:
         if (said := described(error)) is None:
             raise
@@ -95,13 +99,13 @@ def _tried(settings: Settings, work: Callable[[], E]) -> E | Failed:
         return Failed(str(settings.table), *said, gone=isinstance(error, ServerGoneError | UnreachableError))
 
 
-def _gone(settings: Settings) -> Failed:
-    return Failed(str(settings.table), "not tried: its server did not answer for an earlier target", EXIT_FAILED)
+def _not_tried(settings: Settings, exit_code: int) -> Failed:
+    return Failed(str(settings.table), "not tried: its server did not answer for an earlier target", exit_code)
 
 
 def is_stop(code: int) -> bool:
     """Whether a signal ended it."""
-    return code not in _BY_WEIGHT
+    return code > EXIT_SIGNAL
 
 
 def worst(codes: Iterable[int]) -> int:
