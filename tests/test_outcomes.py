@@ -131,9 +131,9 @@ def test_a_report_is_written_anew_and_one_that_cannot_be_is_said(tmp_path):
 
 def test_rows_in_quarantine_are_bounded(connect, database, report, lines, monkeypatch):
     """The driver holds their keys: so many share a cause, and the run is stopped with all of them in the report."""
-    monkeypatch.setattr("vecfill.tally.MAX_QUARANTINED", 20)
-    make_docs(connect, 400)
+    monkeypatch.setattr("vecfill.tally.MAX_QUARANTINED", 5)
+    make_docs(connect, 60)
     connect.execute("ALTER TABLE docs ADD CHECK (id % 4 <> 0 OR embedding IS NULL)")
-    with pytest.raises(EncodeError, match="more than 20 rows failed"):
+    with pytest.raises(EncodeError, match="more than 5 rows failed"):
         run(DOCS, MODEL, database=database, options=RunOptions(engine=INLINE.engine), report=report)
-    assert len(lines()) > 20
+    assert len(lines()) > 5

@@ -78,7 +78,11 @@ class Encode:
     Making one is cheap: the model is loaded, and checked against the column, at the first call or by ``warm``.
     """
 
-    def __init__(self, spec: EncodeSpec, load: Callable[[Model, int | None], Encoder] = Model.load) -> None:
+    def __init__(
+        self,
+        spec: EncodeSpec,
+        load: Callable[[Model, int | None], Encoder] = lambda model, threads: model.load(threads),
+    ) -> None:
         self.spec = spec
         self._load = load
         self._lock = threading.Lock()
