@@ -184,14 +184,14 @@ def write(
     Exit codes: 0 measured; 1 a way failed; 2 usage or configuration.
     """
     from vecfill.bench.write import Plan, measure
-    from vecfill.postgres.session import Database
+    from vecfill.cli.specs import database_of
 
     log_to_stderr(quiet=quiet, verbose=False)
     settings = Settings.load(flags, config)
-    database = Database.named(settings.database)
+    database = database_of(settings)
     plan = Plan(rows=rows, dim=dim, batch=batch, writers=writers, rounds=rounds)
     found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
-    found["command"] = shlex.join(["vecfill", *_without_password(sys.argv[1:], settings.database, database.label)])
+    found["command"] = shlex.join(["vecfill", *_without_password(sys.argv[1:], settings, database.label)])
     if as_json:
         click.echo(json.dumps(found))
     elif not quiet:
