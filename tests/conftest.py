@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import secrets
+import shlex
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from vecfill.cli import main
 from vecfill.postgres import embedded, programs
+from vecfill.postgres.session import Database
 
 # A shared machine stalls at times, and the first example pays for imports: the time of one example says nothing.
 hypothesis.settings.register_profile("vecfill", deadline=None)
@@ -158,3 +166,89 @@ def connect(database: str) -> Iterator[psycopg.Connection]:
     """An autocommit connection to the test's database."""
     with psycopg.connect(database, autocommit=True) as connection:
         yield connection
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call ended: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one object on stdout; anything beside it is an error."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def vecfill(monkeypatch, capsys):
+    """Calls the entry point with these arguments, and leaves the logger as it was."""
+    logger = logging.getLogger("vecfill")
+    before = logger.handlers[:], logger.propagate, logger.level
+
+    def call(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["vecfill", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        return Ended(code, *capsys.readouterr())
+
+    yield call
+    logger.handlers[:], logger.propagate, logger.level = before
+
+
+TOKEN_SCRIPT = """
+import secrets, sys
+import psycopg
+
+admin, role, log = sys.argv[1:]
+token = secrets.token_hex(8)
+with psycopg.connect(admin, autocommit=True) as connection:
+    connection.execute(f"ALTER ROLE {role} PASSWORD '{token}'")
+with open(log, "a") as file:
+    print(token, file=file)
+print(token)
+"""
+"""A password command: makes the role's password anew, as a cloud's token is another at each asking."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A role that logs in with a password that ``TOKEN_SCRIPT`` makes at each connect."""
+
+    database: Database
+    role: str
+    admin: psycopg.Connection
+    log: Path
+
+    def asked(self) -> int:
+        """How often a token was asked for."""
+        return len(self.log.read_text().splitlines())
+
+
+@pytest.fixture
+def token(database: str, connect: psycopg.Connection, tmp_path: Path) -> Iterator[Token]:
+    """A server that asks one role for its password."""
+    rules = Path(connect.execute("SHOW hba_file").fetchone()[0])
+    if not os.access(rules, os.W_OK):
+        pytest.skip("the server's pg_hba.conf is not ours to change")
+    role, before = f"vecfill_token_{secrets.token_hex(4)}", rules.read_text()
+    connect.execute(f"CREATE ROLE {role} LOGIN SUPERUSER")
+    rules.write_text(f"local all {role} scram-sha-256\nhost all {role} all scram-sha-256\n{before}")
+    connect.execute("SELECT pg_reload_conf()")
+    script, log = tmp_path / "ask_token.py", tmp_path / "log"
+    script.write_text(TOKEN_SCRIPT)
+    command = shlex.join([sys.executable, str(script), database, role, str(log)])
+    try:
+        yield Token(
+            Database.named(make_conninfo(database, user=role), {}, password_command=command), role, connect, log
+        )
+    finally:
+        rules.write_text(before)
+        connect.execute("SELECT pg_reload_conf()")
+        connect.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))

@@ -18,7 +18,7 @@ MAX_LINES = 300
 
 CORE = {"config", "errors", "blocks", "isolate", "postgres"}
 STAGES = {"read", "encode", "write"}
-VERBS = {"backfill", "result", "tally", "preflight", "forecast", "status", "search", "demo"}
+VERBS = {"backfill", "outcomes", "result", "tally", "preflight", "forecast", "status", "search", "demo"}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
     **dict.fromkeys(STAGES, CORE),

@@ -94,7 +94,10 @@ def test_a_target_of_the_file_stands_above_its_other_keys(write):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tabel = 'a'", r"vecfill\.toml: unknown key tabel: take it out, or write one of database, table, text"),
+        (
+            "tabel = 'a'",
+            r"vecfill\.toml: unknown key tabel: take it out, or write one of database, password_command, table",
+        ),
         ("[[target]]\ntabel = 'a'", "unknown key tabel"),
         ("[model]\nname = 'm'", r"model in .*vecfill\.toml {'name': 'm'}: input should be a valid string"),
         ("limit = 0", r"limit in .*vecfill\.toml 0: input should be greater than 0"),
@@ -102,7 +105,8 @@ def test_a_target_of_the_file_stands_above_its_other_keys(write):
         ("dim = 16001", "dim in .* 16001: input should be less than or equal to 16000"),
         ("key = [1]", "key in .* 1: input should be a valid string"),
         ("[target]\ntable = 'a'", r"a target is written as \[\[target\]\], with double brackets"),
-        ("[[target]]\n[[target]]", r"has 2 targets, and a run takes one: split the file"),
+        ("[[target]]\n[[target]]\nlimit = 0", r"limit in .*vecfill\.toml, target 2 0: input should be greater"),
+        ("[[target]]\ntable = 'a'\n[[target]]", r"has 2 targets, and one is needed: --table picks: a, None"),
         ("table = =", r"--config .*vecfill\.toml is not TOML: .*line 1"),
     ],
 )
@@ -142,10 +146,12 @@ def test_values_that_do_not_fit_name_where_they_come_from(monkeypatch, flags, va
 
 
 def test_the_database_never_shows(write):
-    file = write("database = ['postgresql://u:sekret@h/x']")
-    with pytest.raises(ConfigError, match=r"database in .*: input should be a valid string") as caught:
-        Settings.load({}, file)
-    assert "sekret" not in str(caught.value)
+    for name in ("database", "password_command"):
+        file = write(f"{name} = ['postgresql://u:sekret@h/x']")
+        with pytest.raises(ConfigError, match=rf"{name} in .*: input should be a valid string") as caught:
+            Settings.load({}, file)
+        assert "sekret" not in str(caught.value)
+        assert "sekret" not in repr(Settings.load({name: "sekret"}))
     assert "sekret" not in repr(Settings.load({"database": "postgresql://u:sekret@h/x"}))
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from vecfill.backfill import RunOptions as RunOptions
     from vecfill.backfill import run as run
     from vecfill.encode.spec import Model as Model
+    from vecfill.engine.shared import Shared as Shared
+    from vecfill.outcomes import Report as Report
     from vecfill.postgres.target import Target as Target
     from vecfill.result import RunResult as RunResult
 
@@ -23,11 +25,13 @@ _HOMES = {
     "Model": "vecfill.encode.spec",
     "Target": "vecfill.postgres.target",
     "RunResult": "vecfill.result",
+    "Report": "vecfill.outcomes",
+    "Shared": "vecfill.engine.shared",
     "Progress": "vecfill.backfill",
     "RunOptions": "vecfill.backfill",
     "run": "vecfill.backfill",
 }
-__all__ = ["Model", "Progress", "RunOptions", "RunResult", "Target", "run"]
+__all__ = ["Model", "Progress", "Report", "RunOptions", "RunResult", "Shared", "Target", "run"]
 
 
 def __getattr__(name: str) -> Any:

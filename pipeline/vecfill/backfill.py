@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import uuid
@@ -15,12 +16,15 @@ from vecfill.encode.spec import Model
 from vecfill.encode.stage import EncodeSpec
 from vecfill.engine.choice import EngineOptions, opened
 from vecfill.engine.job import Engine, Job, Stop
+from vecfill.engine.shared import Shared
 from vecfill.engine.signals import stopping
 from vecfill.errors import ConfigError
 from vecfill.forecast import Forecast, forecast, refused
+from vecfill.outcomes import Report, Sink
+from vecfill.postgres.advice import advice
 from vecfill.postgres.impact import impact_of
 from vecfill.postgres.replication import blind
-from vecfill.postgres.session import Connection, Database, Session
+from vecfill.postgres.session import Connection, Database, Session, transaction
 from vecfill.postgres.target import Relation, Target, inspect
 from vecfill.preflight import Sample, check_sql, check_writable, check_write, draw_sample, settle_dimension
 from vecfill.read.listing import helpful_index
@@ -77,6 +81,8 @@ def run(
     stop: Stop | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     consent: Callable[[str], bool] = lambda _: False,
+    shared: Shared | None = None,
+    report: Report | None = None,
 ) -> RunResult:
     """Fills every missing vector of the target.
 
@@ -88,6 +94,8 @@ def run(
         stop: lets another thread end the run early; SIGINT and SIGTERM do so by themselves in the main thread.
         progress: called after each block.
         consent: asked, where ``options.yes`` is not set, whether a run above a bound of the forecast may go on.
+        shared: lets several runs of this process load a model, and start Ray, only once.
+        report: told of each row that is not updated.
 
     Returns:
         The account of the run. A run that ends early or leaves rows out returns too: look at ``outcome``.
@@ -111,8 +119,12 @@ def run(
         ahead = _forecast(forecast(relation, found, impact, options.limit), relation, options, consent)
         sample = session.run(lambda connection: draw_sample(connection, relation))
     job = _job(place, relation, model.anchored(), sample, options)
-    with opened(job, options.engine, found.coverage.missing) as engine:
-        flow = _Flow(engine=engine, job=job, stop=stop, limit=options.limit, progress=progress)
+    with (
+        contextlib.nullcontext(shared) if shared else closing(Shared()) as kept,
+        opened(job, options.engine, found.coverage.missing, kept) as engine,
+        report.of(relation.label) if report else contextlib.nullcontext() as sink,
+    ):
+        flow = _Flow(engine=engine, job=job, stop=stop, limit=options.limit, progress=progress, sink=sink)
         with stopping(stop, options.max_seconds and max(0.001, options.max_seconds - (time.perf_counter() - started))):
             after = flow.until_dry(found)
         return _result(relation, model, started, before=found.coverage, after=after.coverage, flow=flow, ahead=ahead)
@@ -130,6 +142,9 @@ def _survey(connection: Connection, target: Target, options: RunOptions) -> tupl
             "GRANT pg_read_all_stats TO it",
             role,
         )
+    with transaction(connection, read_only=True) as cursor:
+        for line in advice(cursor, relation.name, relation.label, relation.vector.name):
+            log.warning("%s", line)
     return relation, survey(connection, relation)
 
 
@@ -175,6 +190,7 @@ class _Flow:
     stop: Stop
     limit: int | None
     progress: Callable[[Progress], None]
+    sink: Sink | None = None
     tally: Tally = field(default_factory=Tally)
     planned: int = 0
     beyond: int = 0
@@ -224,8 +240,12 @@ class _Flow:
         self.planned = sum(one.rows for one in ranges)
         self.beyond = sum(bucket.rows for bucket in found.buckets) - self.planned
         sweep = self.tally.begin_sweep()
+        if self.sink:
+            self.sink.begin_sweep()
         started = time.perf_counter()
         for result in self.engine.stream(ranges, self.stop):
+            if self.sink:
+                self.sink.add(result, self.tally.quarantine)
             self.tally.add(result)
             self.progress(
                 Progress(

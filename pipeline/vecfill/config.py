@@ -16,6 +16,9 @@ from vecfill.errors import ConfigError
 
 ENV_PREFIX = "VECFILL_"
 
+SECRET = ("database", "password_command")
+"""Settings that may hold a password: no message shows their value."""
+
 SWITCHES = ("json", "quiet", "verbose")
 """What a command prints, not what it does: no settings, but in a file beside them."""
 
@@ -33,6 +36,9 @@ class Settings(BaseSettings):
 
     database: str | None = Field(
         None, repr=False, description="Where the data is: postgresql://user@host/name, or 'embedded'."
+    )
+    password_command: str | None = Field(
+        None, repr=False, description="Program that prints the password, with its arguments; run at each connect."
     )
 
     table: str | None = Field(None, description='Table in SQL notation: public.jobs, or "Odd Schema"."order".')
@@ -91,6 +97,12 @@ class Settings(BaseSettings):
     writers: int | None = Field(
         None, gt=0, description="Writers on Ray, each with a connection.  [default: 1, or 2 a GPU up to 4]"
     )
+    max_connections: int | None = Field(
+        None, ge=3, description="Most connections to the database at a time, those of all workers together."
+    )
+    report: Path | None = Field(
+        None, description="File to write anew, with a JSON line for each row that was not updated: key, outcome, why."
+    )
     limit: int | None = Field(None, gt=0, description="Stop after N rows.")
     max_rate: float | None = Field(None, gt=0, description="Write at most N rows a second.")
     max_replication_lag: str | None = Field(
@@ -124,16 +136,46 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, flags: dict[str, Any], file: Path | None = None) -> Self:
-        """Reads all sources.
-
-        Args:
-            flags: what the command line gave; None and empty tuples count as not given.
-            file: TOML; its ``[[target]]`` table may set anything, and stands above the file's other keys.
+        """Reads all sources, where there is to be one target.
 
         Raises:
-            ConfigError: a value that does not fit, an unknown key, a file that cannot be read.
+            ConfigError: as ``load_all``; the file has several targets, and ``--table`` picks none of them.
         """
-        values = {name: value for name, value in _read(file).items() if name not in SWITCHES} if file else {}
+        first, *others = cls.load_all(flags, file)
+        if others:
+            names = ", ".join(str(one.table) for one in (first, *others))
+            raise ConfigError(
+                f"--config {file} has {len(others) + 1} targets, and one is needed: --table picks: {names}"
+            )
+        return first
+
+    @classmethod
+    def load_all(cls, flags: dict[str, Any], file: Path | None = None) -> list[Self]:
+        """Reads all sources, once for each target of the file.
+
+        Args:
+            flags: what the command line gave; None and empty tuples count as not given. They hold for all targets, but
+                for the table: of several targets it picks those of this name.
+            file: TOML; a ``[[target]]`` table may set anything, and stands above the file's other keys.
+
+        Raises:
+            ConfigError: a value that does not fit, an unknown key, a file that cannot be read; no target of the table.
+        """
+        common, targets = _read(file) if file else ({}, [])
+        common = {name: value for name, value in common.items() if name not in SWITCHES}
+        if len(targets) <= 1:
+            return [cls._load(flags, {**common, **(targets[0] if targets else {})}, str(file))]
+        laid = {f"{file}, target {number}": {**common, **target} for number, target in enumerate(targets, 1)}
+        wanted = flags.get("table") or os.environ.get(_variable("table"))
+        picked = {place: values for place, values in laid.items() if wanted in (None, "", values.get("table"))}
+        if not picked:
+            names = ", ".join(str(values.get("table")) for values in laid.values())
+            raise ConfigError(f"--table {wanted}: --config {file} has no target of this table: there are {names}")
+        return [cls._load(flags, values, place) for place, values in picked.items()]
+
+    @classmethod
+    def _load(cls, flags: dict[str, Any], values: dict[str, Any], place: str) -> Self:
+        """One target's settings; ``place`` says where in the file ``values`` stand."""
         for name, value in flags.items():
             if isinstance(value, str) and not _is_unicode(value):
                 raise ConfigError(f"{_flag(name)} {value!a} is not UTF-8: write it in this terminal's encoding")
@@ -143,7 +185,7 @@ class Settings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            raise ConfigError(_explained(error, given, file)) from error
+            raise ConfigError(_explained(error, given, place)) from error
         finally:
             _FILE.reset(token)
 
@@ -175,7 +217,7 @@ def switches(file: Path | None) -> dict[str, bool]:
     Raises:
         ConfigError: the file cannot be read, or one of them is neither true nor false.
     """
-    values = _read(file) if file else {}
+    values = _read(file)[0] if file else {}
     for name in SWITCHES:
         if not isinstance(values.get(name, False), bool):
             raise ConfigError(f"{name} in {file} is {values[name]!r}: write true or false")
@@ -190,8 +232,8 @@ def _variable(name: str) -> str:
     return ENV_PREFIX + name.upper()
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """The file's settings, its one target's laid over the rest."""
+def _read(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The file's settings, and what each of its targets says above them."""
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -201,12 +243,10 @@ def _read(file: Path) -> dict[str, Any]:
     targets = values.pop("target", [])
     if not isinstance(targets, list) or not all(isinstance(target, dict) for target in targets):
         raise ConfigError(f"--config {file}: a target is written as [[target]], with double brackets")
-    if len(targets) > 1:
-        raise ConfigError(f"--config {file} has {len(targets)} targets, and a run takes one: split the file")
-    return {**values, **(targets[0] if targets else {})}
+    return values, targets
 
 
-def _explained(error: ValidationError, given: dict[str, Any], file: Path | None) -> str:
+def _explained(error: ValidationError, given: dict[str, Any], file: str) -> str:
     """One line for the first thing that is wrong: where, the value, the limit."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
@@ -214,5 +254,5 @@ def _explained(error: ValidationError, given: dict[str, Any], file: Path | None)
         known = ", ".join(Settings.model_fields)
         return f"{file}: unknown key {name}: take it out, or write one of {known}"
     place = _flag(name) if name in given else _variable(name) if _variable(name) in os.environ else f"{name} in {file}"
-    value = "" if name == "database" else f" {first['input']!r}"  # it may hold a password
+    value = "" if name in SECRET else f" {first['input']!r}"
     return f"{place}{value}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -21,12 +21,24 @@ class ConfigError(VecfillError):
     exit_code = 2
 
 
+class UnreachableError(ConfigError):
+    """The server does not answer, or lets this role not in."""
+
+
 class MixedModelsError(ConfigError):
     """The vectors that are already there were not made by this model."""
 
 
+class PasswordError(ConfigError):
+    """The password command gave no password; it may when it is asked again."""
+
+
 class DatabaseError(VecfillError):
     """The server answered with an error that belongs to no single row, or stayed away for too long."""
+
+
+class ServerGoneError(DatabaseError):
+    """The server stayed away for too long."""
 
 
 class EncodeError(VecfillError):

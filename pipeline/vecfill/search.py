@@ -29,7 +29,8 @@ class Hit:
     """A row that was found.
 
     Attributes:
-        key: the key's columns as text, with a comma between them.
+        key: the key's columns as text, with a comma between them; of a table without a key the row's ``ctid``, where it
+            lies now.
         distance: from the text's vector; NaN where it has none, as the cosine of a zero vector.
         values: the columns that were to be shown, as text.
     """
@@ -88,7 +89,8 @@ def search(
         raise ConfigError("the text to search for is blank: write what the rows are to be near to")
     if limit < 1:
         raise ConfigError(f"limit is {limit}: it must be at least 1")
-    relation = inspect(connection, replace(target, text=None, set=(), dim=None), text_needed=False)
+    plain = replace(target, text=None, set=(), dim=None)
+    relation = inspect(connection, plain, text_needed=False, key_needed=False)
     check_sql(connection, relation, writing=False)
     schema, measure = _prepared(connection, relation, show)
     if given := encoder.dim if encoder else model.dimension():

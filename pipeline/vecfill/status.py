@@ -16,6 +16,6 @@ def coverage(connection: Connection, target: Target) -> tuple[str, Coverage]:
     Raises:
         ConfigError: the target cannot be what it is said to be.
     """
-    relation = inspect(connection, target, text_needed=False)
+    relation = inspect(connection, target, text_needed=False, key_needed=False)
     check_sql(connection, relation, writing=False)
     return relation.label, survey(connection, relation, exact=True).coverage

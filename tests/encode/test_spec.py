@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -260,6 +261,22 @@ def cache(folder, repository, files):
     (store / "refs").mkdir(parents=True)
     (store / "refs" / "main").write_text("a" * 40)
     save(store / "snapshots" / ("a" * 40), files)
+
+
+def test_a_hub_that_is_away_is_said_at_once(monkeypatch, tmp_path, caplog, capfd):
+    """No network: the hub's client alone would try for 23 s, and tell of each try."""
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+        "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}",
+    )
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    started = time.monotonic()
+    for name in ("owner/model", "model"):
+        with pytest.raises(ConfigError, match="model is not in the local cache and the hub cannot be reached"):
+            Model(name=name).dimension()
+    assert time.monotonic() - started < 5
+    assert (caplog.text, capfd.readouterr()) == ("", ("", ""))
 
 
 def test_cached_files_need_no_hub(hub, tmp_path):

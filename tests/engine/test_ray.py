@@ -221,6 +221,17 @@ def test_without_a_gpu_each_eight_cores_have_an_encoder():
 
 
 @pytest.mark.parametrize(
+    ("writers", "most", "given"), [(4, 16, (4, 11)), (4, 5, (3, 1)), (4, 3, (1, 1)), (1, 9, (1, 7))]
+)
+def test_readers_and_writers_leave_a_connection_to_the_driver(writers, most, given):
+    pools = fitting(16, 1, writers=writers)
+    assert pools.within(None) == pools
+    within = pools.within(most)
+    assert (within.writers, within.readers) == given
+    assert within.writers + within.readers + 1 <= most
+
+
+@pytest.mark.parametrize(
     ("cpus", "gpus", "wish", "says"),
     [
         (2, 0, {"gpus": 1.0}, "has no GPU"),

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def delayed(database: Database, seconds: float) -> Iterator[Database]:
     theirs.close()
     try:
         port = ours.recv()
-        yield Database(conninfo.make_conninfo(database.conninfo, **_through(database, port)))
+        yield replace(database, conninfo=conninfo.make_conninfo(database.conninfo, **_through(database, port)))
     finally:
         ours.close()
         process.terminate()

@@ -10,7 +10,9 @@ from typing import TypeVar
 import click
 
 from vecfill import __version__
-from vecfill.errors import VecfillError
+from vecfill.cli.failures import described
+from vecfill.cli.mask import mask_process
+from vecfill.cli.pipes import readers_may_leave
 
 VERBS = {
     "run": "Fill every missing vector of a table.",
@@ -66,6 +68,12 @@ def vecfill() -> None:
 
 def main() -> None:
     """Entry point: prints an error of ours or of the server's as one line and ends with its exit code."""
+    mask_process()
+    with readers_may_leave():
+        _main()
+
+
+def _main() -> None:
     try:
         vecfill.main(prog_name="vecfill", standalone_mode=False)
     except click.exceptions.Abort:
@@ -73,21 +81,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except VecfillError as error:
-        logging.getLogger(__name__).debug("", exc_info=error)
-        click.echo(f"vecfill: {error}", err=True)
-        sys.exit(error.exit_code)
     except Exception as error:
-        if not _is_database_error(error):
+        if (said := described(error)) is None:
             raise
         logging.getLogger(__name__).debug("", exc_info=error)
-        click.echo(f"vecfill: the server says: {' '.join(str(error).split())}: --verbose shows where", err=True)
-        sys.exit(1)
+        click.echo(f"vecfill: {said[0]}", err=True)
+        sys.exit(said[1])
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _is_database_error(error: Exception) -> bool:
-    """Whether psycopg raised it; without importing psycopg, which may not have been needed."""
-    psycopg = sys.modules.get("psycopg")
-    return psycopg is not None and isinstance(error, psycopg.Error)

@@ -95,12 +95,12 @@ def pipeline(
     """
     from vecfill.bench.picture import check_matplotlib, write_report
     from vecfill.bench.pipeline import Plan, measure
+    from vecfill.cli.specs import database_of
     from vecfill.encode.spec import Model
-    from vecfill.postgres.session import Database
 
     log_to_stderr(quiet=quiet, verbose=False)
     settings = Settings.load(flags, config)
-    database = Database.named(settings.database)
+    database = database_of(settings)
     if report:
         check_matplotlib()
     plan = Plan(
@@ -110,7 +110,7 @@ def pipeline(
         only=tuple(name.strip() for name in (only or "").split(",") if name.strip()),
     )
     found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
-    found["command"] = shlex.join(["vecfill", *_without_password(sys.argv[1:], settings.database, database.label)])
+    found["command"] = shlex.join(["vecfill", *_without_password(sys.argv[1:], settings, database.label)])
     if report:
         for path in write_report(found, report):
             click.echo(f"written: {path}", err=True)
@@ -184,14 +184,14 @@ def write(
     Exit codes: 0 measured; 1 a way failed; 2 usage or configuration.
     """
     from vecfill.bench.write import Plan, measure
-    from vecfill.postgres.session import Database
+    from vecfill.cli.specs import database_of
 
     log_to_stderr(quiet=quiet, verbose=False)
     settings = Settings.load(flags, config)
-    database = Database.named(settings.database)
+    database = database_of(settings)
     plan = Plan(rows=rows, dim=dim, batch=batch, writers=writers, rounds=rounds)
     found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
-    found["command"] = shlex.join(["vecfill", *_without_password(sys.argv[1:], settings.database, database.label)])
+    found["command"] = shlex.join(["vecfill", *_without_password(sys.argv[1:], settings, database.label)])
     if as_json:
         click.echo(json.dumps(found))
     elif not quiet:
@@ -215,11 +215,13 @@ def _corpus(
     return corpus.mixed(rows) if name == "mixed" else corpus.from_listings(rows)
 
 
-def _without_password(arguments: list[str], given: str | None, label: str) -> list[str]:
-    """The command line as it may be shown: a connection string may hold a password."""
-    if not given or given == "embedded":
-        return arguments
-    return [argument.replace(given, f"postgresql://{label}") for argument in arguments]
+def _without_password(arguments: list[str], settings: Settings, label: str) -> list[str]:
+    """The command line as it may be shown: a connection string or a password's command may hold a password."""
+    shown = {settings.database: f"postgresql://{label}", settings.password_command: "…"}
+    for given, words in shown.items():
+        if given and given != "embedded":
+            arguments = [argument.replace(given, words) for argument in arguments]
+    return arguments
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from vecfill.config import ENV_PREFIX, Settings, switches
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DATABASE = ("database",)
+DATABASE = ("database", "password_command")
 TARGET = ("table", "text", "column", "key", "where", "set", "dim")
 MODEL = (
     "model",
@@ -34,6 +34,8 @@ CARRIED_OUT = (
     "actors",
     "gpus_per_actor",
     "writers",
+    "max_connections",
+    "report",
     "limit",
     "max_seconds",
     "max_rate",
@@ -55,7 +57,7 @@ def settings_options(*names: str) -> Callable[[F], F]:
             function = _option(name, Settings.model_fields[name])(function)
         return click.option(
             "--config",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=click.Path(path_type=Path),
             envvar=f"{ENV_PREFIX}CONFIG",
             help=f"TOML file with these settings; see configs/.  [env: {ENV_PREFIX}CONFIG]",
         )(function)
@@ -82,12 +84,14 @@ def _default(field: FieldInfo) -> str:
 
 _METAVARS = {
     "database": "URL",
+    "password_command": "COMMAND",
     "table": "NAME",
     "text": "TEMPLATE",
     "column": "NAME",
     "key": "NAME",
     "where": "SQL",
     "set": "SQL",
+    "report": "FILE",
 }
 
 

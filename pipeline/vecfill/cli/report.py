@@ -29,16 +29,27 @@ def coverage_table(rows: dict[str, Coverage], title: str) -> Table:
     return table
 
 
+def _account(result: RunResult) -> str:
+    """Outcome and counts of a run."""
+    counts = ", ".join(f"{getattr(result, name):,} {name}" for name in OUTCOMES if getattr(result, name)) or (
+        "no row was reached" if result.eligible else "nothing to do"
+    )
+    return (
+        f"{result.outcome}: {counts}; {result.empty:,} empty, {result.truncated:,} truncated, {result.reused:,} reused"
+    )
+
+
+def print_line(result: RunResult) -> None:
+    """Prints one of several targets: a line."""
+    covered = f"{result.before.percent:.2f}% before, {result.after.percent:.2f}% after"
+    Console(soft_wrap=True, highlight=False).print(f"{result.table}: {_account(result)}; {covered}", markup=False)
+
+
 def print_result(result: RunResult) -> None:
     """Prints the account of a run."""
     console = Console(soft_wrap=True, highlight=False)
     console.print(coverage_table({"before": result.before, "after": result.after}, f"{result.table}, {result.model}"))
-    counts = ", ".join(f"{getattr(result, name):,} {name}" for name in OUTCOMES if getattr(result, name)) or (
-        "no row was reached" if result.eligible else "nothing to do"
-    )
-    console.print(
-        f"{result.outcome}: {counts}; {result.empty:,} empty, {result.truncated:,} truncated, {result.reused:,} reused"
-    )
+    console.print(_account(result))
     if result.device:
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.stage_seconds.items())
         console.print(

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vecfill.backfill import run as fill
+from vecfill.backfill import run as run_target
 from vecfill.cli.options import CARRIED_OUT, DATABASE, MODEL, TARGET, log_to_stderr, output_options, settings_options
 from vecfill.cli.progress import asked, shown
-from vecfill.cli.report import print_result
-from vecfill.cli.specs import model_of, options_of, target_of
+from vecfill.cli.report import print_line, print_result
+from vecfill.cli.specs import database_of, model_of, options_of, target_of
+from vecfill.cli.targets import as_dict, carry_out, worst
 from vecfill.config import Settings
-from vecfill.postgres.session import Database
+from vecfill.engine.shared import Shared
+from vecfill.outcomes import Report
+from vecfill.result import RunResult
 
 
 @click.command()
@@ -33,23 +38,60 @@ def run(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **flags:
       -m sentence-transformers/all-MiniLM-L6-v2 --set 'updated_at = now()'
     vecfill run --config configs/cron.toml --json
 
+    Several [[target]]s of a file are filled one after the other, each by its own settings; --table picks one. They give
+    a line each, with --json one object {"targets": [...], "exit_code": N}, and the worst exit code.
+
     Exit codes: 0 nothing that was eligible at the start remains, or --limit is reached; 1 failed; 2 usage or
     configuration; 3 complete but for rows that failed or were refused; 5 incomplete, with counts; 130, 143 stopped.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
-    settings = Settings.load(flags, config)
-    database = Database.named(settings.database)
-    with shown(quiet=quiet) as progress:
-        result = fill(
-            target_of(settings),
-            model_of(settings),
-            database=database,
-            options=options_of(settings, verbose=verbose),
-            progress=progress,
-            consent=asked,
-        )
+    targets = Settings.load_all(flags, config)
+    with closing(_Kept()) as kept:
+        fills = [_prepared(settings, kept, quiet=quiet, verbose=verbose) for settings in targets]
+        show = print_result if len(targets) == 1 else print_line
+        ended = carry_out(targets, fills, (lambda _: None) if quiet or as_json else show)
     if as_json:
-        click.echo(json.dumps(result.as_dict()))
-    elif not quiet:
-        print_result(result)
-    sys.exit(result.exit_code)
+        click.echo(json.dumps(as_dict(targets, ended)))
+    sys.exit(worst(one.exit_code for one in ended))
+
+
+class _Kept:
+    """What the runs of a command have together: model and cluster, and each file that they report to."""
+
+    def __init__(self) -> None:
+        self.shared = Shared()
+        self._reports: dict[Path, Report] = {}
+
+    def report(self, path: Path | None) -> Report | None:
+        """The report at this path, opened once."""
+        if path is None:
+            return None
+        if path not in self._reports:
+            self._reports[path] = Report(path)
+        return self._reports[path]
+
+    def close(self) -> None:
+        self.shared.close()
+        for report in self._reports.values():
+            report.close()
+
+
+def _prepared(settings: Settings, kept: _Kept, *, quiet: bool, verbose: bool) -> Callable[[], RunResult]:
+    """A run of one target, its settings checked: none starts before all are seen to be whole."""
+    target, model, database = target_of(settings), model_of(settings), database_of(settings)
+    options, report = options_of(settings, verbose=verbose), kept.report(settings.report)
+
+    def fill() -> RunResult:
+        with shown(quiet=quiet) as progress:
+            return run_target(
+                target,
+                model,
+                database=database,
+                options=options,
+                progress=progress,
+                consent=asked,
+                shared=kept.shared,
+                report=report,
+            )
+
+    return fill

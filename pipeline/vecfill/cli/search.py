@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vecfill.cli.options import DATABASE, MODEL, log_to_stderr, output_options, settings_options
-from vecfill.cli.specs import model_of, target_of
+from vecfill.cli.specs import database_of, model_of, target_of
 from vecfill.config import Settings
 
 if TYPE_CHECKING:
@@ -48,14 +48,13 @@ def search(
       --show title,company 'someone who keeps routers running'
     vecfill search --config configs/cron.toml --where "status = 'open'" --json 'night shifts'
     """
-    from vecfill.postgres.session import Database
     from vecfill.search import search as nearest
 
     log_to_stderr(quiet=quiet, verbose=verbose)
     settings = Settings.load(flags, config)
     target, model = target_of(settings, text_needed=False), model_of(settings)
     names = tuple(name.strip() for name in show.split(",") if name.strip())
-    with closing(Database.named(settings.database).reachable().connect()) as connection:
+    with closing(database_of(settings).reachable().connect()) as connection:
         found = nearest(connection, target, model, text, limit=limit, show=names)
     if not found.hits:
         which = " that meets --where" if settings.where else ""

@@ -6,8 +6,18 @@ from vecfill.backfill import RunOptions
 from vecfill.config import Settings
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions
+from vecfill.postgres.session import Database
 from vecfill.postgres.target import Target
 from vecfill.write.throttle import Restraint
+
+
+def database_of(settings: Settings) -> Database:
+    """The database that the settings, or libpq's environment, name.
+
+    Raises:
+        ConfigError: nothing names one.
+    """
+    return Database.named(settings.database, password_command=settings.password_command)
 
 
 def target_of(settings: Settings, *, text_needed: bool = True) -> Target:
@@ -56,6 +66,7 @@ def options_of(settings: Settings, *, verbose: bool) -> RunOptions:
         actors=settings.actors,
         gpus_per_actor=settings.gpus_per_actor,
         writers=settings.writers,
+        max_connections=settings.max_connections,
         verbose=verbose,
     )
     return RunOptions(

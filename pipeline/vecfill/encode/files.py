@@ -27,6 +27,9 @@ _LEGACY_POOLING = (
 )
 """Flags of models saved before sentence-transformers 6; mean pooling where all are off."""
 
+HUB_S = 5.0
+"""Seconds that the hub may take to answer."""
+
 _KEEPS_WIDTH = frozenset({"Normalize", "Dropout", "LayerNorm"})
 _COMPOSITE = ("projection_dim", "embedding_dim", "text_config", "vision_config")
 """Keys of transformers configurations whose sentence vectors are not simply ``hidden_size`` long."""
@@ -133,14 +136,15 @@ def _hub_file(name: str, file: str, revision: str | None) -> Path | None:
 
 
 def _fetch(repository: str, file: str, revision: str | None) -> Path | None:
-    """Asks the cache before the hub: without a network the hub's client takes 23 s to give up."""
-    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
+    """Asks the cache before the hub, and the hub first whether it is there: its client takes 23 s to give up."""
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
     try:
         cached = try_to_load_from_cache(repository, file, cache_dir=cache, revision=revision)
         if cached is not None:
             return Path(cached) if isinstance(cached, str) else None
+        get_hf_file_metadata(hf_hub_url(repository, file, revision=revision), timeout=HUB_S, retry_on_errors=False)
         return Path(hf_hub_download(repository, file, cache_dir=cache, revision=revision))
     except errors.LocalEntryNotFoundError as exc:
         raise ConfigError(_unreachable(repository)) from exc
@@ -148,6 +152,10 @@ def _fetch(repository: str, file: str, revision: str | None) -> Path | None:
         return None
     except (OSError, ValueError) as exc:
         raise ConfigError(_refusal(repository, revision, exc)) from exc
+    except Exception as exc:
+        if not type(exc).__module__.startswith("httpx"):  # the hub's client, whose name comes with a version of its own
+            raise
+        raise ConfigError(_unreachable(repository)) from exc
 
 
 def _unreachable(repository: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,8 +78,13 @@ class Encode:
     Making one is cheap: the model is loaded, and checked against the column, at the first call or by ``warm``.
     """
 
-    def __init__(self, spec: EncodeSpec) -> None:
+    def __init__(
+        self,
+        spec: EncodeSpec,
+        load: Callable[[Model, int | None], Encoder] = lambda model, threads: model.load(threads),
+    ) -> None:
         self.spec = spec
+        self._load = load
         self._lock = threading.Lock()
         self._ready: RowEncoder | None = None
         self._memo: Memo | None = None
@@ -120,7 +126,7 @@ class Encode:
     def _prepared(self) -> RowEncoder:
         with self._lock:
             if self._ready is None:
-                encoder = self.spec.model.load(self.spec.threads)
+                encoder = self._load(self.spec.model, self.spec.threads)
                 self._check_dimension(encoder)
                 ready = RowEncoder(encoder)
                 self._memo = Memo(encoder.dim) if self.spec.dedupe else None

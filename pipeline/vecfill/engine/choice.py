@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vecfill.engine.job import Engine, Job
+from vecfill.engine.shared import Shared
 from vecfill.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 ENGINES = ("auto", "ray", "inline")
+
+LEAST_CONNECTIONS = 3
+"""A reader, a writer and the run's own session: what the inline engine has, and the least that Ray can do with."""
 
 RAY_START_S = 10.0
 """Seconds that Ray adds on two cores: 3 to 8 for itself, the rest for the actors' own imports."""
@@ -32,11 +36,22 @@ class EngineOptions:
     actors: int | None = None
     gpus_per_actor: float | None = None
     writers: int | None = None
+    max_connections: int | None = None
     verbose: bool = False
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ConfigError(f"engine is {self.engine!r}: choose one of {', '.join(ENGINES)}")
+        if self.max_connections is not None and self.max_connections < LEAST_CONNECTIONS:
+            raise ConfigError(
+                f"max_connections is {self.max_connections}: it must be at least {LEAST_CONNECTIONS}: one that reads, "
+                "one that writes, and one that counts and watches"
+            )
+        if self.max_connections and self.writers and self.writers + 2 > self.max_connections:
+            raise ConfigError(
+                f"{self.writers} writers, a reader and the run itself need {self.writers + 2} connections but "
+                f"max_connections is {self.max_connections}: lower --writers or raise --max-connections"
+            )
 
 
 def choose(options: EngineOptions, *, rows: int, model: str, device: str, gpus: int) -> tuple[str, str]:
@@ -66,8 +81,8 @@ def gpu_count(environ: Mapping[str, str] = os.environ) -> int:
 
 
 @contextmanager
-def opened(job: Job, options: EngineOptions, rows: int) -> Iterator[Engine]:
-    """Starts the engine that fits and closes it at the end.
+def opened(job: Job, options: EngineOptions, rows: int, shared: Shared) -> Iterator[Engine]:
+    """Starts the engine that fits and closes it at the end; ``shared`` keeps what the next run may use again.
 
     Raises:
         ConfigError: the cluster that was named does not answer, or has no GPU where one was asked for.
@@ -76,26 +91,24 @@ def opened(job: Job, options: EngineOptions, rows: int) -> Iterator[Engine]:
     name, reason = choose(options, rows=rows, model=model.name, device=model.device, gpus=gpu_count())
     log.info("engine: %s (%s)", name, reason)
     if name == "inline":
-        with closing(_inline(job)) as inline:
+        with closing(_inline(job, shared)) as inline:
             yield inline
         return
-    from vecfill.engine.cluster import cluster
+    resources = shared.cluster(options.ray_address, verbose=options.verbose)
+    from vecfill.engine.ray import Pools, RayEngine
 
-    with cluster(options.ray_address, verbose=options.verbose) as resources:
-        from vecfill.engine.ray import Pools, RayEngine
-
-        pools = Pools.fitting(
-            resources, device=model.device, actors=options.actors, gpus=options.gpus_per_actor, writers=options.writers
-        )
-        with closing(RayEngine(job, pools)) as engine:
-            yield engine
+    pools = Pools.fitting(
+        resources, device=model.device, actors=options.actors, gpus=options.gpus_per_actor, writers=options.writers
+    ).within(options.max_connections)
+    with closing(RayEngine(job, pools)) as engine:
+        yield engine
 
 
-def _inline(job: Job) -> Engine:
+def _inline(job: Job, shared: Shared) -> Engine:
     from vecfill.encode.stage import Encode
     from vecfill.engine.inline import InlineEngine
     from vecfill.read.reader import Read
     from vecfill.write.writer import Write
 
     place = job.database, job.relation
-    return InlineEngine(Read(*place), Encode(job.encode), Write(*place, job.restraint))
+    return InlineEngine(Read(*place), Encode(job.encode, shared.load), Write(*place, job.restraint))

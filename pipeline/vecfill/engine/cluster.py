@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -21,6 +23,12 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
+
+_PREFIX, _LOCK = "vf-", "lock"
+"""Ray's folders of ours in the folder for temporary files, and the file in each that its owner holds."""
+
+LONGEST_FOLDER = 24
+"""Bytes of the folder for temporary files: Ray adds some 80 to it for a socket, whose path ends at 107 on Linux."""
 
 PROBE_S = 5.0
 """Seconds that a cluster's address may take to accept a connection."""
@@ -45,13 +53,34 @@ def cluster(address: str | None, *, verbose: bool) -> Iterator[dict[str, float]]
     if ray.is_initialized():
         yield _resources()
         return
-    with tempfile.TemporaryDirectory(prefix="vf-", ignore_cleanup_errors=True) as folder:
-        _start(address, Path(folder), verbose)
+    with _folder() as folder:
+        _start(address, folder, verbose)
         _hush(verbose)
         try:
             yield _resources()
         finally:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A short folder for Ray, locked for as long as this process lives; those that a ``kill -9`` left go first.
+
+    A lock tells who is alive also between containers that share /tmp, where a process's number tells nothing.
+    """
+    given = tempfile.gettempdir()
+    base = given if len(os.fsencode(given)) <= LONGEST_FOLDER else "/tmp"  # noqa: S108 -- in a folder of our own
+    for left in Path(base).glob(f"{_PREFIX}*/{_LOCK}"):
+        with contextlib.suppress(OSError), left.open() as lock:
+            if left.stat().st_uid == os.geteuid():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=base, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with (folder / "new").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (folder / "new").rename(folder / _LOCK)  # from now on the next run looks at it
+            yield folder
 
 
 def _resources() -> dict[str, float]:

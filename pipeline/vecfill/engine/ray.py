@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -53,6 +53,7 @@ class Pools:
         cpus: CPUs that each reserves.
         gpus: GPUs that each reserves; 0 means that the model computes on CPUs.
         writers: writers of the whole cluster.
+        readers: reads at a time, each with a connection of its own; None for as many as there are CPUs for.
     """
 
     encoders: int
@@ -60,6 +61,7 @@ class Pools:
     cpus: float
     gpus: float
     writers: int
+    readers: int | None = None
 
     @classmethod
     def fitting(
@@ -102,6 +104,13 @@ class Pools:
             )
         return cls(encoders=encoders, share=share, cpus=min(cpus, GPU_CPUS) if each else cpus, gpus=each, writers=write)
 
+    def within(self, connections: int | None) -> Pools:
+        """The same pools with writers and readers that hold fewer than so many connections: one is the driver's."""
+        if connections is None:
+            return self
+        writers = min(self.writers, connections - 2)
+        return replace(self, writers=writers, readers=connections - 1 - writers)
+
 
 def _encoder_cpus(share: float) -> float:
     """Whole cores, or hundredths of one; never what a read asks for, or Ray would fuse the two."""
@@ -142,6 +151,7 @@ class RayEngine:
             TargetDatasource(self._job, ranges, flag),
             override_num_blocks=len(ranges),
             num_cpus=READ_CPUS,
+            concurrency=self._pools.readers,
         )
         return self._write(self._encode(source, flag), flag)
 

@@ -104,7 +104,7 @@ def nearest(relation: Relation, schema: str, measure: Measure, show: tuple[str, 
         "ORDER BY {operand} {operator} {query} LIMIT $2::pg_catalog.int8"
     ).format(
         key=sql.SQL(" OPERATOR(pg_catalog.||) ', ' OPERATOR(pg_catalog.||) ").join(
-            _as_text(alias, column.name) for column in relation.key
+            _as_text(alias, name) for name in [column.name for column in relation.key] or ["ctid"]
         ),
         operand=_operand(relation, schema, measure),
         operator=sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), raw(OPERATORS[measure.distance])),

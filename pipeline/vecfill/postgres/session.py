@@ -6,14 +6,15 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import conninfo, pq
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from vecfill.errors import ConfigError, DatabaseError, Fault, classify
+from vecfill.errors import ConfigError, Fault, PasswordError, ServerGoneError, UnreachableError, classify
+from vecfill.postgres.password import password_by
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -54,13 +55,17 @@ class Database:
     Attributes:
         conninfo: a libpq connection string with everything that this process's environment adds to it. It may hold
             a password, and so is never part of a message: use ``label``.
+        password_command: prints the password, and is run at each connect; it goes before any other password.
     """
 
     conninfo: str = field(repr=False)
+    password_command: str | None = field(default=None, repr=False)
 
     @classmethod
-    def named(cls, database: str | None, environ: Mapping[str, str] = os.environ) -> Database:
-        """Resolves what the user named, or what libpq's environment names.
+    def named(
+        cls, database: str | None, environ: Mapping[str, str] = os.environ, *, password_command: str | None = None
+    ) -> Database:
+        """Resolves what the user named, or what libpq's environment names, with every parameter that libpq has.
 
         Raises:
             ConfigError: nothing names a database, or the text is no connection string.
@@ -72,7 +77,7 @@ class Database:
             from vecfill.postgres import embedded
 
             return cls(embedded.start())
-        return cls(conninfo.make_conninfo("", **{**from_environment, **_parsed(database or "")}))
+        return cls(conninfo.make_conninfo("", **{**from_environment, **_parsed(database or "")}), password_command)
 
     @property
     def label(self) -> str:
@@ -86,8 +91,12 @@ class Database:
         """Opens a connection: autocommit, READ COMMITTED, UTF-8, no prepared statements (poolers lose them).
 
         Its cursors take PostgreSQL's own ``$1`` placeholders, so that a ``%`` in the user's SQL is just a ``%``.
+
+        Raises:
+            ConfigError: the password command gives none.
         """
-        full = conninfo.make_conninfo("", **{**_DEFAULTS, **conninfo.conninfo_to_dict(self.conninfo)})
+        token = {"password": password_by(self.password_command)} if self.password_command else {}
+        full = conninfo.make_conninfo("", **{**_DEFAULTS, **conninfo.conninfo_to_dict(self.conninfo), **token})
         connection = psycopg.connect(full, autocommit=True, prepare_threshold=None, cursor_factory=psycopg.RawCursor)
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
@@ -95,17 +104,22 @@ class Database:
     def reachable(self) -> Database:
         """Connects once and returns this database with the password that worked, also one out of ``.pgpass``.
 
+        One by command is left out: it is asked for again by each worker.
+
         Raises:
-            ConfigError: the server does not answer, or refuses.
+            UnreachableError: the server does not answer, or refuses.
+            ConfigError: the password command gives no password.
         """
         try:
             with self.connect() as connection:
                 password = connection.info.password
         except psycopg.OperationalError as error:
-            raise ConfigError(
+            raise UnreachableError(
                 f"cannot connect to {self.label}: {said(error)}: check the address, the server and --database"
             ) from error
-        return Database(conninfo.make_conninfo(self.conninfo, password=password)) if password else self
+        if self.password_command or not password:
+            return self
+        return replace(self, conninfo=conninfo.make_conninfo(self.conninfo, password=password))
 
 
 def _parsed(database: str) -> dict[str, Any]:
@@ -173,6 +187,8 @@ def is_transient(error: BaseException) -> bool:
     """
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return False
+    if isinstance(error, PasswordError):
+        return True
     if isinstance(error, psycopg.OperationalError) or (isinstance(error, psycopg.Error) and error.sqlstate):
         return classify(error.sqlstate) is Fault.TRANSIENT
     return False
@@ -195,7 +211,8 @@ class Session:
         """Calls ``work`` with a connection, again after a transient fault: it must be safe to repeat.
 
         Raises:
-            DatabaseError: the fault stayed for ``RETRY_FOR_S`` seconds.
+            ServerGoneError: the fault stayed for ``RETRY_FOR_S`` seconds.
+            ConfigError: so long the password command gave none.
             psycopg.Error: any other error of the server, as it is.
         """
         retrying = Retrying(
@@ -210,7 +227,7 @@ class Session:
         except psycopg.Error as error:
             if is_transient(error):
                 self.close()
-                raise DatabaseError(
+                raise ServerGoneError(
                     f"{self._database.label} did not recover within {RETRY_FOR_S:.0f} s: {said(error)}: "
                     "run again when it answers; what was committed is kept"
                 ) from error

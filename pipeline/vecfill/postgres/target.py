@@ -9,6 +9,7 @@ from typing import Any
 from psycopg import sql
 
 from vecfill.errors import ConfigError
+from vecfill.postgres.advice import check_versions, pgvector_version
 from vecfill.postgres.catalogue import (
     Column,
     Leaf,
@@ -125,25 +126,28 @@ class Relation:
         return len(self.key)
 
 
-def inspect(connection: Connection, target: Target, *, text_needed: bool = True) -> Relation:
+def inspect(connection: Connection, target: Target, *, text_needed: bool = True, key_needed: bool = True) -> Relation:
     """Reads the catalogue and returns the target in full.
 
     Args:
         connection: to the target's database.
         target: what the user named.
         text_needed: refuse a target without a text; else its rows count as having an empty one that is not blank.
+        key_needed: refuse a table without a key; else its rows go without a name, unless ``target.key`` gives one.
 
     Raises:
         ConfigError: no text where one is needed; no such table, key, column or field; a view or foreign table; a key
-            that is not unique; a column that holds no vectors; SQL of the user's that does not parse.
+            that is not unique; a column that holds no vectors; SQL of the user's that does not parse; a server or
+            pgvector that is too old.
     """
     encoding = connection.info.parameter_status("server_encoding") or "UTF8"
     with transaction(connection, read_only=True) as cursor:
+        check_versions(connection.info.server_version, pgvector_version(cursor))
         table = find_table(cursor, target.table)
         columns = columns_of(cursor, table.oid)
         template = _template(target, columns, text_needed)
         name = sql.Identifier(table.schema, table.name)
-        key = _key(unique_indexes(cursor, table.oid), target, columns)
+        key = _key(unique_indexes(cursor, table.oid), target, columns, key_needed)
         keys = {column.name for column in key}
         return Relation(
             label=f"{table.schema}.{table.name}",
@@ -177,10 +181,12 @@ def with_dimension(relation: Relation, dim: int) -> Relation:
     return replace(relation, vector=replace(relation.vector, dim=dim))
 
 
-def _key(indexes: list[UniqueIndex], target: Target, columns: dict[str, Column]) -> tuple[KeyColumn, ...]:
+def _key(indexes: list[UniqueIndex], target: Target, columns: dict[str, Column], needed: bool) -> tuple[KeyColumn, ...]:
     _check_key_columns(target, columns)
     wanted = (one for one in indexes if (set(one.columns) == set(target.key) if target.key else one.primary))
     chosen = next(wanted, None)
+    if chosen is None and not needed and not target.key:
+        return ()
     if chosen is None:
         raise ConfigError(_no_key(target, [index.columns for index in indexes]))
     for name in chosen.columns:

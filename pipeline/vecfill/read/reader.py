@@ -14,6 +14,7 @@ from vecfill.postgres import selection
 from vecfill.postgres.session import Connection, Database, Session, said, transaction
 from vecfill.postgres.target import Relation
 from vecfill.read.ranges import PageRange
+from vecfill.read.survey import of_users_sql
 
 
 class Read:
@@ -27,11 +28,13 @@ class Read:
         """Reads the eligible rows of the range, in the server's order, as they are now.
 
         Raises:
+            ConfigError: the user's SQL fails on some row.
             DatabaseError: the server did not recover, or refused the statement.
         """
         start = time.perf_counter()
         try:
-            rows = self._session.run(lambda connection: self._fetch(connection, pages))
+            with of_users_sql(self._relation):
+                rows = self._session.run(lambda connection: self._fetch(connection, pages))
         except psycopg.Error as error:
             raise DatabaseError(f"{self._relation.label} cannot be read: {said(error)}") from error
         return _block(rows, self._relation.arity, time.perf_counter() - start)

@@ -7,12 +7,16 @@ instead, and how many rows there are in all is the planner's estimate.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg
+
+from vecfill.errors import ConfigError, Fault, classify
 from vecfill.postgres import selection
 from vecfill.postgres.catalogue import Leaf
-from vecfill.postgres.session import Connection, transaction
+from vecfill.postgres.session import Connection, said, transaction
 from vecfill.postgres.target import Relation
 from vecfill.read.listing import list_missing
 from vecfill.read.ranges import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, Tid, bucket_pages
@@ -72,6 +76,19 @@ class _Counted:
         return self.apart + sum(bucket.rows for bucket in self.buckets)
 
 
+@contextmanager
+def of_users_sql(relation: Relation) -> Iterator[None]:
+    """Says that a division by zero, or something that writes, comes from what the user wrote: ours has none."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if classify(error.sqlstate) is not Fault.ROW and not isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            raise
+        raise ConfigError(
+            f"--where or --text fails on a row of {relation.label}: {said(error)}: correct it, for all rows"
+        ) from error
+
+
 def survey(
     connection: Connection,
     relation: Relation,
@@ -88,15 +105,19 @@ def survey(
         exact: count every row, whatever indexes there are.
         apart: keys, in the server's own text, whose rows count as missing and are in no bucket.
         earlier: this run's survey before, if there was one.
+
+    Raises:
+        ConfigError: the user's SQL fails on some row.
     """
     small = sum(leaf.pages for leaf in relation.leaves) < SMALL_PAGES
     estimates = dict(earlier.estimates) if earlier else {}
     leaves = []
-    for position, leaf in enumerate(relation.leaves):
-        counted = None if exact or small else _listed(connection, relation, position, apart)
-        if counted is not None and position not in estimates:
-            estimates[position] = _estimate(connection, relation, leaf)
-        leaves.append(counted or _scanned(connection, relation, position, apart))
+    with of_users_sql(relation):
+        for position, leaf in enumerate(relation.leaves):
+            counted = None if exact or small else _listed(connection, relation, position, apart)
+            if counted is not None and position not in estimates:
+                estimates[position] = _estimate(connection, relation, leaf)
+            leaves.append(counted or _scanned(connection, relation, position, apart))
     return _together(leaves, estimates)
 
 

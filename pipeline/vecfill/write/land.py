@@ -58,22 +58,16 @@ def land(connection: Connection, relation: Relation, batch: Batch) -> Landed:
         if counts.total() != len(batch):
             raise DatabaseError(f"the server accounted for {counts.total()} of {len(batch)} rows: please report this")
     unresolved = tuple(
-        Unresolved(key, outcomes[row], *batch.errors.get(row, (None, None)))
-        for row, (key, _) in keys.items()
-        if outcomes[row] != "gone"
+        Unresolved(key, outcomes[row], *batch.errors.get(row, (None, None))) for row, (key, _) in keys.items()
     )
     return Landed({outcome: counts[outcome] for outcome in OUTCOMES}, unresolved, staged.bytes)
 
 
-_NAMED = ("failed", "refused", "rewritten", "unlocked")
-
-
 def _keys(staged: Staged, relation: Relation, outcomes: dict[int, str]) -> dict[int, tuple[str, bool]]:
-    """Key as text, and whether the row is still there, of the rows that someone will want to look at."""
-    rows = [row for row, outcome in outcomes.items() if outcome in _NAMED]
-    if not rows:
+    """Key as text, and whether the row is still there, of the rows that were not updated."""
+    if not outcomes:
         return {}
-    return {row: (key, there) for row, key, there in staged.ask(landing.name_keys(relation), rows)}
+    return {row: (key, there) for row, key, there in staged.ask(landing.name_keys(relation), list(outcomes))}
 
 
 def _settled(

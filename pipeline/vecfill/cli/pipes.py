@@ -1,0 +1,52 @@
+"""Output whose reader may leave early, as ``head`` does: the rest goes nowhere, and the command goes on to its end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+
+class _Patient:
+    """A text stream without its ``BrokenPipeError``: from the first on, what is written is dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        """The descriptor leads nowhere from now on: Python itself flushes once more at its end."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def readers_may_leave() -> Iterator[None]:
+    """Within it neither stdout nor stderr fails because nobody reads it any more."""
+    kept = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (stream and _Patient(stream) for stream in kept)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and not stream.closed:
+                stream.flush()
+        sys.stdout, sys.stderr = kept

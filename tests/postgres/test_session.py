@@ -1,0 +1,133 @@
+"""Where the database is: every parameter of libpq gets through, and a password may come from a command."""
+
+from __future__ import annotations
+
+import pickle
+import shlex
+import sys
+import threading
+from contextlib import closing
+
+import pytest
+from psycopg import conninfo, pq
+
+from vecfill.errors import ConfigError, PasswordError
+from vecfill.postgres import password
+from vecfill.postgres.password import password_by
+from vecfill.postgres.session import Database, Session
+
+OPTIONS = {
+    option.keyword.decode(): (option.envvar or b"").decode()
+    for option in pq.Conninfo.get_defaults()
+    if option.keyword != b"replication"
+}
+
+
+def parts(database: Database) -> dict[str, str]:
+    return conninfo.conninfo_to_dict(database.conninfo)
+
+
+def says(code: str) -> str:
+    return shlex.join([sys.executable, "-c", code])
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_parameter_of_libpq_is_kept(name):
+    value = "7" if "port" in name or "timeout" in name else "some value"
+    given = conninfo.make_conninfo("", **{"host": "h", name: value})
+    assert parts(Database.named(given, {})) == {"host": "h", name: value}
+
+
+@pytest.mark.parametrize(("name", "variable"), [pair for pair in OPTIONS.items() if pair[1]])
+def test_every_variable_of_libpq_counts_and_a_parameter_stands_above(name, variable):
+    assert parts(Database.named("dbname=d", {variable: "v"}))[name] == ("d" if name == "dbname" else "v")
+    assert (
+        parts(Database.named(conninfo.make_conninfo("", **{name: "ours", "host": "ours"}), {variable: "v"}))[name]
+        == "ours"
+    )
+
+
+def test_tls_from_a_url():
+    place = Database.named(
+        "postgresql://u@db.example.com/app?sslmode=verify-full&sslrootcert=/ca.pem&options=-c%20x%3D1", {}
+    )
+    assert parts(place) == {
+        **{"user": "u", "host": "db.example.com", "dbname": "app", "sslmode": "verify-full"},
+        **{"sslrootcert": "/ca.pem", "options": "-c x=1"},
+    }
+
+
+def test_what_libpq_does_not_take_is_said(database):
+    with pytest.raises(ConfigError, match=r"cannot connect to .*sslmode"):
+        Database.named(conninfo.make_conninfo(database, sslmode="nonsense"), {}).reachable()
+
+
+# ------------------------------------------------------------------------------------------------ passwords by command
+
+
+def test_the_first_line_is_the_password():
+    assert password_by(says("print('to ken '); print('more')")) == "to ken "
+    assert password_by("echo 'a b'") == "a b"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("/no/such/program sekret", "--password-command: program cannot be run: No such file or directory: check its"),
+        ("TOKEN=sekret aws", "--password-command names no program"),
+        ("  ", "--password-command names no program"),
+        ("echo 'sekret", "--password-command does not split into words: No closing quotation"),
+        ("echo", "--password-command: echo printed no password"),
+        (
+            says("print('sekret'); raise SystemExit('first\\nno such role')"),
+            "ended with exit code 1, saying: no such role: try",
+        ),
+        (says("print('sekret'); raise SystemExit(3)"), r"ended with exit code 3: try it by hand"),
+        (says("import sys; sys.stdout.buffer.write(b'sekret\\xff')"), "printed what is not UTF-8"),
+    ],
+)
+def test_a_command_that_gives_none_is_one_line_without_the_secret(command, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        password_by(command)
+    assert "\n" not in str(caught.value)
+    assert "sekret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
+
+
+def test_a_command_that_hangs_is_ended(monkeypatch):
+    monkeypatch.setattr(password, "TIMEOUT_S", 0.2)
+    with pytest.raises(PasswordError, match=r"sleep took over 0\.2 s") as caught:
+        password_by("sleep 60")
+    assert caught.value.__cause__ is None
+
+
+def test_the_command_shows_nowhere_and_travels():
+    place = Database.named("host=h", {}, password_command="printer sekret")
+    assert "sekret" not in f"{place!r} {place.label}"
+    assert pickle.loads(pickle.dumps(place)) == place
+
+
+def test_each_connect_asks_for_a_token_of_its_own(token):
+    """The command gives the role a new password each time, so that only the newest opens the door."""
+    with closing(Session(token.database.reachable())) as session:
+        query = "SELECT pg_backend_pid(), current_user"
+        pid, role = session.run(lambda connection: connection.execute(query).fetchone())
+        token.admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        again, _ = session.run(lambda connection: connection.execute(query).fetchone())
+    assert (role, again != pid) == (token.role, True)
+    assert token.asked() >= 3
+    assert "password" not in parts(token.database.reachable())
+
+
+def test_a_command_that_fails_for_a_while_does_not_end_a_run(database, tmp_path):
+    ready = tmp_path / "ready"
+    command = says(f"import pathlib; pathlib.Path({str(ready)!r}).stat(); print('any')")
+    place = Database.named(database, {}, password_command=command)
+    with pytest.raises(ConfigError, match="FileNotFoundError"):
+        place.reachable()
+    timer = threading.Timer(0.6, ready.touch)
+    timer.start()
+    with closing(Session(place)) as session:
+        assert session.run(lambda connection: connection.execute("SELECT 1").fetchone()) == (1,)
+    timer.join()
