@@ -15,7 +15,10 @@ from vecfill.bench.api import quality
 K = 10
 
 
-def matrices(rows=st.integers(0, 14)):
+ROWS = st.integers(0, 14)
+
+
+def matrices(rows=ROWS):
     """Vectors of whole numbers: their cosines are not so near to one another that rounding decides."""
     elements = st.integers(-3, 3).map(np.float32)
     return rows.flatmap(lambda n: arrays.arrays(np.float32, (n, 3), elements=elements))
@@ -77,7 +80,9 @@ def reference_ndcg(hits: list[bool], relevant: int, k: int) -> float:
 def test_ndcg_and_precision_are_those_of_their_definitions(hits, more, k):
     relevant = sum(hits) + more
     row = np.array([hits], bool).reshape(1, -1)
-    assert quality.ndcg(row, np.array([relevant]), k)[0] == pytest.approx(reference_ndcg(hits, relevant, k), nan_ok=True)
+    assert quality.ndcg(row, np.array([relevant]), k)[0] == pytest.approx(
+        reference_ndcg(hits, relevant, k), nan_ok=True
+    )
     assert quality.precision(row, k)[0] == pytest.approx(sum(hits[:k]) / k)
 
 

@@ -51,7 +51,8 @@ def unit(vectors: Vectors) -> Vectors:
     """The vectors at length one; zero and not finite ones become zero, which is like nothing."""
     wide = np.where(np.isfinite(vectors), vectors, 0.0).astype(np.float64)
     norms = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.divide(wide, norms, out=np.zeros_like(wide), where=norms > 0).astype(np.float32)
+    scaled: Vectors = np.divide(wide, norms, out=np.zeros_like(wide), where=norms > 0).astype(np.float32)
+    return scaled
 
 
 def nearest(queries: Vectors, documents: Vectors, k: int, *, same: bool = False) -> Places:
@@ -83,7 +84,8 @@ def overlap(one: Places, other: Places) -> Scores:
     if not one.shape[1]:
         return np.full(len(one), np.nan)
     shared = [len(np.intersect1d(left, right)) for left, right in zip(one, other, strict=True)]
-    return np.array(shared, np.float64) / one.shape[1]
+    shares: Scores = np.array(shared, np.float64) / one.shape[1]
+    return shares
 
 
 def precision(hits: Flags, k: int) -> Scores:
@@ -93,7 +95,8 @@ def precision(hits: Flags, k: int) -> Scores:
         hits: bool [q, found], whether the document at each rank is relevant, nearest first.
         k: ranks that count.
     """
-    return hits[:, :k].sum(axis=1) / float(k)
+    shares: Scores = hits[:, :k].sum(axis=1) / float(k)
+    return shares
 
 
 def ndcg(hits: Flags, relevant: Places, k: int) -> Scores:
@@ -110,7 +113,8 @@ def ndcg(hits: Flags, relevant: Places, k: int) -> Scores:
     discount = 1.0 / np.log2(np.arange(2, k + 2))
     gained = hits[:, :k] @ discount[: hits[:, :k].shape[1]]
     best = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(relevant, k)]
-    return np.divide(gained, best, out=np.full(len(hits), np.nan), where=best > 0)
+    shares: Scores = np.divide(gained, best, out=np.full(len(hits), np.nan), where=best > 0)
+    return shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +144,7 @@ def labels_of(labels: list[str | None]) -> Labels:
     """Numbers the labels."""
     known = {label: code for code, label in enumerate(dict.fromkeys(one for one in labels if one is not None))}
     codes = np.array([-1 if label is None else known[label] for label in labels], np.int64)
-    counts = np.bincount(codes[codes >= 0], minlength=len(known)) if len(known) else np.zeros(0, np.int64)
+    counts = np.bincount(codes[codes >= 0], minlength=len(known)) if known else np.zeros(0, np.int64)
     others = np.array([0 if code < 0 else counts[code] - 1 for code in codes], np.int64)
     return Labels(codes=codes, others=others)
 
