@@ -11,6 +11,7 @@ from vecfill.bench.api.retrieval import RetrievalSet
 from vecfill.bench.api.rows import Rows
 from vecfill.encode.api.counts import Counts, Exact
 from vecfill.encode.spec import Model
+from vecfill.errors import ConfigError
 from vecfill.prices import Machine, Price, PriceTable
 
 AT_MOST = 10
@@ -108,7 +109,7 @@ def counted(rows: Rows, local: Model, api: Model) -> Tokens:
     """Counts the rows' tokens on this machine.
 
     Raises:
-        ConfigError: neither model has a ``tokenizer.json``.
+        ConfigError: the model named has no ``tokenizer.json``.
     """
     name = api.api.tokenizer or local.name
     tokens = _tokens(name, rows.texts)
@@ -122,6 +123,8 @@ def counted(rows: Rows, local: Model, api: Model) -> Tokens:
 
 def _tokens(name: str, texts: tuple[str, ...]) -> Counts:
     model = Model(name=name)
+    if name.startswith("hash:"):
+        raise ConfigError(f"model {name} has no tokenizer to count tokens with: name the API's by --tokenizer")
     return Exact(model.locate(), None).prepare(list(texts)).tokens
 
 

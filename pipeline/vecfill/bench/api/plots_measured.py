@@ -65,7 +65,7 @@ def _latency(report: Report) -> Plot:
         panel.set_xlabel("milliseconds")
         panel.set_ylabel("done within")
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        panel.legend(loc="lower right", fontsize=8)
+        figure.legend(loc="outside upper left", ncols=2, fontsize=8)
         title = "How long a query waits, and a request of the fill"
         source = "measured.sides.*.queries_s, measured.sides.api.requests.latencies_s"
         return Plot(name="latency", title=title, modelled=False, source=source, svg=svg_of(figure, title))

@@ -32,14 +32,17 @@ def plots(report: Report) -> list[Plot]:
 
 
 def _log_rows(panel: Any, label: str) -> None:
+    from matplotlib.ticker import LogLocator
+
     panel.set_xscale("log")
     panel.set_xlabel(label)
+    panel.xaxis.set_major_locator(LogLocator(numticks=7))
     panel.xaxis.set_major_formatter(lambda value, _: short(value))
 
 
 def short(value: float) -> str:
     """A power of ten on an axis: ``1k``, ``10M``, ``1G``."""
-    for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for unit, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= unit:
             return f"{value / unit:g}{letter}"
     return f"{value:g}"

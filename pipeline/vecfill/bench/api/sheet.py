@@ -15,7 +15,7 @@ section { padding-top: 20px !important; padding-bottom: 28px !important }
 h1 { font-size: clamp(28px, 5.2vw, 42px); line-height: 1.12; letter-spacing: -.015em; margin: 0 0 .3em }
 h2 { font-size: clamp(22px, 3vw, 27px); line-height: 1.2; letter-spacing: -.01em; margin: .9em 0 .3em }
 h3 { font: 600 16px/1.35 var(--sans); margin: 1.9em 0 .55em }
-p, li { max-width: 70ch }
+p, li { max-width: 70ch; overflow-wrap: anywhere }
 p { margin: .5em 0 .9em }
 ul { padding-left: 1.15em; margin: .5em 0 1em }
 li { margin: .3em 0 }

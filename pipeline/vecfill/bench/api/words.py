@@ -66,7 +66,9 @@ def usd(value: float | None) -> str:
     """Such as ``$0.30``; a dash where it is not known."""
     if value is None:
         return "–"
-    return f"${number(value, 2)}" if 0 < value < CENTS_BELOW else f"${value:,.0f}"
+    if 1 <= value < CENTS_BELOW:
+        return f"${value:.2f}"
+    return f"${number(value, 2)}" if 0 < value < 1 else f"${value:,.0f}"
 
 
 def seconds(value: float | None) -> str:
@@ -230,13 +232,11 @@ def _speed(report: Report) -> str:
     found = report["measured"]["ratio"]
     if not found:
         return "Neither side's rate could be measured: take more rows."
-    fast, slow, times = (LOCAL, API, found) if found["median"] >= 1 else (API, LOCAL, _turned(found))
-    names = {LOCAL: "the local model", API: "the API"}
+    times = found if found["median"] >= 1 else _turned(found)
     return (
-        f"Measured: {names[fast]} filled the table {times['median']:.1f} times as fast as {names[slow]} "
-        f"({times['least']:.1f} to {times['greatest']:.1f} over {report['rounds']} rounds): "
-        f"{number(local['rows_per_s'])} rows/s local, {number(api['rows_per_s'])} through the API; a single query took "
-        f"{seconds(local['query_s']['p50'])} and {seconds(api['query_s']['p50'])}."
+        f"Measured, {report['rounds']} rounds: {number(local['rows_per_s'])} rows/s local and "
+        f"{number(api['rows_per_s'])} through the API ({times['least']:.1f} to {times['greatest']:.1f} times); "
+        f"a single query took {seconds(local['query_s']['p50'])} and {seconds(api['query_s']['p50'])}."
     )
 
 
@@ -270,7 +270,8 @@ def _money(report: Report) -> list[str]:
     whose = f"{price['label']} ({price['dated']})"
     return [
         f"Modelled, at the prices of {whose}: a million such rows cost {usd(each['api'])} through the API and "
-        f"{usd(each['local'])} of machine time at {usd(given['machine_usd_per_hour'])} an hour; {break_even(report)}."
+        f"{usd(each['local'])} of machine time at {usd(given['machine_usd_per_hour'])} an hour, and the local side "
+        f"takes {usd(given['setup_usd'])} of work to set up."
     ]
 
 
