@@ -16,7 +16,7 @@ ROOT = Path(vecfill.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 300
 
-CORE = {"config", "errors", "blocks", "isolate", "postgres"}
+CORE = {"config", "errors", "blocks", "isolate", "postgres", "prices"}
 STAGES = {"read", "encode", "write"}
 VERBS = {"backfill", "result", "tally", "preflight", "status", "search", "demo"}
 MAY_IMPORT = {
