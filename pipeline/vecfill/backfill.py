@@ -208,6 +208,9 @@ def _result(
     tally = flow.tally if flow else Tally()
     outcome, exit_code = ("complete", 0) if flow is None else flow.judged(after)
     streaming = flow.seconds if flow else 0.0
+    account = flow.engine.account() if flow else None
+    if account and account.spent:
+        log.warning("%s: a rerun goes on where this one ends", account.spent)
     read = sum(sweep.rows for sweep in tally.sweeps)
     return RunResult(
         run_id=str(uuid.uuid4()),
@@ -229,6 +232,7 @@ def _result(
         rows_per_s=round(read / streaming, 1) if streaming else 0.0,
         tokens_per_s=round(tally.tokens / streaming, 1) if streaming else 0.0,
         bytes_sent=tally.bytes,
+        api=account,
         outcome=outcome,
         exit_code=exit_code,
         before=before,

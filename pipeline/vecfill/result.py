@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from vecfill.encode.api.ledger import Account
 from vecfill.engine.signals import exit_code
 from vecfill.read.survey import Coverage
 from vecfill.tally import Quarantined, Tally
@@ -36,6 +37,7 @@ class RunResult:
         seconds: wall time, start-up included; ``stage_seconds`` is work, summed over the workers of a stage.
         rows_per_s, tokens_per_s: of the wall time from the first read to the last commit, in which the model is loaded
             and, on Ray, the actors start.
+        api: requests to an API, tokens that it counted, and their cost in USD; None for a local model.
         outcome: complete, limit, quarantined, incomplete or stopped.
     """
 
@@ -64,6 +66,7 @@ class RunResult:
     rows_per_s: float
     tokens_per_s: float
     bytes_sent: int
+    api: Account | None
     outcome: str
     exit_code: int
     before: Coverage

@@ -68,6 +68,9 @@ class _Plain:
         """One actor a stage."""
         return {"read": 1, "encode": 1, "write": 1}
 
+    def account(self) -> None:
+        """An API has no part in the recipe."""
+
     def stream(self, ranges: Any, stop: Any) -> Any:
         """Reads, maps and writes. The writer's share of a CPU is ours: with Ray's own, two cores are too few."""
         del stop

@@ -67,7 +67,7 @@ class Memo:
 
     def _remember(self, hashes: list[bytes], found: Rows) -> None:
         """Keeps the rows that have a vector, in the place of the oldest once the memory is full."""
-        good = np.flatnonzero(~found.failed())[-self._capacity :]
+        good = np.flatnonzero(~(found.failed() | found.unasked))[-self._capacity :]
         with self._lock:
             slots = (self._next + np.arange(len(good))) % self._capacity
             for slot, row in zip(slots.tolist(), good.tolist(), strict=True):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vecfill.blocks import encoded_schema, key_names
+from vecfill.encode.api.ledger import Account, Budget, Ledger
 from vecfill.encode.memo import Memo
 from vecfill.encode.rows import RowEncoder, Rows
 from vecfill.encode.spec import Encoder, Model
@@ -75,10 +76,17 @@ class Encode:
     """Callable stage: one TextBlock in, one EncodedBlock of the same rows out.
 
     Making one is cheap: the model is loaded, and checked against the column, at the first call or by ``warm``.
+
+    Attributes:
+        over_budget: an API's budget has not reached some texts, whose rows were left out: the run is to end.
     """
 
-    def __init__(self, spec: EncodeSpec) -> None:
+    def __init__(self, spec: EncodeSpec, budget: Budget | None = None) -> None:
+        """Takes what to do, and the budget of an API's requests where several encoders share it."""
         self.spec = spec
+        self.over_budget = False
+        self._ledger = Ledger(spec.model.api.limits(spec.model.api_name)) if spec.model.is_api else None
+        self._budget = budget or self._ledger
         self._lock = threading.Lock()
         self._ready: RowEncoder | None = None
         self._memo: Memo | None = None
@@ -108,7 +116,15 @@ class Encode:
         started = time.perf_counter()
         rows, reused = self._rows(ready, table)
         seconds = self._busy.since(started)
+        if rows.unasked.any():
+            self.over_budget = True
+            asked = np.flatnonzero(~rows.unasked)
+            table, rows, reused = table.take(asked), rows.only(asked), reused[asked]
         return _encoded_block(table, self.spec.arity, ready.encoder, rows, reused=reused, seconds=seconds)
+
+    def account(self) -> Account | None:
+        """What has been spent on an API from this budget of its own; None where the model is local."""
+        return self._ledger.account() if self._ledger else None
 
     def _rows(self, ready: RowEncoder, table: pa.Table) -> tuple[Rows, npt.NDArray[np.bool_]]:
         texts = table.column("text").to_pylist()
@@ -120,7 +136,7 @@ class Encode:
     def _prepared(self) -> RowEncoder:
         with self._lock:
             if self._ready is None:
-                encoder = self.spec.model.load(self.spec.threads)
+                encoder = self.spec.model.load(self.spec.threads, dim=self.spec.dim, budget=self._budget)
                 self._check_dimension(encoder)
                 ready = RowEncoder(encoder)
                 self._memo = Memo(encoder.dim) if self.spec.dedupe else None
@@ -139,7 +155,10 @@ class Encode:
         """Recomputes the sample of stored vectors: models must never mix unnoticed."""
         if not self.spec.sample:
             return
-        ours = ready.encode([text for text, _ in self.spec.sample]).vectors
+        rows = ready.encode([text for text, _ in self.spec.sample])
+        if rows.unasked.any():
+            return  # the budget is spent before the run's first text: nothing will be written
+        ours = rows.vectors
         stored = [np.asarray(vector, dtype=np.float32) for _, vector in self.spec.sample]
         cosines = np.array([_cosine(one, other) for one, other in zip(ours, stored, strict=True)])
         share = np.mean(cosines >= SAME_MODEL_COSINE)

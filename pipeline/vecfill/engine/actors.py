@@ -10,8 +10,9 @@ import pyarrow as pa
 import ray
 
 from vecfill.blocks import encoded_schema
+from vecfill.encode.api.ledger import Ledger, Verdict
 from vecfill.encode.stage import Encode, EncodeSpec
-from vecfill.engine.job import Job
+from vecfill.engine.job import BUDGET, Job
 from vecfill.write.writer import Write
 
 
@@ -20,28 +21,60 @@ class StopFlag:
     """Asked once a block. Leaving Ray's iterator instead would kill a writer 2 s later, before its COMMIT."""
 
     def __init__(self) -> None:
-        self._set = False
+        self._reason: str | None = None
 
-    def set(self) -> None:
+    def set(self, reason: str) -> None:
         """From now on the stages hand back empty blocks."""
-        self._set = True
+        self._reason = self._reason or reason
 
     def is_set(self) -> bool:
         """Whether the stop was asked for."""
-        return self._set
+        return self._reason is not None
+
+    def reason(self) -> str | None:
+        """Why, if it was."""
+        return self._reason
+
+
+LedgerActor = ray.remote(num_cpus=0)(Ledger)
+
+
+class SharedLedger:
+    """The one ledger of all encoders, from any of them: what they spend together is bounded, not what each does."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def reserve(self, tokens: int) -> Verdict:
+        """See ``Ledger``."""
+        verdict: Verdict = await self._actor.reserve.remote(tokens)
+        return verdict
+
+    async def settle(self, held: int, used: int) -> None:
+        """See ``Ledger``."""
+        await self._actor.settle.remote(held, used)
 
 
 class EncodeActor:
-    """``Encode`` with a look at the flag before each block. ``share``: actors that share this machine's cores."""
+    """``Encode`` with a look at the flag before each block.
 
-    def __init__(self, spec: EncodeSpec, share: int, flag: Any) -> None:
+    ``share``: actors that share this machine's cores; ``ledger``: of an API's requests, None for a local model.
+    """
+
+    def __init__(self, spec: EncodeSpec, share: int, flag: Any, ledger: Any) -> None:
         threads = spec.threads or max(1, len(os.sched_getaffinity(0)) // share)
-        self._encode, self._flag = Encode(replace(spec, threads=threads)), flag
+        budget = SharedLedger(ledger) if ledger else None
+        self._encode, self._flag = Encode(replace(spec, threads=threads), budget), flag
         self._nothing = encoded_schema(spec.arity, spec.dim or 1).empty_table()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """TextBlock in, EncodedBlock out; empty once the stop is asked for."""
-        return self._nothing if ray.get(self._flag.is_set.remote()) else self._encode(table)
+        if ray.get(self._flag.is_set.remote()):
+            return self._nothing
+        vectors = self._encode(table)
+        if self._encode.over_budget:
+            ray.get(self._flag.set.remote(BUDGET))
+        return vectors
 
 
 class WriteActor:

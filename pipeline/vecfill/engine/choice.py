@@ -51,6 +51,8 @@ def choose(options: EngineOptions, *, rows: int, model: str, device: str, gpus: 
         return "ray", f"a cluster is named: {options.ray_address}"
     if gpus > 1 and device != "cpu":
         return "ray", f"there are {gpus} GPUs"
+    if model.startswith("openai:"):
+        return "inline", "an API computes elsewhere, and its limits hold for all encoders together"
     kind = "hash" if model.startswith("hash:") else "gpu" if gpus and device != "cpu" else "cpu"
     work = rows / ROWS_PER_S[kind]
     if work > 10 * RAY_START_S:
@@ -73,7 +75,8 @@ def opened(job: Job, options: EngineOptions, rows: int) -> Iterator[Engine]:
         ConfigError: the cluster that was named does not answer, or has no GPU where one was asked for.
     """
     model = job.encode.model
-    name, reason = choose(options, rows=rows, model=model.name, device=model.device, gpus=gpu_count())
+    device = "cpu" if model.is_api else model.device  # an API's encoder needs no GPU
+    name, reason = choose(options, rows=rows, model=model.name, device=device, gpus=gpu_count())
     log.info("engine: %s (%s)", name, reason)
     if name == "inline":
         with closing(_inline(job)) as inline:
@@ -85,7 +88,7 @@ def opened(job: Job, options: EngineOptions, rows: int) -> Iterator[Engine]:
         from vecfill.engine.ray import Pools, RayEngine
 
         pools = Pools.fitting(
-            resources, device=model.device, actors=options.actors, gpus=options.gpus_per_actor, writers=options.writers
+            resources, device=device, actors=options.actors, gpus=options.gpus_per_actor, writers=options.writers
         )
         with closing(RayEngine(job, pools)) as engine:
             yield engine
