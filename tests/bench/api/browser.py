@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +19,14 @@ import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LONGEST_S = 60.0
+
+PLUGGED = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Becomes the browser with the two pipes where it looks for them."""
 
 
 def program() -> str:
@@ -107,9 +116,9 @@ def browser() -> Iterator[Browser]:
     with tempfile.TemporaryDirectory(prefix="vecfill-browser-", ignore_cleanup_errors=True) as home:
         options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
         command = [program(), *options, "--remote-debugging-pipe", f"--user-data-dir={home}", "--hide-scrollbars"]
-        shell = ["/bin/sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", *command]
+        started = [sys.executable, "-c", PLUGGED, str(theirs_in), str(theirs_out), *command]
         process = subprocess.Popen(
-            shell, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            started, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         os.close(theirs_in)
         os.close(theirs_out)

@@ -20,7 +20,8 @@ from tests.encode.api.server import DIM, KEY, Request, Seen, serving
 
 ROWS, INPUTS, ROUNDS = 1_200, 100, 2
 ROW_S = 0.004
-"""Seconds of work a text: the API is the slow side, as a real one is, so that what is around it counts little."""
+"""Seconds of work a row: the API is the slow side, as a real one is, so that what is around it counts little. The
+rows read ``title at company``; titles alone, which the retrieval set is of, cost nothing."""
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Served:
     def act(self, request: Request) -> None:
         begun = time.monotonic()
         with self.lock:
-            time.sleep(ROW_S * len(request.texts))
+            time.sleep(ROW_S * sum(" at " in text for text in request.texts))
         request.answer()
         self.spans.append((begun, time.monotonic(), len(request.texts)))
 

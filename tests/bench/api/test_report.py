@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.bench.api.browser import browser
 from tests.bench.api.conftest import ROUNDS, ROWS
-from vecfill.encode.api.options import Api
 
 from vecfill import prices
-from vecfill.bench.api import words
+from vecfill.bench.api import amounts, tables, words
 from vecfill.bench.api.markdown import markdown
 from vecfill.bench.api.modelled import modelled
 from vecfill.bench.api.page import page
 from vecfill.bench.api.plan import Money, Plan, Tokens
 from vecfill.bench.api.rows import from_listings
 from vecfill.bench.api.sides import SIDES
+from vecfill.encode.api.options import Api
 from vecfill.encode.spec import Model
 
 MEASURED = ["throughput", "latency", "quality"]
@@ -74,7 +74,7 @@ def test_markdown_and_json_tell_the_same(compared):
     assert json.loads((compared.folder / "api.json").read_text()) == compared.report
     text = (compared.folder / "api.md").read_text()
     shown = html.unescape((compared.folder / "api.html").read_text())
-    for line in (*words.measured_lines(compared.report), *words.assumption_lines(compared.report)):
+    for line in (*tables.measured_lines(compared.report), *tables.assumption_lines(compared.report)):
         assert f"| {' | '.join(line)} |" in text
         assert all(cell in shown for cell in line)
     assert text.index("## Measured") < text.index("## Modelled") < text.index("## How it was done")
@@ -113,7 +113,7 @@ def test_more_rows_never_read_as_fewer(rows, more):
         count, _, unit = text.replace(",", "").partition(" ")
         return float(count) * units.get(unit, 1.0)
 
-    low, high = (words.rows_told(one) for one in (rows, rows * more))
+    low, high = (amounts.rows_told(one) for one in (rows, rows * more))
     assert value(low) <= value(high)
     assert value(low) == pytest.approx(rows, rel=0.06) or rows < 10
 
@@ -123,4 +123,4 @@ def test_more_rows_never_read_as_fewer(rows, more):
     [(None, "–"), (0.0, "$0"), (0.00048, "$0.00048"), (0.3, "$0.30"), (1.5, "$1.50"), (1234.5, "$1,234")],
 )
 def test_money_is_told_to_the_digits_that_matter(value, told):
-    assert words.usd(value) == told
+    assert amounts.usd(value) == told

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vecfill.bench.api import words
+from vecfill.bench.api import tables, words
 from vecfill.bench.api.method import caveats, machine_lines, method
-from vecfill.bench.api.words import Line, Report
+from vecfill.bench.api.tables import Line
+from vecfill.bench.api.words import Report
 
 
 def markdown(report: Report) -> str:
@@ -17,17 +18,17 @@ def markdown(report: Report) -> str:
         words.setting(report),
         "\n".join(f"> {sentence}  " for sentence in words.verdict(report)),
         f"## Measured\n\n{words.MEASURED}",
-        _table(("", "local", "API"), words.measured_lines(report)),
-        *_headed("What the API was asked, in a round", ("", "API"), words.request_lines(report)),
+        _table(("", "local", "API"), tables.measured_lines(report)),
+        *_headed("What the API was asked, in a round", ("", "API"), tables.request_lines(report)),
         f"### Quality\n\n{words.agreement(report)}",
-        *_headed(None, ("", "local", "API", "by lot"), words.quality_lines(report)),
+        *_headed(None, ("", "local", "API", "by lot"), tables.quality_lines(report)),
         f"## Modelled\n\n{words.MODELLED}",
         *([_list(told["remarks"])] if told["remarks"] else []),
         f"Break-even: {words.break_even(report)}.",
-        *([_list(words.swing_lines(report))] if told["sensitivity"] else []),
-        *_headed("What the account's tier lets through", words.TIER_HEAD, words.tier_lines(report)),
-        *_headed("Other APIs, for the same rows", words.PRICE_HEAD, words.price_lines(report)),
-        *_headed("Every assumption", ("", "value"), words.assumption_lines(report)),
+        *([_list(tables.swing_lines(report))] if told["sensitivity"] else []),
+        *_headed("What the account's tier lets through", tables.TIER_HEAD, tables.tier_lines(report)),
+        *_headed("Other APIs, for the same rows", tables.PRICE_HEAD, tables.price_lines(report)),
+        *_headed("Every assumption", ("", "value"), tables.assumption_lines(report)),
         f"## How it was done\n\n{_list(method(report))}",
         f"## What it does not say\n\n{_list(caveats(report))}",
         f"## Where\n\n{_list(machine_lines(report))}",

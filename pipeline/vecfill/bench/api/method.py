@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vecfill.bench.api import retrieval
-from vecfill.bench.api.words import Report, number
+from vecfill.bench.api.amounts import number
+from vecfill.bench.api.words import Report
 
 
 def method(report: Report) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-from vecfill.bench.api import words
+from vecfill.bench.api import tables, words
 from vecfill.bench.api.method import caveats, machine_lines, method
 from vecfill.bench.api.sheet import SHEET
 from vecfill.bench.api.style import Plot
-from vecfill.bench.api.words import Line, Report
+from vecfill.bench.api.tables import Line
+from vecfill.bench.api.words import Report
 
 BOTH = ("", "local", "API")
 
@@ -58,13 +59,13 @@ def _measured(report: Report, plots: Sequence[Plot]) -> str:
     parts = [
         '<section class="measured"><span class="badge is-measured">Measured</span><h2>What both sides did</h2>',
         f'<p class="note">{words.MEASURED} {_e(sides)}</p>',
-        _table(BOTH, words.measured_lines(report), strong=1),
+        _table(BOTH, tables.measured_lines(report), strong=1),
         _figures(report, plots),
     ]
-    if lines := words.request_lines(report):
+    if lines := tables.request_lines(report):
         parts += ["<h3>What the API was asked, in a round</h3>", _table(("", "API"), lines)]
     parts.append(f"<h3>Quality</h3><p>{_e(words.agreement(report))}</p>")
-    if lines := words.quality_lines(report):
+    if lines := tables.quality_lines(report):
         parts.append(_table((*BOTH, "by lot"), lines))
     return "\n".join((*parts, "</section>"))
 
@@ -77,13 +78,13 @@ def _modelled(report: Report, plots: Sequence[Plot]) -> str:
         f"<p>{_e(_sentence(words.break_even(report)))}</p>",
         _figures(report, plots),
     ]
-    if swings := words.swing_lines(report):
+    if swings := tables.swing_lines(report):
         parts += ["<h3>The three assumptions that move the break-even most</h3>", _list(swings)]
-    if tiers := words.tier_lines(report):
-        parts += ["<h3>What the account's tier lets through</h3>", _table(words.TIER_HEAD, tiers, wide=True)]
-    if prices := words.price_lines(report):
-        parts += ["<h3>Other APIs, for the same rows</h3>", _table(words.PRICE_HEAD, prices, wide=True)]
-    parts += ["<h3>Every assumption</h3>", _table(("", "value"), words.assumption_lines(report)), _sources(report)]
+    if tiers := tables.tier_lines(report):
+        parts += ["<h3>What the account's tier lets through</h3>", _table(tables.TIER_HEAD, tiers, wide=True)]
+    if prices := tables.price_lines(report):
+        parts += ["<h3>Other APIs, for the same rows</h3>", _table(tables.PRICE_HEAD, prices, wide=True)]
+    parts += ["<h3>Every assumption</h3>", _table(("", "value"), tables.assumption_lines(report)), _sources(report)]
     return "\n".join((*parts, "</section>"))
 
 

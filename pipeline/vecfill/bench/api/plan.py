@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,9 @@ class Money:
         growth: rows a month.
         months: that are looked at.
         runs: fills a month.
+
+    Raises:
+        ConfigError: an amount is below 0, or no number.
     """
 
     prices: PriceTable
@@ -49,6 +53,11 @@ class Money:
     growth: float = 0.0
     months: float = 12.0
     runs: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("setup_usd", "standing_usd", "growth", "months", "runs"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ConfigError(f"--{name.replace('_', '-')} is {value}: it must be a number, 0 or more")
 
     @property
     def machine_usd_per_hour(self) -> float:

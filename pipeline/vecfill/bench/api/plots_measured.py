@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vecfill.bench.api import words
+from vecfill.bench.api import amounts, tables
 from vecfill.bench.api.sides import API, LOCAL, SIDES
 from vecfill.bench.api.style import COLORS, INK, NAMES, Plot, canvas, line_style, svg_of
 
@@ -18,7 +18,7 @@ _POINTS_APART = 0.06
 def plots(report: Report) -> list[Plot]:
     """Throughput, latencies, and quality where there is any."""
     found = [_throughput(report), _latency(report)]
-    return [*found, _quality(report)] if words.quality_lines(report) else found
+    return [*found, _quality(report)] if tables.quality_lines(report) else found
 
 
 def _throughput(report: Report) -> Plot:
@@ -30,7 +30,7 @@ def _throughput(report: Report) -> Plot:
             places = row + _POINTS_APART * (np.arange(len(rounds)) - (len(rounds) - 1) / 2)
             panel.plot(rounds, places, "o", markersize=4, color=INK, markerfacecolor="white", linestyle="none")
             panel.annotate(
-                f"{words.number(sides[side]['rows_per_s'])}",
+                f"{amounts.number(sides[side]['rows_per_s'])}",
                 (max(rounds), row),
                 xytext=(8, 0),
                 textcoords="offset points",

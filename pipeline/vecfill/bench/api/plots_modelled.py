@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from vecfill.bench.api import words
+from vecfill.bench.api import amounts, tables
 from vecfill.bench.api.sides import API, LOCAL
 from vecfill.bench.api.style import COLORS, FAINT, INK, Plot, canvas, line_style, svg_of
 
@@ -83,7 +83,7 @@ def _mark(panel: Any, rows: float, xs: list[float], ys: list[float]) -> None:
     height = ys[low] * (ys[high] / ys[low]) ** share if ys[low] > 0 else ys[high]
     panel.plot([rows], [height], "o", color=INK, markersize=5)
     panel.annotate(
-        f"equal at {words.rows_told(rows)}",
+        f"equal at {amounts.rows_told(rows)}",
         (rows, height),
         xytext=(-6, -15),
         textcoords="offset points",
@@ -175,7 +175,7 @@ def _tornado(told: Report) -> Plot:
             for name, factor in (("at_low", "½"), ("at_high", "2×")):
                 left = _placed(one[name]) == ends[0]
                 panel.annotate(
-                    f"{factor}: {words.end_told(one[name])}",
+                    f"{factor}: {tables.end_told(one[name])}",
                     (_placed(one[name]), row),
                     xytext=(-4 if left else 4, 0),
                     textcoords="offset points",
@@ -185,7 +185,7 @@ def _tornado(told: Report) -> Plot:
                 )
         if base:
             panel.axvline(base, color=INK, linewidth=1.2)
-        names = [words.FIELDS[one["name"]].replace(", ", ",\n", 1) for one in swings]
+        names = [tables.FIELDS[one["name"]].replace(", ", ",\n", 1) for one in swings]
         panel.set_yticks(range(len(swings)), names, fontsize=8)
         panel.invert_yaxis()
         panel.grid(visible=False, axis="y")

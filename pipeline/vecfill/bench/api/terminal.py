@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vecfill.bench.api import words
-from vecfill.bench.api.words import Line
+from vecfill.bench.api import amounts, tables, words
+from vecfill.bench.api.tables import Line
 
 
 def tell(found: dict[str, Any]) -> None:
@@ -21,14 +21,14 @@ def tell(found: dict[str, Any]) -> None:
         _say(console, dry_run(found))
         return
     _say(console, [words.setting(found), *words.verdict(found)])
-    console.print(_table("measured", ("", "local", "API"), words.measured_lines(found)))
-    if lines := words.request_lines(found):
+    console.print(_table("measured", ("", "local", "API"), tables.measured_lines(found)))
+    if lines := tables.request_lines(found):
         console.print(_table("measured: what the API was asked, in a round", ("", "API"), lines))
-    if lines := words.quality_lines(found):
+    if lines := tables.quality_lines(found):
         console.print(_table("measured: quality", ("", "local", "API", "by lot"), lines))
     _say(console, [words.agreement(found)])
-    console.print(_table("modelled: the same rows through other APIs", words.PRICE_HEAD, words.price_lines(found)))
-    _say(console, [*words.swing_lines(found), *found["modelled"]["remarks"]])
+    console.print(_table("modelled: the same rows through other APIs", tables.PRICE_HEAD, tables.price_lines(found)))
+    _say(console, [*tables.swing_lines(found), *found["modelled"]["remarks"]])
 
 
 def _say(console: Console, lines: Iterable[str]) -> None:
@@ -55,11 +55,11 @@ def dry_run(found: dict[str, Any]) -> list[str]:
     ]
     if found["price_of"]:
         lines += [
-            f"{found['price_of']}: {words.usd(found['usd_per_million_tokens'])} a million tokens ({found['dated']}, "
+            f"{found['price_of']}: {amounts.usd(found['usd_per_million_tokens'])} a million tokens ({found['dated']}, "
             f"{found['source']})",
-            f"one fill: {words.usd(found['usd'])}; each distinct text once: {words.usd(found['usd_distinct'])}; "
-            f"by the batch API: {words.usd(found['usd_batch'])}",
+            f"one fill: {amounts.usd(found['usd'])}; each distinct text once: {amounts.usd(found['usd_distinct'])}; "
+            f"by the batch API: {amounts.usd(found['usd_batch'])}",
             f"this comparison, all rounds and queries: {found['comparison_tokens']:,} tokens, "
-            f"{words.usd(found['usd_comparison'])}",
+            f"{amounts.usd(found['usd_comparison'])}",
         ]
     return [*lines, *found["remarks"], "nothing was sent to the API"]

@@ -1,99 +1,21 @@
-"""The report in words and tables: what the page, the Markdown and the terminal have in common."""
+"""The report in sentences: what was compared, and the verdict."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from vecfill.bench.api.amounts import number, percent, rows_told, seconds, usd
 from vecfill.bench.api.sides import API, LOCAL, SIDES
 
 Report = dict[str, Any]
-Line = tuple[str, ...]
 
 TITLE = "Local model or embedding API?"
 
+
 MEASURED = "Measured: on this machine, on these rows, in one run."
+
+
 MODELLED = "Modelled: the measured rates, prices, limits and assumptions go in; nothing that comes out was measured."
-
-FIELDS = {
-    "tokens_per_row": "tokens a row",
-    "local_tokens_per_s": "local tokens/s, measured",
-    "api_rows_per_s": "API rows/s, measured",
-    "local_start_s": "local start-up, seconds, measured",
-    "api_start_s": "API start-up, seconds, measured",
-    "usd_per_million_tokens": "API price, USD a million tokens",
-    "batch_usd_per_million_tokens": "batch API price, USD a million tokens",
-    "tpm": "tokens a minute, lowest tier",
-    "rpm": "requests a minute, lowest tier",
-    "rows_per_request": "rows a request",
-    "machine_usd_per_hour": "local machine, USD an hour with power",
-    "setup_usd": "work to set the local side up, USD once",
-    "standing_usd_per_month": "local side when idle, USD a month",
-    "growth_rows_per_month": "growth, rows a month",
-    "months": "months looked at",
-    "runs_per_month": "fills a month",
-}
-"""The assumptions' names as people read them."""
-
-CENTS_BELOW = 100.0
-"""USD from which on cents do not matter."""
-
-DAY_S, HOUR_S, MINUTE_S = 86_400.0, 3_600.0, 60.0
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """With so many significant digits, in thousands, or a dash."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{places}f}" if abs(value) < 10**digits else f"{value:,.0f}"
-
-
-def rows_told(rows: float | None) -> str:
-    """Such as ``420 million``; a break-even is not known to more than two digits."""
-    if rows is None:
-        return "–"
-    for unit, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million"), (1e3, ",000")):
-        if rows >= unit:
-            count = float(f"{rows / unit:.2g}")
-            return f"{count:,.0f}{word}" if word == ",000" else f"{count:g}{word}"
-    return f"{rows:.0f}"
-
-
-def usd(value: float | None) -> str:
-    """Such as ``$0.30``; a dash where it is not known."""
-    if value is None:
-        return "–"
-    if 1 <= value < CENTS_BELOW:
-        return f"${value:.2f}"
-    return f"${number(value, 2)}" if 0 < value < 1 else f"${value:,.0f}"
-
-
-def seconds(value: float | None) -> str:
-    """In the unit that suits it."""
-    if value is None:
-        return "–"
-    for unit, word in ((DAY_S, "days"), (HOUR_S, "h"), (MINUTE_S, "min")):
-        if value >= 2 * unit:
-            return f"{number(value / unit, 2)} {word}"
-    return f"{number(value * 1e3)} ms" if value < 1 else f"{number(value)} s"
-
-
-def percent(value: float | None) -> str:
-    """With one place, or a dash."""
-    return "–" if value is None else f"{100 * value:.1f}%"
-
-
-def interval(mean: dict[str, Any] | None) -> str:
-    """A mean in percent, with its interval."""
-    return "–" if mean is None else f"{percent(mean['mean'])} ({percent(mean['low'])} to {percent(mean['high'])})"
-
-
-def megabytes(value: float | None) -> str:
-    """In MB (10^6 bytes)."""
-    return "–" if value is None else f"{number(value / 1e6)} MB"
 
 
 def name_of(report: Report, side: str) -> str:
@@ -117,81 +39,6 @@ def setting(report: Report) -> str:
         f"{rows['n']:,} rows of {rows['name']} through {name_of(report, LOCAL)} on this machine and through "
         f"{name_of(report, API)} {place_of(report, API)}, both from PostgreSQL to PostgreSQL."
     )
-
-
-def measured_lines(report: Report) -> list[Line]:
-    """The measured table: what, local, API."""
-    local, api = (report["measured"]["sides"][side] for side in SIDES)
-    return [
-        ("rows/s, database to database", *_both(local, api, lambda one: number(one["rows_per_s"]))),
-        ("least to greatest round", *_both(local, api, _spread)),
-        ("tokens/s, as each side counts", *_both(local, api, lambda one: number(one["tokens_per_s"]))),
-        ("first rows are in the table after", *_both(local, api, _first)),
-        ("start-up: process and model, or client", *_both(local, api, lambda one: seconds(one["startup_s"]))),
-        ("single query, median", *_both(local, api, lambda one: seconds(one["query_s"]["p50"]))),
-        ("single query, 95% and 99% under", *_both(local, api, lambda one: _two(one["query_s"]))),
-        ("dimensions", *_both(local, api, lambda one: f"{one['dim']:,}")),
-        ("most memory of its process", *_both(local, api, lambda one: megabytes(one["peak_bytes"]))),
-    ]
-
-
-def _both(local: Report, api: Report, told: Any) -> Line:
-    return told(local), told(api)
-
-
-def _spread(one: Report) -> str:
-    return f"{number(min(one['rounds']))} to {number(max(one['rounds']))}"
-
-
-def _first(one: Report) -> str:
-    return f"{seconds(one['first_rows_s'])} ({one['first_rows']:,} rows)"
-
-
-def _two(told: dict[str, float]) -> str:
-    return f"{seconds(told['p95'])}, {seconds(told['p99'])}"
-
-
-def request_lines(report: Report) -> list[Line]:
-    """What the API was asked, in a round."""
-    told = report["measured"]["sides"][API]["requests"]
-    if not told:
-        return []
-    latency = told["latency_s"]
-    return [
-        ("requests", _count(told["requests"])),
-        ("answered in, median", seconds(latency["p50"])),
-        ("95% and 99% under", _two(latency)),
-        ("refused for now (429)", _count(told["throttled"])),
-        ("retries", _count(told["retries"])),
-        ("sent, received", f"{megabytes(told['bytes_sent'])}, {megabytes(told['bytes_received'])}"),
-        ("tokens, as the API counts", _count(told["tokens"])),
-        ("first vector, from the first request", seconds(told["first_vector_s"])),
-    ]
-
-
-def _count(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
-
-
-def quality_lines(report: Report) -> list[Line]:
-    """The quality table: what, local, API, by chance."""
-    found, asked = report["measured"]["quality"], report["measured"]["retrieval"]
-    k, lines = found["k"], []
-    if label := found["label"]:
-        for name in ("precision", "ndcg"):
-            what = f"{_metric(name, k)}, same {label['column']}"
-            chance = percent(label["chance"]) if name == "precision" else "–"
-            lines.append((what, *(interval(label[side][name]) for side in SIDES), chance))
-    if asked:
-        for name in ("precision", "ndcg"):
-            chance = percent(asked["chance"]) if name == "precision" else "–"
-            what = f"{_metric(name, k)}, built-in retrieval set"
-            lines.append((what, *(interval(asked[side][name]) for side in SIDES), chance))
-    return lines
-
-
-def _metric(name: str, k: int) -> str:
-    return f"{'nDCG' if name == 'ndcg' else name}@{k}"
 
 
 def agreement(report: Report) -> str:
@@ -290,85 +137,3 @@ def break_even(report: Report) -> str:
         f"{work}, {names[found['above']]} is cheaper from {rows_told(found['at'])} rows on, "
         f"{names[found['below']]} below"
     )
-
-
-def price_lines(report: Report) -> list[Line]:
-    """The price table of the known APIs: model, price, batch, a million of these rows, most rows/s, break-even."""
-    return [
-        (
-            one["label"],
-            usd(one["usd_per_million_tokens"]),
-            usd(one["batch_usd_per_million_tokens"]),
-            usd(one["per_million_rows"]),
-            number(one["most_rows_per_s"], 2),
-            crossing_told(one["cheaper"]),
-            one["dated"] + (" (old)" if one["stale"] else ""),
-        )
-        for one in report["modelled"]["apis"]
-    ]
-
-
-PRICE_HEAD = (
-    "API",
-    "$ a million tokens",
-    "batch",
-    "$ a million of these rows",
-    "most rows/s, lowest tier",
-    "local is cheaper from",
-    "price of",
-)
-
-
-def crossing_told(found: dict[str, Any] | None) -> str:
-    """A crossing in a table's cell."""
-    if found is None or found["above"] == "neither":
-        return "–"
-    if found["at"] is None:
-        return "any size" if found["above"] == "local" else "never"
-    return f"{rows_told(found['at'])} rows" if found["above"] == "local" else f"below {rows_told(found['at'])} rows"
-
-
-TIER_HEAD = ("tier", "tokens a minute", "most rows/s", "local is faster from", "by growth, from")
-
-
-def tier_lines(report: Report) -> list[Line]:
-    """What each tier lets through, and from where on the local side is faster; growth in rows a month."""
-    return [
-        (
-            one["name"],
-            number(one["tpm"]),
-            number(one["most_rows_per_s"]),
-            crossing_told(one["faster"]),
-            crossing_told(one["faster_by_growth"]) + (" a month" if (one["faster_by_growth"] or {}).get("at") else ""),
-        )
-        for one in report["modelled"]["tiers"]
-    ]
-
-
-def assumption_lines(report: Report) -> list[Line]:
-    """Every assumption with its value."""
-    given = report["modelled"]["assumptions"]
-    return [(words, "–" if given[name] is None else _plain(given[name])) for name, words in FIELDS.items()]
-
-
-def swing_lines(report: Report) -> list[str]:
-    """How far the break-even moves."""
-    return [
-        f"{FIELDS[one['name']]}: at {_plain(one['low'])} local is cheaper {_from(one['at_low'])}, at "
-        f"{_plain(one['high'])} {_from(one['at_high'])} (assumed: {_plain(one['value'])})"
-        for one in report["modelled"]["sensitivity"]
-    ]
-
-
-def _from(rows: float | None) -> str:
-    return "at no size" if rows is None else "at any size" if rows == 0 else f"from {rows_told(rows)} rows on"
-
-
-def end_told(rows: float | None) -> str:
-    """A break-even at the end of a bar."""
-    return "never" if rows is None else "always" if rows == 0 else rows_told(rows)
-
-
-def _plain(value: float) -> str:
-    """A value with the digits that it has, at most four."""
-    return f"{float(f'{value:.4g}'):,}".removesuffix(".0")
