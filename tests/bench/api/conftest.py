@@ -18,7 +18,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.encode.api.server import DIM, KEY, Request, Seen, serving
 
-ROWS, INPUTS, ROUNDS = 1_200, 100, 2
+ROWS, INPUTS, ROUNDS = 800, 100, 2
 ROW_S = 0.004
 """Seconds of work a row: the API is the slow side, as a real one is, so that what is around it counts little. The
 rows read ``title at company``; titles alone, which the retrieval set is of, cost nothing."""
@@ -69,7 +69,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def compared(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compared]:
-    """Local ``hash:8`` beside an API that gives the same vectors, 1,200 listings, two rounds."""
+    """Local ``hash:8`` beside an API that gives the same vectors, 800 listings, two rounds."""
     folder, served, name = tmp_path_factory.mktemp("compared"), Served(), f"vecfill_compared_{os.getpid()}"
     given = conninfo_to_dict(server)
     with psycopg.connect(make_conninfo(**{**given, "dbname": "postgres"}), autocommit=True) as admin:

@@ -32,7 +32,7 @@ FIGURES = """JSON.stringify([...document.querySelectorAll('figure')].map(figure 
   return {id: figure.id, width: box.width, height: box.height, alt: drawing.getAttribute('aria-label'),
     modelled: !!figure.closest('.modelled'),
     shapes: drawing.querySelectorAll('path').length,
-    dashed: /stroke-dasharray|url\\\\(#h/.test(drawing.innerHTML),
+    dashed: /stroke-dasharray|url\\(#h/.test(drawing.innerHTML),
     caption: figure.querySelector('figcaption').textContent};
 }))"""
 
