@@ -14,13 +14,12 @@ from tests.bench.api.browser import browser
 from tests.bench.api.conftest import ROUNDS, ROWS
 
 from vecfill import prices
-from vecfill.bench.api import amounts, tables, words
+from vecfill.bench.api import amounts, plots_measured, plots_modelled, tables, words
 from vecfill.bench.api.markdown import markdown
 from vecfill.bench.api.modelled import modelled
 from vecfill.bench.api.page import page
 from vecfill.bench.api.plan import Money, Plan, Tokens
 from vecfill.bench.api.rows import from_listings
-from vecfill.bench.api.sides import SIDES
 from vecfill.encode.api.options import Api
 from vecfill.encode.spec import Model
 
@@ -89,18 +88,15 @@ def plan_with(price, **changes) -> Plan:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("known", ["nothing", "free", "no rate"])
+@pytest.mark.parametrize("known", ["nothing", "free"])
 def test_a_report_without_prices_says_so(compared, known):
     given_ = prices.load().named("mistral-embed")
     price = None if known == "nothing" else given_.model_copy(update={"usd_per_million_tokens": 0.0})
     tokens = Tokens(total=9_000, distinct=9_000, exact=False, tokenizer="x")
-    measured = json.loads(json.dumps(compared.report["measured"]))
-    if known == "no rate":
-        measured["ratio"] = None
-        for side in SIDES:
-            measured["sides"][side] |= {"rows_per_s": None, "rounds": [0.0, 0.0]}
-    report = compared.report | {"measured": measured, "modelled": modelled(plan_with(price), measured, tokens)}
-    for text in (html.unescape(page(report, [])), markdown(report)):
+    report = compared.report | {"modelled": modelled(plan_with(price), compared.report["measured"], tokens)}
+    drawn = [*plots_measured.plots(report), *plots_modelled.plots(report)]
+    assert [plot.name for plot in drawn] == [*MEASURED, *(["cost"] if known == "free" else [])]
+    for text in (html.unescape(page(report, drawn)), markdown(report)):
         assert "no cost is told" in text if known == "nothing" else "is zero: it counts as free" in text
         assert "tokens are an estimate" in text.lower()
     assert (report["modelled"]["cheaper"] is None) == (known != "free")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vecfill.bench.api import retrieval
 from vecfill.bench.api.amounts import number
-from vecfill.bench.api.words import Report
+from vecfill.bench.api.words import LOOPBACK, Report
 
 
 def method(report: Report) -> list[str]:
@@ -48,7 +48,7 @@ def caveats(report: Report) -> list[str]:
         "Not in the model: taxes, free allowances, contracts, data protection, the end of a model's life at either "
         "side, the cost of storing longer vectors.",
     ]
-    if host in ("127.0.0.1", "localhost", "::1"):
+    if host in LOOPBACK:
         lines.insert(
             0,
             "The API was a server on this machine. It shares the cores with nothing while it is measured, has no "

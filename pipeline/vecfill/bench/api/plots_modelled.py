@@ -15,9 +15,6 @@ BATCH = "#9a7d1f"
 LEAST_ROWS, MOST_ROWS = 1e3, 1e13
 """Ends of the axis of break-evens."""
 
-_MIDDLE_ROWS = 1e8
-"""Left of it a label goes to the right."""
-
 
 def plots(report: Report) -> list[Plot]:
     """Those that the known prices and limits allow."""
@@ -85,9 +82,9 @@ def _mark(panel: Any, rows: float, xs: list[float], ys: list[float]) -> None:
     panel.annotate(
         f"equal at {amounts.rows_told(rows)}",
         (rows, height),
-        xytext=(-6, -15),
+        xytext=(-7, 6),
         textcoords="offset points",
-        ha="left" if rows < _MIDDLE_ROWS else "right",
+        ha="right",
         fontsize=8,
         fontweight="bold",
     )

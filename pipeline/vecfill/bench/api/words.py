@@ -12,6 +12,8 @@ Report = dict[str, Any]
 TITLE = "Local model or embedding API?"
 
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 MEASURED = "Measured: on this machine, on these rows, in one run."
 
 
@@ -29,7 +31,7 @@ def place_of(report: Report, side: str) -> str:
     told = report["measured"]["sides"][side]
     if told["side"] == LOCAL:
         return f"{report['machine']['cpu']}, {told['device']}, {told['dtype']}"
-    return f"at {told['host']}"
+    return f"at {told['host']}, a server on this machine" if told["host"] in LOOPBACK else f"at {told['host']}"
 
 
 def setting(report: Report) -> str:
