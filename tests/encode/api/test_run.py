@@ -57,23 +57,19 @@ def test_every_vector_is_the_server_s_own(connect, database):
 def test_a_run_through_storms_and_broken_answers_fills_all(connect, database):
     make_docs(connect, ROWS)
     faults = [status(429), status(429, Retry_After="0.1"), status(500), server.closed_mid_body, server.too_few]
-
-    def act(request):
-        (faults[request.number % 5] if request.number % 2 else server.reversed_order)(request)
-
-    with serving(act) as api:
+    with serving(server.at_first(*faults, server.right, then=server.reversed_order)) as api:
         result = fill(database, api.url, request_inputs=100)
     assert (result.outcome, result.updated) == ("complete", ROWS)
     assert_every_vector_is_its_texts(connect, rows=ROWS)
 
 
 def test_each_distinct_text_is_sent_once(connect, database):
-    make_docs(connect, 600)
-    connect.execute("UPDATE docs SET title = 'title ' || id % 20")
+    make_docs(connect, 6_000)
+    connect.execute("UPDATE docs SET title = 'title ' || id % 700")
     with serving() as api:
         result = fill(database, api.url)
-    assert (result.updated, result.reused) == (600, 580)
-    assert len(api.seen.texts) == 20
+    assert (result.updated, result.reused) == (6_000, 5_300)
+    assert len(api.seen.texts) == 700  # also those of blocks that were under way together
 
 
 def test_nothing_eligible_sends_no_byte(connect, database):
@@ -93,9 +89,10 @@ def test_nothing_eligible_sends_no_byte(connect, database):
 )
 def test_a_dimension_that_does_not_fit_is_found_before_a_row_is_written(connect, database, column, truncate_dim, says):
     make_docs(connect, 50, vector=column)
-    with serving() as api, pytest.raises(ConfigError, match=says):
+    with serving() as api:
         asked = Model(name="openai:test", truncate_dim=truncate_dim, api=Api(base_url=api.url))
-        run(DOCS, asked, database=database, options=INLINE)
+        with pytest.raises(ConfigError, match=says):
+            run(DOCS, asked, database=database, options=INLINE)
     assert api.seen.requests <= 1
     assert vectors(connect) == []
 
