@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.encode.api import server
 from tests.encode.api.server import KEY, first, serving, status, tokens_of
 from tests.tables import DOCS, INLINE, add_docs, assert_every_vector_is_its_texts, make_docs, vectors, wait_until
 
-from vecfill.backfill import run
+from vecfill.backfill import RunOptions, run
 from vecfill.encode.api.options import Api
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
@@ -160,6 +161,17 @@ def test_a_budget_that_is_spent_on_the_sample_writes_nothing(connect, database):
         assert (result.outcome, result.updated, api.seen.requests) == ("incomplete", 0, 2)
         with pytest.raises(ConfigError, match="price of test"):
             fill(database, api.url, max_cost=1.0)
+
+
+def test_a_stop_does_not_wait_for_an_api_that_asks_for_minutes(connect, database):
+    make_docs(connect, ROWS)
+    with serving(first(3, server.right, status(429, Retry_After="200"))) as api:
+        options = RunOptions(max_seconds=2, engine=INLINE.engine)
+        started = time.monotonic()
+        result = run(DOCS, model(api.url, request_inputs=100), database=database, options=options)
+        assert time.monotonic() - started < 20
+    assert (result.outcome, result.updated) == ("incomplete", 300)
+    assert_every_vector_is_its_texts(connect, rows=300)
 
 
 def test_search_asks_the_api_for_the_query(connect, database):
