@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from vecfill.backfill import Progress as Progress
     from vecfill.backfill import RunOptions as RunOptions
     from vecfill.backfill import run as run
+    from vecfill.encode.api.options import Api as Api
     from vecfill.encode.spec import Model as Model
     from vecfill.postgres.target import Target as Target
     from vecfill.result import RunResult as RunResult
 
 __version__ = "0.1.0"
 _HOMES = {
+    "Api": "vecfill.encode.api.options",
     "Model": "vecfill.encode.spec",
     "Target": "vecfill.postgres.target",
     "RunResult": "vecfill.result",
@@ -27,7 +29,7 @@ _HOMES = {
     "RunOptions": "vecfill.backfill",
     "run": "vecfill.backfill",
 }
-__all__ = ["Model", "Progress", "RunOptions", "RunResult", "Target", "run"]
+__all__ = ["Api", "Model", "Progress", "RunOptions", "RunResult", "Target", "run"]
 
 
 def __getattr__(name: str) -> Any:

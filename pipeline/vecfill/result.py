@@ -37,7 +37,7 @@ class RunResult:
         seconds: wall time, start-up included; ``stage_seconds`` is work, summed over the workers of a stage.
         rows_per_s, tokens_per_s: of the wall time from the first read to the last commit, in which the model is loaded
             and, on Ray, the actors start.
-        api: requests to an API, tokens that it counted, and their cost in USD; None for a local model.
+        api: requests to an API, its tokens and their cost in USD; None where none was asked.
         outcome: complete, limit, quarantined, incomplete or stopped.
     """
 

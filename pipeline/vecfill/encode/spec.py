@@ -6,7 +6,7 @@ against the column before any of them is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -215,13 +215,21 @@ class Model:
             )
         return min(width, self.truncate_dim or default or width)
 
-    def load(self, threads: int | None = None, *, dim: int | None = None, budget: Budget | None = None) -> Encoder:
+    def load(
+        self,
+        threads: int | None = None,
+        *,
+        dim: int | None = None,
+        budget: Budget | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Encoder:
         """Loads the model, which takes seconds and imports torch (``hash:DIM`` and APIs do neither).
 
         Args:
             threads: CPU threads for torch; None leaves its own default.
             dim: length that an API's vectors must have; its first answer is held to it.
             budget: that an API's requests share with others; None keeps the limits for this encoder alone.
+            stopped: asked before each request to an API, and in each wait for one; nothing is sent once it is true.
 
         Raises:
             ConfigError: the model, device, prompt or a limit cannot be had; see ``TransformerEncoder``.
@@ -229,7 +237,7 @@ class Model:
         if self.is_api:
             from vecfill.encode.api.encoder import ApiEncoder
 
-            return ApiEncoder(self.anchored(), dim=dim, budget=budget)
+            return ApiEncoder(self.anchored(), dim=dim, budget=budget, stopped=stopped)
         width = self.dimension()
         if self._hash_dimension() is not None and width is not None:
             from vecfill.encode.standin import HashEncoder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,12 +80,14 @@ class Encode:
 
     Attributes:
         over_budget: an API's budget has not reached some texts, whose rows were left out: the run is to end.
+        stopped: whether the run is to stop; an API's long waits look at it.
     """
 
     def __init__(self, spec: EncodeSpec, budget: Budget | None = None) -> None:
         """Takes what to do, and the budget of an API's requests where several encoders share it."""
         self.spec = spec
         self.over_budget = False
+        self.stopped: Callable[[], bool] = lambda: False
         self._ledger = Ledger(spec.model.api.limits(spec.model.api_name)) if spec.model.is_api else None
         self._budget = budget or self._ledger
         self._lock = threading.Lock()
@@ -122,6 +125,9 @@ class Encode:
             table, rows, reused = table.take(asked), rows.only(asked), reused[asked]
         return _encoded_block(table, self.spec.arity, ready.encoder, rows, reused=reused, seconds=seconds)
 
+    def _is_stopped(self) -> bool:
+        return self.stopped()  # asked anew each time: an engine says it after the model is loaded
+
     def account(self) -> Account | None:
         """What has been spent on an API from this budget of its own; None where the model is local."""
         return self._ledger.account() if self._ledger else None
@@ -136,7 +142,9 @@ class Encode:
     def _prepared(self) -> RowEncoder:
         with self._lock:
             if self._ready is None:
-                encoder = self.spec.model.load(self.spec.threads, dim=self.spec.dim, budget=self._budget)
+                encoder = self.spec.model.load(
+                    self.spec.threads, dim=self.spec.dim, budget=self._budget, stopped=self._is_stopped
+                )
                 self._check_dimension(encoder)
                 ready = RowEncoder(encoder)
                 self._memo = Memo(encoder.dim) if self.spec.dedupe else None

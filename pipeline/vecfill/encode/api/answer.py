@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +55,11 @@ def read(body: bytes, n: int) -> Answer:
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
+    """By the parser that the openai package brings along: 5 times as fast as Python's own on lists of numbers."""
+    from jiter import from_json
+
     try:
-        found = json.loads(body)
+        found = from_json(body)
     except ValueError:
         start = body[:_SHOWN].decode("utf-8", "replace")
         raise WrongAnswerError(f"it is not JSON but begins with {start!r}") from None
@@ -80,10 +82,14 @@ def _vector(value: Any, index: int) -> Vectors:
             return np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4").astype(np.float32, copy=False)
         except (binascii.Error, ValueError):
             raise WrongAnswerError(f"the vector of index {index} is not base64 of float32 numbers") from None
-    if not isinstance(value, list) or not all(type(number) in (int, float) for number in value):
+    try:
+        numbers = np.array(value if isinstance(value, list) else None)
+    except ValueError:  # lists of several lengths
+        numbers = np.array(None)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
         raise WrongAnswerError(f"the vector of index {index} is no list of numbers")
     with np.errstate(over="ignore"):  # what passes float32 becomes infinite, and is found so
-        return np.array(value, dtype=np.float64).astype(np.float32)
+        return numbers.astype(np.float32)
 
 
 def _matrix(vectors: list[Vectors]) -> Vectors:

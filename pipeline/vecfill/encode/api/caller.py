@@ -17,7 +17,7 @@ from vecfill.encode.api.faults import THROTTLED, Failure, RefusedError, blames, 
 from vecfill.encode.api.headers import rate_wait
 from vecfill.encode.api.ledger import Budget, Verdict
 from vecfill.encode.api.options import Api
-from vecfill.encode.api.pace import Pace
+from vecfill.encode.api.pace import Pace, Stopped, sleep
 from vecfill.encode.api.trials import Trials, Wrong
 from vecfill.encode.api.usage import Meter
 from vecfill.errors import VecfillError
@@ -38,7 +38,15 @@ class Caller:
     """Asks one model of one API. Lives in one event loop."""
 
     def __init__(
-        self, name: str, api: Api, *, budget: Budget, meter: Meter, dimensions: int | None, dim: int | None
+        self,
+        name: str,
+        api: Api,
+        *,
+        budget: Budget,
+        meter: Meter,
+        dimensions: int | None,
+        dim: int | None,
+        stopped: Stopped,
     ) -> None:
         """Makes the client; nothing is sent yet.
 
@@ -49,16 +57,18 @@ class Caller:
             meter: counts what is sent.
             dimensions: length of the vectors that the API is asked for; None leaves it to the API.
             dim: that they must have; None takes the first answer's.
+            stopped: whether the run is to stop: then nothing more is sent.
         """
         self._what, self._give_up_after = f"model {name} at {api.host}", api.give_up_after
         self._budget, self._meter = budget, meter
         self.dimension = Dimension(self._what, dim, dimensions)
-        self._pace = Pace(api.max_concurrency)
+        self._stopped = stopped
+        self._pace = Pace(api.max_concurrency, stopped)
         self._client = Client(name, api, dimensions, meter)
         self._ended: tuple[float, VecfillError] | None = None
 
     async def ask(self, texts: list[str], guess: int) -> Answer | None:
-        """Gets the texts' vectors; None where the budget does not allow it.
+        """Gets the texts' vectors; None where the budget does not allow it, or the run is to stop.
 
         Args:
             texts: of one request.
@@ -80,7 +90,7 @@ class Caller:
         while True:
             async with self._pace.slot() as sent_at:
                 self._end_with_others(trials)
-                if not await self._granted(bound(texts)):
+                if self._stopped() or not await self._granted(bound(texts)):
                     return None
                 outcome = await self._attempt(texts, guess, again=trials.sent > 0)
                 trials.sent += 1
@@ -115,7 +125,7 @@ class Caller:
         if failure.wait:
             self._pace.pause(wait)
         else:
-            await asyncio.sleep(wait)
+            await sleep(wait, self._stopped)
 
     async def _attempt(self, texts: list[str], guess: int, *, again: bool) -> Answer | Failure:
         """Sends one request; what it has used, or may have used where nobody knows, is booked whatever happens."""

@@ -16,6 +16,7 @@ from vecfill.encode.api.counts import Estimate, Exact, Prepared, requests
 from vecfill.encode.api.faults import RefusedError
 from vecfill.encode.api.ledger import Budget, Ledger
 from vecfill.encode.api.loop import LoopThread
+from vecfill.encode.api.pace import Stopped
 from vecfill.encode.api.usage import Meter, Usage
 from vecfill.encode.spec import MOST_TOKENS, Encoding, Model
 from vecfill.errors import ConfigError
@@ -37,13 +38,21 @@ class ApiEncoder:
     device: Final = "api"
     dtype: Final = "float32"
 
-    def __init__(self, model: Model, *, dim: int | None = None, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        dim: int | None = None,
+        budget: Budget | None = None,
+        stopped: Stopped = lambda: False,
+    ) -> None:
         """Makes the client; nothing is sent.
 
         Args:
             model: ``openai:NAME``.
             dim: length that the vectors must have, None takes the first answer's.
             budget: of the run, where it is shared; None keeps one of its own.
+            stopped: whether the run is to stop: texts that were not sent by then are ``unasked``.
         """
         name, api = model.api_name, model.api
         self.what, self._prompt = f"model {name} at {api.host}", model.prompt or ""
@@ -57,6 +66,7 @@ class ApiEncoder:
             meter=self._meter,
             dimensions=model.truncate_dim,
             dim=dim,
+            stopped=stopped,
         )
         self._probing = threading.Lock()
         self._loop = LoopThread("api")

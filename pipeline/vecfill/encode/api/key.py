@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import subprocess
 from collections.abc import Mapping
 
@@ -25,24 +26,24 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def from_command(command: str) -> str:
-    """Runs a shell command and returns what it prints. Its stderr is ours, so that it can say what is wrong.
+    """Runs a command, split as a shell would but without one, and returns what it prints; its stderr is ours.
 
     Raises:
-        ConfigError: it fails, takes too long, or prints nothing.
+        ConfigError: it cannot be run, fails, takes too long, or prints no key. No message shows its arguments.
     """
     try:
+        words = shlex.split(command)
         ended = subprocess.run(  # noqa: S603 -- the user's own command
-            ["/bin/sh", "-c", command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=COMMAND_S,
-            check=False,
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=COMMAND_S, check=False
         )
     except subprocess.TimeoutExpired:
         raise ConfigError(f"--api-key-command gave no key within {COMMAND_S:.0f} s: try it by hand") from None
+    except (OSError, ValueError, IndexError):
+        raise ConfigError(
+            "--api-key-command cannot be run: write a program and its arguments; for pipes and variables sh -c '…'"
+        ) from None
     if ended.returncode != 0:
-        raise ConfigError(f"--api-key-command ended with {ended.returncode}: try it by hand")
+        raise ConfigError(f"--api-key-command ended with exit code {ended.returncode}: try it by hand")
     return checked(ended.stdout.strip(), "--api-key-command")
 
 

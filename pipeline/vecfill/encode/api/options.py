@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,8 @@ from vecfill import prices
 from vecfill.encode.api import key
 from vecfill.encode.api.ledger import Limits
 from vecfill.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 PREFIX = "openai:"
 
@@ -78,8 +81,11 @@ class Api:
         """USD a million tokens of the API's model ``name``; None where nobody says."""
         if self.price_per_million is not None:
             return self.price_per_million
-        found = prices.load().find(name, self.url)
+        found = self._listed(name)
         return found.usd_per_million_tokens if found else None
+
+    def _listed(self, name: str) -> prices.Price | None:
+        return prices.load().find(name, self.url)
 
     def limits(self, name: str) -> Limits:
         """What a run may spend, as a ledger takes it."""
@@ -112,6 +118,12 @@ class Api:
 
         A key from the environment travels with it; one from a command does not, as each worker runs the command.
         """
+        listed = self._listed(name) if self.price_per_million is None else None
+        if listed is not None and listed.stale():
+            _log.warning(
+                "the price of %s is %d days old: look at %s, or give --price-per-million",
+                *(listed.label, listed.age_days(), listed.source),
+            )
         secret = self.key or (None if self.key_command else key.from_environment())
         return replace(self, base_url=self.url, key=secret, price_per_million=self.price(name))
 

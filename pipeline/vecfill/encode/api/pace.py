@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 START = 2
@@ -15,15 +15,28 @@ SPREAD_S = 1.0
 """Seconds, at most, over which requests start again after a pause that all of them kept."""
 
 
+LOOK_S = 0.5
+"""Between two looks, in a wait, at whether the run is to stop: an API may ask to wait for minutes."""
+
+Stopped = Callable[[], bool]
+
+
+async def sleep(seconds: float, stopped: Stopped) -> None:
+    """Waits so long, or until the run is to stop."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0 and not stopped():
+        await asyncio.sleep(min(left, LOOK_S))
+
+
 class Pace:
     """Additive increase, multiplicative decrease (Chiu and Jain, 1989), and pauses that hold for every request.
 
     Lives in one event loop.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, stopped: Stopped = lambda: False) -> None:
         self.limit = min(START, most)
-        self._most = most
+        self._most, self._stopped = most, stopped
         self._under_way = self._successes = 0
         self._filled = False
         self._cut_at = self._resume_at = 0.0
@@ -61,9 +74,9 @@ class Pace:
 
     async def _resumed(self) -> float:
         waited = False
-        while (left := self._resume_at - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+        while (left := self._resume_at - time.monotonic()) > 0 and not self._stopped():
+            await sleep(left, self._stopped)
             waited = True
         if waited and self.limit > 1:
-            await asyncio.sleep(random.uniform(0, SPREAD_S) * (1 - 1 / self.limit))  # noqa: S311
+            await sleep(random.uniform(0, SPREAD_S) * (1 - 1 / self.limit), self._stopped)  # noqa: S311
         return time.monotonic()
