@@ -92,8 +92,8 @@ class Caller:
                 self._end_with_others(trials)
                 if self._stopped() or not await self._granted(bound(texts)):
                     return None
-                outcome = await self._attempt(texts, guess, again=trials.sent > 0)
-                trials.sent += 1
+                trials.send()
+                outcome = await self._attempt(texts, guess, again=trials.sent > 1)
             if (answer := trials.settled(outcome)) is not None:
                 self._pace.succeeded()
                 return answer
@@ -104,7 +104,7 @@ class Caller:
 
     def _end_with_others(self, trials: Trials) -> None:
         """Sends nothing more for what was under way when one request failed for good: the run has ended with it."""
-        if self._ended is not None and trials.started <= self._ended[0]:
+        if self._ended is not None and trials.queued_at <= self._ended[0]:
             raise self._ended[1]
 
     async def close(self) -> None:
@@ -115,6 +115,8 @@ class Caller:
         """Waits while others that are under way hold what this request may need."""
         until = time.monotonic() + self._give_up_after
         while (verdict := await self._budget.reserve(tokens)) is Verdict.WAIT and time.monotonic() < until:
+            if self._stopped():
+                return False
             await asyncio.sleep(BUDGET_POLL_S)
         return verdict is Verdict.GRANTED
 
@@ -155,7 +157,7 @@ class Caller:
 
     def _checked(self, answer: Answer, response: Response, texts: list[str]) -> Answer | Failure:
         """Checks what the answer alone does not tell, and heeds what its headers say."""
-        self._pace.pause(rate_wait(response.headers, answer.tokens or bound(texts)))
+        self._pace.pause(min(self._give_up_after, rate_wait(response.headers, answer.tokens or bound(texts))))
         self.dimension.check(answer.vectors.shape[1])
         broken = np.flatnonzero(~np.isfinite(answer.vectors).all(axis=1))
         if len(broken) == 0:
