@@ -45,9 +45,9 @@ class SharedLedger:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    async def reserve(self, tokens: int) -> Verdict:
+    async def reserve(self, tokens: int, splits: bool) -> Verdict:
         """See ``Ledger``."""
-        verdict: Verdict = await self._actor.reserve.remote(tokens)
+        verdict: Verdict = await self._actor.reserve.remote(tokens, splits)
         return verdict
 
     async def settle(self, held: int, used: int) -> None:

@@ -443,6 +443,17 @@ def test_max_cost_is_never_passed_by_what_the_server_counts(fault):
         assert (~found.unasked).any()
 
 
+def test_a_small_budget_is_used_up_and_not_left_lying():
+    """One request for all could cost four times what is there; a text could not."""
+    texts = [f"{row} some words of a text that is longer than others" for row in range(400)]
+    with serving() as api, encoder(api, max_cost=0.001, price_per_million=1.0, request_inputs=400) as ours:
+        found = ours.encode(texts)
+        done = np.flatnonzero(~found.unasked)
+        assert 900 < api.seen.tokens <= 1_000
+        np.testing.assert_array_equal(found.vectors[done], HashEncoder(DIM).encode(texts).vectors[done])
+        assert api.seen.requests < 40
+
+
 def test_an_idle_encoder_sends_nothing_and_ends_with_its_thread():
     with serving() as api:
         before = set(threading.enumerate())
