@@ -12,6 +12,7 @@ import psycopg
 import pyarrow as pa
 from hypothesis import HealthCheck, settings
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from vecfill.backfill import RunOptions
 from vecfill.blocks import OUTCOMES
@@ -131,6 +132,20 @@ def rest(connect: psycopg.Connection, table: str = "docs") -> str:
     row = sql.SQL(", ").join(sql.Identifier(name) for (name,) in columns)
     query = sql.SQL("SELECT md5(string_agg(ROW({row})::text, '' ORDER BY ROW({row})::text)) FROM {table}")
     return connect.execute(query.format(row=row, table=sql.SQL(table))).fetchone()[0]
+
+
+@contextmanager
+def role(connect: psycopg.Connection, database: str, rights: str = "SELECT, UPDATE") -> Iterator[str]:
+    """URI of the database for a role that owns nothing and has these rights on ``docs``."""
+    name = connect.execute("SELECT 'filler_' || current_database()").fetchone()[0]
+    quoted = sql.Identifier(name)
+    connect.execute(sql.SQL("CREATE ROLE {} LOGIN").format(quoted))
+    connect.execute(sql.SQL("GRANT {} ON docs TO {}").format(sql.SQL(rights), quoted))
+    try:
+        yield make_conninfo(database, user=name)
+    finally:
+        connect.execute(sql.SQL("DROP OWNED BY {}").format(quoted))
+        connect.execute(sql.SQL("DROP ROLE {}").format(quoted))
 
 
 @contextmanager

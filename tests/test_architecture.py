@@ -48,6 +48,7 @@ PURE = {
     "write/copy_binary.py",
     "write/pace.py",
     "postgres/template.py",
+    "postgres/landing.py",
     "postgres/statements.py",
 }
 """No I/O here: nothing that connects, opens or waits."""

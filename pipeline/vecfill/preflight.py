@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,9 +11,11 @@ from psycopg import sql
 
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError, DatabaseError
-from vecfill.postgres import statements
+from vecfill.postgres import landing, statements
 from vecfill.postgres.session import Connection, said, transaction
 from vecfill.postgres.target import Relation, with_dimension
+
+log = logging.getLogger(__name__)
 
 SAMPLE_ROWS = 32
 """Vectors recomputed before the first write: enough to tell another model (cosines near 0) from a few edited texts."""
@@ -24,7 +27,7 @@ Sample = tuple[tuple[str, tuple[float, ...]], ...]
 
 _SERVER = """
 SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only') = 'on',
-       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMP'), CURRENT_USER::pg_catalog.text
+       CURRENT_USER::pg_catalog.text
 """
 
 
@@ -32,20 +35,15 @@ def check_writable(connection: Connection) -> None:
     """Checks that this server and role can be written to as we write.
 
     Raises:
-        ConfigError: a standby, a read-only session, or no right to make temporary tables.
+        ConfigError: a standby, or a read-only session.
     """
     with transaction(connection) as cursor:
         row = cursor.execute(_SERVER, ()).fetchone()
-    standby, read_only, temp, role = row or (False, False, True, "")
+    standby, read_only, role = row or (False, False, "")
     if standby or read_only:
         what = "a standby" if standby else f"read-only for role {role} (default_transaction_read_only)"
         raise ConfigError(
             f"the server is {what}, and vectors must be written: connect to the primary as a role that may write"
-        )
-    if not temp:
-        raise ConfigError(
-            f"role {role} may not make temporary tables, through which vectors are written: "
-            f"GRANT TEMPORARY ON DATABASE … TO {role}"
         )
 
 
@@ -68,8 +66,8 @@ def check_sql(connection: Connection, relation: Relation, *, writing: bool = Tru
             except psycopg.errors.InsufficientPrivilege as error:
                 update = f" and UPDATE on {relation.vector.name} and what --set assigns" if writing else ""
                 raise ConfigError(
-                    f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are read{update}: "
-                    "GRANT it"
+                    f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are read, ctid among "
+                    f"them,{update}: GRANT it"
                 ) from error
 
 
@@ -77,12 +75,17 @@ def check_write(connection: Connection, relation: Relation) -> None:
     """Plans the very statement that will write, over an empty stage, and rolls back.
 
     Raises:
-        ConfigError: what --where and --set say does not work inside it.
+        ConfigError: what --where and --set say does not work inside it, or this role may make no temporary tables and
+            a column of the key has a type that no array can hold.
     """
+    if relation.arrays:
+        log.info("role %s may make no temporary tables: batches travel as arrays", connection.info.user)
     complaint = f"{relation.label} cannot be written as --where and --set say"
     with _planned(relation, complaint, "correct them"), transaction(connection, relation.settings) as cursor:
-        cursor.execute(statements.create_stage(relation), ())
-        cursor.execute(sql.SQL("EXPLAIN {}").format(statements.write(relation)), ())
+        if not relation.arrays:
+            cursor.execute(landing.create_stage(relation), ())
+        arrays = landing.array_types(relation, vectors=True) if relation.arrays else []
+        cursor.execute(sql.SQL("EXPLAIN {}").format(landing.write(relation)), (0, *(None for _ in arrays)))
         raise psycopg.Rollback
 
 

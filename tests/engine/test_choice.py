@@ -17,10 +17,11 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
     [
         (AUTO, 0, MINILM, ("auto", 0), "inline"),
         (AUTO, 1_000, MINILM, ("auto", 0), "inline"),
-        (AUTO, 17_269, MINILM, ("auto", 0), "ray"),
+        (AUTO, 17_269, MINILM, ("auto", 0), "inline"),
+        (AUTO, 100_000, MINILM, ("auto", 0), "ray"),
         (AUTO, 17_269, MINILM, ("auto", 1), "inline"),
         (AUTO, 1_000_000, MINILM, ("auto", 1), "ray"),
-        (AUTO, 17_269, MINILM, ("cpu", 1), "ray"),
+        (AUTO, 100_000, MINILM, ("cpu", 1), "ray"),
         (AUTO, 1, MINILM, ("auto", 2), "ray"),
         (AUTO, 1, MINILM, ("cpu", 2), "inline"),
         (AUTO, 1_000_000, "hash:384", ("auto", 0), "inline"),

@@ -186,8 +186,9 @@ def test_each_gpu_gets_an_encoder_and_two_writers():
     assert fitting(16, 1, actors=3).gpus == pytest.approx(1 / 3, abs=1e-4)
 
 
-def test_without_a_gpu_one_encoder_has_the_cores():
-    assert [(fitting(cpus, 0).encoders, fitting(cpus, 0).cpus) for cpus in (2, 4, 64)] == [(1, 1), (1, 3), (1, 63)]
+def test_without_a_gpu_each_eight_cores_have_an_encoder():
+    found = [(fitting(cpus, 0).encoders, fitting(cpus, 0).cpus) for cpus in (2, 4, 15, 16, 64)]
+    assert found == [(1, 1), (1, 3), (1, 14), (2, 7), (8, 7)]
 
 
 @pytest.mark.parametrize(
@@ -239,11 +240,11 @@ def test_with_a_gpu_blocks_stay_whole(connect, database):
     assert (results, updated) == (ranges, ROWS)
 
 
-def test_a_cluster_of_cpu_nodes_has_an_encoder_a_node_with_all_its_cores():
+def test_the_encoders_of_cpu_nodes_share_out_each_node_s_cores():
     from vecfill.engine.ray import Pools
 
     resources = {"CPU": 64.0, "nodes": 4.0, "CPU a node": 16.0}
     pools = Pools.fitting(resources, device="auto", actors=None, gpus=None, writers=None)
-    assert (pools.encoders, pools.share, pools.cpus) == (4, 1, 15)
-    pools = Pools.fitting(resources, device="auto", actors=8, gpus=None, writers=None)
     assert (pools.encoders, pools.share, pools.cpus) == (8, 2, 7)
+    pools = Pools.fitting(resources, device="auto", actors=4, gpus=None, writers=None)
+    assert (pools.encoders, pools.share, pools.cpus) == (4, 1, 15)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from psycopg import sql
@@ -28,12 +29,14 @@ def refused(database: str, *says: str, **target) -> None:
 
 
 def fills(connect, database: str, target: Target, rows: int) -> None:
-    """Reads, encodes and writes the whole target by what was introspected."""
+    """Reads, encodes and writes the whole target by what was introspected: half from a table, half from arrays."""
     job = job_of(database, target)
     block = encoded(job)
     assert block.num_rows == rows
-    with closing(Write(job.database, job.relation)) as write:
-        assert sum(write(block)["updated"].to_pylist()) == rows
+    for part, arrays in ((block.slice(0, rows // 2), False), (block.slice(rows // 2), True)):
+        possible = all(column.array for column in job.relation.key)
+        with closing(Write(job.database, replace(job.relation, arrays=arrays and possible))) as write:
+            assert sum(write(part)["updated"].to_pylist()) == part.num_rows
     assert encoded(job).num_rows == 0
 
 

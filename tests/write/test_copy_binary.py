@@ -1,4 +1,4 @@
-"""COPY bytes against the server: what it stores is, in its own words, what was sent."""
+"""COPY bytes and arrays against the server: what it holds is, in its own words, what was sent."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tests.tables import on_server
 
-from vecfill.write.copy_binary import HEADER, TRAILER, binary_field, copy_stream, int4_field, vector_field
+from vecfill.write.copy_binary import (
+    HEADER,
+    TRAILER,
+    Field,
+    binary_array,
+    binary_field,
+    copy_stream,
+    int4_field,
+    real_arrays,
+    vector_field,
+)
+from vecfill.write.stage import BinaryValue, accept_binary_values
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.integers(0, 3_000).map(
     "x".__mul__
@@ -25,6 +36,9 @@ KEYS = {
     "int4": st.integers(-(2**31), 2**31 - 1),
     "uuid": st.uuids(),
     "text": texts,
+    "varchar(4000)": texts,
+    "short": texts.map(lambda text: text[:40] or "-"),
+    "positive": st.integers(1, 2**63 - 1),
     "bytea": st.binary(max_size=300),
     "numeric": st.decimals(allow_nan=False, allow_infinity=True) | st.just(Decimal("NaN")),
     "date": st.dates(),
@@ -39,6 +53,9 @@ halves = st.floats(width=16, allow_nan=False, allow_infinity=False)
 @pytest.fixture(autouse=True)
 def mood(connect):
     connect.execute("CREATE TYPE mood AS ENUM ('', 'so so', 'über ''glücklich''')")
+    connect.execute("CREATE DOMAIN short AS varchar(40) CHECK (value <> '')")
+    connect.execute("CREATE DOMAIN positive AS bigint NOT NULL CHECK (value > 0)")
+    accept_binary_values(connect)
 
 
 def sent_as(connect: psycopg.Connection, kind: str, values: list) -> tuple[pa.Array, list[str]]:
@@ -66,24 +83,42 @@ def copied(connect: psycopg.Connection, kinds: list[str], fields: list) -> list[
         return cursor.execute(f"SELECT {names} FROM stage ORDER BY n").fetchall()
 
 
+def as_arrays(connect: psycopg.Connection, kinds: list[str], fields: list[Field]) -> list[tuple]:
+    """Sends the fields as one array each and returns the rows in the server's words, in their order."""
+    columns = [f"c{position}" for position in range(len(kinds))]
+    arrays = ", ".join(f"%b::{kind}[]" for kind in kinds)
+    values = [
+        BinaryValue(binary_array(field, connect.execute("SELECT %s::regtype::oid::int8", [kind]).fetchone()[0]))
+        for kind, field in zip(kinds, fields, strict=True)
+    ]
+    names = ", ".join(f"{name}::text" for name in columns)
+    query = f"SELECT {names} FROM unnest({arrays}) WITH ORDINALITY AS stage ({', '.join(columns)}, n) ORDER BY n"
+    return connect.execute(query, values).fetchall()
+
+
+both_ways = pytest.mark.parametrize("way", [copied, as_arrays], ids=["copy", "arrays"])
+
+
 def rows_of(fields: list) -> int:
     return len(fields[0].null)
 
 
+@both_ways
 @pytest.mark.parametrize("kind", KEYS)
-def test_keys_arrive_as_they_were_sent(connect, kind):
+def test_keys_arrive_as_they_were_sent(connect, kind, way):
     @on_server
     @given(st.lists(KEYS[kind], min_size=1, max_size=12))
     def check(values):
         column, words = sent_as(connect, kind, values)
-        assert copied(connect, [kind], [binary_field(column)]) == [(word,) for word in words]
+        assert way(connect, [kind], [binary_field(column)]) == [(word,) for word in words]
 
     check()
 
 
+@both_ways
 @pytest.mark.parametrize(("one", "other"), list(itertools.pairwise([*KEYS, "bigint"])))
-def test_composite_keys_arrive_together(connect, one, other):
-    @on_server
+def test_composite_keys_arrive_together(connect, one, other, way):
+    @settings(on_server, max_examples=10)
     @given(st.lists(st.tuples(KEYS[one], KEYS[other]), min_size=1, max_size=8))
     def check(pairs):
         (first, words), (second, more) = (
@@ -91,7 +126,7 @@ def test_composite_keys_arrive_together(connect, one, other):
             for kind, values in zip((one, other), zip(*pairs, strict=True), strict=True)
         )
         fields = [binary_field(first), binary_field(second)]
-        assert copied(connect, [one, other], fields) == list(zip(words, more, strict=True))
+        assert way(connect, [one, other], fields) == list(zip(words, more, strict=True))
 
     check()
 
@@ -103,15 +138,34 @@ def matrices(draw, elements) -> tuple[np.ndarray, np.ndarray]:
     return vectors, draw(arrays.arrays(np.bool_, shape[0]))
 
 
-@pytest.mark.parametrize(("kind", "elements"), [("vector", finite), ("halfvec", halves), ("real[]", finite)])
-def test_vectors_arrive_bit_by_bit(connect, kind, elements):
+def real_parts(connect: psycopg.Connection, vectors: np.ndarray, null: np.ndarray) -> list[tuple]:
+    """Sends vectors as parts of one long array, and returns them in the server's words."""
+    at, numbers = map(BinaryValue, real_arrays(vectors, null))
+    query = "SELECT (%b::real[])[at + 1 : at + %s]::text FROM unnest(%b::int4[]) WITH ORDINALITY AS a (at, n)"
+    return connect.execute(f"{query} ORDER BY n", [numbers, vectors.shape[1], at]).fetchall()
+
+
+SENT = {
+    "vector": (finite, copied),
+    "halfvec": (halves, copied),
+    "real[]": (finite, copied),
+    "vector, arrays": (finite, as_arrays),
+    "halfvec, arrays": (halves, as_arrays),
+    "real[], arrays": (finite, None),
+}
+
+
+@pytest.mark.parametrize("sent", SENT)
+def test_vectors_arrive_bit_by_bit(connect, sent):
     """Against the server's own cast of the numbers; NULL rows stay NULL, whatever lies under them."""
+    kind, (elements, way) = sent.partition(",")[0], SENT[sent]
 
     @on_server
     @given(matrices(elements))
     def check(case):
         vectors, null = case
-        found = [word for (word,) in copied(connect, [kind], [vector_field(vectors, null, kind)])]
+        rows = way(connect, [kind], [vector_field(vectors, null, kind)]) if way else real_parts(connect, vectors, null)
+        found = [word for (word,) in rows]
         expected = [
             None if gone else connect.execute(f"SELECT %b::real[]::{kind}::text", [row.tolist()]).fetchone()[0]
             for row, gone in zip(vectors, null, strict=True)
@@ -147,6 +201,13 @@ def test_a_stream_without_rows_is_header_and_trailer(connect):
     ]
     assert b"".join(copy_stream(fields)) == HEADER + TRAILER
     assert copied(connect, ["text", "vector"], fields) == []
+
+
+def test_arrays_keep_the_order_of_rows_of_any_length(connect):
+    keys = [b"d" * 13, b"", b"a", b"ccccc", b"b", b"ccccC"]
+    for some in (keys, keys[1:4], keys[:1], []):
+        field = binary_field(pa.array(some, pa.binary()))
+        assert [word.encode() for (word,) in as_arrays(connect, ["text"], [field])] == some
 
 
 def test_lengths_that_only_add_up_to_a_rectangle(connect):

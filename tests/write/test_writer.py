@@ -25,6 +25,7 @@ from tests.tables import (
     make_docs,
     meanwhile,
     rest,
+    role,
     unresolved,
     wait_until,
 )
@@ -34,9 +35,22 @@ from vecfill.engine.job import Job
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.isolate import SHARED_AFTER, SharedFaultError
 from vecfill.postgres.session import Database
-from vecfill.postgres.target import Target
+from vecfill.postgres.target import Relation, Target
 from vecfill.write.pace import Pace
 from vecfill.write.writer import Write
+
+WAY = {"arrays": False}
+"""Whether batches are staged as arrays."""
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["table", "arrays"])
+def staged(request, monkeypatch):
+    """Every test of this file runs over both ways to stage a batch."""
+    monkeypatch.setitem(WAY, "arrays", request.param)
+
+
+def relation_to_write(job: Job) -> Relation:
+    return replace(job.relation, arrays=WAY["arrays"])
 
 
 @contextmanager
@@ -49,7 +63,7 @@ def prepared(connect, database: str, rows: int = 50, target: Target = DOCS, vect
 
 @contextmanager
 def writing(job: Job):
-    with closing(Write(job.database, job.relation)) as write:
+    with closing(Write(job.database, relation_to_write(job))) as write:
         yield write, encoded(job)
 
 
@@ -222,20 +236,6 @@ def test_refused_by_a_trigger_that_raises(connect, database):
     assert counts(result) == {"updated": 48, "refused": 2}
     errors = {row["key"]: row["error"] for rows in result["unresolved"].to_pylist() for row in rows}
     assert errors == {"3": "row 3 is closed (SQLSTATE P0001)", "40": "row 40 is closed (SQLSTATE P0001)"}
-
-
-@contextmanager
-def role(connect: psycopg.Connection, database: str):
-    """URI of the database for a role that owns nothing and may read and update."""
-    name = connect.execute("SELECT 'filler_' || current_database()").fetchone()[0]
-    quoted = sql.Identifier(name)
-    connect.execute(sql.SQL("CREATE ROLE {} LOGIN").format(quoted))
-    connect.execute(sql.SQL("GRANT SELECT, UPDATE ON docs TO {}").format(quoted))
-    try:
-        yield make_conninfo(database, user=name)
-    finally:
-        connect.execute(sql.SQL("DROP OWNED BY {}").format(quoted))
-        connect.execute(sql.SQL("DROP ROLE {}").format(quoted))
 
 
 POLICIES = {
@@ -522,7 +522,7 @@ def test_two_writers_of_the_same_rows_write_each_once(connect, database):
         backwards = block.take(np.arange(2_000)[::-1])
 
         def rival(_):
-            with closing(Write(job.database, job.relation)) as other:
+            with closing(Write(job.database, relation_to_write(job))) as other:
                 results.append(counts(other(backwards)))
 
         with meanwhile(rival):

@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 from psycopg import sql
 
+from vecfill.bench.batches import encoded
 from vecfill.bench.measure import Mark, Measured
-from vecfill.bench.ours import blocks_of
-from vecfill.encode.stage import Encode
 from vecfill.engine.job import Job
 from vecfill.postgres.session import Connection
 from vecfill.postgres.target import Relation
@@ -27,15 +26,14 @@ class Bare:
     """COPY into a temporary table, join, commit: as few statements as it can be done with."""
 
     job: Job
+    batch: int = BATCH_ROWS
     _batches: list[tuple[pa.Array, Any]] = field(default_factory=list, repr=False)
 
     def prepare(self) -> dict[str, Any]:
         """Reads and encodes everything, and keeps keys and vectors batch by batch."""
-        table = Encode(self.job.encode)(pa.concat_tables(blocks_of(self.job))).combine_chunks()
-        keys = table["key0"].chunk(0)
-        vectors = table["embedding"].chunk(0).flatten().to_numpy().reshape(len(keys), -1)
-        cuts = range(0, len(keys), BATCH_ROWS)
-        self._batches = [(keys[at : at + BATCH_ROWS], vectors[at : at + BATCH_ROWS]) for at in cuts]
+        for table in encoded(self.job, self.batch):
+            vectors = table["embedding"].chunk(0).flatten().to_numpy().reshape(table.num_rows, -1)
+            self._batches.append((table["key0"].chunk(0), vectors))
         return {}
 
     def measure(self) -> Measured:
@@ -60,9 +58,10 @@ def _write(connection: Connection, relation: Relation, keys: pa.Array, vectors: 
         with cursor.copy("COPY pg_temp.bare FROM STDIN (FORMAT BINARY)") as copy:
             for buffer in copy_stream(fields):
                 copy.write(buffer)
-        cursor.execute("ANALYZE pg_temp.bare (id)")
-        cursor.execute(_UPDATE.format(relation.name))
+        cursor.execute(_UPDATE.format(relation.name, sql.Literal(len(keys))))
 
 
 _STAGE = sql.SQL("CREATE TEMPORARY TABLE bare ON COMMIT DROP AS SELECT id, embedding FROM {} WITH NO DATA")
-_UPDATE = sql.SQL("UPDATE {} AS t SET embedding = s.embedding FROM pg_temp.bare AS s WHERE t.id = s.id")
+_UPDATE = sql.SQL(
+    "UPDATE {} AS t SET embedding = s.embedding FROM (SELECT * FROM pg_temp.bare LIMIT {}) AS s WHERE t.id = s.id"
+)

@@ -81,7 +81,7 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
     if dim is None:
         raise ConfigError(f"model {plan.model.name} does not tell its dimension without loading: choose another")
     place = database.reachable()
-    about = machine() | {"postgresql": _server(place)}
+    about = machine() | {"postgresql": server_version(place)}
     device = _device(plan, found, say)
     with scratch(place) as schema, ExitStack() as stack:
         groups = _groups(plan, found, schema, dim)
@@ -92,7 +92,8 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
     return _report(plan, about, device, places)
 
 
-def _server(database: Database) -> str:
+def server_version(database: Database) -> str:
+    """As the server tells it."""
     with closing(database.connect()) as connection:
         row = connection.execute("SELECT pg_catalog.current_setting('server_version')").fetchone()
     return str(row[0]) if row else ""

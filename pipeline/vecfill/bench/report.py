@@ -33,13 +33,13 @@ def cells(line: dict[str, Any]) -> list[str]:
     share = line["matrix_share"]
     return [
         line["name"] + (f" ({line['batch']})" if line["name"] == "encode best" else ""),
-        _number(line["rows_per_s"]),
+        number(line["rows_per_s"]),
         times(line["ratio"]) if line["name"] != line["against"] else "1",
-        _number(line["tokens_per_s"]),
+        number(line["tokens_per_s"]),
         _percent(line["padding"]),
-        "–" if share is None else f"{_percent(share)} ({_number(line['gflops'])} GFLOP/s)",
+        "–" if share is None else f"{_percent(share)} ({number(line['gflops'])} GFLOP/s)",
         ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in line["stage_seconds"].items()),
-        _number(line["peak_bytes"] / 2**20),
+        number(line["peak_bytes"] / 2**20),
         "–" if line["startup_s"] is None else f"{line['startup_s']:.1f}",
     ]
 
@@ -49,7 +49,8 @@ def times(found: dict[str, float] | None) -> str:
     return "–" if found is None else f"{found['median']:.2f} ({found['least']:.2f}–{found['greatest']:.2f})"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A whole number with commas; a dash where there is none."""
     return "–" if value is None else f"{value:,.0f}"
 
 
@@ -87,15 +88,20 @@ def ratio_lines(report: Report) -> list[str]:
     return [f"{one['contender']} / {one['against']}: {times(one)}" for one in report["ratios"]]
 
 
-def machine_lines(report: Report) -> list[str]:
-    """Where it was measured, and on what."""
-    about, device = report["machine"], report["device"]
+def computer_lines(report: Report) -> list[str]:
+    """Where it was measured."""
+    about = report["machine"]
     memory, flags = f"{about['memory_gib']} GiB", " ".join(about["flags"])
-    lines = [
+    return [
         f"{about['cpu']}, {about['cores']} cores ({flags}), {memory}, load {about['load']} at the start",
         f"{about['system']}, Python {about['python']}, PostgreSQL {about['postgresql']}, "
         + ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
     ]
+
+
+def machine_lines(report: Report) -> list[str]:
+    """Where it was measured, and on what."""
+    device, lines = report["device"], computer_lines(report)
     if device:
         rates = ", ".join(f"{flops / 1e9:,.0f} GFLOP/s {dtype}" for dtype, flops in device["flops"].items())
         where = device["device_name"] or f"CPU, {device['threads']} threads"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from vecfill.cli.options import DATABASE, log_to_stderr, settings_options
 from vecfill.config import Settings
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from vecfill.bench.corpus import Corpus
     from vecfill.postgres.session import Database
 
@@ -26,6 +29,7 @@ def bench() -> None:
     Examples:
       vecfill bench pipeline --database embedded
       vecfill bench pipeline -d postgresql://localhost/app -t public.jobs --text '{title} at {company}' --report out
+      vecfill bench write --database embedded
       vecfill bench api --api openai:text-embedding-3-small --dry-run
     """
 
@@ -118,6 +122,84 @@ def pipeline(
         _print(found)
 
 
+@bench.command()
+@settings_options(*DATABASE)
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=20_000, show_default=True, metavar="N", help="Write N rows."
+)
+@click.option(
+    "--dim",
+    type=click.IntRange(min=1, max=16_000),
+    default=384,
+    show_default=True,
+    metavar="N",
+    help="Vectors of N numbers.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=2_000,
+    show_default=True,
+    metavar="N",
+    help="Give the writers blocks of N rows.",
+)
+@click.option(
+    "--writers",
+    type=click.IntRange(min=2),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Measure N writers beside the one.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Measure every way N times, in rotated order.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--quiet", is_flag=True, help="Only errors on stderr.")
+def write(
+    config: Path | None,
+    *,
+    rows: int,
+    dim: int,
+    batch: int,
+    writers: int,
+    rounds: int,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
+) -> None:
+    r"""Measure ways to write vectors, on your server, in one run.
+
+    Side by side, round by round: an UPDATE a row, executemany, a bare COPY and join that accounts for nothing, and
+    vecfill's write stage with one writer and several; an UPDATE a row and the write stage also over a line with a round
+    trip of 2 ms. All writing happens in a schema that is made for the run and dropped at its end.
+
+    \b
+    vecfill bench write --database embedded
+    vecfill bench write -d postgresql://localhost/app --rows 100000 --dim 768 --json
+
+    Exit codes: 0 measured; 1 a way failed; 2 usage or configuration.
+    """
+    from vecfill.bench.write import Plan, measure
+    from vecfill.postgres.session import Database
+
+    log_to_stderr(quiet=quiet, verbose=False)
+    settings = Settings.load(flags, config)
+    database = Database.named(settings.database)
+    plan = Plan(rows=rows, dim=dim, batch=batch, writers=writers, rounds=rounds)
+    found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
+    found["command"] = command_again(settings.database, database.label)
+    if as_json:
+        click.echo(json.dumps(found))
+    elif not quiet:
+        _print_write(found)
+
+
 def _corpus(
     settings: Settings, database: Database, file: Path | None, name: str | None, *, rows: int, table: str | None
 ) -> Corpus:
@@ -136,14 +218,25 @@ def _corpus(
 
 
 def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from vecfill.bench import report as words
+
+    _show(words.tables(found), (*words.ratio_lines(found), *words.machine_lines(found), words.legend(found)))
+
+
+def _print_write(found: dict[str, Any]) -> None:
+    from vecfill.bench import report as words
+    from vecfill.bench.write_report import legend, table
+
+    _show([table(found)], (*words.ratio_lines(found), *words.computer_lines(found), legend(found)))
+
+
+def _show(tables: Iterable[Table], lines: Iterable[str]) -> None:
+    from rich.console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200
-    for table in words.tables(found):
+    for table in tables:
         console.print(table)
-    for line in (*words.ratio_lines(found), *words.machine_lines(found), words.legend(found)):
+    for line in lines:
         console.print(line, markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ length and packed by tokens: next to no padding, and a batch that stays in the p
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -46,8 +47,8 @@ def padding(lengths: Lengths, batches: Iterable[Positions]) -> float:
 class BudgetSearch:
     """Finds the budget that gives the most tokens a second, on the batches of the work itself.
 
-    Each candidate gets ``trials`` batches in turn, so that all of them meet the same mix of lengths; then the best by
-    its median rate is kept: the first batches of a shape are slow.
+    The candidates are tried in turn, so that all of them meet the same mix of lengths; once each has had ``trials``
+    batches the best by its median rate is kept: the first batches of a shape are slow. For several threads.
 
     Attributes:
         candidates: budgets to try, in tokens.
@@ -59,6 +60,8 @@ class BudgetSearch:
     trials: int = 4
     best: int = field(init=False)
     _rates: dict[int, list[float]] = field(init=False)
+    _asked: int = field(init=False, default=0)
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._rates = {budget: [] for budget in self.candidates}
@@ -71,12 +74,18 @@ class BudgetSearch:
 
     def next(self) -> int:
         """The budget for the next batch."""
-        return min(self._rates, key=lambda budget: len(self._rates[budget])) if self.searching else self.best
+        with self._lock:
+            if not self.searching:
+                return self.best
+            self._asked += 1
+            return self.candidates[(self._asked - 1) % len(self.candidates)]
 
     def took(self, budget: int, tokens: int, seconds: float) -> None:
         """Learns the rate of a batch; the choice falls with the last trial. The rest of a block tells nothing."""
         if 2 * tokens < budget:
             return
-        self._rates[budget].append(tokens / max(seconds, 1e-9))
-        if not self.searching:
+        with self._lock:
+            self._rates[budget].append(tokens / max(seconds, 1e-9))
+            if self.searching:
+                return
             self.best = max(self._rates, key=lambda one: float(np.median(self._rates[one])))

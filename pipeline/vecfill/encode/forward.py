@@ -7,7 +7,7 @@ whatever else the model consists of.
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,19 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.util import truncate_embeddings
 
-from vecfill.encode.batches import BudgetSearch, token_batches
+from vecfill.encode.batches import BudgetSearch, Lengths, Positions, token_batches
 from vecfill.encode.precision import PROBE_TEXTS
+from vecfill.encode.teams import Teams
 from vecfill.encode.tokens import Tokenization, Tokens
 
-CPU_BUDGETS = (1_024, 2_048, 4_096)
-"""Tokens a batch on a CPU: these stay in its cache. MiniLM on two AVX-512 cores, listings, times `encode(32)`: 1.4,
-1.6, 1.5 in float32 and 2.7, 2.5, 2.4 in bfloat16; 512 tokens 1.4 and 2.6, 8,192 tokens 0.8 and 1.1."""
+CPU_BUDGETS = (512, 1_024, 2_048)
+"""Tokens a batch on a CPU core: these stay in its cache."""
 
 CUDA_BUDGETS = (16_384, 32_768, 65_536)
 """Tokens a batch on a GPU: enough to fill it with a small model, little enough for a large one's memory."""
+
+Batch = tuple[int, Positions]
+"""The budget that is tried with it, and the positions of its texts."""
 
 _MARKS = frozenset({"modality", "prompt_length"})
 """What the library notes beside a model's inputs: the same for all texts."""
@@ -35,16 +38,16 @@ _MARKS = frozenset({"modality", "prompt_length"})
 class Forward:
     """Encodes tokens, a batch at a time, and learns how large a batch should be.
 
-    Calls from several threads tokenize side by side. One thread computes: a second one would bring a second team of
-    torch's own threads, which wait for work on the cores that the first needs.
+    Calls from several threads tokenize side by side; what they tokenized is computed by one set of ``Teams``.
     """
 
     def __init__(self, net: SentenceTransformer, tokenize: Tokenization, marks: dict[str, Any], dim: int) -> None:
         """See ``forward_of``."""
         self.tokenize = tokenize
         self._net, self._marks, self._dim = net, marks, dim
-        self._search = BudgetSearch(CUDA_BUDGETS if net.device.type == "cuda" else CPU_BUDGETS)
-        self._thread = ThreadPoolExecutor(1, "model")
+        on_gpu = net.device.type == "cuda"
+        self._search = BudgetSearch(CUDA_BUDGETS if on_gpu else CPU_BUDGETS)
+        self._teams = Teams(None if on_gpu else torch.get_num_threads())
 
     def __call__(self, tokens: Tokens, most: int) -> npt.NDArray[np.float32]:
         """Returns float32 [n, dim] for the tokens of n texts.
@@ -53,20 +56,32 @@ class Forward:
             tokens: from ``tokenize``.
             most: tokens that a batch may have, padding included.
         """
-        return self._thread.submit(self._encode, tokens, most).result()
-
-    @torch.inference_mode()
-    def _encode(self, tokens: Tokens, most: int) -> npt.NDArray[np.float32]:
         out = torch.empty((len(tokens.lengths), self._dim), device=self._net.device)
-        for rows in token_batches(tokens.lengths, lambda: min(most, self._search.next())):
-            started, budget = time.perf_counter(), self._search.next()
-            out[torch.from_numpy(rows).to(out.device)] = self._vectors(tokens, rows)
-            if self._search.searching and budget <= most:
-                if out.is_cuda:
-                    torch.cuda.synchronize()
-                self._search.took(budget, int(tokens.lengths[rows].sum()), time.perf_counter() - started)
+        self._teams.each(self._batches(tokens.lengths, most), lambda batch: self._compute(tokens, batch, out))
         found: npt.NDArray[np.float32] = out.cpu().numpy()
         return found
+
+    def _batches(self, lengths: Lengths, most: int) -> Iterator[Batch]:
+        """Token batches, each with the budget that was tried with it; 0 where memory allows less."""
+        budget = 0
+
+        def ask() -> int:
+            nonlocal budget
+            budget = self._search.next()
+            return min(most, budget)
+
+        for rows in token_batches(lengths, ask):
+            yield budget if budget <= most else 0, rows
+
+    @torch.inference_mode()
+    def _compute(self, tokens: Tokens, batch: Batch, out: torch.Tensor) -> None:
+        """Fills in the vectors of a batch."""
+        (budget, rows), started = batch, time.perf_counter()
+        out[torch.from_numpy(rows).to(out.device)] = self._vectors(tokens, rows)
+        if budget and self._search.searching:
+            if out.is_cuda:
+                torch.cuda.synchronize()
+            self._search.took(budget, int(tokens.lengths[rows].sum()), time.perf_counter() - started)
 
     def _vectors(self, tokens: Tokens, rows: npt.NDArray[np.int64]) -> torch.Tensor:
         """float32 [len(rows), dim] on the device."""

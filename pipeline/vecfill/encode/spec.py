@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecfill.encode.api.options import PREFIX as _API
-from vecfill.encode.api.options import Api
+from vecfill.encode.api.options import Api, refuse_local_settings
 from vecfill.encode.files import declared_dimension, reader
 from vecfill.errors import ConfigError
 
@@ -132,7 +132,7 @@ class Model:
                 "set only one of them"
             )
         if self.is_api:
-            self._refuse_local_settings()
+            refuse_local_settings(self.name, vars(self))
 
     def locate(self) -> str:
         """Returns where the model is: an absolute folder, or the name itself for all that is no folder.
@@ -246,16 +246,6 @@ class Model:
         from vecfill.encode.transformer import TransformerEncoder
 
         return TransformerEncoder(self, threads=threads)
-
-    def _refuse_local_settings(self) -> None:
-        """An API's model is as it is: what tells a local one how to compute would be ignored."""
-        for name in ("revision", "prompt_name", "dtype", "device", "trust_remote_code"):
-            value = getattr(self, name)
-            if value not in (None, "auto", False):
-                raise ConfigError(
-                    f"--{name.replace('_', '-')} is {value!r} but model {self.name} is an API's, which has no such "
-                    "setting: leave it out"
-                )
 
     def _hash_dimension(self) -> int | None:
         if not self.name.startswith(_HASH):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -45,9 +46,9 @@ class SharedLedger:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    async def reserve(self, tokens: int) -> Verdict:
+    async def reserve(self, tokens: int, splits: bool) -> Verdict:
         """See ``Ledger``."""
-        verdict: Verdict = await self._actor.reserve.remote(tokens)
+        verdict: Verdict = await self._actor.reserve.remote(tokens, splits)
         return verdict
 
     async def settle(self, held: int, used: int) -> None:
@@ -59,6 +60,10 @@ class EncodeActor:
     """``Encode`` with a look at the flag before each block.
 
     ``share``: actors that share this machine's cores; ``ledger``: of an API's requests, None for a local model.
+
+    The model is loaded from the first moment on, while rows are read; in a thread, since Ray would pass an error of the
+    constructor on as text alone. Of several actors on a node one fetches a hub model's files: the others wait at the
+    hub library's lock.
     """
 
     def __init__(self, spec: EncodeSpec, share: int, flag: Any, ledger: Any) -> None:
@@ -66,12 +71,14 @@ class EncodeActor:
         budget = SharedLedger(ledger) if ledger else None
         self._encode, self._flag = Encode(replace(spec, threads=threads), budget), flag
         self._encode.stopped = lambda: bool(ray.get(flag.is_set.remote()))
+        self._loaded = ThreadPoolExecutor(1, "load").submit(self._encode.warm)
         self._nothing = encoded_schema(spec.arity, spec.dim or 1).empty_table()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """TextBlock in, EncodedBlock out; empty once the stop is asked for."""
         if ray.get(self._flag.is_set.remote()):
             return self._nothing
+        self._loaded.result()
         vectors = self._encode(table)
         if self._encode.over_budget:
             ray.get(self._flag.set.remote(BUDGET))

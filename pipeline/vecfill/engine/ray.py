@@ -28,6 +28,9 @@ that ask for the same, and run the read inside the encoder's actor."""
 GPU_CPUS = 0.1
 """What an encoder on a GPU reserves at most: its cores are not what it waits for."""
 
+CORES_AN_ENCODER = 8
+"""Cores of a CPU encoder, where a node has more of them: it computes in at most eight teams (``encode.teams``)."""
+
 IN_FLIGHT_BYTES = 512 << 20
 """Blocks between the stages, all together: back-pressure reaches the readers before the object store spills."""
 
@@ -57,7 +60,7 @@ class Pools:
     def fitting(
         cls, resources: dict[str, float], *, device: str, actors: int | None, gpus: float | None, writers: int | None
     ) -> Pools:
-        """Sizes the pools for a cluster: an encoder a GPU, or one a node with all its cores but what the rest needs.
+        """Sizes the pools: an encoder a GPU, or one for eight cores of a node, less what the rest needs.
 
         Args:
             resources: ``CPU`` and ``GPU`` of the cluster, its ``nodes``, and ``CPU a node``: no actor spans two.
@@ -74,17 +77,18 @@ class Pools:
             raise ConfigError("the Ray cluster has no GPU: leave --gpus-per-actor out, and --device at auto or cpu")
         each = gpus or (min(1.0, _floor(found / (actors or 1), 10_000)) if found else 0.0)
         nodes = int(resources.get("nodes", 1))
-        encoders = actors or (max(1, int(found / each)) if each else nodes)
+        of_node = resources.get("CPU a node", resources.get("CPU", 1.0))
+        fit = int(found / each) if each else nodes * max(1, int(of_node / CORES_AN_ENCODER))
+        encoders = actors or max(1, fit)
         if encoders * each > found:
             raise ConfigError(
                 f"{encoders} encoders of {each:g} GPUs do not fit {found:g} GPUs: lower --actors or --gpus-per-actor"
             )
         spare = resources.get("CPU", 1.0) - READ_CPUS
-        write = writers or (max(1, min(4, 2 * encoders, int(spare / 2 / WRITE_CPUS))) if each else 1)
+        write = writers or max(1, min(4, 2 * encoders if each else encoders // 8, int(spare / 2 / WRITE_CPUS)))
         share = -(-encoders // nodes)
-        of_node = resources.get("CPU a node", resources.get("CPU", 1.0)) - READ_CPUS
         cpus = _encoder_cpus(
-            (spare - WRITE_CPUS * write) / encoders if each else (of_node - WRITE_CPUS * write) / share
+            (spare - WRITE_CPUS * write) / encoders if each else (of_node - READ_CPUS - WRITE_CPUS * write) / share
         )
         if cpus <= 0:
             raise ConfigError(

@@ -22,7 +22,10 @@ class Leaf:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its type in full, the type under a domain, what makes its binary field (empty: nothing does)."""
+    """A column: its type in full, the type under a domain, what makes its binary field (empty: nothing does).
+
+    ``oid`` is the type's, ``array`` the type of arrays over it (empty: there is none).
+    """
 
     name: str
     type: str
@@ -30,6 +33,8 @@ class Column:
     send: str
     typmod: int
     generated: bool
+    oid: int
+    array: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +101,16 @@ _COLUMNS = """
 SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, a.atttypmod), b.typname::pg_catalog.text,
        CASE WHEN t.typsend::pg_catalog.oid <> 0
             THEN pg_catalog.quote_ident(pn.nspname) || '.' || pg_catalog.quote_ident(p.proname) ELSE '' END,
-       CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END, a.attgenerated <> ''
+       CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END, a.attgenerated <> '', t.oid,
+       CASE WHEN t.typarray <> 0
+            THEN pg_catalog.quote_ident(vn.nspname) || '.' || pg_catalog.quote_ident(v.typname) ELSE '' END
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
 JOIN pg_catalog.pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
 LEFT JOIN pg_catalog.pg_proc AS p ON p.oid = t.typsend
 LEFT JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
+LEFT JOIN pg_catalog.pg_type AS v ON v.oid = t.typarray
+LEFT JOIN pg_catalog.pg_namespace AS vn ON vn.oid = v.typnamespace
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 """
@@ -109,7 +118,7 @@ ORDER BY a.attnum
 
 def columns_of(cursor: Any, oid: int) -> dict[str, Column]:
     """The table's columns by name, in its order."""
-    names = ("name", "type", "base", "send", "typmod", "generated")
+    names = ("name", "type", "base", "send", "typmod", "generated", "oid", "array")
     found = (Column(**dict(zip(names, row, strict=True))) for row in cursor.execute(_COLUMNS, (oid,)).fetchall())
     return {column.name: column for column in found}
 
@@ -183,18 +192,9 @@ def leaves_of(cursor: Any, table: Table) -> tuple[Leaf, ...]:
     return tuple(Leaf(name=sql.Identifier(schema, name), only=True, pages=pages) for schema, name, pages, _ in leaves)
 
 
-_TRIGGERS_AFTER = """
-SELECT EXISTS (
-  SELECT FROM pg_catalog.pg_trigger AS g
-  WHERE NOT g.tgisinternal AND g.tgenabled <> 'D'
-    AND g.tgtype & 16 <> 0  -- fires on UPDATE
-    AND g.tgtype & 66 = 0  -- neither BEFORE nor INSTEAD OF
-    AND (g.tgrelid = $1 OR g.tgrelid IN (
-      SELECT p.relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS p)))
-"""
-
-
-def has_triggers_after(cursor: Any, oid: int) -> bool:
-    """Whether a user's trigger on the table or a partition runs after an UPDATE."""
-    row = cursor.execute(_TRIGGERS_AFTER, (oid,)).fetchone()
+def may_make_temporary_tables(cursor: Any) -> bool:
+    """Whether this role has TEMPORARY on this database."""
+    row = cursor.execute(
+        "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY')", ()
+    ).fetchone()
     return bool(row[0])

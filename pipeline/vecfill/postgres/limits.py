@@ -23,6 +23,7 @@ def write_limits(cursor: Any) -> dict[str, str]:
     ).fetchall()
     theirs = dict(rows)
     settings = {name: str(min(value, theirs[name]) if theirs.get(name) else value) for name, value in ours.items()}
+    settings["jit"] = "off"  # a batch is over sooner than it compiles, and the planner overrates how many rows it has
     if "client_connection_check_interval" in theirs and _may_check_clients(cursor):
         settings["client_connection_check_interval"] = "2s"
     return settings

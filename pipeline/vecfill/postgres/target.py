@@ -15,8 +15,8 @@ from vecfill.postgres.catalogue import (
     UniqueIndex,
     columns_of,
     find_table,
-    has_triggers_after,
     leaves_of,
+    may_make_temporary_tables,
     present_dimension,
     unique_indexes,
 )
@@ -59,20 +59,30 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class KeyColumn:
-    """A column of the key: ``send`` makes its binary field, ``equals`` is its index's own equality operator."""
+    """A column of the key: ``send`` makes its binary field, ``equals`` is its index's own equality operator.
+
+    ``oid`` is its type, ``array`` the type of arrays over it, None for the rare type that has none.
+    """
 
     name: str
     send: sql.Composable
     equals: sql.Composable
+    oid: int
+    array: sql.Composable | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class VectorColumn:
-    """The embedding column: its name, one of ``VECTOR_KINDS``, and its dimension where anything tells it."""
+    """The embedding column: its name, one of ``VECTOR_KINDS``, and its dimension where anything tells it.
+
+    ``oid`` is its type, ``array`` the type of arrays over it: None for a plain ``real[]``.
+    """
 
     name: str
     kind: str
     dim: int | None
+    oid: int
+    array: sql.Composable | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +98,8 @@ class Relation:
         where: the user's condition, or None.
         assignments: column and expression of each ``--set``.
         policies: row-level policies apply to this role.
-        triggers_after: some trigger runs after a row is updated, and might change it once more.
+        arrays: this role may make no temporary tables: a batch is staged as arrays.
+        generated: the text reads a generated column, which an update may change.
         settings: what each of our transactions sets, beside the pinned.
     """
 
@@ -104,7 +115,8 @@ class Relation:
     where: sql.Composable | None
     assignments: tuple[tuple[str, sql.Composable], ...]
     policies: bool
-    triggers_after: bool
+    generated: bool
+    arrays: bool
     settings: dict[str, str]
 
     @property
@@ -146,7 +158,8 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True)
             where=raw(target.where) if target.where and target.where.strip() else None,
             assignments=tuple(_assignment(text, columns, template, target, keys) for text in target.set),
             policies=table.policies,
-            triggers_after=has_triggers_after(cursor, table.oid),
+            generated=any(columns[name].generated for name in template.fields),
+            arrays=not may_make_temporary_tables(cursor),
             settings=write_limits(cursor),
         )
 
@@ -176,7 +189,13 @@ def _key(indexes: list[UniqueIndex], target: Target, columns: dict[str, Column])
                 f"key column {name} has type {columns[name].type}, which has no binary form: choose another --key"
             )
     return tuple(
-        KeyColumn(name=name, send=raw(columns[name].send), equals=raw(operator))
+        KeyColumn(
+            name=name,
+            send=raw(columns[name].send),
+            equals=raw(operator),
+            oid=columns[name].oid,
+            array=_array(columns[name]),
+        )
         for name, operator in zip(chosen.columns, chosen.operators, strict=True)
     )
 
@@ -221,7 +240,11 @@ def _vector(cursor: Any, target: Target, columns: dict[str, Column], name: sql.C
         raise ConfigError(
             f"--dim {target.dim}: {target.column} of {target.table} is {kind}({declared}): leave --dim out"
         )
-    return VectorColumn(name=column.name, kind=kind, dim=declared or target.dim)
+    return VectorColumn(name=column.name, kind=kind, dim=declared or target.dim, oid=column.oid, array=_array(column))
+
+
+def _array(column: Column) -> sql.Composable | None:
+    return raw(column.array) if column.array else None
 
 
 def _declared_dimension(column: Column, kind: str) -> int | None:

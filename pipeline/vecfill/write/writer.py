@@ -15,7 +15,8 @@ from vecfill.isolate import isolate
 from vecfill.postgres.limits import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.session import Connection, Database, Session, said
 from vecfill.postgres.target import Relation
-from vecfill.write.batch import Batch, Landed, Unresolved, land
+from vecfill.write.batch import Batch
+from vecfill.write.land import Landed, Unresolved, land
 from vecfill.write.pace import Pace
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from vecfill.encode.api import key, pace, trials
+from vecfill.encode.api import key, trials
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(trials, "BACK_OFF_S", 0.02)
-    monkeypatch.setattr(pace, "SPREAD_S", 0.02)
     for name in (*key.VARIABLES, "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)

@@ -207,9 +207,9 @@ def test_a_server_that_trickles_is_no_better():
         (server.too_few, {}, "gave no vectors in 3 requests .* the answer is wrong: it has 6 vectors for 7 texts"),
         (server.no_base64, {}, "the vector of index 0 is not base64 of float32"),
         (server.closed_mid_body, {}, "in 6 requests .* the connection broke: RemoteProtocolError"),
-        (status(500), {}, "in 6 requests .* the last: HTTP 500: run again"),
-        (status(429, Retry_After="3600"), {}, "HTTP 429, which asks to wait 3600 s"),
-        (status(429), {"give_up_after": 0.3}, "HTTP 429: run again"),
+        (status(500), {}, r"in 6 requests .* the last: HTTP 500 \(no\): run again"),
+        (status(429, Retry_After="3600"), {}, r"HTTP 429 \(no\), which asks to wait 3600 s"),
+        (status(429), {"give_up_after": 0.3}, r"HTTP 429 \(no\): run again"),
         (stalls(0.4), {"request_timeout": 0.05}, "no whole answer within --request-timeout"),
     ],
     ids=["few", "base64", "closed", "500", "hours", "storm", "stall"],
@@ -218,6 +218,21 @@ def test_what_never_ends_ends_the_run_and_says_why(fault, options, says):
     with serving(fault) as api, encoder(api, **options) as ours, pytest.raises(EncodeError, match=says) as raised:
         ours.encode(TEXTS[:7])
     assert raised.value.exit_code == 1
+
+
+def test_the_time_in_the_queue_is_not_held_against_a_request():
+    def act(request: Request) -> None:
+        time.sleep(0.02)
+        (status(500) if request.number == 30 else server.right)(request)
+
+    with serving(act) as api, encoder(api, request_inputs=1, max_concurrency=1, give_up_after=0.3) as ours:
+        assert_right(ours.encode(TEXTS))
+
+
+def test_a_reset_that_is_days_away_does_not_hold_the_run_for_days():
+    headers = {"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "3d"}
+    with serving(first(1, lambda request: request.answer(**headers))) as api, encoder(api, give_up_after=0.5) as ours:
+        assert_right(ours.encode(TEXTS))
 
 
 def test_a_quota_without_credit_is_not_waited_for():
@@ -426,6 +441,17 @@ def test_max_cost_is_never_passed_by_what_the_server_counts(fault):
         assert 0 < api.seen.tokens <= 900
         assert found.unasked.any()
         assert (~found.unasked).any()
+
+
+def test_a_small_budget_is_used_up_and_not_left_lying():
+    """One request for all could cost four times what is there; a text could not."""
+    texts = [f"{row} some words of a text that is longer than others" for row in range(400)]
+    with serving() as api, encoder(api, max_cost=0.001, price_per_million=1.0, request_inputs=400) as ours:
+        found = ours.encode(texts)
+        done = np.flatnonzero(~found.unasked)
+        assert 900 < api.seen.tokens <= 1_000
+        np.testing.assert_array_equal(found.vectors[done], HashEncoder(DIM).encode(texts).vectors[done])
+        assert api.seen.requests < 40
 
 
 def test_an_idle_encoder_sends_nothing_and_ends_with_its_thread():

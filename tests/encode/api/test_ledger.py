@@ -17,7 +17,7 @@ async def played(ledger: Ledger, requests) -> int:
     """Sends requests of a size that use a part of it, each settled after some others; returns what they used."""
     used, under_way = 0, []
     for size, part, delay in requests:
-        verdict = await ledger.reserve(size)
+        verdict = await ledger.reserve(size, False)
         if verdict is Verdict.GRANTED:
             under_way.append((size, int(size * part)))
             used += int(size * part)
@@ -50,7 +50,8 @@ def verdicts(limits: Limits, *steps):
     async def all_of_them():
         ledger = Ledger(limits)
         return [
-            await (ledger.reserve(step) if isinstance(step, int) else ledger.settle(*step)) for step in steps
+            await (ledger.reserve(abs(step), step < 0) if isinstance(step, int) else ledger.settle(*step))
+            for step in steps
         ], ledger.account().spent
 
     return asyncio.run(all_of_them())
@@ -65,7 +66,15 @@ def test_what_others_hold_is_waited_for():
 def test_once_refused_nothing_smaller_slips_through():
     found, spent = verdicts(Limits(max_cost=100, price=1e6), 60, (60, 60), 60, 1)
     assert found[2:] == [Verdict.SPENT, Verdict.SPENT]
-    assert spent == "--max-cost 100 could be passed by the next request"
+    assert spent == "--max-cost 100 could be passed by the next text"
+
+
+def test_what_can_be_split_is_split_before_the_budget_counts_as_spent():
+    """Negative: several texts."""
+    found, spent = verdicts(Limits(max_cost=100, price=1e6), -120, -60, (60, 60), -60, -30, (30, 30), 20, -1)
+    granted = [Verdict.GRANTED, None]
+    assert found == [Verdict.SPLIT, *granted, Verdict.SPLIT, *granted, Verdict.SPENT, Verdict.SPENT]
+    assert spent is not None
 
 
 def test_requests_are_counted_not_those_that_are_done():

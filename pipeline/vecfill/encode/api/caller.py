@@ -34,6 +34,10 @@ BUDGET_POLL_S = 0.05
 UNAUTHORIZED = 401
 
 
+class TooDearError(Exception):
+    """What is left of the budget does not reach for all these texts together; for some of them it may."""
+
+
 class Caller:
     """Asks one model of one API. Lives in one event loop."""
 
@@ -67,33 +71,35 @@ class Caller:
         self._client = Client(name, api, dimensions, meter)
         self._ended: tuple[float, VecfillError] | None = None
 
-    async def ask(self, texts: list[str], guess: int) -> Answer | None:
+    async def ask(self, texts: list[str], guess: int, *, splits: bool) -> Answer | None:
         """Gets the texts' vectors; None where the budget does not allow it, or the run is to stop.
 
         Args:
             texts: of one request.
             guess: tokens that they have, for an answer that does not say.
+            splits: the caller asks for a part of them where the budget does not reach for all.
 
         Raises:
+            TooDearError: it is to do so.
             RefusedError: the API takes one of the texts for a fault.
             ConfigError: key, model, address or dimension are not right.
             EncodeError: the API kept failing, or putting off.
         """
         trials = Trials(self._what, self._give_up_after)
         try:
-            return await self._asked(texts, guess, trials)
+            return await self._asked(texts, guess, trials, splits)
         except VecfillError as error:
             self._ended = time.monotonic(), error
             raise
 
-    async def _asked(self, texts: list[str], guess: int, trials: Trials) -> Answer | None:
+    async def _asked(self, texts: list[str], guess: int, trials: Trials, splits: bool) -> Answer | None:
         while True:
             async with self._pace.slot() as sent_at:
                 self._end_with_others(trials)
-                if self._stopped() or not await self._granted(bound(texts)):
+                if self._stopped() or not await self._granted(bound(texts), splits):
                     return None
-                outcome = await self._attempt(texts, guess, again=trials.sent > 0)
-                trials.sent += 1
+                trials.send()
+                outcome = await self._attempt(texts, guess, again=trials.sent > 1)
             if (answer := trials.settled(outcome)) is not None:
                 self._pace.succeeded()
                 return answer
@@ -104,18 +110,22 @@ class Caller:
 
     def _end_with_others(self, trials: Trials) -> None:
         """Sends nothing more for what was under way when one request failed for good: the run has ended with it."""
-        if self._ended is not None and trials.started <= self._ended[0]:
+        if self._ended is not None and trials.queued_at <= self._ended[0]:
             raise self._ended[1]
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._client.close()
 
-    async def _granted(self, tokens: int) -> bool:
+    async def _granted(self, tokens: int, splits: bool) -> bool:
         """Waits while others that are under way hold what this request may need."""
         until = time.monotonic() + self._give_up_after
-        while (verdict := await self._budget.reserve(tokens)) is Verdict.WAIT and time.monotonic() < until:
+        while (verdict := await self._budget.reserve(tokens, splits)) is Verdict.WAIT and time.monotonic() < until:
+            if self._stopped():
+                return False
             await asyncio.sleep(BUDGET_POLL_S)
+        if verdict is Verdict.SPLIT:
+            raise TooDearError
         return verdict is Verdict.GRANTED
 
     async def _wait(self, trials: Trials, failure: Failure) -> None:
@@ -155,7 +165,7 @@ class Caller:
 
     def _checked(self, answer: Answer, response: Response, texts: list[str]) -> Answer | Failure:
         """Checks what the answer alone does not tell, and heeds what its headers say."""
-        self._pace.pause(rate_wait(response.headers, answer.tokens or bound(texts)))
+        self._pace.pause(min(self._give_up_after, rate_wait(response.headers, answer.tokens or bound(texts))))
         self.dimension.check(answer.vectors.shape[1])
         broken = np.flatnonzero(~np.isfinite(answer.vectors).all(axis=1))
         if len(broken) == 0:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecfill.encode.api.answer import Answer
-from vecfill.encode.api.caller import Caller
+from vecfill.encode.api.caller import Caller, TooDearError
 from vecfill.encode.api.counts import Estimate, Exact, Prepared, requests
 from vecfill.encode.api.faults import RefusedError
 from vecfill.encode.api.ledger import Budget, Ledger
@@ -107,7 +107,7 @@ class ApiEncoder:
         ready = self._counts.prepare([self._prompt + text for text in texts] if self._prompt else texts)
         parts = list(requests(ready.sent, self._inputs, self._tokens))
         result = _Result(ready)
-        for part, outcome in zip(parts, self._loop.run(self._all(ready, parts)), strict=True):
+        for part, outcome in self._loop.run(self._all(ready, parts)):
             self._take(result, ready, part, outcome)
         return result.encoding(self._caller.dimension.value or 0, count=not self._counts.exact)
 
@@ -128,19 +128,28 @@ class ApiEncoder:
     def _probe(self) -> None:
         self.encode_query(PROBE)
 
-    async def _all(self, ready: Prepared, parts: list[slice]) -> list[Outcome]:
+    async def _all(self, ready: Prepared, parts: list[slice]) -> list[tuple[slice, Outcome]]:
         """Every request's outcome; the first error that is nobody's single fault ends all others."""
         tasks = [asyncio.create_task(self._one(ready, part)) for part in parts]
         try:
-            return await asyncio.gather(*tasks)
+            return [one for several in await asyncio.gather(*tasks) for one in several]
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _one(self, ready: Prepared, part: slice) -> Outcome:
+    async def _one(self, ready: Prepared, part: slice) -> list[tuple[slice, Outcome]]:
+        """Asks for a part whole, or, where the budget does not reach that far, for its halves."""
+        try:
+            return [(part, await self._ask(ready, part, splits=part.stop - part.start > 1))]
+        except TooDearError:
+            middle = (part.start + part.stop) // 2
+            first = await self._one(ready, slice(part.start, middle))
+            return first + await self._one(ready, slice(middle, part.stop))
+
+    async def _ask(self, ready: Prepared, part: slice, *, splits: bool) -> Outcome:
         texts = ready.texts[part]
         try:
-            answer = await self._caller.ask(texts, int(ready.sent[part].sum()))
+            answer = await self._caller.ask(texts, int(ready.sent[part].sum()), splits=splits)
         except RefusedError as refusal:
             return refusal
         if answer is not None and answer.tokens is not None:
@@ -157,7 +166,8 @@ class ApiEncoder:
         def attempt(some: slice) -> Answer | None:
             if some == slice(0, n):
                 raise first
-            again = self._loop.run(self._one(ready, slice(part.start + some.start, part.start + some.stop)))
+            here = slice(part.start + some.start, part.start + some.stop)
+            again = self._loop.run(self._ask(ready, here, splits=False))
             if isinstance(again, RefusedError):
                 raise again
             return again

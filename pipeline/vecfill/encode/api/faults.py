@@ -68,9 +68,9 @@ def judged(error: APIStatusError, what: str, said: str) -> Failure:
         raise EncodeError(f"{what}: the account's quota is used up: {said}: add credit, then run again")
     if status in _OVERLOADED:
         wait = retry_after(error.response.headers, datetime.now(UTC))
-        return Failure(what=f"HTTP {status}", overload=True, wait=wait, bounded=status != THROTTLED)
+        return Failure(what=f"HTTP {status} ({said})", overload=True, wait=wait, bounded=status != THROTTLED)
     if status in _TRANSIENT or status >= _SERVER_ERROR:
-        return Failure(what=f"HTTP {status}", wait=retry_after(error.response.headers, datetime.now(UTC)))
+        return Failure(what=f"HTTP {status} ({said})", wait=retry_after(error.response.headers, datetime.now(UTC)))
     raise ConfigError(_remedy(status, what, said))
 
 

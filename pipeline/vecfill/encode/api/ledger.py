@@ -18,6 +18,7 @@ class Verdict(enum.Enum):
 
     GRANTED = "granted"
     WAIT = "wait"
+    SPLIT = "split"
     SPENT = "spent"
 
 
@@ -54,7 +55,7 @@ class Account:
 class Budget(Protocol):
     """A ledger, here or in another process."""
 
-    async def reserve(self, tokens: int) -> Verdict:
+    async def reserve(self, tokens: int, splits: bool) -> Verdict:
         """See ``Ledger``."""
 
     async def settle(self, held: int, used: int) -> None:
@@ -69,13 +70,20 @@ class Ledger:
         self._requests = self._used = self._held = 0
         self._spent: str | None = None
 
-    async def reserve(self, tokens: int) -> Verdict:
+    async def reserve(self, tokens: int, splits: bool) -> Verdict:
         """Puts a request's tokens aside, the most that it can have.
 
+        Args:
+            tokens: of the request at most.
+            splits: it has several texts, and a part of them can be asked for instead.
+
         Returns:
-            ``WAIT`` where others that are under way may yet turn out cheaper; ``SPENT`` where nothing more may be sent:
-            then also never again, so that no smaller request slips through and leaves gaps.
+            ``WAIT`` where others that are under way may yet turn out cheaper; ``SPLIT`` where only a smaller request
+            fits what is left; ``SPENT`` where nothing more may be sent: then also never again, so that no smaller text
+            slips through and leaves gaps.
         """
+        if self._spent is None and self._too_dear(self._used + tokens) and splits and not self._all_sent():
+            return Verdict.SPLIT
         self._spent = self._spent or self._passed(tokens)
         if self._spent:
             return Verdict.SPENT
@@ -98,11 +106,14 @@ class Ledger:
 
     def _passed(self, tokens: int) -> str | None:
         limits = self._limits
-        if limits.max_requests is not None and self._requests >= limits.max_requests:
+        if self._all_sent():
             return f"--max-requests {limits.max_requests} is reached"
         if self._too_dear(self._used + tokens):
-            return f"--max-cost {limits.max_cost:g} could be passed by the next request"
+            return f"--max-cost {limits.max_cost:g} could be passed by the next text"
         return None
+
+    def _all_sent(self) -> bool:
+        return self._limits.max_requests is not None and self._requests >= self._limits.max_requests
 
     def _too_dear(self, tokens: int) -> bool:
         cost = self._limits.cost(tokens)

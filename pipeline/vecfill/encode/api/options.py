@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from urllib.parse import urlsplit
@@ -126,6 +127,20 @@ class Api:
             )
         secret = self.key or (None if self.key_command else key.from_environment())
         return replace(self, base_url=self.url, key=secret, price_per_million=self.price(name))
+
+
+def refuse_local_settings(name: str, settings: Mapping[str, object]) -> None:
+    """An API's model is as it is: what tells a local one how to compute would be ignored.
+
+    Raises:
+        ConfigError: one of these settings has a value.
+    """
+    for setting in ("revision", "prompt_name", "dtype", "device", "trust_remote_code"):
+        if settings[setting] not in (None, "auto", False):
+            raise ConfigError(
+                f"--{setting.replace('_', '-')} is {settings[setting]!r} but model {name} is an API's, which has "
+                "no such setting: leave it out"
+            )
 
 
 def _check_url(url: str) -> None:

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 START = 2
 """Requests at once in the beginning: an unknown API is not met with a burst."""
 
-SPREAD_S = 1.0
-"""Seconds, at most, over which requests start again after a pause that all of them kept."""
+SPREAD = 0.1
+"""Part of a pause over which the requests that kept it start again, so that they do not come as one burst."""
 
 
 LOOK_S = 0.5
@@ -73,10 +73,9 @@ class Pace:
         self._resume_at = max(self._resume_at, time.monotonic() + seconds)
 
     async def _resumed(self) -> float:
-        waited = False
+        started = time.monotonic()
         while (left := self._resume_at - time.monotonic()) > 0 and not self._stopped():
             await sleep(left, self._stopped)
-            waited = True
-        if waited and self.limit > 1:
-            await sleep(random.uniform(0, SPREAD_S) * (1 - 1 / self.limit), self._stopped)  # noqa: S311
+        waited = time.monotonic() - started
+        await sleep(random.uniform(0, SPREAD) * waited, self._stopped)  # noqa: S311
         return time.monotonic()

@@ -33,17 +33,23 @@ class Trials:
 
     Attributes:
         what: model and host, for messages.
-        give_up_after: seconds that it may take in all.
+        give_up_after: seconds that it may take from its first sending: the queue before that is nobody's fault.
         sent: how often it was sent.
-        started: when it was first to be sent, as ``time.monotonic`` gives it.
+        queued_at: when it was to be sent, as ``time.monotonic`` gives it.
     """
 
     what: str
     give_up_after: float
     sent: int = 0
-    started: float = field(default_factory=time.monotonic)
+    queued_at: float = field(default_factory=time.monotonic)
+    _sent_at: float = 0.0
     _failures: int = 0
     _wrong: int = 0
+
+    def send(self) -> None:
+        """Counts a sending."""
+        self._sent_at = self._sent_at if self.sent else time.monotonic()
+        self.sent += 1
 
     def settled(self, outcome: Answer | Failure) -> Answer | None:
         """The answer where there is one; also one with broken vectors, once asking again has not helped."""
@@ -61,7 +67,7 @@ class Trials:
         self._failures += failure.bounded
         guess = random.uniform(0, min(MOST_BACK_OFF_S, BACK_OFF_S * 2 ** min(self.sent - 1, 10)))  # noqa: S311
         wait = guess if failure.wait is None else failure.wait
-        spent = time.monotonic() - self.started
+        spent = time.monotonic() - self._sent_at
         if self._failures >= MOST_FAILURES or self._wrong >= MOST_WRONG or spent + wait > self.give_up_after:
             asked = f", which asks to wait {failure.wait:.0f} s" if failure.wait else ""
             raise EncodeError(

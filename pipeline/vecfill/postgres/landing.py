@@ -1,0 +1,269 @@
+"""The statements that write: the stage, the accounted update over it, and what is asked afterwards. Pure.
+
+A batch is staged in one of two ways, and all statements are the same over both. ``table``: a temporary table, filled by
+COPY. ``arrays``, for a role that may make none: one array a column travels as a parameter with each statement, and the
+stage is a common table expression over ``unnest``. ``$1`` is each statement's own parameter; the arrays follow.
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from vecfill.blocks import key_names
+from vecfill.errors import ConfigError
+from vecfill.postgres.statements import column, eligible, embedding, target
+from vecfill.postgres.target import KeyColumn, Relation
+from vecfill.postgres.template import hash_expression
+
+Query = sql.Composed
+
+
+def _key_columns(relation: Relation) -> list[sql.Identifier]:
+    return [sql.Identifier(f"vecfill_{name}") for name in key_names(relation.arity)]
+
+
+def create_stage(relation: Relation) -> Query:
+    """A temporary table of the target's own key and vector types, collations too, dropped with the transaction."""
+    return sql.SQL(
+        "CREATE TEMPORARY TABLE vecfill_stage ON COMMIT DROP AS\n"
+        "SELECT 0::pg_catalog.int4 AS vecfill_n, {keys}, ''::pg_catalog.bytea AS vecfill_hash,\n"
+        "  {embedding} AS vecfill_embedding\n"
+        "FROM {source} WITH NO DATA"
+    ).format(
+        keys=sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(column(relation, part.name), name)
+            for part, name in zip(relation.key, _key_columns(relation), strict=True)
+        ),
+        embedding=embedding(relation),
+        source=target(relation),
+    )
+
+
+def copy_stage() -> Query:
+    """Fills the stage; the columns come in the order of ``create_stage``."""
+    return sql.SQL("COPY pg_temp.vecfill_stage FROM STDIN (FORMAT BINARY)").format()
+
+
+def array_types(relation: Relation, *, vectors: bool) -> list[sql.Composable]:
+    """Types of the arrays that follow ``$1``: positions, keys, hashes; with ``vectors`` the embeddings too.
+
+    A ``real[]`` column has no type of arrays over it. Its vectors travel as one long array, and beside it, for each
+    row, how many numbers stand before its own: NULL for a row that has none.
+
+    Raises:
+        ConfigError: a column of the key has a type that no array can hold.
+    """
+    names = [
+        sql.SQL("pg_catalog._int4"),
+        *(_array_over(relation, part) for part in relation.key),
+        sql.SQL("pg_catalog._bytea"),
+    ]
+    if not vectors:
+        return names
+    if relation.vector.array is None:
+        return [*names, sql.SQL("pg_catalog._int4"), sql.SQL("pg_catalog._float4")]
+    return [*names, relation.vector.array]
+
+
+def _array_over(relation: Relation, part: KeyColumn) -> sql.Composable:
+    if part.array is None:
+        raise ConfigError(
+            f"key column {part.name} of {relation.label} has a type that no array can hold, and this role may make no "
+            "temporary tables: choose another --key, or GRANT TEMPORARY ON DATABASE to it"
+        )
+    return part.array
+
+
+def _arrays(relation: Relation, *, vectors: bool) -> sql.Composed:
+    """The stage as a common table expression over the arrays from ``$2`` on."""
+    types = array_types(relation, vectors=vectors)
+    arrays = [sql.SQL(f"${n}::{{}}").format(kind) for n, kind in enumerate(types, start=2)]
+    columns = [sql.Identifier("vecfill_n"), *_key_columns(relation), sql.Identifier("vecfill_hash")]
+    shown: list[sql.Composable] = [*columns]
+    if vectors and relation.vector.array is None:
+        columns.append(sql.Identifier("vecfill_at"))
+        shown.append(sql.SQL(_SLICE).format(numbers=arrays.pop(), dim=sql.Literal(relation.vector.dim)))
+    elif vectors:
+        columns.append(sql.Identifier("vecfill_embedding"))
+        shown.append(columns[-1])
+    return sql.SQL(_FROM_ARRAYS).format(
+        shown=sql.SQL(", ").join(shown),
+        arrays=sql.SQL(", ").join(sql.SQL("pg_catalog.unnest({})").format(one) for one in arrays),
+        columns=sql.SQL(", ").join(columns),
+    )
+
+
+_FROM_ARRAYS = """vecfill_stage AS MATERIALIZED (
+  SELECT {shown} FROM ROWS FROM ({arrays}) AS vecfill_arrays ({columns}))"""
+
+_SLICE = """CASE WHEN vecfill_at IS NOT NULL THEN ({numbers})[
+    vecfill_at OPERATOR(pg_catalog.+) 1 : vecfill_at OPERATOR(pg_catalog.+) {dim}] END AS vecfill_embedding"""
+
+
+def _stage(relation: Relation) -> sql.SQL:
+    return sql.SQL("vecfill_stage" if relation.arrays else "pg_temp.vecfill_stage")
+
+
+def _asked(relation: Relation, query: str, **parts: sql.Composable) -> Query:
+    """A question about the staged rows at the positions ``$1``."""
+    asked = sql.SQL(query).format(
+        stage=_stage(relation),
+        source=target(relation),
+        join=_join(relation),
+        chosen=sql.SQL("vecfill_s.vecfill_n OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])"),
+        **parts,
+    )
+    return sql.SQL("WITH {}\n{}").format(_arrays(relation, vectors=False), asked) if relation.arrays else asked
+
+
+def _join(relation: Relation) -> sql.Composed:
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} {} vecfill_s.{}").format(column(relation, part.name), part.equals, name)
+        for part, name in zip(relation.key, _key_columns(relation), strict=True)
+    )
+
+
+def _same(relation: Relation) -> sql.Composed:
+    return sql.SQL("({} OPERATOR(pg_catalog.=) vecfill_s.vecfill_hash)").format(hash_expression(relation.text))
+
+
+def _kept(relation: Relation) -> sql.Composed:
+    """Whether an updated row still has the staged text: hashed anew only where something can have changed it."""
+    if relation.generated:
+        return _same(relation)
+    return sql.SQL("(NOT {} OR {})").format(_triggers(relation, _BEFORE), _same(relation))
+
+
+def _triggers(relation: Relation, kind: tuple[int, int]) -> sql.Composed:
+    """Whether a user's trigger of a kind is on the table or a partition.
+
+    The statement that writes looks for itself, since a trigger may be younger than the run. Who makes one waits for the
+    lock that the statement has by then.
+    """
+    tables = sql.SQL(
+        "SELECT {}::pg_catalog.regclass::pg_catalog.oid"
+        if relation.plain
+        else "SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree({})"
+    ).format(sql.Literal(relation.name.as_string()))
+    return sql.SQL(_TRIGGERS).format(tables, *map(sql.Literal, kind))
+
+
+_TRIGGERS = """EXISTS (SELECT FROM pg_catalog.pg_trigger
+    WHERE tgrelid OPERATOR(pg_catalog.=) ANY ({}) AND NOT tgisinternal
+      AND tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) {} OPERATOR(pg_catalog.=) {})"""
+
+_BEFORE, _AFTER = (18, 18), (82, 16)
+"""Bits of a trigger's type, and what they must be: 2 BEFORE, 16 UPDATE, 64 INSTEAD OF."""
+
+
+def write(relation: Relation) -> Query:
+    """Locks what is free, compares, updates, and accounts for each staged row: outcome, count, positions.
+
+    ``$1`` is the number of staged rows. The positions (``vecfill_n``) are NULL for ``updated``, whose row also says
+    whether triggers are to run after the update (``rewritten`` tells what they did). ``rewritten`` means
+    that a trigger changed the text under the vector; ``unlocked`` rows are gone, locked by another, or changed by
+    another between this statement's snapshot and its lock (``name_keys`` tells the first from the others).
+
+    A plain table's rows are found again by where the lock found them, which saves an index lookup a row. A row that
+    was changed after the snapshot has its newest version locked, and the snapshot does not see that version at its
+    place: it is ``unlocked``, never ``refused``. In a partitioned table a place means nothing without its partition,
+    and the key finds the partition: there the key joins again.
+
+    The LIMIT tells the planner how many rows there are: by the temporary table's size it takes 2,000 for 54,000, and an
+    ANALYZE a batch would leave dead rows in the catalogue.
+    """
+    assignments = [
+        sql.SQL("{} = vecfill_s.vecfill_embedding").format(sql.Identifier(relation.vector.name)),
+        *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.assignments),
+    ]
+    place = sql.SQL("{}.ctid OPERATOR(pg_catalog.=) vecfill_l.vecfill_tid").format(sql.Identifier(relation.alias))
+    return sql.SQL(_WRITE).format(
+        arrays=sql.SQL("{},\n").format(_arrays(relation, vectors=True)) if relation.arrays else sql.SQL(""),
+        same=_same(relation),
+        kept=_kept(relation),
+        after=_triggers(relation, _AFTER),
+        embedding=embedding(relation),
+        eligible=eligible(relation),
+        stage=_stage(relation),
+        keys=sql.SQL(", ").join(_key_columns(relation)),
+        source=target(relation),
+        join=_join(relation),
+        again=place if relation.plain else _join(relation),
+        seen=sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(target(relation), place)
+        if relation.plain
+        else sql.SQL("true"),
+        alias=sql.Identifier(relation.alias),
+        assignments=sql.SQL(", ").join(assignments),
+    )
+
+
+_WRITE = """
+WITH {arrays}vecfill_locked AS MATERIALIZED (
+  SELECT vecfill_s.vecfill_n, {alias}.ctid AS vecfill_tid, {same} AS vecfill_same,
+    {embedding} IS NOT NULL AS vecfill_filled, {eligible} AS vecfill_open
+  FROM (SELECT vecfill_n, {keys}, vecfill_hash FROM {stage} WHERE vecfill_embedding IS NOT NULL
+    LIMIT $1::pg_catalog.int8) AS vecfill_s
+  JOIN {source} ON {join}
+  FOR NO KEY UPDATE OF {alias} SKIP LOCKED),
+vecfill_written AS (
+  UPDATE {source} SET {assignments}
+  FROM {stage} AS vecfill_s
+  JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
+  WHERE {again} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open
+  RETURNING vecfill_s.vecfill_n, CASE
+    WHEN {embedding} IS NULL THEN 'refused' WHEN {kept} THEN 'updated' ELSE 'rewritten' END AS vecfill_outcome),
+vecfill_updated AS (
+  SELECT pg_catalog.count(*) AS vecfill_count FROM vecfill_written
+  WHERE vecfill_outcome OPERATOR(pg_catalog.=) 'updated'),
+vecfill_others AS (
+  SELECT vecfill_s.vecfill_n, CASE
+    WHEN vecfill_s.vecfill_embedding IS NULL THEN 'failed'
+    WHEN vecfill_w.vecfill_n IS NOT NULL THEN vecfill_w.vecfill_outcome
+    WHEN vecfill_l.vecfill_n IS NULL THEN 'unlocked'
+    WHEN vecfill_l.vecfill_filled THEN 'filled'
+    WHEN NOT (vecfill_l.vecfill_same AND vecfill_l.vecfill_open) THEN 'stale'
+    WHEN {seen} THEN 'refused' ELSE 'unlocked' END AS vecfill_outcome
+  FROM {stage} AS vecfill_s
+  LEFT JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
+  LEFT JOIN vecfill_written AS vecfill_w ON vecfill_w.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
+  WHERE (SELECT vecfill_count FROM vecfill_updated) OPERATOR(pg_catalog.<>) $1::pg_catalog.int8
+    AND vecfill_w.vecfill_outcome IS DISTINCT FROM 'updated')
+SELECT 'updated', vecfill_count, NULL::pg_catalog.int4[], {after} FROM vecfill_updated
+UNION ALL
+SELECT vecfill_outcome, pg_catalog.count(*), pg_catalog.array_agg(vecfill_n ORDER BY vecfill_n), false
+FROM vecfill_others GROUP BY vecfill_outcome
+"""
+
+
+def name_keys(relation: Relation) -> Query:
+    """Position, key as text, and whether the row is still there, of the staged rows at the positions ``$1``."""
+    columns = [sql.SQL("vecfill_s.{}").format(name) for name in _key_columns(relation)]
+    key = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
+    return _asked(relation, _NAME_KEYS, key=key)
+
+
+_NAME_KEYS = """SELECT vecfill_s.vecfill_n, {key}::pg_catalog.text, EXISTS (SELECT FROM {source} WHERE {join})
+FROM {stage} AS vecfill_s
+WHERE {chosen} ORDER BY 1"""
+
+
+def rewritten(relation: Relation) -> Query:
+    """Positions of the rows just updated whose text is no longer the staged one; ``$1`` are those not updated.
+
+    A statement of its own, so that it sees what triggers did AFTER the update.
+    """
+    return _asked(relation, _REWRITTEN, same=_same(relation))
+
+
+_REWRITTEN = """SELECT vecfill_s.vecfill_n FROM {stage} AS vecfill_s JOIN {source} ON {join}
+WHERE NOT {chosen} AND NOT {same}"""
+
+
+def lockable(relation: Relation) -> Query:
+    """Positions among ``$1`` whose row this role may lock now; an error 55P03 where another holds one of them."""
+    return _asked(relation, _LOCKABLE, alias=sql.Identifier(relation.alias))
+
+
+_LOCKABLE = """SELECT vecfill_s.vecfill_n FROM {stage} AS vecfill_s JOIN {source} ON {join}
+WHERE {chosen}
+FOR NO KEY UPDATE OF {alias} NOWAIT"""

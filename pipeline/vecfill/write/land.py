@@ -1,0 +1,107 @@
+"""The transaction that lands a batch, and what became of each of its rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import psycopg
+
+from vecfill.blocks import OUTCOMES
+from vecfill.errors import ConfigError, DatabaseError
+from vecfill.postgres import landing
+from vecfill.postgres.session import Connection, transaction
+from vecfill.postgres.target import Relation
+from vecfill.write.batch import Batch
+from vecfill.write.stage import Staged, stage
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """A row that was not updated: its key in the server's words, the outcome, and why."""
+
+    key: str
+    outcome: str
+    error_class: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What the server says of a batch: a count for each of ``OUTCOMES``, the rows not updated, bytes sent."""
+
+    counts: dict[str, int]
+    unresolved: tuple[Unresolved, ...] = ()
+    bytes: int = 0
+
+
+def land(connection: Connection, relation: Relation, batch: Batch) -> Landed:
+    """Writes a batch in one short transaction; committed when it returns. Safe to repeat: what is filled stays.
+
+    Raises:
+        ConfigError: a trigger changed the text under a vector; nothing of the batch was kept.
+        DatabaseError: the server did not account for every row; nothing of the batch was kept.
+        psycopg.Error: as the server said; nothing of the batch was kept.
+    """
+    with transaction(connection, relation.settings) as cursor:
+        staged = stage(cursor, relation, batch)
+        rows = staged.land(landing.write(relation), len(batch))
+        outcomes = {position: outcome for outcome, _, positions, _ in rows for position in positions or ()}
+        if any(after for *_, after in rows):
+            changed = staged.ask(landing.rewritten(relation), list(outcomes))
+            outcomes |= {row: "rewritten" for (row,) in changed}
+        keys = _keys(staged, relation, outcomes)
+        outcomes |= _settled(staged, relation, outcomes, keys)
+        _check_kept(relation, outcomes, keys)
+        counts = Counter(outcomes.values())
+        counts["updated"] = sum(count for outcome, count, *_ in rows if outcome == "updated")
+        if counts.total() != len(batch):
+            raise DatabaseError(f"the server accounted for {counts.total()} of {len(batch)} rows: please report this")
+    unresolved = tuple(
+        Unresolved(key, outcomes[row], *batch.errors.get(row, (None, None)))
+        for row, (key, _) in keys.items()
+        if outcomes[row] != "gone"
+    )
+    return Landed({outcome: counts[outcome] for outcome in OUTCOMES}, unresolved, staged.bytes)
+
+
+_NAMED = ("failed", "refused", "rewritten", "unlocked")
+
+
+def _keys(staged: Staged, relation: Relation, outcomes: dict[int, str]) -> dict[int, tuple[str, bool]]:
+    """Key as text, and whether the row is still there, of the rows that someone will want to look at."""
+    rows = [row for row, outcome in outcomes.items() if outcome in _NAMED]
+    if not rows:
+        return {}
+    return {row: (key, there) for row, key, there in staged.ask(landing.name_keys(relation), rows)}
+
+
+def _settled(
+    staged: Staged, relation: Relation, outcomes: dict[int, str], keys: dict[int, tuple[str, bool]]
+) -> dict[int, str]:
+    """Why the rows that could not be locked could not: they are gone, another holds them, or a policy hides them."""
+    settled = {row: "locked" if keys[row][1] else "gone" for row, outcome in outcomes.items() if outcome == "unlocked"}
+    locked = [row for row, outcome in settled.items() if outcome == "locked"]
+    if locked and relation.policies:
+        settled |= dict.fromkeys(_hidden(staged, relation, locked), "refused")
+    return settled
+
+
+def _hidden(staged: Staged, relation: Relation, rows: list[int]) -> set[int]:
+    """Rows that nobody holds and that still cannot be locked: a row-level policy for UPDATE leaves them out."""
+    try:
+        with staged.cursor.connection.transaction():
+            found = staged.ask(landing.lockable(relation), rows)
+    except psycopg.errors.LockNotAvailable:
+        return set()
+    return set(rows) - {row for (row,) in found}
+
+
+def _check_kept(relation: Relation, outcomes: dict[int, str], keys: dict[int, tuple[str, bool]]) -> None:
+    rewritten = [keys[row][0] for row, outcome in outcomes.items() if outcome == "rewritten"]
+    if rewritten:
+        raise ConfigError(
+            f"a trigger on {relation.label} changed the text of {len(rewritten)} rows while their vector was written "
+            f"(key {rewritten[0]}): the vector would not belong to it, and the batch was rolled back: take the column "
+            "that the trigger, or a generated column over --set, changes out of --text, or disable the trigger"
+        )

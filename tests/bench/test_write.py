@@ -1,0 +1,121 @@
+"""``vecfill bench write`` from its command line to its report, and the line that it puts between."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import astuple
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from tests.bench.test_scratch import remains
+
+from vecfill.bench.delay import delayed
+from vecfill.bench.write import COMPARED, WAYS
+from vecfill.postgres.session import Database
+
+KEYS = {"machine", "rows", "dim", "rounds", "batch", "writers", "round_trip_s", "ways", "ratios", "command"}
+
+
+@pytest.fixture
+def write(vecfill):
+    """Calls the verb and gives exit code, stdout and stderr."""
+    return lambda *arguments: astuple(vecfill("bench", "write", *arguments))
+
+
+def test_names_are_unique_and_what_is_compared_takes_part():
+    names = [one.name for one in WAYS]
+    assert len(set(names)) == len(names)
+    assert {name for pair in COMPARED for name in pair} <= set(names)
+
+
+@pytest.mark.slow
+def test_every_way_from_end_to_end(write, database, connect):
+    given = ("-d", database, "--rows", "400", "--dim", "8", "--batch", "50", "--rounds", "2", "--writers", "3")
+    code, out, err = write(*given, "--json")
+    found = json.loads(out)
+    assert (code, set(found)) == (0, KEYS)
+    assert "round 2 of 2: vecfill, far: " in err
+    assert [line["name"] for line in found["ways"]] == [one.name for one in WAYS]
+    for line in found["ways"]:
+        assert line["rows"] == (300 if line["name"] == "update, far" else 400)
+        assert len(line["rounds"]) == 2
+        assert min(line["rows_per_s"], line["wal_bytes_per_row"], *line["rounds"]) > 0
+    assert [(one["contender"], one["against"]) for one in found["ratios"]] == list(COMPARED)
+    for one in found["ratios"]:
+        assert one["least"] <= one["median"] <= one["greatest"]
+    rates = {line["name"]: line["rows_per_s"] for line in found["ways"]}
+    assert rates["update, far"] < 500  # 2 ms each
+    assert remains(connect) == []
+    code, out, _ = write(*given)
+    assert code == 0
+    assert "400 rows of 8 dimensions" in out
+    assert "vecfill / bare copy+join: " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "no database is named"),
+        (("-d", "DATABASE", "--rows", "0"), "0 is not in the range"),
+        (("-d", "DATABASE", "--writers", "1"), "1 is not in the range"),
+        (("-d", "DATABASE", "--dim", "16001"), "16001 is not in the range"),
+    ],
+)
+def test_what_cannot_work_ends_with_2(write, database, connect, arguments, said):
+    code, out, err = write(*(database if one == "DATABASE" else one for one in arguments))
+    assert (code, out) == (2, "")
+    assert said in err
+    assert remains(connect) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing_behind(database, connect, number, code):
+    command = [sys.executable, "-m", "vecfill", "bench", "write", "-d", database, "--rows", "300", "--dim", "8"]
+    with subprocess.Popen([*command, "--rounds", "1000"], stderr=subprocess.PIPE, text=True) as process:
+        while "round 1 of 1000: vecfill" not in process.stderr.readline():
+            assert process.poll() is None
+        assert len(remains(connect)) == 1
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert remains(connect) == []
+
+
+def test_help_has_examples_on_their_own_lines(write):
+    code, out, _ = write("--help")
+    assert code == 0
+    assert re.search(r"^ +vecfill bench write --database embedded$", out, re.MULTILINE)
+    assert "\\b" not in out
+
+
+# -- the line
+
+
+def test_a_delayed_line_is_late_and_changes_nothing(connect, database):
+    with delayed(Database(database), 0.04) as far, closing(far.connect()) as connection:
+        assert conninfo_to_dict(far.conninfo)["hostaddr"] == "127.0.0.1"
+        started = time.monotonic()
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        once = time.monotonic() - started
+        text = "Łódź" * 300_000
+        started = time.monotonic()
+        assert connection.execute("SELECT $1::text", [text]).fetchone() == (text,)
+        many = time.monotonic() - started
+    assert 0.04 <= once < 1
+    assert 0.04 <= many < 0.04 * 2_400_000 / 65_536  # pieces follow one another without waiting
+
+
+def test_the_line_ends_with_the_block(database):
+    with delayed(Database(database), 0.001) as far, closing(far.connect()):
+        pass
+    with pytest.raises(psycopg.OperationalError):
+        far.connect()
