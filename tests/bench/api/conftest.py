@@ -38,16 +38,17 @@ class Served:
         request.answer()
         self.spans.append((begun, time.monotonic(), len(request.texts)))
 
-    def rate(self) -> float:
-        """Texts a second in the last round: the last ``ROWS`` texts."""
-        rows, last = 0, []
-        for span in reversed(self.spans):
-            if rows >= ROWS:
-                break
-            rows += span[2]
-            last.append(span)
-        assert rows == ROWS
-        return rows / (max(end for _, end, _ in last) - min(begun for begun, _, _ in last))
+    def rates(self) -> list[float]:
+        """Texts a second in each round, from its first request to its last answer."""
+        found, left = [], list(self.spans)
+        for _ in range(ROUNDS):
+            rows, spans = 0, []
+            while rows < ROWS:
+                spans.append(left.pop())
+                rows += spans[-1][2]
+            assert rows == ROWS
+            found.append(rows / (max(end for _, end, _ in spans) - min(begun for begun, _, _ in spans)))
+        return found[::-1]
 
 
 @dataclass(frozen=True, kw_only=True)

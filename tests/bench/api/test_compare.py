@@ -44,8 +44,11 @@ def test_both_sides_are_measured_and_nothing_remains(compared):
 
 @pytest.mark.slow
 def test_the_rate_is_that_which_the_api_counts(compared):
-    ours = compared.report["measured"]["sides"]["api"]["rounds"][-1]
-    assert ours == pytest.approx(compared.served.rate(), rel=0.05)
+    """What a busy machine adds at both ends of a round differs: the quieter round tells."""
+    ours, theirs = compared.report["measured"]["sides"]["api"]["rounds"], compared.served.rates()
+    gaps = [1 - one / other for one, other in zip(ours, theirs, strict=True)]
+    assert 0 <= min(gaps) < 0.05
+    assert max(gaps) < 0.2
 
 
 @pytest.mark.slow
