@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vecfill.cli.measuring import DEFAULT_MODEL, command_again
-from vecfill.cli.options import DATABASE, log_to_stderr, settings_options
+from vecfill.cli.options import DATABASE, MODEL, log_to_stderr, settings_options
 from vecfill.config import Settings
 
 if TYPE_CHECKING:
@@ -18,24 +18,12 @@ if TYPE_CHECKING:
     from vecfill.bench.api.rows import Rows
     from vecfill.encode.spec import Model
 
-LOCAL_MODEL = ("model", "revision", "prompt", "truncate_dim", "dtype", "device")
-ASKED = (
-    "base_url",
-    "api_key_command",
-    "tokenizer",
-    "max_concurrency",
-    "request_inputs",
-    "request_tokens",
-    "request_timeout",
-    "max_requests",
-    "max_cost",
-    "price_per_million",
-)
-"""How the API is asked."""
+SIDES = tuple(name for name in MODEL if name not in ("prompt_name", "max_tokens", "trust_remote_code"))
+"""Settings of the local model, and of how the API is asked."""
 
 
 @click.command()
-@settings_options(*DATABASE, "table", "text", "column", "key", "where", *LOCAL_MODEL, *ASKED)
+@settings_options(*DATABASE, "table", "text", "column", "key", "where", *SIDES)
 @click.option("--api", "api_name", required=True, metavar="openai:NAME", help="The API's model.")
 @click.option("--label", metavar="NAME", help="Column of the table whose equal values mean that rows belong together.")
 @click.option("--rows", type=click.IntRange(min=2), default=2_048, show_default=True, metavar="N", help="Take N rows.")
