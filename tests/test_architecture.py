@@ -16,9 +16,21 @@ ROOT = Path(vecfill.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 300
 
-CORE = {"config", "errors", "blocks", "isolate", "postgres"}
+CORE = {"config", "errors", "blocks", "isolate", "postgres", "prices"}
 STAGES = {"read", "encode", "write"}
-VERBS = {"backfill", "outcomes", "result", "tally", "preflight", "forecast", "status", "search", "demo"}
+VERBS = {
+    "backfill",
+    "outcomes",
+    "sweeps",
+    "startup",
+    "result",
+    "tally",
+    "preflight",
+    "forecast",
+    "status",
+    "search",
+    "demo",
+}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
     **dict.fromkeys(STAGES, CORE),

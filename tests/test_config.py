@@ -6,7 +6,7 @@ import vecfill
 from vecfill.config import Settings
 from vecfill.errors import ConfigError
 
-CONFIGS = sorted((Path(vecfill.__file__).parents[2] / "configs").glob("*.toml"))
+CONFIGS = sorted((Path(vecfill.__file__).parents[2] / "configs").glob("*[!s].toml"))  # all but api-prices
 
 FLOORS = {
     "table": (None, "from file", "from environment", "from flag"),

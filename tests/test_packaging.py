@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,20 @@ def test_the_image_has_the_same_torch():
     assert f"pip install --no-cache-dir {torch}\n" in (ROOT / "Dockerfile.gpu").read_text()
 
 
-@pytest.mark.parametrize("script", ["scripts/setup", "scripts/demo", "scripts/test", ".ci/run"])
+@pytest.mark.parametrize("script", ["scripts/setup", "scripts/demo", "scripts/test", "scripts/infinity", ".ci/run"])
 def test_scripts_are_executable(script):
     assert os.access(ROOT / script, os.X_OK)
+
+
+def test_the_wheel_ships_the_price_table(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        assert files.read("vecfill/api-prices.toml") == (ROOT / "configs" / "api-prices.toml").read_bytes()
+
+
+def test_the_server_of_the_recipe_is_pinned_and_has_the_same_torch():
+    pins = [line for line in (ROOT / "scripts/infinity-requirements.txt").read_text().splitlines() if line[0] != "#"]
+    assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == []
+    assert not [pin for pin in pins if name_of(pin) == "torch"]

@@ -8,19 +8,18 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 
 from vecfill.blocks import OUTCOMES
 from vecfill.encode.spec import Model
 from vecfill.encode.stage import EncodeSpec
 from vecfill.engine.choice import EngineOptions, opened
-from vecfill.engine.job import Engine, Job, Stop
+from vecfill.engine.job import Job, Stop
 from vecfill.engine.shared import Shared
 from vecfill.engine.signals import stopping
 from vecfill.errors import ConfigError
 from vecfill.forecast import Forecast, forecast, refused
-from vecfill.outcomes import Report, Sink
+from vecfill.outcomes import Report
 from vecfill.postgres.advice import advice
 from vecfill.postgres.impact import impact_of
 from vecfill.postgres.replication import blind
@@ -28,19 +27,14 @@ from vecfill.postgres.session import Connection, Database, Session, transaction
 from vecfill.postgres.target import Relation, Target, inspect
 from vecfill.preflight import Sample, check_sql, check_writable, check_write, draw_sample, settle_dimension
 from vecfill.read.listing import helpful_index
-from vecfill.read.ranges import PageRange, plan_ranges
 from vecfill.read.survey import Coverage, Survey, survey
-from vecfill.result import RunResult, judge
-from vecfill.tally import Sweep, Tally
+from vecfill.result import RunResult
+from vecfill.startup import StartUp
+from vecfill.sweeps import Flow, Progress
+from vecfill.tally import Tally
 from vecfill.write.throttle import UNRESTRAINED, Restraint
 
 log = logging.getLogger(__name__)
-
-MAX_SWEEPS = 6
-"""Passes over what remains. The first takes nearly all; the others take rows that moved, changed or were locked."""
-
-PAUSE_S = 0.25
-"""Wait before a sweep where the last one settled nothing, rows being locked by others; doubled each time, to 4 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +53,6 @@ class RunOptions:
         for name in ("limit", "max_seconds"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ConfigError(f"{name} is {value}: it must be above 0, or None for no bound")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a run stands: rows that came to an end in this sweep of those it was to read, and the account so far."""
-
-    done: int
-    eligible: int
-    sweep: int
-    tally: Tally
-    workers: dict[str, int]
 
 
 def run(
@@ -104,7 +87,7 @@ def run(
         ConfigError: something cannot work as given; nothing was written, but for a trigger that rewrites texts.
         VecfillError: the run failed; what was committed is kept, and a rerun goes on.
     """
-    started = time.perf_counter()
+    started, startup = time.perf_counter(), StartUp()
     place = (database if isinstance(database, Database) else Database.named(database)).reachable()
     stop = stop or Stop()
     session = Session(place)
@@ -118,13 +101,17 @@ def run(
         impact = session.run(lambda connection: impact_of(connection, relation))
         ahead = _forecast(forecast(relation, found, impact, options.limit), relation, options, consent)
         sample = session.run(lambda connection: draw_sample(connection, relation))
+    startup.done("survey")
     job = _job(place, relation, model.anchored(), sample, options)
     with (
         contextlib.nullcontext(shared) if shared else closing(Shared()) as kept,
         opened(job, options.engine, found.coverage.missing, kept) as engine,
         report.of(relation.label) if report else contextlib.nullcontext() as sink,
     ):
-        flow = _Flow(engine=engine, job=job, stop=stop, limit=options.limit, progress=progress, sink=sink)
+        startup.done("engine")
+        flow = Flow(
+            engine=engine, job=job, stop=stop, limit=options.limit, progress=progress, startup=startup, sink=sink
+        )
         with stopping(stop, options.max_seconds and max(0.001, options.max_seconds - (time.perf_counter() - started))):
             after = flow.until_dry(found)
         return _result(relation, model, started, before=found.coverage, after=after.coverage, flow=flow, ahead=ahead)
@@ -177,98 +164,6 @@ def _job(place: Database, relation: Relation, model: Model, sample: Sample, opti
     return Job(database=place, relation=relation, encode=spec, restraint=options.restraint)
 
 
-@dataclass(kw_only=True)
-class _Flow:
-    """Streams sweep after sweep through one engine, into one tally.
-
-    ``planned`` is what the last sweep was to read, ``beyond`` what the limit kept it from reading, ``seconds`` the wall
-    time that blocks were on their way.
-    """
-
-    engine: Engine
-    job: Job
-    stop: Stop
-    limit: int | None
-    progress: Callable[[Progress], None]
-    sink: Sink | None = None
-    tally: Tally = field(default_factory=Tally)
-    planned: int = 0
-    beyond: int = 0
-    seconds: float = 0.0
-
-    def until_dry(self, found: Survey) -> Survey:
-        """Sweeps until nothing eligible remains, the limit is reached, or another sweep would not help.
-
-        Returns:
-            The survey after the last sweep.
-        """
-        for number in range(MAX_SWEEPS):
-            settled = self.tally.rows
-            self._sweep(found)
-            with closing(Session(self.job.database)) as session:
-                found = session.run(partial(self._surveyed, found))
-            if self.stop.is_set() or self._limit_reached() or self.left(found.coverage) <= 0:
-                break
-            if self.tally.rows == settled and number + 1 < MAX_SWEEPS:
-                self.stop.wait(PAUSE_S * 2**number)
-        return found
-
-    def _surveyed(self, earlier: Survey, connection: Connection) -> Survey:
-        """Rows in quarantine stay missing, but are not read again."""
-        return survey(connection, self.job.relation, apart=tuple(self.tally.quarantine), earlier=earlier)
-
-    def left(self, coverage: Coverage) -> int:
-        """Eligible rows that are not in quarantine."""
-        return coverage.missing - len(self.tally.quarantine)
-
-    def judged(self, after: Coverage) -> tuple[str, int]:
-        """Outcome and exit code."""
-        return judge(
-            self.tally,
-            stop_reason=self.stop.reason,
-            limit=self.limit,
-            left=self.left(after),
-            planned=self.planned,
-            beyond=self.beyond,
-        )
-
-    def _limit_reached(self) -> bool:
-        return self.limit is not None and self.tally.settled >= self.limit
-
-    def _sweep(self, found: Survey) -> None:
-        ranges = self._ranges(found)
-        self.planned = sum(one.rows for one in ranges)
-        self.beyond = sum(bucket.rows for bucket in found.buckets) - self.planned
-        sweep = self.tally.begin_sweep()
-        if self.sink:
-            self.sink.begin_sweep()
-        started = time.perf_counter()
-        for result in self.engine.stream(ranges, self.stop):
-            if self.sink:
-                self.sink.add(result, self.tally.quarantine)
-            self.tally.add(result)
-            self.progress(
-                Progress(
-                    done=sweep.rows,
-                    eligible=self.planned,
-                    sweep=len(self.tally.sweeps),
-                    tally=self.tally,
-                    workers=self.engine.workers,
-                )
-            )
-        self.seconds += time.perf_counter() - started
-        log.info("sweep %d: %d of %d rows, %s", len(self.tally.sweeps), sweep.rows, self.planned, _counts(sweep))
-
-    def _ranges(self, found: Survey) -> list[PageRange]:
-        limit = None if self.limit is None else self.limit - self.tally.settled
-        apart = tuple(self.tally.quarantine)
-        return [replace(one, apart=apart) for one in plan_ranges(found.buckets, limit)]
-
-
-def _counts(sweep: Sweep) -> str:
-    return ", ".join(f"{count} {outcome}" for outcome, count in sweep.counts.items() if count) or "none came to an end"
-
-
 def _result(
     relation: Relation,
     model: Model,
@@ -276,13 +171,16 @@ def _result(
     *,
     before: Coverage,
     after: Coverage,
-    flow: _Flow | None = None,
+    flow: Flow | None = None,
     ahead: Forecast | None = None,
 ) -> RunResult:
     """The account of a run; without a flow nothing was eligible, and no engine was started."""
     tally = flow.tally if flow else Tally()
     outcome, exit_code = ("complete", 0) if flow is None else flow.judged(after)
     streaming = flow.seconds if flow else 0.0
+    account = flow.engine.account() if flow else None
+    if account and account.spent:
+        log.warning("%s: a rerun goes on where this one ends", account.spent)
     read = sum(sweep.rows for sweep in tally.sweeps)
     return RunResult(
         run_id=str(uuid.uuid4()),
@@ -300,10 +198,12 @@ def _result(
         remaining=after.missing,
         sweeps=len(tally.sweeps),
         seconds=round(time.perf_counter() - started, 3),
+        startup_seconds=flow.startup.seconds if flow else {},
         stage_seconds={stage: round(seconds, 3) for stage, seconds in tally.seconds.items()},
         rows_per_s=round(read / streaming, 1) if streaming else 0.0,
         tokens_per_s=round(tally.tokens / streaming, 1) if streaming else 0.0,
         bytes_sent=tally.bytes,
+        api=account,
         outcome=outcome,
         exit_code=exit_code,
         before=before,

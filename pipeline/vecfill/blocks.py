@@ -2,8 +2,9 @@
 
 A stage is a callable that takes one block and gives one block. The key columns come first and are named ``key0``,
 ``key1``, …: each holds the binary field that the server itself made of the value (``typsend``), so that a key of any
-type travels unread. Two columns carry time: ``read_s`` and ``encode_s`` are the seconds that a stage spent on the
-block, shared evenly among its rows, so that sums stay true however blocks are cut or joined.
+type travels unread. Three columns carry time: ``read_s`` and ``encode_s`` are the seconds that a stage spent on the
+block, ``load_s`` those in which the model was loaded for it; they are shared evenly among its rows, so that sums stay
+true however blocks are cut or joined.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def encoded_schema(arity: int, dim: int) -> pa.Schema:
             pa.field("device", pa.string(), nullable=False),
             pa.field("dtype", pa.string(), nullable=False),
             pa.field("read_s", pa.float32(), nullable=False),
+            pa.field("load_s", pa.float32(), nullable=False),
             pa.field("encode_s", pa.float32(), nullable=False),
         ]
     )
@@ -90,6 +92,7 @@ RESULT_SCHEMA = pa.schema(
         pa.field("device", pa.string(), nullable=False),
         pa.field("dtype", pa.string(), nullable=False),
         pa.field("read_s", pa.float64(), nullable=False),
+        pa.field("load_s", pa.float64(), nullable=False),
         pa.field("encode_s", pa.float64(), nullable=False),
         pa.field("write_s", pa.float64(), nullable=False),
         pa.field("unresolved", UNRESOLVED, nullable=False),

@@ -60,7 +60,8 @@ class Settings(BaseSettings):
     )
 
     model: str | None = Field(
-        None, description="Model: a hub id, a folder, package:NAME/sub/folder, or hash:DIM (no weights, for tests)."
+        None,
+        description="Model: a hub id, a folder, package:NAME/sub/folder, openai:NAME (an API) or hash:DIM (none).",
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
     prompt: str | None = Field(None, description="Text put before each text, such as 'passage: '.")
@@ -78,6 +79,25 @@ class Settings(BaseSettings):
         "auto", description="Where the model computes; auto takes a GPU where there is one."
     )
     trust_remote_code: bool = Field(False, description="Run the Python code that a hub model brings along.")
+    base_url: str | None = Field(
+        None, description="Endpoint for openai:NAME, such as http://127.0.0.1:7997/v1.  [default: OpenAI's]"
+    )
+    api_key_command: str | None = Field(
+        None, repr=False, description="Command that prints the API's key, where neither variable holds it."
+    )
+    tokenizer: str | None = Field(
+        None,
+        description="The API's own tokenizer, a hub id or a folder, to truncate by; else counts are estimates.",
+    )
+    max_concurrency: int = Field(16, gt=0, description="Requests to the API at once at most, from each encoder.")
+    request_inputs: int = Field(2_048, gt=0, description="Texts in a request at most.")
+    request_tokens: int = Field(300_000, gt=0, description="Tokens in a request at most.")
+    request_timeout: float = Field(60.0, gt=0, description="Seconds that a request may take.")
+    max_requests: int | None = Field(None, gt=0, description="End before the API gets more than N requests.")
+    max_cost: float | None = Field(None, ge=0, description="End before the API's tokens cost more than X USD.")
+    price_per_million: float | None = Field(
+        None, ge=0, description="USD a million tokens of the API.  [default: of configs/api-prices.toml]"
+    )
     dedupe: bool = Field(True, description="Compute each distinct text once.")
     allow_mixed: bool = Field(
         False, description="Go on although the vectors that are there were made by another model."

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from vecfill.encode.api.ledger import Account
 from vecfill.engine.signals import exit_code
 from vecfill.forecast import Forecast
 from vecfill.read.survey import Coverage
@@ -35,8 +36,10 @@ class RunResult:
         reused: rows that got the vector of an equal text; the model was not asked.
         remaining: rows that are eligible now.
         seconds: wall time, start-up included; ``stage_seconds`` is work, summed over the workers of a stage.
+        startup_seconds: wall time until the first block had landed, by step, see ``StartUp``.
         rows_per_s, tokens_per_s: of the wall time from the first read to the last commit, in which the model is loaded
             and, on Ray, the actors start.
+        api: requests to an API, its tokens and their cost in USD; None where none was asked.
         outcome: complete, limit, quarantined, incomplete or stopped.
         forecast: what was said of the run before its first write; None where there was nothing to write.
     """
@@ -62,10 +65,12 @@ class RunResult:
     remaining: int
     sweeps: int
     seconds: float
+    startup_seconds: dict[str, float]
     stage_seconds: dict[str, float]
     rows_per_s: float
     tokens_per_s: float
     bytes_sent: int
+    api: Account | None
     outcome: str
     exit_code: int
     before: Coverage

@@ -53,6 +53,7 @@ class Tally:
     truncated: int = 0
     reused: int = 0
     bytes: int = 0
+    load_s: float = 0.0
     devices: set[str] = field(default_factory=set)
     dtypes: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "encode", "write"), 0.0))
@@ -76,6 +77,7 @@ class Tally:
             self.truncated += batch["truncated"]
             self.reused += batch["reused"]
             self.bytes += batch["bytes"]
+            self.load_s += batch["load_s"]
             self.devices.add(batch["device"])
             self.dtypes.add(batch["dtype"])
             for stage in self.seconds:

@@ -1,4 +1,5 @@
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -86,3 +87,46 @@ def test_threads_may_share_it():
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, blocks))
+
+
+def test_what_another_thread_computes_is_waited_for_and_not_computed_again():
+    memo, asked, started, go = Memo(DIM), [], threading.Event(), threading.Event()
+
+    def slowly(positions):
+        started.set()
+        go.wait(5)
+        asked.extend(positions)
+        return computed(positions)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(memo.encode, [hash_of(text) for text in range(6)], slowly)
+        started.wait(5)
+        second = pool.submit(through, memo, [3, 4, 8, 3], asked)
+        time.sleep(0.05)
+        assert not second.done()
+        go.set()
+        rows, reused = second.result(5)
+    assert sorted(asked) == [0, 1, 2, 3, 4, 5, 8]
+    assert same(rows, computed([3, 4, 8, 3]))
+    assert reused.tolist() == [True, True, False, True]
+    assert same(first.result()[0], computed(range(6)))
+
+
+def test_what_another_thread_fails_to_compute_is_computed_here():
+    memo, asked, started, go = Memo(DIM), [], threading.Event(), threading.Event()
+
+    def breaks(positions):
+        started.set()
+        go.wait(5)
+        raise OSError
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(memo.encode, [hash_of(1)], breaks)
+        started.wait(5)
+        second = pool.submit(through, memo, [1, 2], asked)
+        time.sleep(0.05)
+        go.set()
+        rows, _ = second.result(5)
+    assert isinstance(first.exception(), OSError)
+    assert asked == [2, 1]
+    assert same(rows, computed([1, 2]))

@@ -62,7 +62,7 @@ class Given(Model):
 
     encoder: HashEncoder
 
-    def load(self, threads=None):
+    def load(self, threads=None, **_):
         return self.encoder
 
 
@@ -252,7 +252,7 @@ def test_the_model_loads_once_for_all_threads():
 
     @dataclass(frozen=True, kw_only=True)
     class Slow(Model):
-        def load(self, threads=None):
+        def load(self, threads=None, **_):
             loads.append(threads)
             time.sleep(0.05)
             return HashEncoder(DIM)

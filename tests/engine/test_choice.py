@@ -26,6 +26,8 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
         (AUTO, 1, MINILM, ("cpu", 2), "inline"),
         (AUTO, 1_000_000, "hash:384", ("auto", 0), "inline"),
         (AUTO, 10_000_000, "hash:384", ("auto", 0), "ray"),
+        (AUTO, 10_000_000, "openai:text-embedding-3-small", ("auto", 8), "inline"),
+        (EngineOptions(ray_address="auto"), 1, "openai:text-embedding-3-small", ("auto", 0), "ray"),
         (EngineOptions(ray_address="auto"), 1, MINILM, ("auto", 0), "ray"),
         (EngineOptions(engine="inline", ray_address="auto"), 10**9, MINILM, ("auto", 8), "inline"),
         (EngineOptions(engine="ray"), 1, "hash:8", ("auto", 0), "ray"),

@@ -19,13 +19,14 @@ from tests.tables import (
     vectors,
 )
 
-from vecfill.encode.spec import Model
-from vecfill.engine.inline import AHEAD, InlineEngine
+from vecfill.encode.spec import LOCAL_CALLS, Model
+from vecfill.engine.inline import OTHERS, InlineEngine
 from vecfill.engine.job import Stop
 from vecfill.errors import ConfigError, VecfillError
 from vecfill.read.ranges import PageRange
 
 ROWS = 6_000
+AHEAD = LOCAL_CALLS + OTHERS
 WAIT_S = 10
 
 

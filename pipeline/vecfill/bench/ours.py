@@ -15,6 +15,7 @@ from vecfill.bench.padding import Padding, padding_counted
 from vecfill.bench.watch import Spans, WatchedEncode, WatchedRead, WatchedWrite
 from vecfill.blocks import OUTCOMES
 from vecfill.encode.stage import Encode
+from vecfill.engine.choice import gpu_count, most_block_rows
 from vecfill.engine.job import Engine, Job, Stop
 from vecfill.errors import VecfillError
 from vecfill.read.ranges import Bucket, PageRange, plan_ranges
@@ -33,7 +34,7 @@ def ranges_of(job: Job) -> list[PageRange]:
     """What ``vecfill run`` would read, block by block; at least ``LEAST_BLOCKS`` where the pages allow it."""
     with closing(job.database.connect()) as connection:
         buckets = survey(connection, job.relation).buckets
-    ranges = plan_ranges(buckets)
+    ranges = plan_ranges(buckets, most_rows=most_block_rows(job.encode.model, gpu_count()))
     return ranges if len(ranges) >= LEAST_BLOCKS else evenly(buckets, LEAST_BLOCKS)
 
 

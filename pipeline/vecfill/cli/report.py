@@ -56,6 +56,9 @@ def print_result(result: RunResult) -> None:
             f"{result.rows_per_s:,.0f} rows/s, {result.tokens_per_s:,.0f} tokens/s on {result.device} "
             f"in {result.dtype} ({result.engine}), {result.seconds:.1f} s in all; work: {stages}"
         )
+    if result.api:
+        cost = "" if result.api.cost_usd is None else f", ${result.api.cost_usd:,.4f} by the price table or as given"
+        console.print(f"API: {result.api.requests:,} requests, {result.api.tokens:,} tokens{cost}")
     for row in result.quarantine[:SHOWN_QUARANTINE]:
         console.print(
             f"{row.outcome}: key {row.key}: {row.error or 'a trigger or a row-level policy kept it'}", markup=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vecfill.backfill import RunOptions
 from vecfill.config import Settings
+from vecfill.encode.api.options import Api
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions
 from vecfill.postgres.session import Database
@@ -55,6 +56,23 @@ def model_of(settings: Settings) -> Model:
         dtype=settings.dtype,
         device=settings.device,
         trust_remote_code=settings.trust_remote_code,
+        api=api_of(settings),
+    )
+
+
+def api_of(settings: Settings) -> Api:
+    """How an API is asked; its key is no setting."""
+    return Api(
+        base_url=settings.base_url,
+        key_command=settings.api_key_command,
+        tokenizer=settings.tokenizer,
+        max_concurrency=settings.max_concurrency,
+        request_inputs=settings.request_inputs,
+        request_tokens=settings.request_tokens,
+        request_timeout=settings.request_timeout,
+        max_requests=settings.max_requests,
+        max_cost=settings.max_cost,
+        price_per_million=settings.price_per_million,
     )
 
 

@@ -59,13 +59,18 @@ def declared_dimension(name: str, read: ReadJson) -> tuple[int | None, int | Non
 
 def reader(location: str, revision: str | None) -> ReadJson:
     """Returns the way to read the JSON files of a model: an absolute folder, or a hub id at a revision."""
-    folder = Path(location)
 
     def read(file: str) -> Any:
-        path = folder / file if folder.is_absolute() else _hub_file(location, file, revision)
+        path = fetched(location, file, revision)
         return _parse(path) if path is not None and path.is_file() else None
 
     return read
+
+
+def fetched(location: str, file: str, revision: str | None = None) -> Path | None:
+    """Returns where a model's file is: in an absolute folder, or of a hub id in the cache or fetched; None without."""
+    folder = Path(location)
+    return folder / file if folder.is_absolute() else _hub_file(location, file, revision)
 
 
 def _parse(path: Path) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from threading import Event
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +30,13 @@ class Memo:
         self._slots: dict[bytes, int] = {}
         self._owners: list[bytes] = []
         self._next = 0
+        self._asked: dict[bytes, Event] = {}
         self._lock = threading.Lock()
 
     def encode(self, hashes: Sequence[bytes], compute: Callable[[list[int]], Rows]) -> tuple[Rows, Flags]:
         """Returns what became of each text, computing only the first of those that are not known.
+
+        What another thread is computing just now is waited for: an API would be paid twice.
 
         Args:
             hashes: of n texts.
@@ -42,32 +46,58 @@ class Memo:
             The n rows, and bool [n]: true where the model was not asked for this row. A text that failed fails wherever
             it occurs in the block, and is tried again in the next.
         """
-        rows = Rows.blank(len(hashes), self._dim)
-        unknown = self._recall(hashes, rows)
-        first = {hashes[position]: position for position in reversed(unknown.tolist())}
-        asked = sorted(first.values())
-        found = compute(asked)
-        if len(asked) == len(hashes):
-            rows = found  # nothing to share out: spares a copy
-        else:
-            number = {hashes[position]: at for at, position in enumerate(asked)}
-            rows.copy_from(unknown, found, np.array([number[hashes[row]] for row in unknown.tolist()], np.int64))
-        self._remember([hashes[position] for position in asked], found)
-        reused = np.ones(len(hashes), np.bool_)
-        reused[asked] = False
+        rows, reused = Rows.blank(len(hashes), self._dim), np.ones(len(hashes), np.bool_)
+        left = np.arange(len(hashes))
+        while len(left):
+            left, mine, others = self._claim(hashes, rows, left)
+            found = self._computed(hashes, mine, compute)
+            reused[mine] = False
+            if len(mine) == len(hashes):
+                return found, reused  # nothing to share out: spares a copy
+            left = _share(hashes, rows, left, mine, found)
+            for other in others:
+                other.wait()
         return rows, reused
 
-    def _recall(self, hashes: Sequence[bytes], rows: Rows) -> Positions:
-        """Fills in the rows that are known and returns the others' positions."""
+    def _claim(self, hashes: Sequence[bytes], rows: Rows, left: Positions) -> tuple[Positions, list[int], set[Event]]:
+        """Fills in what is known of ``left``, and takes on what nobody computes.
+
+        Returns:
+            The positions that are not known; those to be computed here, the first of each text; and what to wait for
+            to know the others.
+        """
         with self._lock:
-            slots = np.fromiter((self._slots.get(one, -1) for one in hashes), np.int64, len(hashes))
-            known = np.flatnonzero(slots >= 0)
-            rows.copy_from(known, self._kept, slots[known])
-        return np.flatnonzero(slots < 0)
+            unknown = self._recall(hashes, rows, left)
+            first = {hashes[position]: position for position in reversed(unknown.tolist())}
+            others = {self._asked[one] for one in first if one in self._asked}
+            mine = sorted(position for one, position in first.items() if one not in self._asked)
+            self._asked |= dict.fromkeys([hashes[position] for position in mine], Event())
+        return unknown, mine, others
+
+    def _computed(self, hashes: Sequence[bytes], mine: list[int], compute: Callable[[list[int]], Rows]) -> Rows:
+        """Computes what was taken on, and lets those who wait for it go on, come what may."""
+        asked = [hashes[position] for position in mine]
+        try:
+            found = compute(mine)
+            self._remember(asked, found)
+        finally:
+            with self._lock:
+                done = {self._asked.pop(one) for one in asked}
+            for event in done:
+                event.set()
+        return found
+
+    def _recall(self, hashes: Sequence[bytes], rows: Rows, left: Positions) -> Positions:
+        """Fills in those of ``left`` that are known and returns the others' positions."""
+        slots = np.fromiter((self._slots.get(hashes[row], -1) for row in left.tolist()), np.int64, len(left))
+        known = np.flatnonzero(slots >= 0)
+        rows.copy_from(left[known], self._kept, slots[known])
+        unknown: Positions = left[slots < 0]
+        return unknown
 
     def _remember(self, hashes: list[bytes], found: Rows) -> None:
         """Keeps the rows that have a vector, in the place of the oldest once the memory is full."""
-        good = np.flatnonzero(~found.failed())[-self._capacity :]
+        good = np.flatnonzero(~(found.failed() | found.unasked))[-self._capacity :]
         with self._lock:
             slots = (self._next + np.arange(len(good))) % self._capacity
             for slot, row in zip(slots.tolist(), good.tolist(), strict=True):
@@ -84,3 +114,12 @@ class Memo:
         else:
             self._owners.append(text_hash)
         self._slots[text_hash] = slot
+
+
+def _share(hashes: Sequence[bytes], rows: Rows, left: Positions, mine: list[int], found: Rows) -> Positions:
+    """Gives what was computed to every row of the same text, and returns the positions that still have nothing."""
+    number = {hashes[position]: at for at, position in enumerate(mine)}
+    at = np.fromiter((number.get(hashes[row], -1) for row in left.tolist()), np.int64, len(left))
+    rows.copy_from(left[at >= 0], found, at[at >= 0])
+    rest: Positions = left[at < 0]
+    return rest

@@ -30,6 +30,7 @@ class Rows:
         n_tokens: int32 [n], meaningful where ``counted`` is true.
         counted: bool [n], false where the row failed or the encoder cannot count.
         truncated: bool [n].
+        unasked: bool [n], texts that a budget did not reach: neither embedded nor failed.
         errors: class (``row`` or ``resource``) and message of each row that failed.
     """
 
@@ -37,6 +38,7 @@ class Rows:
     n_tokens: npt.NDArray[np.int32]
     counted: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
+    unasked: npt.NDArray[np.bool_]
     errors: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
@@ -47,6 +49,7 @@ class Rows:
             n_tokens=np.zeros(n, dtype=np.int32),
             counted=np.zeros(n, dtype=np.bool_),
             truncated=np.zeros(n, dtype=np.bool_),
+            unasked=np.zeros(n, dtype=np.bool_),
         )
 
     def failed(self) -> npt.NDArray[np.bool_]:
@@ -62,17 +65,28 @@ class Rows:
             (self.n_tokens, other.n_tokens),
             (self.counted, other.counted),
             (self.truncated, other.truncated),
+            (self.unasked, other.unasked),
         ):
             mine[to] = theirs[rows]
         if other.errors:
             pairs = zip(to.tolist(), rows.tolist(), strict=True)
             self.errors |= {position: other.errors[row] for position, row in pairs if row in other.errors}
 
+    def only(self, rows: Positions) -> Rows:
+        """Returns what became of some of the rows, in order."""
+        some = Rows.blank(len(rows), self.vectors.shape[1])
+        some.copy_from(np.arange(len(rows)), self, rows)
+        return some
+
     def fill(self, part: slice, encoding: Encoding) -> None:
-        """Takes over the vectors of some rows."""
+        """Takes over the vectors of some rows, and what their encoder says of the others."""
         self.vectors[part], self.truncated[part] = encoding.vectors, encoding.truncated
         if encoding.n_tokens is not None:
             self.n_tokens[part], self.counted[part] = encoding.n_tokens, True
+        if encoding.unasked is not None:
+            self.unasked[part] = encoding.unasked
+        for row, error in encoding.errors.items():
+            self.fail(part.start + row, "row", _short(error))
 
     def fail(self, row: int, error_class: str, error: str) -> None:
         """Takes a row's vector away and notes why."""
@@ -169,5 +183,9 @@ def _is_text_fault(exc: Exception) -> bool:
 
 
 def _describe(exc: Exception) -> str:
-    message = " ".join(f"{type(exc).__name__}: {exc}".split())
+    return _short(f"{type(exc).__name__}: {exc}")
+
+
+def _short(text: str) -> str:
+    message = " ".join(text.split())
     return message if len(message) <= _MESSAGE_LENGTH else message[: _MESSAGE_LENGTH - 1] + "…"

@@ -6,22 +6,35 @@ against the column before any of them is loaded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from vecfill.encode.api.options import PREFIX as _API
+from vecfill.encode.api.options import Api, refuse_local_settings
 from vecfill.encode.files import declared_dimension, reader
 from vecfill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vecfill.encode.api.ledger import Budget
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cuda", "cpu")
 
 MOST_TOKENS = 65_536
 """Tokens that a batch may have before memory has ever run out."""
+
+LOCAL_CALLS, API_CALLS = 2, 8
+"""Blocks in an encoder at a time. A local model tokenizes one while it computes another; more would only hold memory.
+An API's requests wait for a network; eight blocks of 2,048 vectors of 3,072 dimensions are 200 MB."""
+
+BLOCK_ROWS = 512
+"""Rows that a block has at least, but for small tables."""
 
 _HASH = "hash:"
 _PACKAGE = "package:"
@@ -38,11 +51,15 @@ class Encoding:
         n_tokens: int32 [n], tokens before truncation, prompt and special tokens included; None where the encoder has
             no tokenizer that can tell.
         truncated: bool [n], whether the text passed the encoder's ``max_tokens``.
+        errors: why a text has no vector, by position, where the encoder found the faulty texts itself.
+        unasked: bool [n], texts that a budget did not reach, which are to be left as they are; None for none.
     """
 
     vectors: npt.NDArray[np.float32]
     n_tokens: npt.NDArray[np.int32] | None
     truncated: npt.NDArray[np.bool_]
+    errors: Mapping[int, str] = field(default_factory=dict)
+    unasked: npt.NDArray[np.bool_] | None = None
 
 
 class Encoder(Protocol):
@@ -54,7 +71,7 @@ class Encoder(Protocol):
 
     @property
     def device(self) -> str:
-        """``cuda`` or ``cpu``."""
+        """``cuda``, ``cpu`` or ``api``."""
 
     @property
     def dtype(self) -> str:
@@ -77,16 +94,17 @@ class Model:
 
     Attributes:
         name: a hub id, a folder, ``package:NAME/sub/folder`` (weights inside an installed package) or ``hash:DIM``
-            (vectors without a model and without meaning, see ``standin``).
+            (vectors without a model and without meaning, see ``standin``); ``openai:NAME`` is an API's model.
         revision: branch, tag or commit on the hub.
         prompt: text put before every text.
         prompt_name: the same, by its name in the model's own list; only one of the two.
-        truncate_dim: keeps the first components only, for models trained for it (Matryoshka).
+        truncate_dim: keeps the first components only, for models trained for it (Matryoshka); an API does it itself.
         max_tokens: cuts texts at another length than the model's default.
         dtype: that the transformer computes in: ``float32``, ``bfloat16``, ``float16``; ``auto`` is bfloat16 where the
             device is fast at it and the vectors agree with float32's, and float32 elsewhere.
         device: ``cuda``, ``cpu``; ``auto`` takes CUDA where there is one.
         trust_remote_code: runs Python code that comes with the model. Off, as the code is a stranger's.
+        api: how an API is asked, for ``openai:NAME`` alone.
 
     Raises:
         ConfigError: a value is outside of what is allowed.
@@ -101,6 +119,7 @@ class Model:
     dtype: str = "auto"
     device: str = "auto"
     trust_remote_code: bool = False
+    api: Api = field(default_factory=Api)
 
     def __post_init__(self) -> None:
         _one_of("--dtype", self.dtype, DTYPES)
@@ -112,16 +131,23 @@ class Model:
                 f"--prompt {self.prompt!r} and --prompt-name {self.prompt_name!r} exclude each other: "
                 "set only one of them"
             )
+        if self.is_api:
+            refuse_local_settings(self.name, vars(self))
 
     def locate(self) -> str:
-        """Returns where the model is: an absolute folder, or the name itself for a hub id and for ``hash:DIM``.
+        """Returns where the model is: an absolute folder, or the name itself for all that is no folder.
 
         Raises:
             ConfigError: the name is empty or malformed, the package is not installed, or the folder is missing or
-                holds no embedder.
+                holds no embedder; an API has no key, or a cost to keep to without a price.
         """
+        if self.is_api:
+            self.api.check(self.api_name)
+            return self.name
         if not self.name.strip():
-            raise ConfigError("model name is empty: give a hub id, a folder, package:NAME/folder or hash:DIM")
+            raise ConfigError(
+                "model name is empty: give a hub id, a folder, package:NAME/folder, openai:NAME or hash:DIM"
+            )
         if self._hash_dimension() is not None:
             return self.name
         if self.name.startswith(_PACKAGE):
@@ -137,15 +163,37 @@ class Model:
         return Path(self.locate()).is_absolute() or self.name.startswith(_HASH)
 
     def anchored(self) -> Model:
-        """Returns the same model with a folder's path absolute: a worker's current folder is another.
+        """Returns the same model as a worker needs it, in another folder or on another machine.
 
         Raises:
             ConfigError: as ``locate``.
         """
+        if self.is_api:
+            return replace(self, name=self.locate(), api=self.api.resolved(self.api_name))
         return self if self.name.startswith(_PACKAGE) else replace(self, name=self.locate())
+
+    @property
+    def is_api(self) -> bool:
+        """Whether an API makes the vectors."""
+        return self.name.startswith(_API)
+
+    @property
+    def calls(self) -> int:
+        """Blocks that an encoder takes at a time: enough that no API is waited for by one request alone."""
+        if not self.is_api:
+            return LOCAL_CALLS
+        requests_a_block = -(-BLOCK_ROWS // self.api.request_inputs)
+        return max(LOCAL_CALLS, min(API_CALLS, -(-self.api.max_concurrency // requests_a_block)))
+
+    @property
+    def api_name(self) -> str:
+        """The model's name as its API calls it."""
+        return self.name.removeprefix(_API)
 
     def dimension(self) -> int | None:
         """Returns the length of the model's vectors as its files tell it, or None where only loading can tell.
+
+        An API tells only by an answer, so that nothing but ``truncate_dim`` is known here, and no byte is sent.
 
         Of a hub model only these small JSON files are fetched, and none that is cached already.
 
@@ -153,6 +201,8 @@ class Model:
             ConfigError: as ``locate``; the model does not exist, is no embedder, or cannot be reached; truncate_dim
                 is larger than the vectors are.
         """
+        if self.is_api:
+            return self.truncate_dim
         width, default = self._hash_dimension(), None
         if width is None:
             width, default = declared_dimension(self.name, reader(self.locate(), self.revision))
@@ -165,15 +215,29 @@ class Model:
             )
         return min(width, self.truncate_dim or default or width)
 
-    def load(self, threads: int | None = None) -> Encoder:
-        """Loads the model, which takes seconds and imports torch (``hash:DIM`` does neither).
+    def load(
+        self,
+        threads: int | None = None,
+        *,
+        dim: int | None = None,
+        budget: Budget | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Encoder:
+        """Loads the model, which takes seconds and imports torch (``hash:DIM`` and APIs do neither).
 
         Args:
             threads: CPU threads for torch; None leaves its own default.
+            dim: length that an API's vectors must have; its first answer is held to it.
+            budget: that an API's requests share with others; None keeps the limits for this encoder alone.
+            stopped: asked before each request to an API, and in each wait for one; nothing is sent once it is true.
 
         Raises:
             ConfigError: the model, device, prompt or a limit cannot be had; see ``TransformerEncoder``.
         """
+        if self.is_api:
+            from vecfill.encode.api.encoder import ApiEncoder
+
+            return ApiEncoder(self.anchored(), dim=dim, budget=budget, stopped=stopped)
         width = self.dimension()
         if self._hash_dimension() is not None and width is not None:
             from vecfill.encode.standin import HashEncoder

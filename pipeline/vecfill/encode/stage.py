@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vecfill.blocks import encoded_schema, key_names
+from vecfill.encode.api.ledger import Account, Budget, Ledger
 from vecfill.encode.memo import Memo
 from vecfill.encode.rows import RowEncoder, Rows
 from vecfill.encode.spec import Encoder, Model
@@ -76,19 +77,30 @@ class Encode:
     """Callable stage: one TextBlock in, one EncodedBlock of the same rows out.
 
     Making one is cheap: the model is loaded, and checked against the column, at the first call or by ``warm``.
+
+    Attributes:
+        over_budget: an API's budget has not reached some texts, whose rows were left out: the run is to end.
+        stopped: whether the run is to stop; an API's long waits look at it.
     """
 
     def __init__(
         self,
         spec: EncodeSpec,
-        load: Callable[[Model, int | None], Encoder] = lambda model, threads: model.load(threads),
+        budget: Budget | None = None,
+        load: Callable[..., Encoder] = lambda model, threads, **api: model.load(threads, **api),
     ) -> None:
+        """Takes what to do, the budget of an API's requests where several encoders share it, and the way to load."""
         self.spec = spec
+        self.over_budget = False
+        self.stopped: Callable[[], bool] = lambda: False
         self._load = load
+        self._ledger = Ledger(spec.model.api.limits(spec.model.api_name)) if spec.model.is_api else None
+        self._budget = budget or self._ledger
         self._lock = threading.Lock()
         self._ready: RowEncoder | None = None
         self._memo: Memo | None = None
         self._busy = Busy()
+        self._load_s = 0.0
 
     def warm(self) -> Encoder:
         """Loads and checks the model, once; a second thread waits for the first and gets the same encoder.
@@ -114,7 +126,27 @@ class Encode:
         started = time.perf_counter()
         rows, reused = self._rows(ready, table)
         seconds = self._busy.since(started)
-        return _encoded_block(table, self.spec.arity, ready.encoder, rows, reused=reused, seconds=seconds)
+        load_s = self._told_load_s()
+        if rows.unasked.any():
+            self.over_budget = True
+            asked = np.flatnonzero(~rows.unasked)
+            table, rows, reused = table.take(asked), rows.only(asked), reused[asked]
+        return _encoded_block(
+            table, self.spec.arity, ready.encoder, rows, reused=reused, load_s=load_s, encode_s=seconds
+        )
+
+    def _told_load_s(self) -> float:
+        """Seconds that loading the model took, for the first block alone."""
+        with self._lock:
+            seconds, self._load_s = self._load_s, 0.0
+            return seconds
+
+    def _is_stopped(self) -> bool:
+        return self.stopped()  # asked anew each time: an engine says it after the model is loaded
+
+    def account(self) -> Account | None:
+        """What has been spent on an API from this budget of its own; None where the model is local."""
+        return self._ledger.account() if self._ledger else None
 
     def _rows(self, ready: RowEncoder, table: pa.Table) -> tuple[Rows, npt.NDArray[np.bool_]]:
         texts = table.column("text").to_pylist()
@@ -126,12 +158,19 @@ class Encode:
     def _prepared(self) -> RowEncoder:
         with self._lock:
             if self._ready is None:
-                encoder = self._load(self.spec.model, self.spec.threads)
+                started = time.perf_counter()
+                encoder = self._load(
+                    self.spec.model,
+                    self.spec.threads,
+                    dim=self.spec.dim,
+                    budget=self._budget,
+                    stopped=self._is_stopped,
+                )
                 self._check_dimension(encoder)
                 ready = RowEncoder(encoder)
                 self._memo = Memo(encoder.dim) if self.spec.dedupe else None
                 self._check_sample(ready)
-                self._ready = ready
+                self._ready, self._load_s = ready, time.perf_counter() - started
             return self._ready
 
     def _check_dimension(self, encoder: Encoder) -> None:
@@ -145,7 +184,10 @@ class Encode:
         """Recomputes the sample of stored vectors: models must never mix unnoticed."""
         if not self.spec.sample:
             return
-        ours = ready.encode([text for text, _ in self.spec.sample]).vectors
+        rows = ready.encode([text for text, _ in self.spec.sample])
+        if rows.unasked.any():
+            return  # the budget is spent before the run's first text: nothing will be written
+        ours = rows.vectors
         stored = [np.asarray(vector, dtype=np.float32) for _, vector in self.spec.sample]
         cosines = np.array([_cosine(one, other) for one, other in zip(ours, stored, strict=True)])
         share = np.mean(cosines >= SAME_MODEL_COSINE)
@@ -174,9 +216,16 @@ def _cosine(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> flo
 
 
 def _encoded_block(
-    table: pa.Table, arity: int, encoder: Encoder, rows: Rows, *, reused: npt.NDArray[np.bool_], seconds: float
+    table: pa.Table,
+    arity: int,
+    encoder: Encoder,
+    rows: Rows,
+    *,
+    reused: npt.NDArray[np.bool_],
+    load_s: float,
+    encode_s: float,
 ) -> pa.Table:
-    """Assembles the EncodedBlock: keys, hash and read time pass through, ``seconds`` are shared evenly."""
+    """Assembles the EncodedBlock: keys, hash and read time pass through, our own seconds are shared evenly."""
     n = table.num_rows
     schema = encoded_schema(arity, encoder.dim)
     columns = {
@@ -188,7 +237,8 @@ def _encoded_block(
         **dict(zip(("error_class", "error"), _errors(rows), strict=True)),
         "device": pa.repeat(encoder.device, n),
         "dtype": pa.repeat(encoder.dtype, n),
-        "encode_s": pa.array(np.full(n, seconds / max(n, 1), dtype=np.float32)),
+        "load_s": pa.repeat(pa.scalar(load_s / max(n, 1), pa.float32()), n),
+        "encode_s": pa.repeat(pa.scalar(encode_s / max(n, 1), pa.float32()), n),
     }
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 import ray
 
 from vecfill.blocks import encoded_schema
+from vecfill.encode.api.ledger import Ledger, Verdict
 from vecfill.encode.stage import Encode, EncodeSpec
-from vecfill.engine.job import Job
+from vecfill.engine.job import BUDGET, Job
 from vecfill.write.writer import Write
 
 
@@ -24,16 +25,20 @@ class StopFlag:
     """
 
     def __init__(self) -> None:
-        self._set = False
+        self._reason: str | None = None
         self._said: list[str] = []
 
-    def set(self) -> None:
+    def set(self, reason: str) -> None:
         """From now on the stages hand back empty blocks."""
-        self._set = True
+        self._reason = self._reason or reason
 
     def is_set(self) -> bool:
         """Whether the stop was asked for."""
-        return self._set
+        return self._reason is not None
+
+    def reason(self) -> str | None:
+        """Why, if it was."""
+        return self._reason
 
     def say(self, line: str) -> None:
         """Keeps a line for the driver."""
@@ -45,17 +50,40 @@ class StopFlag:
         return said
 
 
+LedgerActor = ray.remote(num_cpus=0)(Ledger)
+
+
+class SharedLedger:
+    """The one ledger of all encoders, from any of them: what they spend together is bounded, not what each does."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def reserve(self, tokens: int, splits: bool) -> Verdict:
+        """See ``Ledger``."""
+        verdict: Verdict = await self._actor.reserve.remote(tokens, splits)
+        return verdict
+
+    async def settle(self, held: int, used: int) -> None:
+        """See ``Ledger``."""
+        await self._actor.settle.remote(held, used)
+
+
 class EncodeActor:
-    """``Encode`` with a look at the flag before each block. ``share``: actors that share this machine's cores.
+    """``Encode`` with a look at the flag before each block.
+
+    ``share``: actors that share this machine's cores; ``ledger``: of an API's requests, None for a local model.
 
     The model is loaded from the first moment on, while rows are read; in a thread, since Ray would pass an error of the
     constructor on as text alone. Of several actors on a node one fetches a hub model's files: the others wait at the
     hub library's lock.
     """
 
-    def __init__(self, spec: EncodeSpec, share: int, flag: Any) -> None:
+    def __init__(self, spec: EncodeSpec, share: int, flag: Any, ledger: Any) -> None:
         threads = spec.threads or max(1, len(os.sched_getaffinity(0)) // share)
-        self._encode, self._flag = Encode(replace(spec, threads=threads)), flag
+        budget = SharedLedger(ledger) if ledger else None
+        self._encode, self._flag = Encode(replace(spec, threads=threads), budget), flag
+        self._encode.stopped = lambda: bool(ray.get(flag.is_set.remote()))
         self._loaded = ThreadPoolExecutor(1, "load").submit(self._encode.warm)
         self._nothing = encoded_schema(spec.arity, spec.dim or 1).empty_table()
 
@@ -64,7 +92,10 @@ class EncodeActor:
         if ray.get(self._flag.is_set.remote()):
             return self._nothing
         self._loaded.result()
-        return self._encode(table)
+        vectors = self._encode(table)
+        if self._encode.over_budget:
+            ray.get(self._flag.set.remote(BUDGET))
+        return vectors
 
 
 class WriteActor:

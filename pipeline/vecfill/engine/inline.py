@@ -11,17 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 
+from vecfill.encode.api.ledger import Account
 from vecfill.encode.stage import Encode
-from vecfill.engine.job import Stop
+from vecfill.engine.job import BUDGET, Stop
 from vecfill.read.ranges import PageRange
 from vecfill.read.reader import Read
 from vecfill.write.writer import Write
 
-ENCODERS = 2
-"""Threads that encode: one tokenizes while the other computes."""
-
-AHEAD = 5
-"""Blocks in flight: one a thread, and one that waits for the model, so that it never waits for the server."""
+OTHERS = 3
+"""Blocks in flight beside those in the encoder: one that is read, one that is written, and one that waits for the
+model, so that it never waits for the server."""
 
 Block = Future[pa.Table | None]
 
@@ -40,11 +39,17 @@ class InlineEngine:
         """One of a stage: what a second encode thread does is not counted twice."""
         return {"read": 1, "encode": 1, "write": 1}
 
+    def account(self) -> Account | None:
+        """See ``Engine``."""
+        return self._encode.account()
+
     def stream(self, ranges: Sequence[PageRange], stop: Stop) -> Iterator[pa.Table]:
         """See ``Engine``. An error of any stage is raised here, as it was."""
+        calls = self._encode.spec.model.calls
+        self._encode.stopped = stop.is_set
         with (
             ThreadPoolExecutor(1, "read") as read,
-            ThreadPoolExecutor(ENCODERS, "encode") as encode,
+            ThreadPoolExecutor(calls, "encode") as encode,
             ThreadPoolExecutor(1, "write") as write,
         ):
             encode.submit(self._encode.warm)
@@ -55,7 +60,7 @@ class InlineEngine:
                     text = read.submit(self._text, pages, stop)
                     vectors = encode.submit(self._vectors, text, stop)
                     flight.append(write.submit(self._result, vectors))
-                    if len(flight) >= AHEAD:
+                    if len(flight) >= calls + OTHERS:
                         yield from _done(flight.popleft())
                 while flight:
                     yield from _done(flight.popleft())
@@ -75,7 +80,12 @@ class InlineEngine:
 
     def _vectors(self, text: Block, stop: Stop) -> pa.Table | None:
         table = text.result()
-        return None if table is None or stop.is_set() else self._encode(table)
+        if table is None or stop.is_set():
+            return None
+        vectors = self._encode(table)
+        if self._encode.over_budget:
+            stop.set(BUDGET)
+        return vectors
 
     def _result(self, vectors: Block) -> pa.Table | None:
         table = vectors.result()

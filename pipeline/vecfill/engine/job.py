@@ -9,6 +9,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from vecfill.encode.api.ledger import Account
 from vecfill.encode.stage import EncodeSpec
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Relation
@@ -47,6 +48,10 @@ class Stop:
         return self._event.wait(seconds)
 
 
+BUDGET = "budget"
+"""Reason of a stop where --max-requests or --max-cost allow no further request."""
+
+
 class Engine(Protocol):
     """Runs ranges through the stages. ``name`` goes into the result; ``workers`` is actors by stage."""
 
@@ -55,6 +60,9 @@ class Engine(Protocol):
     @property
     def workers(self) -> dict[str, int]:
         """How many workers each stage has: what its seconds are to be divided by."""
+
+    def account(self) -> Account | None:
+        """What has been spent on an API; None where the model is local."""
 
     def stream(self, ranges: Sequence[PageRange], stop: Stop) -> Iterator[pa.Table]:
         """Yields a WriteResult a block as it is committed; ends early, nothing in flight, once ``stop`` is set."""

@@ -14,7 +14,8 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 
-from vecfill.engine.actors import EncodeActor, StopFlag, WriteActor
+from vecfill.encode.api.ledger import Account
+from vecfill.engine.actors import EncodeActor, LedgerActor, StopFlag, WriteActor
 from vecfill.engine.cluster import unwrapped
 from vecfill.engine.datasource import TargetDatasource
 from vecfill.engine.job import Job, Stop
@@ -32,9 +33,6 @@ GPU_CPUS = 0.1
 
 CORES_AN_ENCODER = 8
 """Cores of a CPU encoder, where a node has more of them: it computes in at most eight teams (``encode.teams``)."""
-
-ENCODER_CALLS = 2
-"""Blocks in an encoder at a time: one is tokenized while the other is computed. One more waits at its door."""
 
 IN_FLIGHT_BYTES = 512 << 20
 """Blocks between the stages, all together: back-pressure reaches the readers before the object store spills."""
@@ -129,17 +127,25 @@ class RayEngine:
 
     def __init__(self, job: Job, pools: Pools) -> None:
         self._job, self._pools = job, pools
+        model = job.encode.model
+        self._ledger = LedgerActor.remote(model.api.limits(model.api_name)) if model.is_api else None
 
     @property
     def workers(self) -> dict[str, int]:
         """Actors by stage; read tasks run as many as fit, so they count as one."""
         return {"read": 1, "encode": self._pools.encoders, "write": self._pools.writers}
 
+    def account(self) -> Account | None:
+        """See ``Engine``."""
+        return ray.get(self._ledger.account.remote()) if self._ledger else None
+
     def stream(self, ranges: Sequence[PageRange], stop: Stop) -> Iterator[pa.Table]:
         """See ``Engine``. An error of a stage is raised here as it was, where it is ours."""
         flag = StopFlag.remote()  # type: ignore[attr-defined]  # made by ray.remote
         with unwrapped(), _relayed(stop, flag):
             yield from self.plan(ranges, flag).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+            if reason := ray.get(flag.reason.remote()):
+                stop.set(reason)
 
     def plan(self, ranges: Sequence[PageRange], flag: Any) -> Dataset:
         """The flow: read -> EncodeActor -> WriteActor, none fused."""
@@ -156,15 +162,15 @@ class RayEngine:
         return self._write(self._encode(source, flag), flag)
 
     def _encode(self, source: Dataset, flag: Any) -> Dataset:
-        pools = self._pools
+        pools, calls = self._pools, self._job.encode.model.calls
         return _mapped(
             source,
             EncodeActor,
-            (self._job.encode, pools.share, flag),
+            (self._job.encode, pools.share, flag, self._ledger),
             compute=ActorPoolStrategy(
                 size=pools.encoders,
-                max_tasks_in_flight_per_actor=ENCODER_CALLS + 1,
-                max_concurrent_calls_per_actor=ENCODER_CALLS,
+                max_tasks_in_flight_per_actor=calls + 1,  # one more waits at the door
+                max_concurrent_calls_per_actor=calls,
                 enable_true_multi_threading=True,
             ),
             num_cpus=pools.cpus,
@@ -207,7 +213,7 @@ def _relayed(stop: Stop, flag: Any) -> Iterator[None]:
         while not done.is_set() and not stop.wait(0.2):
             hear()
         if stop.is_set():
-            ray.get(flag.set.remote())
+            ray.get(flag.set.remote(stop.reason))
         done.wait()
         hear()
 

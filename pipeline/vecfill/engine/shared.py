@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Any
 
 from vecfill.encode.spec import Encoder, Model
 
@@ -20,12 +21,16 @@ class Shared:
         self._loaded: tuple[Model, int | None] | None = None
         self._encoder: Encoder | None = None
 
-    def load(self, model: Model, threads: int | None) -> Encoder:
+    def load(self, model: Model, threads: int | None, **api: Any) -> Encoder:
         """The model, loaded once for as long as no other is asked for: two may be too much for the memory.
+
+        An API's encoder is each run's own, with its budget; ``api`` is for it alone.
 
         Raises:
             ConfigError: as ``Model.load``.
         """
+        if model.is_api:
+            return model.load(threads, **api)
         if self._encoder is None or self._loaded != (model, threads):
             self._encoder = None
             self._encoder, self._loaded = model.load(threads), (model, threads)

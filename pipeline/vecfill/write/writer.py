@@ -128,6 +128,7 @@ def _result(part: pa.Table, landed: Landed, seconds: float) -> dict[str, Any]:
         "device": part["device"][0].as_py(),
         "dtype": part["dtype"][0].as_py(),
         "read_s": pc.sum(part["read_s"]).as_py() or 0.0,
+        "load_s": pc.sum(part["load_s"]).as_py() or 0.0,
         "encode_s": pc.sum(part["encode_s"]).as_py() or 0.0,
         "write_s": seconds,
         "unresolved": [vars(one) for one in landed.unresolved],

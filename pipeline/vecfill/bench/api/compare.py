@@ -1,0 +1,264 @@
+"""Both sides, round by round, in one run: each fills a scratch table of its own with the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from vecfill.bench.api import retrieval
+from vecfill.bench.api.modelled import modelled
+from vecfill.bench.api.plan import AT_MOST, WARM, Plan, counted
+from vecfill.bench.api.quality import Mean, Scores, Vectors, by_label, labels_of, mean_of, nearest, overlap
+from vecfill.bench.api.sides import API, COUNTED, LOCAL, SIDES, Filled, Side
+from vecfill.bench.contenders import job_of
+from vecfill.bench.device import machine
+from vecfill.bench.measure import median, ratio, rotated, whole_rate
+from vecfill.bench.scratch import Table, scratch
+from vecfill.bench.worker import Worker
+from vecfill.encode.spec import Model
+from vecfill.errors import ConfigError, VecfillError
+from vecfill.postgres.session import Database
+
+Say = Callable[[str], None]
+
+PERCENTILES = (50, 95, 99)
+
+
+def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
+    """Measures both sides and returns the report as plain values.
+
+    Args:
+        plan: what.
+        database: where the scratch schema goes; nothing of it remains.
+        say: is told what is going on.
+
+    Raises:
+        ConfigError: something cannot work as given.
+        VecfillError: a side failed.
+    """
+    place = database.reachable()
+    about = machine() | {"postgresql": _server(place)}
+    tokens = counted(plan.rows, plan.local, plan.api)
+    models = {LOCAL: plan.local, API: plan.api}
+    dims = {side: _dimension(model) for side, model in models.items()}
+    with scratch(place) as schema:
+        tables = {side: schema.table(side, plan.rows.texts, dims[side]) for side in SIDES}
+        with _workers(plan, models, tables, say) as workers:
+            filled = _rounds(plan, workers, tables, say)
+        say("quality: neighbours by brute force")
+        vectors = {side: _vectors(tables[side]) for side in SIDES}
+    measured = {
+        "sides": {side: _side(side, models[side], workers[side], filled[side], dims[side]) for side in SIDES},
+        "ratio": _ratio(filled),
+        "quality": _quality(plan, vectors),
+        "retrieval": _retrieval(plan, {side: workers[side].facts for side in SIDES}),
+    }
+    return {
+        "report": "vecfill bench api",
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": about,
+        "rows": {
+            "name": plan.rows.name,
+            "built_in": plan.rows.built_in,
+            "n": len(plan.rows.texts),
+            "distinct": len(plan.rows.distinct()),
+            "label": plan.rows.label,
+            "characters": sum(map(len, plan.rows.texts)) / len(plan.rows.texts),
+            **{f"tokens_{name}": value for name, value in asdict(tokens).items()},
+        },
+        "rounds": plan.rounds,
+        "measured": measured,
+        "modelled": modelled(plan, measured, tokens),
+    }
+
+
+def _server(database: Database) -> str:
+    with closing(database.connect()) as connection:
+        row = connection.execute("SELECT pg_catalog.current_setting('server_version')").fetchone()
+    return str(row[0]) if row else ""
+
+
+def _dimension(model: Model) -> int:
+    """As its files tell, or as one word's vector shows."""
+    told = model.dimension()
+    if told is not None:
+        return told
+    encoder = model.load()
+    try:
+        return encoder.dim
+    finally:
+        if ending := getattr(encoder, "close", None):
+            ending()
+
+
+@contextmanager
+def _workers(plan: Plan, models: dict[str, Model], tables: dict[str, Table], say: Say) -> Iterator[dict[str, Worker]]:
+    """Both sides, each in a process of its own, ready and timed at single queries, one side after the other."""
+    sides = {
+        side: Side(
+            job=job_of(tables[side], models[side]),
+            warm=plan.rows.texts[:WARM],
+            queries=plan.queries,
+            documents=plan.documents,
+        )
+        for side in SIDES
+    }
+    with ExitStack() as stack:
+        workers = {}
+        for side in SIDES:
+            say(f"{side}: {models[side].name} starts, {len(plan.queries)} single queries")
+            workers[side] = stack.enter_context(Worker(side, sides[side]))
+            workers[side].prepare()
+        yield workers
+
+
+def _rounds(plan: Plan, workers: dict[str, Worker], tables: dict[str, Table], say: Say) -> dict[str, list[Filled]]:
+    found: dict[str, list[Filled]] = {side: [] for side in SIDES}
+    for turn in range(plan.rounds):
+        for side in rotated(SIDES, turn):
+            tables[side].refill()
+            one = workers[side].measure()
+            if not isinstance(one, Filled) or one.rows != len(plan.rows.texts):
+                raise VecfillError(f"{side}: {one.rows} of {len(plan.rows.texts)} rows got a vector")
+            found[side].append(one)
+            say(f"round {turn + 1} of {plan.rounds}: {side}: {whole_rate(one) or 0:,.0f} rows/s")
+    return found
+
+
+def _vectors(table: Table) -> Vectors:
+    """What lies in the scratch table, float32 [n, dim], in the rows' order.
+
+    Raises:
+        ConfigError: a row has none.
+    """
+    with closing(table.database.connect()) as connection:
+        rows = connection.execute(
+            b"SELECT embedding::pg_catalog.float4[] FROM " + table.relation.name.as_bytes() + b" ORDER BY id"
+        ).fetchall()
+    if any(vector is None for (vector,) in rows):
+        raise ConfigError("a row of the scratch table has no vector: run again")
+    return np.array([vector for (vector,) in rows], np.float32)
+
+
+def _side(side: str, model: Model, worker: Worker, filled: Sequence[Filled], dim: int) -> dict[str, Any]:
+    facts = worker.facts
+    rates = [whole_rate(one) for one in filled]
+    return {
+        "side": side,
+        "model": model.name,
+        "dim": dim,
+        "host": model.api.host if model.is_api else None,
+        "device": facts["device"],
+        "dtype": facts["dtype"] if side == LOCAL else None,
+        "settings": _settings(model),
+        "rows_per_s": median(rates),
+        "rounds": rates,
+        "seconds": [one.seconds for one in filled],
+        "tokens": filled[-1].tokens or None,
+        "tokens_per_s": median([one.tokens / one.seconds or None for one in filled]),
+        "first_rows_s": median([one.marks[0][0] for one in filled]),
+        "first_rows": filled[-1].marks[0][1],
+        "startup_s": worker.started,
+        "peak_bytes": worker.peak,
+        "query_s": _percentiles(facts["query_s"]),
+        "queries_s": facts["query_s"],
+        "requests": _requests(facts, filled) if side == API else None,
+    }
+
+
+def _settings(model: Model) -> dict[str, Any]:
+    """How the API was asked; nothing of it is secret."""
+    if not model.is_api:
+        return {}
+    asked = model.api
+    return {
+        "base_url": asked.url,
+        "max_concurrency": asked.max_concurrency,
+        "request_inputs": asked.request_inputs,
+        "request_tokens": asked.request_tokens,
+    }
+
+
+def _requests(facts: dict[str, Any], filled: Sequence[Filled]) -> dict[str, Any]:
+    """What the API was asked in a round (medians), and how long the requests of all rounds took."""
+    if any(not one.usage for one in filled):
+        return {}
+    seconds = [second for one in filled for second in one.usage["latencies"]]
+    return {
+        **{name: median([one.usage[name] for one in filled]) for name in COUNTED},
+        "latency_s": _percentiles(seconds),
+        "latencies_s": seconds,
+        "first_vector_s": facts["usage"]["first_vector_s"],
+    }
+
+
+def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    found = np.percentile(seconds, PERCENTILES) if len(seconds) else np.zeros(len(PERCENTILES))
+    return {f"p{at}": float(value) for at, value in zip(PERCENTILES, found, strict=True)}
+
+
+def _ratio(filled: dict[str, list[Filled]]) -> dict[str, float] | None:
+    rates = {side: [whole_rate(one) for one in filled[side]] for side in SIDES}
+    found = ratio(rates[LOCAL], rates[API])
+    return asdict(found) if found else None
+
+
+def _quality(plan: Plan, vectors: dict[str, Vectors]) -> dict[str, Any]:
+    """On the distinct texts: equal texts have equal vectors, and a tie would decide between them."""
+    rows = plan.rows.distinct()
+    mine, theirs = (vectors[side][rows] for side in SIDES)
+    shared = overlap(nearest(mine, mine, AT_MOST, same=True), nearest(theirs, theirs, AT_MOST, same=True))
+    return {
+        "k": AT_MOST,
+        "n": len(rows),
+        "overlap": _told(mean_of(shared)),
+        "label": _labelled(plan, rows, mine, theirs),
+    }
+
+
+def _labelled(plan: Plan, rows: list[int], mine: Vectors, theirs: Vectors) -> dict[str, Any] | None:
+    if plan.rows.labels is None:
+        return None
+    labels = [plan.rows.labels[row] for row in rows]
+    scores = {LOCAL: by_label(mine, labels, AT_MOST), API: by_label(theirs, labels, AT_MOST)}
+    told = {
+        side: {"precision": _told(mean_of(one)), "ndcg": _told(mean_of(two))} for side, (one, two) in scores.items()
+    }
+    found = labels_of(labels)
+    return {
+        "column": plan.rows.label,
+        "labels": len({label for label in labels if label is not None}),
+        "asked": int(found.usable.sum()),
+        "chance": found.chance(),
+        **told,
+        "difference": {
+            "precision": _told(mean_of(_minus(scores[LOCAL][0], scores[API][0]))),
+            "ndcg": _told(mean_of(_minus(scores[LOCAL][1], scores[API][1]))),
+        },
+    }
+
+
+def _minus(one: Scores, other: Scores) -> Scores:
+    return one - other
+
+
+def _told(mean: Mean | None) -> dict[str, Any] | None:
+    return asdict(mean) if mean else None
+
+
+def _retrieval(plan: Plan, facts: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    made = plan.retrieval
+    if made is None:
+        return None
+    found = {}
+    for side in SIDES:
+        queries, documents = facts[side]["query_vectors"], facts[side]["document_vectors"]
+        judged = retrieval.judge(made, queries, documents, AT_MOST)
+        found[side] = {"precision": _told(judged.precision), "ndcg": _told(judged.ndcg)}
+    about = {"queries": len(made.queries), "documents": len(made.documents), "chance": retrieval.chance(made)}
+    return {**about, "k": AT_MOST, **found}

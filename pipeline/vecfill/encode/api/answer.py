@@ -1,0 +1,105 @@
+"""An API's answer, read and checked: every text exactly one vector, by the index that the answer gives it. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors = npt.NDArray[np.float32]
+
+_SHOWN = 80
+"""Characters of a body that is no answer, for the message."""
+
+
+class WrongAnswerError(Exception):
+    """The answer cannot be right; its text says how."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Vectors of a request's texts.
+
+    Attributes:
+        vectors: float32 [n, dim], in the order of the texts.
+        tokens: that the API counted; None where it does not say.
+    """
+
+    vectors: Vectors
+    tokens: int | None
+
+
+def read(body: bytes, n: int) -> Answer:
+    """Reads the body of an answer to ``n`` texts.
+
+    Raises:
+        WrongAnswerError: it is no list of n vectors of one length, each index once, or a vector cannot be decoded.
+    """
+    found = _parsed(body)
+    items = found.get("data")
+    if not isinstance(items, list):
+        raise WrongAnswerError("it has no list of vectors (data)")
+    if len(items) != n:
+        raise WrongAnswerError(f"it has {len(items)} vectors for {n} texts")
+    placed: list[Vectors | None] = [None] * n
+    for item in items:
+        index = _index(item, n)
+        if placed[index] is not None:
+            raise WrongAnswerError(f"it has two vectors of index {index}")
+        placed[index] = _vector(item.get("embedding"), index)
+    return Answer(vectors=_matrix([vector for vector in placed if vector is not None]), tokens=_tokens(found))
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    """By the parser that the openai package brings along: 5 times as fast as Python's own on lists of numbers."""
+    from jiter import from_json
+
+    try:
+        found = from_json(body)
+    except ValueError:
+        start = body[:_SHOWN].decode("utf-8", "replace")
+        raise WrongAnswerError(f"it is not JSON but begins with {start!r}") from None
+    if not isinstance(found, dict):
+        raise WrongAnswerError(f"it is no JSON object but a {type(found).__name__}")
+    return found
+
+
+def _index(item: Any, n: int) -> int:
+    index = item.get("index") if isinstance(item, dict) else None
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < n:
+        raise WrongAnswerError(f"it has a vector of index {index!r}, outside of 0 to {n - 1}")
+    return index
+
+
+def _vector(value: Any, index: int) -> Vectors:
+    """From base64 of little-endian float32, or from a list of numbers where the server ignores that it was asked."""
+    if isinstance(value, str):
+        try:
+            return np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4").astype(np.float32, copy=False)
+        except (binascii.Error, ValueError):
+            raise WrongAnswerError(f"the vector of index {index} is not base64 of float32 numbers") from None
+    try:
+        numbers = np.array(value if isinstance(value, list) else None)
+    except ValueError:  # lists of several lengths
+        numbers = np.array(None)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
+        raise WrongAnswerError(f"the vector of index {index} is no list of numbers")
+    with np.errstate(over="ignore"):  # what passes float32 becomes infinite, and is found so
+        return numbers.astype(np.float32)
+
+
+def _matrix(vectors: list[Vectors]) -> Vectors:
+    lengths = sorted({len(vector) for vector in vectors})
+    if len(lengths) != 1 or lengths[0] == 0:
+        raise WrongAnswerError(f"its vectors have {' and '.join(map(str, lengths))} dimensions")
+    return np.stack(vectors)
+
+
+def _tokens(found: dict[str, Any]) -> int | None:
+    usage = found.get("usage")
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else None

@@ -1,0 +1,81 @@
+"""How many requests are under way at once: one more after each window of successes, half at each sign of overload."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+START = 2
+"""Requests at once in the beginning: an unknown API is not met with a burst."""
+
+SPREAD = 0.1
+"""Part of a pause over which the requests that kept it start again, so that they do not come as one burst."""
+
+
+LOOK_S = 0.5
+"""Between two looks, in a wait, at whether the run is to stop: an API may ask to wait for minutes."""
+
+Stopped = Callable[[], bool]
+
+
+async def sleep(seconds: float, stopped: Stopped) -> None:
+    """Waits so long, or until the run is to stop."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0 and not stopped():
+        await asyncio.sleep(min(left, LOOK_S))
+
+
+class Pace:
+    """Additive increase, multiplicative decrease (Chiu and Jain, 1989), and pauses that hold for every request.
+
+    Lives in one event loop.
+    """
+
+    def __init__(self, most: int, stopped: Stopped = lambda: False) -> None:
+        self.limit = min(START, most)
+        self._most, self._stopped = most, stopped
+        self._under_way = self._successes = 0
+        self._filled = False
+        self._cut_at = self._resume_at = 0.0
+        self._freed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[float]:
+        """Waits for a place and for the end of a pause; gives the time at which the request may be sent."""
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._under_way < self.limit)
+            self._under_way += 1
+            self._filled = self._filled or self._under_way >= self.limit
+        try:
+            yield await self._resumed()
+        finally:
+            async with self._freed:
+                self._under_way -= 1
+                self._freed.notify_all()
+
+    def succeeded(self) -> None:
+        """Counts a success; a whole window of them, all places taken, makes room for one more."""
+        self._successes += 1
+        if self._successes >= self.limit and self._filled:
+            self.limit, self._successes, self._filled = min(self._most, self.limit + 1), 0, False
+
+    def overloaded(self, sent_at: float) -> None:
+        """Halves the places, once for all requests that were sent before the last cut took effect."""
+        self._successes = 0
+        if sent_at >= self._cut_at:
+            self.limit, self._cut_at = max(1, self.limit // 2), time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Sends nothing for so long."""
+        self._resume_at = max(self._resume_at, time.monotonic() + seconds)
+
+    async def _resumed(self) -> float:
+        started = time.monotonic()
+        while (left := self._resume_at - time.monotonic()) > 0 and not self._stopped():
+            await sleep(left, self._stopped)
+        waited = time.monotonic() - started
+        await sleep(random.uniform(0, SPREAD) * waited, self._stopped)  # noqa: S311
+        return time.monotonic()

