@@ -18,19 +18,8 @@ MAX_LINES = 300
 
 CORE = {"config", "errors", "blocks", "isolate", "postgres", "prices"}
 STAGES = {"read", "encode", "write"}
-VERBS = {
-    "backfill",
-    "outcomes",
-    "sweeps",
-    "startup",
-    "result",
-    "tally",
-    "preflight",
-    "forecast",
-    "status",
-    "search",
-    "demo",
-}
+RUN = {"backfill", "sweeps", "startup", "forecast", "preflight", "tally", "outcomes", "result"}
+VERBS = {*RUN, "status", "search", "demo"}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
     **dict.fromkeys(STAGES, CORE),

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 512, 8_192
-"""A block of 512 rows still sorts well by length; one of 8,192 holds 12 MB of vectors of 384 dimensions. The engine says
-how many between them: a stop waits for what is in flight."""
+"""A block of 512 rows still sorts well by length; one of 8,192 holds 12 MB of vectors of 384 dimensions. The engine
+says how many between them: a stop waits for what is in flight."""
 
 BLOCKS_PER_RUN = 32
 """Enough blocks that reading, encoding and writing overlap and that progress moves, also in a small table."""
