@@ -18,15 +18,21 @@ from vecfill.engine.job import Job, Stop
 from vecfill.engine.shared import Shared
 from vecfill.engine.signals import stopping
 from vecfill.errors import ConfigError
-from vecfill.forecast import Forecast, forecast, refused
+from vecfill.forecast import Forecast, agreed, forecast
 from vecfill.outcomes import Report
-from vecfill.postgres.advice import advice
 from vecfill.postgres.impact import impact_of
-from vecfill.postgres.replication import blind
-from vecfill.postgres.session import Connection, Database, Session, transaction
+from vecfill.postgres.session import Connection, Database, Session
 from vecfill.postgres.target import Relation, Target, inspect
-from vecfill.preflight import Sample, check_sql, check_writable, check_write, draw_sample, settle_dimension
-from vecfill.read.listing import helpful_index
+from vecfill.preflight import (
+    Sample,
+    check_sql,
+    check_writable,
+    check_write,
+    draw_sample,
+    settle_dimension,
+    tell,
+    tell_index,
+)
 from vecfill.read.survey import Coverage, Survey, survey
 from vecfill.result import RunResult
 from vecfill.startup import StartUp
@@ -93,13 +99,13 @@ def run(
     session = Session(place)
     with closing(session):
         relation, found = session.run(lambda connection: _survey(connection, target, options))
-        _advise(relation, found)
+        tell_index(relation, found.coverage.missing + found.coverage.empty)
         if model.is_local or found.coverage.missing:
             relation = settle_dimension(relation, model)
         if not found.coverage.missing:
             return _result(relation, model, started, before=found.coverage, after=found.coverage)
         impact = session.run(lambda connection: impact_of(connection, relation))
-        ahead = _forecast(forecast(relation, found, impact, options.limit), relation, options, consent)
+        ahead = agreed(forecast(relation, found, impact, options.limit), relation.label, consent, yes=options.yes)
         sample = session.run(lambda connection: draw_sample(connection, relation))
     startup.done("survey")
     job = _job(place, relation, model.anchored(), sample, options)
@@ -123,32 +129,8 @@ def _survey(connection: Connection, target: Target, options: RunOptions) -> tupl
     check_writable(connection)
     check_sql(connection, relation)
     check_write(connection, relation)
-    if options.restraint.minds_standbys and (role := blind(connection)):
-        log.warning(
-            "max_replication_lag cannot be kept: role %s does not see pg_stat_replication's figures: "
-            "GRANT pg_read_all_stats TO it",
-            role,
-        )
-    with transaction(connection, read_only=True) as cursor:
-        for line in advice(cursor, relation.name, relation.label, relation.vector.name):
-            log.warning("%s", line)
+    tell(connection, relation, standbys=options.restraint.minds_standbys)
     return relation, survey(connection, relation)
-
-
-def _advise(relation: Relation, found: Survey) -> None:
-    """Prints the index that would help; making it is the owner's decision."""
-    if ddl := helpful_index(relation, found.coverage.missing + found.coverage.empty):
-        log.info("all of %s was read to find the missing rows; this index would tell them: %s", relation.label, ddl)
-
-
-def _forecast(ahead: Forecast, relation: Relation, options: RunOptions, consent: Callable[[str], bool]) -> Forecast:
-    """Says what the run will ask of the server, and wants a yes where that is much."""
-    for line in ahead.lines(relation.label):
-        log.info("%s", line)
-    excess = ahead.excess()
-    if excess and not options.yes and not consent(excess):
-        raise refused(excess)
-    return ahead
 
 
 def _job(place: Database, relation: Relation, model: Model, sample: Sample, options: RunOptions) -> Job:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vecfill.errors import ConfigError
 from vecfill.postgres.impact import Impact
 from vecfill.postgres.target import Relation, VectorColumn
 from vecfill.read.survey import Survey
+
+log = logging.getLogger(__name__)
 
 MAX_WAL_BYTES = 10_000_000_000
 """WAL above which a run wants a yes: at PostgreSQL's default max_wal_size (1 GB) it is ten forced checkpoints, and as
@@ -120,9 +124,18 @@ def vector_bytes(vector: VectorColumn) -> int:
     return header + width * (vector.dim or 0)
 
 
-def refused(excess: str) -> ConfigError:
-    """The error of a run that wants a yes and has none."""
-    return ConfigError(f"not started: {excess}: give --yes if that is meant, or --limit for a part of it")
+def agreed(ahead: Forecast, label: str, consent: Callable[[str], bool], *, yes: bool) -> Forecast:
+    """Says what the run will ask of the server, and wants a yes where that is much.
+
+    Raises:
+        ConfigError: it is much, and nobody said yes.
+    """
+    for line in ahead.lines(label):
+        log.info("%s", line)
+    excess = ahead.excess()
+    if excess and not yes and not consent(excess):
+        raise ConfigError(f"not started: {excess}: give --yes if that is meant, or --limit for a part of it")
+    return ahead
 
 
 def size(count: int) -> str:

@@ -12,8 +12,11 @@ from psycopg import sql
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.postgres import landing, statements
+from vecfill.postgres.advice import advice
+from vecfill.postgres.replication import blind
 from vecfill.postgres.session import Connection, said, transaction
 from vecfill.postgres.target import Relation, with_dimension
+from vecfill.read.listing import helpful_index
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +90,31 @@ def check_write(connection: Connection, relation: Relation) -> None:
         arrays = landing.array_types(relation, vectors=True) if relation.arrays else []
         cursor.execute(sql.SQL("EXPLAIN {}").format(landing.write(relation)), (0, *(None for _ in arrays)))
         raise psycopg.Rollback
+
+
+def tell(connection: Connection, relation: Relation, *, standbys: bool) -> None:
+    """Warns of what does not keep a run from working, a line each.
+
+    Args:
+        connection: to the target's database.
+        relation: the target.
+        standbys: the run is to mind how far they lag.
+    """
+    if standbys and (role := blind(connection)):
+        log.warning(
+            "max_replication_lag cannot be kept: role %s does not see pg_stat_replication's figures: "
+            "GRANT pg_read_all_stats TO it",
+            role,
+        )
+    with transaction(connection, read_only=True) as cursor:
+        for line in advice(cursor, relation.name, relation.label, relation.vector.name):
+            log.warning("%s", line)
+
+
+def tell_index(relation: Relation, without_vector: int) -> None:
+    """Prints the index that would help to find so many rows; making it is the owner's decision."""
+    if ddl := helpful_index(relation, without_vector):
+        log.info("all of %s was read to find the missing rows; this index would tell them: %s", relation.label, ddl)
 
 
 @contextmanager
