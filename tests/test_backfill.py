@@ -23,7 +23,7 @@ from tests.tables import (
     vectors,
 )
 
-import vecfill.backfill
+import vecfill.sweeps
 from vecfill.backfill import Progress, run
 from vecfill.blocks import OUTCOMES
 from vecfill.encode.spec import Model
@@ -166,14 +166,14 @@ def test_rows_that_others_fill_and_delete_are_accounted_for(connect, database):
 
 
 def test_rows_locked_to_the_end_leave_the_run_incomplete(connect, database, monkeypatch):
-    monkeypatch.setattr(vecfill.backfill, "PAUSE_S", 0.01)
+    monkeypatch.setattr(vecfill.sweeps, "PAUSE_S", 0.01)
     make_docs(connect, 1_000)
     with another(database) as other:
         other.execute("SELECT FROM docs WHERE id <= 7 FOR UPDATE")
         result = fill(database)
         assert (result.outcome, result.exit_code) == ("incomplete", 5)
         assert (result.locked, result.updated, result.remaining) == (7, 993, 7)
-        assert result.sweeps == vecfill.backfill.MAX_SWEEPS
+        assert result.sweeps == vecfill.sweeps.MAX_SWEEPS
     assert fill(database).updated == 7
 
 

@@ -19,7 +19,7 @@ ROWS = 3_000
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
     """Rows that are locked to the end are waited for no longer than a sweep takes."""
-    monkeypatch.setattr("vecfill.backfill.PAUSE_S", 0.001)
+    monkeypatch.setattr("vecfill.sweeps.PAUSE_S", 0.001)
 
 
 @pytest.fixture

@@ -71,6 +71,8 @@ def test_a_result_is_plain_json():
         device=None,
         dtype=None,
         seconds=1.0,
+        startup_seconds={},
+        api=None,
         stage_seconds={"read": 0.5},
         rows_per_s=1.0,
         tokens_per_s=0.0,

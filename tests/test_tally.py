@@ -20,6 +20,7 @@ ZERO = {
     "device": "cpu",
     "dtype": "float32",
     "read_s": 0.0,
+    "load_s": 0.0,
     "encode_s": 0.0,
     "write_s": 0.0,
     "unresolved": [],

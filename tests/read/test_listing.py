@@ -22,6 +22,7 @@ from tests.tables import (
 
 import vecfill.read.listing
 import vecfill.read.survey
+import vecfill.sweeps
 from vecfill.backfill import run
 from vecfill.engine.job import Stop
 from vecfill.read.listing import helpful_index
@@ -184,14 +185,14 @@ def test_rows_that_change_after_they_were_listed_are_swept_again(connect, databa
 
 def test_rows_that_moved_since_they_were_listed_are_found_by_the_next_sweep(connect, database, monkeypatch):
     make_filled(connect, 40_000, 20)
-    engine = vecfill.backfill._Flow._sweep
+    engine = vecfill.sweeps.Flow._sweep
 
     def moving(flow, found):
         if not flow.tally.sweeps:
             connect.execute("UPDATE docs SET note = note || repeat('x', 4000) WHERE embedding IS NULL")
         engine(flow, found)
 
-    monkeypatch.setattr(vecfill.backfill._Flow, "_sweep", moving)
+    monkeypatch.setattr(vecfill.sweeps.Flow, "_sweep", moving)
     result = run(DOCS, MODEL, database=database, options=ANYWAY)
     assert (result.outcome, result.updated, result.remaining, result.sweeps) == ("complete", 20, 0, 2)
 

@@ -147,6 +147,7 @@ def test_retry_after_is_kept_by_all_requests(date):
             at = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
             request.error(429, Retry_After=at if date else "0.8")
         else:
+            time.sleep(0.3 * (request.number == 1))  # sent with the first: until then the refusal has arrived
             request.answer()
 
     with serving(act) as api, encoder(api) as ours:

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vecfill.errors import VecfillError
+
 Vectors = npt.NDArray[np.float32]
 
 _SHOWN = 80
 """Characters of a body that is no answer, for the message."""
 
 
-class WrongAnswerError(Exception):
+class WrongAnswerError(VecfillError):
     """The answer cannot be right; its text says how."""
 
 
