@@ -86,7 +86,7 @@ def test_a_limit_is_kept_exactly(buckets, limit):
 
 @pytest.mark.parametrize(
     ("eligible", "rows"),
-    [(0, MIN_BLOCK_ROWS), (1_000, MIN_BLOCK_ROWS), (32_000, 1_000), (10**6, MAX_BLOCK_ROWS), (10**9, MAX_BLOCK_ROWS)],
+    [(0, MIN_BLOCK_ROWS), (1_000, MIN_BLOCK_ROWS), (32_000, 4_000), (10**6, MAX_BLOCK_ROWS), (10**9, MAX_BLOCK_ROWS)],
 )
 def test_rows_of_a_block(eligible, rows):
     assert block_rows(eligible) == rows

@@ -98,7 +98,7 @@ class _Plain:
         )
         written = vectors.map_batches(
             WriteActor,
-            fn_constructor_args=(self._job,),
+            fn_constructor_args=(self._job, 1, flag),
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=1),

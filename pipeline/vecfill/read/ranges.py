@@ -13,8 +13,9 @@ MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 512, 8_192
 """A block of 512 rows still sorts well by length; one of 8,192 holds 12 MB of vectors of 384 dimensions. The engine
 says how many between them: a stop waits for what is in flight."""
 
-BLOCKS_PER_RUN = 32
-"""Enough blocks that reading, encoding and writing overlap and that progress moves, also in a small table."""
+BLOCKS_PER_RUN = 8
+"""Enough blocks that reading, encoding and writing overlap, also in a small table; texts of larger blocks sort better:
+17,269 job listings in batches of 2,048 tokens have 10.6% padding in blocks of 540 rows and 4.5% in blocks of 2,000."""
 
 MAX_BLOCK_BYTES = 32 << 20
 """Bytes of text in a block: what a reader holds at once."""
