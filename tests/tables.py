@@ -67,7 +67,8 @@ def survey_of(database: str, relation: Relation) -> Survey:
 
 
 def ranges_of(database: str, relation: Relation, limit: int | None = None) -> list[PageRange]:
-    return plan_ranges(survey_of(database, relation).buckets, limit)
+    """Blocks of a slow model's size: more of them for as many rows."""
+    return plan_ranges(survey_of(database, relation).buckets, limit, most_rows=2_000)
 
 
 def read_all(database: str, relation: Relation, ranges: list[PageRange]) -> pa.Table:

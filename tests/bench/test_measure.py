@@ -116,3 +116,7 @@ def test_medians():
     assert median([3.0, None, 1.0, 2.0]) == 2.0
     assert median([None]) is None
     assert totals([{"read": 1.0}, {"read": 3.0, "write": 2.0}]) == {"read": 2.0, "write": 1.0}
+
+
+def test_nothing_to_read_is_no_range():
+    assert evenly([], 4) == []

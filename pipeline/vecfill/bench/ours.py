@@ -47,7 +47,7 @@ def evenly(buckets: Sequence[Bucket], blocks: int) -> list[PageRange]:
         parts[min(blocks - 1, done * blocks // total)].append(bucket)
         done += bucket.rows
     kept = [part for part in parts if part]
-    ends = [*(part[0].first_page for part in kept[1:]), None]
+    ends = [part[0].first_page for part in kept[1:]] + [None] * bool(kept)
     return [
         PageRange(leaf=0, first_page=part[0].first_page, end_page=end, rows=sum(bucket.rows for bucket in part))
         for part, end in zip(kept, ends, strict=True)
