@@ -103,11 +103,9 @@ class Inline:
         self._open()
         encoder = self._encode.warm()
         loaded = time.monotonic()
-        self._fill_a_block()
-        padding = Padding()
-        with padding_counted(padding, self.job.encode.model.name):
-            self._fill_a_block()
-        return {"loaded": loaded, "dtype": encoder.dtype, "device": encoder.device, "padding": padding.share}
+        shares = [share for share in (self._padding_of_a_block(), self._padding_of_a_block()) if share is not None]
+        padding = shares[-1] if shares else None
+        return {"loaded": loaded, "dtype": encoder.dtype, "device": encoder.device, "padding": padding}
 
     def measure(self) -> Measured:
         """Fills the table."""
@@ -127,9 +125,13 @@ class Inline:
         if self._engine is not None:
             self._engine.close()
 
-    def _fill_a_block(self) -> None:
+    def _padding_of_a_block(self) -> float | None:
+        """Fills a block, where any is left, and says how much of it was padding."""
+        padding = Padding()
         if ranges := ranges_of(self.job)[:1]:
-            timed_stream(self._engine, ranges)
+            with padding_counted(padding, self.job.encode.model.name):
+                timed_stream(self._engine, ranges)
+        return padding.share
 
     def _open(self) -> None:
         from vecfill.engine.inline import InlineEngine

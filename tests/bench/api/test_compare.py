@@ -44,7 +44,7 @@ def test_both_sides_are_measured_and_nothing_remains(compared):
 
 @pytest.mark.slow
 def test_the_rate_is_that_which_the_api_counts(compared):
-    """On a quiet machine within 5%; what a busy one adds at both ends of a round differs, so the quieter round tells."""
+    """Within 5% on a quiet machine; a busy one adds to both ends of a round, so the quieter round tells."""
     ours, theirs = compared.report["measured"]["sides"]["api"]["rounds"], compared.served.rates()
     gaps = [1 - one / other for one, other in zip(ours, theirs, strict=True)]
     assert 0 <= min(gaps) < 0.25
