@@ -39,6 +39,7 @@ _LEAK_SECONDS = 5.0
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("vecfill")
     group.addoption("--pg-version", type=int, default=18, choices=[16, 18], help="version of the embedded server")
+    group.addoption("--soak", action="store_true", help="also what takes minutes and gigabytes: a million rows")
     group.addoption("--test-dsn", help="use this server (a superuser's DSN; pgvector available), not an embedded one")
 
 
@@ -48,8 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keeps slow tests on one worker: two Rays or two models at a time are too much for two cores."""
+    if not config.getoption("--soak"):
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group("slow"))

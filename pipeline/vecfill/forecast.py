@@ -114,7 +114,7 @@ def forecast(relation: Relation, found: Survey, impact: Impact, limit: int | Non
         triggers=impact.triggers,
         deferred=impact.deferred,
         publications=impact.publications,
-        vector_indexes=impact.vector_indexes,
+        vector_indexes=relation.vector_indexes,
     )
 
 

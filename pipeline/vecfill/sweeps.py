@@ -134,7 +134,7 @@ class Flow:
     def _ranges(self, found: Survey) -> list[PageRange]:
         limit = None if self.limit is None else self.limit - self.tally.settled
         apart = tuple(self.tally.quarantine)
-        most = most_block_rows(self.job.encode.model, gpu_count())
+        most = most_block_rows(self.job.encode.model, gpu_count(), self.engine.name)
         return [replace(one, apart=apart) for one in plan_ranges(found.buckets, limit, most)]
 
 

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg
 import pytest
+from tests.faults.processes import completes, filled, vecfill, wait_for_backends
 from tests.tables import assert_every_vector_is_its_texts, make_docs, rest, wait_until
 
 pytestmark = pytest.mark.slow
 
 ROWS = 100_000
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
-BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'vecfill'"
-
-
-@contextmanager
-def vecfill(database: str, *flags: str) -> Iterator[subprocess.Popen]:
-    command = [sys.executable, "-m", "vecfill", "run", "-d", database, "-t", "docs", "--text", "title", "-m", "hash:8"]
-    process = subprocess.Popen(
-        [*command, "--json", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def filled(connect: psycopg.Connection) -> int:
-    return connect.execute("SELECT count(embedding) FROM docs").fetchone()[0]
 
 
 def stopped(process: subprocess.Popen, connect: psycopg.Connection, number: int) -> dict:
@@ -53,14 +27,6 @@ def stopped(process: subprocess.Popen, connect: psycopg.Connection, number: int)
     assert "stopping: what is in flight is finished" in err
     assert "Traceback" not in err
     return json.loads(out)
-
-
-def completes(connect: psycopg.Connection, database: str, rows: int, *flags: str) -> None:
-    with vecfill(database, *flags) as process:
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert json.loads(out)["outcome"] == "complete"
-    assert filled(connect) == rows
 
 
 @pytest.mark.parametrize("engine", ["inline", "ray"])
@@ -107,20 +73,3 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing_half_written(connect, d
     assert filled(connect) < rows
     completes(connect, database, rows, "--engine", "inline")
     assert_every_vector_is_its_texts(connect, rows=rows)
-
-
-def wait_for_backends(connect: psycopg.Connection) -> None:
-    """No backend of ours is left, and so no lock: the server notices within 2 s that its client is gone."""
-    wait_until(lambda: connect.execute(BACKENDS).fetchone() == (0,), 10)
-
-
-def test_a_process_that_is_killed_leaves_no_lock_and_a_rerun_goes_on(connect, database):
-    make_docs(connect, ROWS)
-    with vecfill(database, "--engine", "inline") as process:
-        wait_until(lambda: process.poll() is not None or filled(connect))
-        process.kill()
-        process.wait()
-    wait_for_backends(connect)
-    assert 0 < filled(connect) < ROWS
-    completes(connect, database, ROWS, "--engine", "inline")
-    assert_every_vector_is_its_texts(connect, rows=ROWS)

@@ -36,7 +36,7 @@ from vecfill.errors import ConfigError, DatabaseError
 from vecfill.isolate import SHARED_AFTER, SharedFaultError
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Relation, Target
-from vecfill.write.pace import Pace
+from vecfill.write.pace import INDEXED_ROWS, Pace
 from vecfill.write.writer import Write
 
 WAY = {"arrays": False}
@@ -560,3 +560,13 @@ def test_the_server_going_away_for_good_is_an_error(connect, database, monkeypat
             lost(block)
     assert "secret" not in str(error.value)
     assert threading.active_count() <= threads
+
+
+def test_rows_of_a_vector_index_start_with_a_small_batch(connect, database):
+    """The first batch already must not hold its locks for seconds."""
+    make_docs(connect, 500)
+    connect.execute("CREATE INDEX ON docs USING hnsw (embedding vector_cosine_ops)")
+    with writing(job_of(database)) as (write, block):
+        batches = write(block)["updated"].to_pylist()
+    assert batches[0] == INDEXED_ROWS
+    assert sum(batches) == 500

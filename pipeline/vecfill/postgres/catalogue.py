@@ -218,6 +218,27 @@ def leaves_of(cursor: Any, table: Table, column: str) -> tuple[Leaf, ...]:
     return tuple(leaf for leaf, _ in leaves)
 
 
+_VECTOR_INDEXES = """
+SELECT DISTINCT x.relname::pg_catalog.text
+FROM pg_catalog.pg_index AS i
+JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid
+JOIN pg_catalog.pg_am AS m ON m.oid = x.relam
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attname = $2
+JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+  AND d.objid = x.oid AND d.refclassid = d.classid AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum
+WHERE (i.indrelid = $1 OR i.indrelid IN (
+    SELECT p.relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS p))
+  AND x.relkind = 'i' AND i.indisready
+  AND m.amname NOT IN ('btree', 'hash', 'gin', 'gist', 'spgist', 'brin')
+ORDER BY 1
+"""
+
+
+def vector_indexes(cursor: Any, table: Table, column: str) -> tuple[str, ...]:
+    """Names of the vector indexes of the table and its partitions that hold the embedding column."""
+    return tuple(name for (name,) in cursor.execute(_VECTOR_INDEXES, (table.oid, column)).fetchall())
+
+
 def may_make_temporary_tables(cursor: Any) -> bool:
     """Whether this role has TEMPORARY on this database."""
     row = cursor.execute(

@@ -20,7 +20,6 @@ class Impact:
         triggers: names of the row triggers that our UPDATE fires.
         deferred: those of them that run at the commit, when nobody looks at the texts any more.
         publications: names of the publications that send it on.
-        vector_indexes: names of the vector indexes that hold the embedding column.
         indexes: all indexes of the leaf that has the most; each gets a new entry.
         index_pages: their pages.
         width: bytes of a row as it lies in the heap, without the vector.
@@ -30,7 +29,6 @@ class Impact:
     triggers: tuple[str, ...]
     deferred: tuple[str, ...]
     publications: tuple[str, ...]
-    vector_indexes: tuple[str, ...]
     indexes: int
     index_pages: int
     width: int
@@ -66,19 +64,6 @@ WHERE c.oid = ANY ($1) OR c.oid IN (
 ORDER BY 1
 """
 
-_VECTOR_INDEXES = """
-SELECT DISTINCT x.relname::pg_catalog.text
-FROM pg_catalog.pg_index AS i
-JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid
-JOIN pg_catalog.pg_am AS m ON m.oid = x.relam
-JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attname = $2
-JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-  AND d.objid = x.oid AND d.refclassid = d.classid AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum
-WHERE i.indrelid = ANY ($1) AND x.relkind = 'i' AND i.indisready
-  AND m.amname NOT IN ('btree', 'hash', 'gin', 'gist', 'spgist', 'brin')
-ORDER BY 1
-"""
-
 _INDEXES = """
 SELECT pg_catalog.count(*)::pg_catalog.int4 AS indexes, (pg_catalog.sum(pg_catalog.pg_relation_size(i.indexrelid))
   / pg_catalog.current_setting('block_size')::pg_catalog.int8)::pg_catalog.int8
@@ -105,8 +90,7 @@ _FULL_PAGES = "SELECT pg_catalog.current_setting('full_page_writes') = 'on'"
 
 def impact_of(connection: Connection, relation: Relation) -> Impact:
     """Reads what an UPDATE of the embedding column, and of what ``--set`` assigns, sets off."""
-    column = relation.vector.name
-    written = [column, *(assigned for assigned, _ in relation.assignments)]
+    written = [relation.vector.name, *(assigned for assigned, _ in relation.assignments)]
     with transaction(connection, read_only=True) as cursor:
         tree = (cursor.execute(_TREE, (relation.name.as_string(),)).fetchone() or (None,))[0]
 
@@ -119,7 +103,6 @@ def impact_of(connection: Connection, relation: Relation) -> Impact:
             triggers=names(_TRIGGERS, written, False),
             deferred=names(_TRIGGERS, written, True),
             publications=names(_PUBLICATIONS),
-            vector_indexes=names(_VECTOR_INDEXES, column),
             indexes=indexes,
             index_pages=pages,
             width=width,

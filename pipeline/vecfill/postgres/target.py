@@ -20,8 +20,9 @@ from vecfill.postgres.catalogue import (
     may_make_temporary_tables,
     present_dimension,
     unique_indexes,
+    vector_indexes,
 )
-from vecfill.postgres.limits import write_limits
+from vecfill.postgres.limits import CHECK_CLIENT, write_limits
 from vecfill.postgres.session import Connection, transaction
 from vecfill.postgres.template import Template, blank_expression, parse_template, raw, text_expression
 
@@ -101,7 +102,8 @@ class Relation:
         policies: row-level policies apply to this role.
         arrays: this role may make no temporary tables: a batch is staged as arrays.
         generated: the text reads a generated column, which an update may change.
-        settings: what each of our transactions sets, beside the pinned.
+        vector_indexes: names of the vector indexes that hold the embedding column.
+        settings: what each of our transactions that write sets, beside the pinned.
     """
 
     label: str
@@ -118,12 +120,18 @@ class Relation:
     policies: bool
     generated: bool
     arrays: bool
+    vector_indexes: tuple[str, ...]
     settings: dict[str, str]
 
     @property
     def arity(self) -> int:
         """Number of key columns."""
         return len(self.key)
+
+    @property
+    def reading(self) -> dict[str, str]:
+        """What each transaction that only reads sets: the server notices there too that its client is gone."""
+        return {name: value for name, value in self.settings.items() if name == CHECK_CLIENT}
 
 
 def inspect(connection: Connection, target: Target, *, text_needed: bool = True, key_needed: bool = True) -> Relation:
@@ -164,6 +172,7 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True,
             policies=table.policies,
             generated=any(columns[name].generated for name in template.fields),
             arrays=not may_make_temporary_tables(cursor),
+            vector_indexes=vector_indexes(cursor, table, target.column),
             settings=write_limits(cursor),
         )
 

@@ -40,7 +40,7 @@ def list_missing(connection: Connection, relation: Relation, leaf: Leaf, apart: 
     most = most_listed(leaf)
     if not leaf.partial or not leaf.only or not most:
         return None
-    with transaction(connection, _FORCED, read_only=True) as cursor:
+    with transaction(connection, _FORCED | relation.reading, read_only=True) as cursor:
         row = cursor.execute(selection.missing(relation, leaf), ()).fetchone()
         if row is None or not set(leaf.partial) & set(_indexes(row[0][0]["Plan"])):
             return None

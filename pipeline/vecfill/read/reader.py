@@ -50,7 +50,7 @@ class Read:
     def _fetch(self, connection: Connection, pages: PageRange) -> list[tuple[Any, ...]]:
         bounds = bounds_of(pages)
         query = selection.read(self._relation, self._relation.leaves[pages.leaf], tuple(bounds))
-        with transaction(connection, read_only=True) as cursor:
+        with transaction(connection, self._relation.reading, read_only=True) as cursor:
             return cursor.execute(query, (pages.limit, *bounds.values())).fetchall()
 
 

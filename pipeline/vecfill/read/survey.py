@@ -141,7 +141,7 @@ def _together(leaves: Sequence[_Counted], estimates: Mapping[int, int]) -> Surve
 def _scanned(connection: Connection, relation: Relation, position: int, apart: Sequence[str]) -> _Counted:
     leaf = relation.leaves[position]
     pages = bucket_pages(leaf.pages)
-    with transaction(connection, read_only=True) as cursor:
+    with transaction(connection, relation.reading, read_only=True) as cursor:
         rows = cursor.execute(selection.survey(relation, leaf), (pages, list(apart))).fetchall()
     buckets = (
         Bucket(leaf=position, first_page=bucket * pages, pages=pages, rows=count, bytes=size)
@@ -171,7 +171,7 @@ def _listed(connection: Connection, relation: Relation, position: int, apart: Se
 
 def _estimate(connection: Connection, relation: Relation, leaf: Leaf) -> int:
     """Rows of a leaf that ``where`` selects, as the planner takes them."""
-    with transaction(connection, read_only=True) as cursor:
+    with transaction(connection, relation.reading, read_only=True) as cursor:
         row = cursor.execute(selection.selected(relation, leaf), ()).fetchone()
     return int(row[0][0]["Plan"]["Plan Rows"]) if row else 0
 
@@ -187,7 +187,7 @@ def _cut(connection: Connection, relation: Relation, bucket: Bucket, apart: Sequ
         "apart": list(apart),
     }
     query = selection.cuts(relation, relation.leaves[bucket.leaf], tuple(bounds))
-    with transaction(connection, read_only=True) as cursor:
+    with transaction(connection, relation.reading, read_only=True) as cursor:
         runs = cursor.execute(query, (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values())).fetchall()
     starts = [bucket.first, *(_parsed(tid) for tid, _, _ in runs[1:])]
     ends = [*starts[1:], bucket.end]

