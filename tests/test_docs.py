@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -86,7 +87,7 @@ def test_the_readme_is_read_in_five_minutes():
     assert len(GUIDES[0].read_text(encoding="utf-8").splitlines()) <= 260
 
 
-# ------------------------------------------------------------------------------------------------- commands and settings
+# ------------------------------------------------------------------------------------------------ commands and settings
 
 
 def commands(block: str) -> Iterator[list[str]]:
@@ -104,7 +105,7 @@ def commands(block: str) -> Iterator[list[str]]:
 
 
 def calls(words: list[str]) -> Iterator[list[str]]:
-    for at, (program, verb) in enumerate(zip(words, words[1:], strict=False)):
+    for at, (program, verb) in enumerate(pairwise(words)):
         if Path(program).name == "vecfill" and verb in (*VERBS, "-h", "--help", "--version"):
             yield words[at + 1 :]
             return
@@ -167,7 +168,7 @@ def test_files_that_are_shown_load(page, tmp_path):
             settings.need("table", "text", "model")
 
 
-# ------------------------------------------------------------------------------------------------------ what is promised
+# ----------------------------------------------------------------------------------------------------- what is promised
 
 
 def test_the_tests_of_the_guarantees_exist():
@@ -202,7 +203,7 @@ def test_the_messages_of_troubleshooting_are_those_of_the_source():
     assert [text for text in quoted if not any(one.startswith(text) for one in source)] == []
 
 
-# ----------------------------------------------------------------------------------------------- what is marked as tested
+# --------------------------------------------------------------------------------------------- what is marked as tested
 
 
 @pytest.fixture
