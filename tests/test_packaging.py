@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT_FILE = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PROJECT_FILE["project"]
 PINS = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
 
 
@@ -35,7 +36,28 @@ def test_the_image_has_the_same_torch():
     assert f"pip install --no-cache-dir {torch}\n" in (ROOT / "Dockerfile.gpu").read_text()
 
 
-@pytest.mark.parametrize("script", ["scripts/setup", "scripts/demo", "scripts/test", "scripts/infinity", ".ci/run"])
+def test_the_image_passes_the_linter():
+    hadolint = Path(sys.executable).with_name("hadolint")
+    ended = subprocess.run([hadolint, ROOT / "Dockerfile.gpu"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout + ended.stderr) == (0, "")
+    bad = subprocess.run([hadolint, "-"], input="FROM python\n", capture_output=True, text=True, check=False)
+    assert "DL3006" in bad.stdout  # and it is one that finds fault
+
+
+def test_the_build_sees_what_the_image_copies_and_nothing_else():
+    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile.gpu").read_text(), re.MULTILINE)
+    sources = {source for line in copied for source in line.split()}
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {line[1:] for line in lines if line.startswith("!")} == sources
+    assert "*" in lines
+    shipped = PROJECT_FILE["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert {path.split("/")[0] for path in shipped} <= sources
+
+
+SCRIPTS = ["setup", "demo", "test", "gpu-check", "infinity", "dockerfile-check", "cron/vecfill-cron"]
+
+
+@pytest.mark.parametrize("script", [*(f"scripts/{name}" for name in SCRIPTS), ".ci/run"])
 def test_scripts_are_executable(script):
     assert os.access(ROOT / script, os.X_OK)
 
