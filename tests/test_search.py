@@ -225,7 +225,9 @@ def test_pgvector_in_a_schema_that_is_not_on_the_path(connect, connection):
 def test_select_is_all_the_right_that_it_needs(connect, connection, reader):
     make_items(connect, 20)
     connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(reader)))
-    with pytest.raises(ConfigError, match=r"permission denied.*needs SELECT on the columns that are read: GRANT it"):
+    with pytest.raises(
+        ConfigError, match=r"permission denied.*needs SELECT on the columns that are read, ctid among them: GRANT it"
+    ):
         search(connection, ITEMS, MODEL, QUERY)
     connect.execute(sql.SQL("GRANT SELECT ON items TO {}").format(sql.Identifier(reader)))
     assert_nearest(search(connection, ITEMS, MODEL, QUERY), *expected(20))

@@ -67,11 +67,10 @@ def check_sql(connection: Connection, relation: Relation, *, writing: bool = Tru
             try:
                 cursor.execute(query, ())
             except psycopg.errors.InsufficientPrivilege as error:
-                ctid = ", ctid among them," if writing else ""
                 update = f" and UPDATE on {relation.vector.name} and what --set assigns" if writing else ""
                 raise ConfigError(
-                    f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are "
-                    f"read{ctid}{update}: GRANT it"
+                    f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are read, "
+                    f"ctid among them{update}: GRANT it"
                 ) from error
 
 
