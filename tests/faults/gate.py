@@ -15,7 +15,9 @@ AT = 7_000
 CLOSED = """
 CREATE TABLE gate (stage text);
 CREATE FUNCTION held(wanted text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
-  WHILE EXISTS (SELECT FROM gate WHERE stage = wanted) LOOP PERFORM pg_sleep(0.02); END LOOP;
+  WHILE EXISTS (SELECT FROM gate WHERE stage = wanted) LOOP
+    PERFORM pg_advisory_xact_lock_shared(7), pg_sleep(0.02);  -- the lock shows who waits
+  END LOOP;
   RETURN true;
 END $$;
 CREATE FUNCTION readable(id bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
@@ -25,7 +27,9 @@ CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM held(
 CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW WHEN (OLD.id = {at}) EXECUTE FUNCTION act();
 """
 
-WAITING = f"SELECT pid FROM pg_stat_activity WHERE {OURS} AND wait_event = 'PgSleep'"
+WAITING = f"""
+SELECT DISTINCT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE {OURS} AND locktype = 'advisory'
+"""
 
 
 class Gate:
