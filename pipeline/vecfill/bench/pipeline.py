@@ -29,8 +29,9 @@ from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import Database
 
-CEILING_FACTOR, CEILING_MOST = 16, 200_000
-"""Rows of the ceiling for each row of the model's, and their most: without a model 2,048 rows take a blink."""
+CEILING_FACTOR, CEILING_MOST = 40, 600_000
+"""Rows of the ceiling for each row of the model's, and their most: without a model 2,048 rows take a blink, and Ray's
+readers are still starting when 200,000 are done."""
 
 Say = Callable[[str], None]
 
