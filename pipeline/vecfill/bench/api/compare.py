@@ -18,6 +18,7 @@ from vecfill.bench.api.sides import API, COUNTED, LOCAL, SIDES, Filled, Side
 from vecfill.bench.contenders import job_of
 from vecfill.bench.device import machine
 from vecfill.bench.measure import median, ratio, rotated, whole_rate
+from vecfill.bench.pipeline import server_version
 from vecfill.bench.scratch import Table, scratch
 from vecfill.bench.worker import Worker
 from vecfill.encode.spec import Model
@@ -42,7 +43,7 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
         VecfillError: a side failed.
     """
     place = database.reachable()
-    about = machine() | {"postgresql": _server(place)}
+    about = machine() | {"postgresql": server_version(place)}
     tokens = counted(plan.rows, plan.local, plan.api)
     models = {LOCAL: plan.local, API: plan.api}
     dims = {side: _dimension(model) for side, model in models.items()}
@@ -75,12 +76,6 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
         "measured": measured,
         "modelled": modelled(plan, measured, tokens),
     }
-
-
-def _server(database: Database) -> str:
-    with closing(database.connect()) as connection:
-        row = connection.execute("SELECT pg_catalog.current_setting('server_version')").fetchone()
-    return str(row[0]) if row else ""
 
 
 def _dimension(model: Model) -> int:
