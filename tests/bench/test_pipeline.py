@@ -91,7 +91,7 @@ def test_people_get_tables_of_a_table_and_a_file(pipeline, database, connect, tm
     assert (code, out, err) == (0, "", "")
     code, out, _ = pipeline(*given, "--table", "docs", "--text", "{title}")
     assert code == 0
-    assert "640 rows of public.docs" in out
+    assert "1,600 rows of public.docs" in out
     file = tmp_path / "texts"
     file.write_text("one\ntwo\n")
     code, out, _ = pipeline(*given, "--file", str(file))

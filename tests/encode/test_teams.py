@@ -29,10 +29,11 @@ def test_cores_are_shared_out(cores, teams, threads):
     assert {number for _, number in seen} == {threads}
 
 
-def test_one_team_leaves_torch_alone():
-    seen = []
-    Teams(None).each(iter([1]), lambda _: seen.append(torch.get_num_threads()))
-    assert seen == [torch.get_num_threads()]
+def test_without_cores_to_share_there_is_one_team():
+    done = []
+    Teams(None).each(iter([1, 2]), lambda piece: done.append((threading.current_thread().name, piece)))
+    assert [piece for _, piece in done] == [1, 2]
+    assert len({name for name, _ in done}) == 1
 
 
 def test_an_error_drops_what_was_not_begun_and_the_teams_go_on():
