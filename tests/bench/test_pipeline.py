@@ -95,7 +95,7 @@ def test_people_get_tables_of_a_table_and_a_file(pipeline, database, connect, tm
     file = tmp_path / "texts"
     file.write_text("one\ntwo\n")
     code, out, _ = pipeline(*given, "--file", str(file))
-    assert (code, "32 rows of " in out) == (0, True)
+    assert (code, "80 rows of " in out) == (0, True)
 
 
 @pytest.mark.parametrize(
