@@ -11,7 +11,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from vecfill.engine.choice import gpu_count, most_block_rows
+from vecfill.engine.choice import most_block_rows
 from vecfill.engine.job import Engine, Job, Stop
 from vecfill.outcomes import Sink
 from vecfill.postgres.session import Connection, Session
@@ -134,7 +134,7 @@ class Flow:
     def _ranges(self, found: Survey) -> list[PageRange]:
         limit = None if self.limit is None else self.limit - self.tally.settled
         apart = tuple(self.tally.quarantine)
-        most = most_block_rows(self.job.encode.model, gpu_count(), self.engine.name)
+        most = most_block_rows(self.job.encode.model, self.engine.name)
         return [replace(one, apart=apart) for one in plan_ranges(found.buckets, limit, most)]
 
 

@@ -15,7 +15,7 @@ from vecfill.bench.padding import Padding, padding_counted
 from vecfill.bench.watch import Spans, WatchedEncode, WatchedRead, WatchedWrite
 from vecfill.blocks import OUTCOMES
 from vecfill.encode.stage import Encode
-from vecfill.engine.choice import gpu_count, most_block_rows
+from vecfill.engine.choice import most_block_rows
 from vecfill.engine.job import Engine, Job, Stop
 from vecfill.errors import VecfillError
 from vecfill.read.ranges import Bucket, PageRange, plan_ranges
@@ -30,11 +30,11 @@ LEAST_BLOCKS = 4
 """Blocks of a measurement: a warm rate leaves the first out. Smaller blocks than a run's, where there are few rows."""
 
 
-def ranges_of(job: Job) -> list[PageRange]:
-    """What ``vecfill run`` would read, block by block; at least ``LEAST_BLOCKS`` where the pages allow it."""
+def ranges_of(job: Job, engine: str) -> list[PageRange]:
+    """What ``vecfill run --engine`` would read, block by block; at least ``LEAST_BLOCKS`` where the pages allow it."""
     with closing(job.database.connect()) as connection:
         buckets = survey(connection, job.relation).buckets
-    ranges = plan_ranges(buckets, most_rows=most_block_rows(job.encode.model, gpu_count()))
+    ranges = plan_ranges(buckets, most_rows=most_block_rows(job.encode.model, engine))
     return ranges if len(ranges) >= LEAST_BLOCKS else evenly(buckets, LEAST_BLOCKS)
 
 
@@ -57,7 +57,7 @@ def evenly(buckets: Sequence[Bucket], blocks: int) -> list[PageRange]:
 def blocks_of(job: Job) -> list[pa.Table]:
     """Every TextBlock of the job's target."""
     with closing(Read(job.database, job.relation)) as read:
-        return [read(pages) for pages in ranges_of(job)]
+        return [read(pages) for pages in ranges_of(job, "ray")]
 
 
 def timed_stream(engine: Engine, ranges: Sequence[PageRange]) -> tuple[Measured, int]:
@@ -113,7 +113,7 @@ class Inline:
             self.close()
             self._open()
             self._encode.warm()
-        ranges = ranges_of(self.job)
+        ranges = ranges_of(self.job, "inline")
         self._spans.restart()
         measured, _ = timed_stream(self._engine, ranges)
         return Measured(
@@ -128,7 +128,7 @@ class Inline:
     def _padding_of_a_block(self) -> float | None:
         """Fills a block, where any is left, and says how much of it was padding."""
         padding = Padding()
-        if ranges := ranges_of(self.job)[:1]:
+        if ranges := ranges_of(self.job, "inline")[:1]:
             with padding_counted(padding, self.job.encode.model.name):
                 timed_stream(self._engine, ranges)
         return padding.share
@@ -155,7 +155,7 @@ class OnRay:
         """Starts Ray and fills the table."""
         from vecfill.engine.cluster import cluster
 
-        ranges = ranges_of(self.job)
+        ranges = ranges_of(self.job, "ray")
         begun = time.perf_counter()
         with cluster(None, verbose=False) as resources:
             from vecfill.engine.ray import Pools, RayEngine

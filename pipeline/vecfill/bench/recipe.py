@@ -124,7 +124,7 @@ class Recipe:
         """Starts Ray and fills the table."""
         from vecfill.engine.cluster import cluster
 
-        ranges = ranges_of(self.job)
+        ranges = ranges_of(self.job, "ray")
         begun = time.perf_counter()
         with cluster(None, verbose=False):
             started = time.perf_counter() - begun

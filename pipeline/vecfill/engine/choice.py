@@ -33,6 +33,10 @@ BLOCK_S = 5.0
 """Seconds of work in a block: a stop waits for what is in flight. A block also costs Ray some 70 ms on two cores:
 ``hash:384`` carried 0.47 to 0.63 of the writer alone in blocks of 2,048 rows, and 0.86 in blocks of 8,192."""
 
+INLINE_BLOCK_ROWS = 4_096
+"""The most in one process, which holds some five blocks and where one costs next to nothing: 300,000 rows of
+``hash:384`` peaked at 523 MB in blocks of 8,192 rows and at 400 MB in these (100,000 rows: 375), and were as fast."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
@@ -85,21 +89,16 @@ def _rows_per_s(model: str, device: str, gpus: int) -> float:
     return ROWS_PER_S["hash" if model.startswith("hash:") else "gpu" if gpus and device != "cpu" else "cpu"]
 
 
-INLINE_BLOCK_ROWS = 4_096
-"""The most in one process, which holds some five blocks and where one costs next to nothing: 300,000 rows of
-``hash:384`` peaked at 523 MB in blocks of 8,192 rows and at 400 MB in these (100,000 rows: 375), and were as fast."""
-
-
-def most_block_rows(model: Model, gpus: int, engine: str = "ray") -> int:
+def most_block_rows(model: Model, engine: str) -> int:
     """The most rows of a block, so that it is about ``BLOCK_S`` of work.
 
     Args:
-        model: that encodes the block.
-        gpus: that the driver sees; a cluster's own are not known before it is joined.
+        model: that encodes the block; on a GPU where the driver sees one, since a cluster's own are not known before it
+            is joined.
         engine: name of the engine that carries it.
     """
     most = INLINE_BLOCK_ROWS if engine == "inline" else MAX_BLOCK_ROWS
-    return min(most, int(BLOCK_S * _rows_per_s(model.name, model.device, gpus)))
+    return min(most, int(BLOCK_S * _rows_per_s(model.name, model.device, gpu_count())))
 
 
 def gpu_count(environ: Mapping[str, str] = os.environ) -> int:

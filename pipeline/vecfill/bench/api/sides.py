@@ -70,7 +70,7 @@ class Side(Inline):
 
     def measure(self) -> Filled:
         """Fills the table."""
-        ranges, before = ranges_of(self.job), self._used()
+        ranges, before = ranges_of(self.job, "inline"), self._used()
         measured, tokens = timed_stream(self._engine, ranges)
         usage = _difference(before, self._used())
         return Filled(
