@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vecfill.cli.bench_api import api
-from vecfill.cli.measuring import DEFAULT_MODEL, command_again
+from vecfill.cli.measuring import DEFAULT_MODEL, command_again, output_options, report_option, rounds_option
 from vecfill.cli.options import DATABASE, log_to_stderr, settings_options
 from vecfill.config import Settings
 
@@ -50,23 +50,10 @@ bench.add_command(api)
     help="Measure on the built-in job listings, or on texts of 8 to 512 tokens made of them.  [default: listings]",
 )
 @click.option("--rows", type=click.IntRange(min=1), default=2_048, show_default=True, metavar="N", help="Take N texts.")
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Measure everybody N times, in rotated order.",
-)
+@rounds_option("Measure everybody N times, in rotated order.")
 @click.option("--only", metavar="NAMES", help="Measure only these, such as 'encode,inline'.  [default: everybody]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Write pictures (PNG), an HTML page and the JSON into this folder; needs the extra bench.",
-)
-@click.option("--quiet", is_flag=True, help="Only errors on stderr.")
+@report_option("Write pictures (PNG), an HTML page and the JSON into this folder; needs the extra bench.")
+@output_options
 def pipeline(
     config: Path | None,
     *,
@@ -151,16 +138,8 @@ def pipeline(
     metavar="N",
     help="Measure N writers beside the one.",
 )
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Measure every way N times, in rotated order.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-@click.option("--quiet", is_flag=True, help="Only errors on stderr.")
+@rounds_option("Measure every way N times, in rotated order.")
+@output_options
 def write(
     config: Path | None,
     *,

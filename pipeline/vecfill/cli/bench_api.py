@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vecfill.cli.measuring import DEFAULT_MODEL, command_again
+from vecfill.cli.measuring import DEFAULT_MODEL, command_again, output_options, report_option, rounds_option
 from vecfill.cli.options import DATABASE, MODEL, log_to_stderr, settings_options
 from vecfill.cli.specs import database_of
 from vecfill.config import Settings
@@ -28,14 +28,7 @@ SIDES = tuple(name for name in MODEL if name not in ("prompt_name", "max_tokens"
 @click.option("--api", "api_name", required=True, metavar="openai:NAME", help="The API's model.")
 @click.option("--label", metavar="NAME", help="Column of the table whose equal values mean that rows belong together.")
 @click.option("--rows", type=click.IntRange(min=2), default=2_048, show_default=True, metavar="N", help="Take N rows.")
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Fill N times on each side, in alternation; each is paid.",
-)
+@rounds_option("Fill N times on each side, in alternation; each is paid.")
 @click.option("--dry-run", is_flag=True, help="Tell what it would cost, and send nothing to the API.")
 @click.option("--no-retrieval", is_flag=True, help="Leave out the built-in retrieval set.")
 @click.option("--prices", type=click.Path(path_type=Path, dir_okay=False), help="Price table in place of the built-in.")
@@ -47,14 +40,8 @@ SIDES = tuple(name for name in MODEL if name not in ("prompt_name", "max_tokens"
 @click.option("--standing-usd", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Local, a month.")
 @click.option("--growth", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Rows a month.")
 @click.option("--months", type=click.FloatRange(min=0), default=12.0, show_default=True, help="Months looked at.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Write api.html, api.md and api.json into this folder; needs the extra bench.",
-)
-@click.option("--quiet", is_flag=True, help="Only errors on stderr.")
+@report_option("Write api.html, api.md and api.json into this folder; needs the extra bench.")
+@output_options
 def api(
     config: Path | None,
     *,
