@@ -83,6 +83,15 @@ def test_rows_that_changed_under_the_run_are_named_by_what_became_of_them(connec
     assert connect.execute("SELECT count(*) FROM docs WHERE embedding IS NULL").fetchone() == (0,)
 
 
+def test_rows_found_locked_that_another_fills_before_the_end_are_not_open(connect, database, report, lines):
+    make_docs(connect, 10)
+    with another(database) as holder:
+        holder.execute("UPDATE docs SET embedding = array_fill(1, ARRAY[8]) WHERE id = 2")
+        result = run(DOCS, MODEL, database=database, options=INLINE, report=report, progress=lambda _: holder.commit())
+    assert (result.outcome, result.updated, result.locked, result.remaining) == ("complete", 9, 0, 0)
+    assert lines() == []
+
+
 def test_a_failed_row_has_one_line_however_often_it_is_tried(connect, database, report, lines):
     make_docs(connect, 50)
     refuse(connect, "OLD.id IN (3, 4)")

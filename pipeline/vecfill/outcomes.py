@@ -60,8 +60,8 @@ class Sink:
     def __init__(self, target: str, final: Any, pending: Any) -> None:
         self._target, self._final, self._pending = target, final, pending
 
-    def begin_sweep(self) -> None:
-        """Forgets the rows that were open: this sweep reads them again."""
+    def forget_open(self) -> None:
+        """Forgets the rows that were open: the next sweep reads them again, or they were settled since."""
         self._pending.seek(0)
         self._pending.truncate()
 

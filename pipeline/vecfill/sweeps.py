@@ -72,7 +72,10 @@ class Flow:
             self._sweep(found)
             with closing(Session(self.job.database)) as session:
                 found = session.run(partial(self._surveyed, found))
-            if self.stop.is_set() or self._limit_reached() or self.left(found.coverage) <= 0:
+            if self.left(found.coverage) <= 0:
+                self._nothing_open()
+                break
+            if self.stop.is_set() or self._limit_reached():
                 break
             if self.tally.rows == settled and number + 1 < MAX_SWEEPS:
                 self.stop.wait(PAUSE_S * 2**number)
@@ -85,6 +88,12 @@ class Flow:
     def left(self, coverage: Coverage) -> int:
         """Eligible rows that are not in quarantine."""
         return coverage.missing - len(self.tally.quarantine)
+
+    def _nothing_open(self) -> None:
+        """Rows that the last sweep found changed or held were settled since: by a later block, or by somebody else."""
+        self.tally.dry = True
+        if self.sink:
+            self.sink.forget_open()
 
     def judged(self, after: Coverage) -> tuple[str, int]:
         """Outcome and exit code."""
@@ -106,7 +115,7 @@ class Flow:
         self.beyond = sum(bucket.rows for bucket in found.buckets) - self.planned
         sweep = self.tally.begin_sweep()
         if self.sink:
-            self.sink.begin_sweep()
+            self.sink.forget_open()
         started = time.perf_counter()
         for result in self.engine.stream(ranges, self.stop):
             self._take(result)

@@ -45,7 +45,10 @@ class Sweep:
 
 @dataclass
 class Tally:
-    """Everything that the driver holds of a run: sums, and the keys of rows in quarantine."""
+    """Everything that the driver holds of a run: sums, and the keys of rows in quarantine.
+
+    ``dry`` says that no row is eligible any more: then none is locked, whatever the last sweep found.
+    """
 
     sweeps: list[Sweep] = field(default_factory=list)
     quarantine: dict[str, Quarantined] = field(default_factory=dict)
@@ -54,6 +57,7 @@ class Tally:
     reused: int = 0
     bytes: int = 0
     load_s: float = 0.0
+    dry: bool = False
     devices: set[str] = field(default_factory=set)
     dtypes: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "encode", "write"), 0.0))
@@ -100,7 +104,7 @@ class Tally:
         if outcome in ("failed", "refused"):
             return sum(row.outcome == outcome for row in self.quarantine.values())
         if outcome == "locked":
-            return self.sweeps[-1].counts["locked"] if self.sweeps else 0
+            return self.sweeps[-1].counts["locked"] if self.sweeps and not self.dry else 0
         return sum(sweep.counts[outcome] for sweep in self.sweeps)
 
     @property
