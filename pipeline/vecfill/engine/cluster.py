@@ -127,8 +127,9 @@ def _check_reachable(address: str) -> None:
 
 
 def _no_cluster(place: str, reason: str) -> ConfigError:
+    token = "" if "RAY_AUTH_MODE" in os.environ else ", set RAY_AUTH_MODE=token where the cluster asks for a token"
     return ConfigError(
-        f"no Ray cluster answers at {place}: {reason}: check --ray-address, or leave it out to start one here"
+        f"no Ray cluster answers at {place}: {reason}: check --ray-address{token}, or leave it out to start one here"
     )
 
 
