@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 
-from vecfill.encode.spec import Encoder, Model
+from vecfill.encode.encoder import Encoder
+from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
 from vecfill.postgres import neighbours
 from vecfill.postgres.neighbours import Measure

@@ -12,8 +12,8 @@ import pytest
 
 from vecfill.blocks import encoded_schema, text_schema
 from vecfill.encode import Encode, EncodeSpec, Encoding, Model
+from vecfill.encode.encoder import MOST_TOKENS
 from vecfill.encode.rows import is_out_of_memory
-from vecfill.encode.spec import MOST_TOKENS
 from vecfill.encode.standin import HashEncoder
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
 from vecfill.isolate import SharedFaultError

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from vecfill.encode.spec import MOST_TOKENS, Encoder, Encoding
+from vecfill.encode.encoder import MOST_TOKENS, Encoder, Encoding
 from vecfill.errors import EncodeError, VecfillError
 from vecfill.isolate import SHARED_AFTER, isolate
 

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from vecfill.blocks import encoded_schema, key_names
 from vecfill.encode.api.ledger import Account, Budget, Ledger
+from vecfill.encode.encoder import Encoder
 from vecfill.encode.memo import Memo
 from vecfill.encode.rows import RowEncoder, Rows
-from vecfill.encode.spec import Encoder, Model
+from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError, MixedModelsError
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vecfill.encode.spec import MOST_TOKENS, Encoding
+from vecfill.encode.encoder import MOST_TOKENS, Encoding
 
 _ROWS: Final = 1024
 """Rows mixed at once: at 384 dimensions the intermediate arrays stay within a core's cache."""

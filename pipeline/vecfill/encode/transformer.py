@@ -19,9 +19,10 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
+from vecfill.encode.encoder import MOST_TOKENS, Encoding
 from vecfill.encode.forward import forward_of
 from vecfill.encode.precision import lower, lower_where_it_helps
-from vecfill.encode.spec import MOST_TOKENS, Encoding, Model
+from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
 
 _log = logging.getLogger(__name__)

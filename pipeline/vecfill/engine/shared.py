@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from vecfill.encode.spec import Encoder, Model
+from vecfill.encode.encoder import Encoder
+from vecfill.encode.spec import Model
 
 
 class Shared:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vecfill.bench.measure import Measured
 from vecfill.bench.ours import Inline, ranges_of, timed_stream
-from vecfill.encode.spec import MOST_TOKENS
+from vecfill.encode.encoder import MOST_TOKENS
 from vecfill.errors import VecfillError
 
 LOCAL, API = "local", "api"

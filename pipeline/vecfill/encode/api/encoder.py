@@ -18,7 +18,8 @@ from vecfill.encode.api.ledger import Budget, Ledger
 from vecfill.encode.api.loop import LoopThread
 from vecfill.encode.api.pace import Stopped
 from vecfill.encode.api.usage import Meter, Usage
-from vecfill.encode.spec import MOST_TOKENS, Encoding, Model
+from vecfill.encode.encoder import MOST_TOKENS, Encoding
+from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
 from vecfill.isolate import isolate
 
