@@ -195,11 +195,13 @@ def first(n: int, act: Act, then: Act = right) -> Act:
 def at_first(*faults: Act, then: Act = right) -> Act:
     """Each set of texts meets one of the faults, in turn, when it is first sent, and none when it is sent again."""
     known: set[str] = set()
+    lock = threading.Lock()
 
     def act(request: Request) -> None:
         texts = "\n".join(request.texts)
-        fault = None if texts in known else faults[len(known) % len(faults)]
-        known.add(texts)
+        with lock:
+            fault = None if texts in known else faults[len(known) % len(faults)]
+            known.add(texts)
         (fault or then)(request)
 
     return act
