@@ -16,7 +16,7 @@ ROOT = Path(vecfill.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 300
 
-CORE = {"config", "errors", "blocks", "isolate", "postgres", "prices"}
+CORE = {"config", "errors", "blocks", "isolate", "postgres", "prices", "secret"}
 STAGES = {"read", "encode", "write"}
 RUN = {"backfill", "sweeps", "startup", "forecast", "preflight", "tally", "outcomes", "result"}
 VERBS = {*RUN, "status", "search", "demo"}

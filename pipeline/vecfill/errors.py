@@ -29,8 +29,8 @@ class MixedModelsError(ConfigError):
     """The vectors that are already there were not made by this model."""
 
 
-class PasswordError(ConfigError):
-    """The password command gave no password; it may when it is asked again."""
+class SecretError(ConfigError):
+    """A command gave no password or key; it may when it is asked again."""
 
 
 class DatabaseError(VecfillError):

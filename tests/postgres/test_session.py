@@ -11,9 +11,7 @@ from contextlib import closing
 import pytest
 from psycopg import conninfo, pq
 
-from vecfill.errors import ConfigError, PasswordError
-from vecfill.postgres import password
-from vecfill.postgres.password import password_by
+from vecfill.errors import ConfigError
 from vecfill.postgres.session import Database, Session
 
 OPTIONS = {
@@ -63,43 +61,6 @@ def test_what_libpq_does_not_take_is_said(database):
 
 
 # ------------------------------------------------------------------------------------------------ passwords by command
-
-
-def test_the_first_line_is_the_password():
-    assert password_by(says("print('to ken '); print('more')")) == "to ken "
-    assert password_by("echo 'a b'") == "a b"
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        ("/no/such/program sekret", "--password-command: program cannot be run: No such file or directory: check its"),
-        ("TOKEN=sekret aws", "--password-command names no program"),
-        ("  ", "--password-command names no program"),
-        ("echo 'sekret", "--password-command does not split into words: No closing quotation"),
-        ("echo", "--password-command: echo printed no password"),
-        (
-            says("print('sekret'); raise SystemExit('first\\nno such role')"),
-            "ended with exit code 1, saying: no such role: try",
-        ),
-        (says("print('sekret'); raise SystemExit(3)"), r"ended with exit code 3: try it by hand"),
-        (says("import sys; sys.stdout.buffer.write(b'sekret\\xff')"), "printed what is not UTF-8"),
-    ],
-)
-def test_a_command_that_gives_none_is_one_line_without_the_secret(command, message):
-    with pytest.raises(ConfigError, match=message) as caught:
-        password_by(command)
-    assert "\n" not in str(caught.value)
-    assert "sekret" not in str(caught.value)
-    assert caught.value.__cause__ is None
-    assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
-
-
-def test_a_command_that_hangs_is_ended(monkeypatch):
-    monkeypatch.setattr(password, "TIMEOUT_S", 0.2)
-    with pytest.raises(PasswordError, match=r"sleep took over 0\.2 s") as caught:
-        password_by("sleep 60")
-    assert caught.value.__cause__ is None
 
 
 def test_the_command_shows_nowhere_and_travels():

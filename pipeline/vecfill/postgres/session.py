@@ -13,8 +13,8 @@ import psycopg
 from psycopg import conninfo, pq
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from vecfill.errors import ConfigError, Fault, PasswordError, ServerGoneError, UnreachableError, classify
-from vecfill.postgres.password import password_by
+from vecfill.errors import ConfigError, Fault, SecretError, ServerGoneError, UnreachableError, classify
+from vecfill.secret import secret_by
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -95,11 +95,15 @@ class Database:
         Raises:
             ConfigError: the password command gives none.
         """
-        token = {"password": password_by(self.password_command)} if self.password_command else {}
+        token = {"password": self._asked_for(self.password_command)} if self.password_command else {}
         full = conninfo.make_conninfo("", **{**_DEFAULTS, **conninfo.conninfo_to_dict(self.conninfo), **token})
         connection = psycopg.connect(full, autocommit=True, prepare_threshold=None, cursor_factory=psycopg.RawCursor)
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
+
+    @staticmethod
+    def _asked_for(command: str) -> str:
+        return secret_by(command, option="--password-command", what="password")
 
     def reachable(self) -> Database:
         """Connects once and returns this database with the password that worked, also one out of ``.pgpass``.
@@ -187,7 +191,7 @@ def is_transient(error: BaseException) -> bool:
     """
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return False
-    if isinstance(error, PasswordError):
+    if isinstance(error, SecretError):
         return True
     if isinstance(error, psycopg.OperationalError) or (isinstance(error, psycopg.Error) and error.sqlstate):
         return classify(error.sqlstate) is Fault.TRANSIENT

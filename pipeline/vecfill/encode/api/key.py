@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
-import subprocess
 from collections.abc import Mapping
 
 from vecfill.errors import ConfigError
+from vecfill.secret import secret_by
 
 VARIABLES = ("VECFILL_API_KEY", "OPENAI_API_KEY")
 """Where a key is looked for, in this order."""
@@ -16,8 +15,7 @@ VARIABLES = ("VECFILL_API_KEY", "OPENAI_API_KEY")
 NO_KEY = "none"
 """What is sent to an endpoint of one's own that asks for no key: the client insists on one."""
 
-COMMAND_S = 60.0
-"""Seconds that a command may take to print the key."""
+_COMMAND = "--api-key-command"
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -26,25 +24,12 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def from_command(command: str) -> str:
-    """Runs a command, split as a shell would but without one, and returns what it prints; its stderr is ours.
+    """The key that a command prints.
 
     Raises:
-        ConfigError: it cannot be run, fails, takes too long, or prints no key. No message shows its arguments.
+        ConfigError: it prints none, or what is no key; see ``secret_by``.
     """
-    try:
-        words = shlex.split(command)
-        ended = subprocess.run(  # noqa: S603 -- the user's own command
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=COMMAND_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"--api-key-command gave no key within {COMMAND_S:.0f} s: try it by hand") from None
-    except (OSError, ValueError, IndexError):
-        raise ConfigError(
-            "--api-key-command cannot be run: write a program and its arguments; for pipes and variables sh -c '…'"
-        ) from None
-    if ended.returncode != 0:
-        raise ConfigError(f"--api-key-command ended with exit code {ended.returncode}: try it by hand")
-    return checked(ended.stdout.strip(), "--api-key-command")
+    return checked(secret_by(command, option=_COMMAND, what="key").strip(), _COMMAND)
 
 
 def checked(secret: str, source: str) -> str:
