@@ -7,17 +7,28 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from tests.encode.api import server
 from tests.encode.api.server import KEY, first, serving, status, tokens_of
-from tests.tables import DOCS, INLINE, add_docs, assert_every_vector_is_its_texts, make_docs, vectors, wait_until
+from tests.tables import (
+    DOCS,
+    INLINE,
+    add_docs,
+    assert_every_vector_is_its_texts,
+    make_docs,
+    meanwhile,
+    vectors,
+    wait_until,
+)
 
-from vecfill.backfill import RunOptions, run
+from vecfill.backfill import run
 from vecfill.encode.api.options import Api
 from vecfill.encode.spec import Model
+from vecfill.engine.job import Stop
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
 from vecfill.postgres.session import Database
 from vecfill.search import search
@@ -165,12 +176,17 @@ def test_a_budget_that_is_spent_on_the_sample_writes_nothing(connect, database):
 
 def test_a_stop_does_not_wait_for_an_api_that_asks_for_minutes(connect, database):
     make_docs(connect, ROWS)
-    with serving(first(3, server.right, status(429, Retry_After="200"))) as api:
-        options = RunOptions(max_seconds=2, engine=INLINE.engine)
+    stop = Stop()
+
+    def watch(done: threading.Event) -> None:
+        wait_until(lambda: api.seen.requests >= 4 or done.is_set())
+        stop.set("SIGTERM")
+
+    with serving(first(3, server.right, status(429, Retry_After="200"))) as api, meanwhile(watch):
         started = time.monotonic()
-        result = run(DOCS, model(api.url, request_inputs=100), database=database, options=options)
-        assert time.monotonic() - started < 20
-    assert (result.outcome, result.updated) == ("incomplete", 300)
+        result = run(DOCS, model(api.url, request_inputs=100), database=database, options=INLINE, stop=stop)
+        assert time.monotonic() - started < 100
+    assert (result.outcome, result.updated) == ("stopped", 300)
     assert_every_vector_is_its_texts(connect, rows=300)
 
 
