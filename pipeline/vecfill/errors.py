@@ -45,6 +45,12 @@ class EncodeError(VecfillError):
     """The model failed in a way that belongs to no single text."""
 
 
+class BudgetError(VecfillError):
+    """An API's budget was reached before the work was done; nothing was sent beyond it."""
+
+    exit_code = 5
+
+
 class EngineError(VecfillError):
     """What carries the run broke: a process of Ray's died, or its cluster went away."""
 

@@ -74,10 +74,19 @@ def timed_stream(engine: Engine, ranges: Sequence[PageRange]) -> tuple[Measured,
         marks.append((time.perf_counter() - start, _rows(result)))
     seconds = time.perf_counter() - start
     everything = pa.concat_tables(results)
-    if sum(everything["updated"].to_pylist()) != sum(rows for _, rows in marks):
-        raise VecfillError("a row of the scratch table was left without a vector: please report this")
+    if missing := sum(rows for _, rows in marks) - sum(everything["updated"].to_pylist()):
+        raise VecfillError(_told_missing(missing, everything))
     stages = {stage: sum(everything[f"{stage}_s"].to_pylist()) for stage in STAGES}
     return Measured(seconds=seconds, marks=tuple(marks), stages=stages), sum(everything["tokens"].to_pylist())
+
+
+def _told_missing(missing: int, results: pa.Table) -> str:
+    """How many rows have no vector, and why the first has none."""
+    first = next(one for rows in results["unresolved"].to_pylist() for one in rows)
+    why = first["error"] or first["outcome"]
+    return (
+        f"{missing:,} rows got no vector, the first: {why}: leave such rows out by --where, so that all can be measured"
+    )
 
 
 def _rows(result: pa.Table) -> int:
@@ -133,11 +142,14 @@ class Inline:
                 timed_stream(self._engine, ranges)
         return padding.share
 
+    def _stage(self) -> WatchedEncode:
+        return WatchedEncode(self.job.encode, self._spans)
+
     def _open(self) -> None:
         from vecfill.engine.inline import InlineEngine
 
         place = self.job.database, self.job.relation
-        self._encode = WatchedEncode(self.job.encode, self._spans)
+        self._encode = self._stage()
         self._engine = InlineEngine(WatchedRead(*place, self._spans), self._encode, WatchedWrite(*place, self._spans))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from vecfill.bench.measure import Span
+from vecfill.encode.api.ledger import Budget
 from vecfill.encode.stage import Encode, EncodeSpec
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Relation
@@ -62,8 +63,8 @@ class WatchedRead(Read):
 class WatchedEncode(Encode):
     """``Encode``, watched."""
 
-    def __init__(self, spec: EncodeSpec, spans: Spans) -> None:
-        super().__init__(spec)
+    def __init__(self, spec: EncodeSpec, spans: Spans, budget: Budget | None = None) -> None:
+        super().__init__(spec, budget)
         self._spans = spans
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -70,7 +70,7 @@ def api(
     vecfill bench api --database embedded --api openai:all-MiniLM-L6-v2 --base-url http://127.0.0.1:7997 \
       --price-as text-embedding-3-small --report out
 
-    Exit codes: 0 measured; 1 a side failed; 2 usage or configuration.
+    Exit codes: 0 measured; 1 a side failed; 2 usage or configuration; 5 --max-requests or --max-cost do not reach.
     """
     from vecfill.bench.api.compare import measure
     from vecfill.bench.api.plan import Plan, priced
@@ -150,17 +150,15 @@ def _money(
     growth: float,
     months: float,
 ) -> Money:
-    from vecfill.bench.api.plan import Money
+    from vecfill.bench.api.plan import Money, own_price
     from vecfill.prices import load
 
     table = load(prices)
     own = table.find(remote.api_name, remote.api.url)
     price = table.named(price_as) if price_as else own
-    if price and remote.api.price_per_million is not None:
-        price = price.model_copy(update={"usd_per_million_tokens": remote.api.price_per_million})
     return Money(
         prices=table,
-        price=price,
+        price=own_price(remote, price),
         borrowed=price_as is not None and price != own,
         machine=table.machine_named(machine),
         setup_usd=setup_usd,

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from vecfill.bench.api import retrieval
+from vecfill.bench.api.budget import Needs, check_reach, within
 from vecfill.bench.api.modelled import modelled
-from vecfill.bench.api.plan import AT_MOST, WARM, Plan, counted
+from vecfill.bench.api.plan import AT_MOST, WARM, Plan, counted, needed
 from vecfill.bench.api.quality import Mean, Scores, Vectors, by_label, labels_of, mean_of, nearest, overlap
 from vecfill.bench.api.sides import API, COUNTED, LOCAL, SIDES, Filled, Side
 from vecfill.bench.contenders import job_of
@@ -21,7 +22,9 @@ from vecfill.bench.measure import median, ratio, rotated, whole_rate
 from vecfill.bench.pipeline import server_version
 from vecfill.bench.scratch import Table, scratch
 from vecfill.bench.worker import Worker
+from vecfill.encode.api.ledger import Ledger
 from vecfill.encode.spec import Model
+from vecfill.engine.job import Job
 from vecfill.errors import ConfigError, VecfillError
 from vecfill.postgres.session import Database
 
@@ -40,16 +43,21 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
 
     Raises:
         ConfigError: something cannot work as given.
+        BudgetError: the API's budget does not reach for all of it.
         VecfillError: a side failed.
     """
     place = database.reachable()
     about = machine() | {"postgresql": server_version(place)}
     tokens = counted(plan.rows, plan.local, plan.api)
+    needs, ledger = needed(plan, tokens), Ledger(plan.api.api.limits(plan.api.api_name))
     models = {LOCAL: plan.local, API: plan.api}
-    dims = {side: _dimension(model) for side, model in models.items()}
+    check_reach(ledger.limits, needs)
+    with within(ledger, needs):
+        dims = {side: _dimension(model, ledger) for side, model in models.items()}
     with scratch(place) as schema:
         tables = {side: schema.table(side, plan.rows.texts, dims[side]) for side in SIDES}
-        with _workers(plan, models, tables, say) as workers:
+        jobs = {side: job_of(tables[side], models[side]) for side in SIDES}
+        with _workers(plan, jobs, say, ledger=ledger, needs=needs) as workers:
             filled = _rounds(plan, workers, tables, say)
         say("quality: neighbours by brute force")
         vectors = {side: _vectors(tables[side]) for side in SIDES}
@@ -78,12 +86,12 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
     }
 
 
-def _dimension(model: Model) -> int:
+def _dimension(model: Model, ledger: Ledger) -> int:
     """As its files tell, or as one word's vector shows."""
     told = model.dimension()
     if told is not None:
         return told
-    encoder = model.load()
+    encoder = model.load(budget=ledger)
     try:
         return encoder.dim
     finally:
@@ -92,22 +100,23 @@ def _dimension(model: Model) -> int:
 
 
 @contextmanager
-def _workers(plan: Plan, models: dict[str, Model], tables: dict[str, Table], say: Say) -> Iterator[dict[str, Worker]]:
+def _workers(
+    plan: Plan, jobs: dict[str, Job], say: Say, *, ledger: Ledger, needs: Needs
+) -> Iterator[dict[str, Worker]]:
     """Both sides, each in a process of its own, ready and timed at single queries, one side after the other."""
-    sides = {
-        side: Side(
-            job=job_of(tables[side], models[side]),
-            warm=plan.rows.texts[:WARM],
-            queries=plan.queries,
-            documents=plan.documents,
-        )
-        for side in SIDES
-    }
     with ExitStack() as stack:
         workers = {}
         for side in SIDES:
-            say(f"{side}: {models[side].name} starts, {len(plan.queries)} single queries")
-            workers[side] = stack.enter_context(Worker(side, sides[side]))
+            say(f"{side}: {jobs[side].encode.model.name} starts, {len(plan.queries)} single queries")
+            runner = Side(
+                job=jobs[side],
+                warm=plan.rows.texts[:WARM],
+                queries=plan.queries,
+                documents=plan.documents,
+                ledger=ledger,
+                needs=needs,
+            )
+            workers[side] = stack.enter_context(Worker(side, runner))
             workers[side].prepare()
         yield workers
 
@@ -186,10 +195,17 @@ def _requests(facts: dict[str, Any], filled: Sequence[Filled]) -> dict[str, Any]
     seconds = [second for one in filled for second in one.usage["latencies"]]
     return {
         **{name: median([one.usage[name] for one in filled]) for name in COUNTED},
+        "rows_per_s": median(_rates_of_the_api(filled)),
+        "rounds": _rates_of_the_api(filled),
         "latency_s": _percentiles(seconds),
         "latencies_s": seconds,
         "first_vector_s": facts["usage"]["first_vector_s"],
     }
+
+
+def _rates_of_the_api(filled: Sequence[Filled]) -> list[float]:
+    """Rows a second of each round from its first request to its last answer: as the API's own log has it."""
+    return [one.rows / one.usage["window_s"] for one in filled]
 
 
 def _percentiles(seconds: Sequence[float]) -> dict[str, float]:

@@ -14,8 +14,10 @@ def method(report: Report) -> list[str]:
     lines = [
         "Both sides are the same pipeline in one process each (read by page ranges, encode, binary COPY and one UPDATE "
         "a batch); only the encoder differs. Each fills a scratch table of its own with the same rows, in turn, in "
-        f"{report['rounds']} rounds; the order alternates. Rows/s count from the start to the last commit, the model "
-        "loaded and the client connected. The tables are dropped at the end.",
+        f"{report['rounds']} rounds; the order alternates. Rows/s, database to database, count from the start of the "
+        "first read to the last commit, the model loaded and the client connected. The tables are dropped at the end.",
+        "The API's rows/s from the first request to the last answer leave out the first read and the last write: that "
+        "is the rate which the server's own log has.",
         f"The API was asked with up to {asked.get('max_concurrency')} requests at a time, of up to "
         f"{asked.get('request_inputs'):,} texts and {asked.get('request_tokens'):,} tokens each; fewer at a time where "
         "it put off. Equal texts were sent again each time (a run of `vecfill run` computes each once).",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from vecfill.bench.api.budget import Needs
 from vecfill.bench.api.retrieval import RetrievalSet
 from vecfill.bench.api.rows import Rows
 from vecfill.encode.api.counts import Counts, Exact
+from vecfill.encode.api.encoder import PROBE
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
 from vecfill.prices import Machine, Price, PriceTable
@@ -64,6 +67,28 @@ class Money:
         """Rent and power together."""
         power = self.prices.power.usd_per_kwh if self.prices.power else 0.0
         return self.machine.usd_per_hour + self.machine.watts / 1_000.0 * power
+
+
+def own_price(api: Model, listed: Price | None) -> Price | None:
+    """The table's entry, with the price that the user gives by --price-per-million in place of its own.
+
+    What the table says of batches goes by its own price, and is left out then.
+    """
+    asked = api.api
+    if asked.price_per_million is None:
+        return listed
+    given = {"usd_per_million_tokens": asked.price_per_million, "batch_usd_per_million_tokens": None}
+    if listed:
+        return listed.model_copy(update={**given, "source": f"price: --price-per-million; limits: {listed.source}"})
+    return Price(
+        provider=asked.host,
+        host=asked.host,
+        model=api.api_name,
+        dimension=None,
+        usd_per_million_tokens=asked.price_per_million,
+        source="--price-per-million",
+        dated=datetime.now(UTC).date(),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +162,25 @@ def _tokens(name: str, texts: tuple[str, ...]) -> Counts:
     return Exact(model.locate(), None).prepare(list(texts)).tokens
 
 
+def needed(plan: Plan, tokens: Tokens) -> Needs:
+    """What the whole comparison takes of the API: the rounds, what warms it up, single queries, the retrieval set."""
+    warm, most = plan.rows.texts[:WARM], plan.api.api.request_inputs
+    alone = (PROBE, warm[0], *plan.queries)
+    many = plan.rounds * math.ceil(len(plan.rows.texts) / most) + sum(
+        math.ceil(len(texts) / most) for texts in (warm, plan.documents)
+    )
+    extra = _tokens(tokens.tokenizer, (*alone, *warm, *plan.documents))
+    return Needs(
+        requests=len(alone) + many,
+        tokens=plan.rounds * tokens.total + int(extra.sum(dtype=np.int64)),
+        exact=tokens.exact,
+    )
+
+
 def priced(plan: Plan) -> dict[str, Any]:
     """The dry run: what the rows, and the comparison itself, would cost. Sends nothing to the API."""
     tokens = counted(plan.rows, plan.local, plan.api)
-    extra = (*plan.rows.texts[:WARM], *plan.documents, *plan.queries)
-    comparison = plan.rounds * tokens.total + int(_tokens(tokens.tokenizer, extra).sum(dtype=np.int64))
+    needs = needed(plan, tokens)
     money = plan.money
     return {
         "dry_run": True,
@@ -152,7 +191,8 @@ def priced(plan: Plan) -> dict[str, Any]:
         "tokens_distinct": tokens.distinct,
         "tokens_exact": tokens.exact,
         "tokenizer": tokens.tokenizer,
-        "comparison_tokens": comparison,
+        "comparison_tokens": needs.tokens,
+        "comparison_requests": needs.requests,
         "price_of": money.price.label if money.price else None,
         "usd_per_million_tokens": money.price.usd_per_million_tokens if money.price else None,
         "dated": money.price.dated.isoformat() if money.price else None,
@@ -160,7 +200,7 @@ def priced(plan: Plan) -> dict[str, Any]:
         "usd": money.price.cost(tokens.total) if money.price else None,
         "usd_distinct": money.price.cost(tokens.distinct) if money.price else None,
         "usd_batch": money.price.batch_cost(tokens.total) if money.price else None,
-        "usd_comparison": money.price.cost(comparison) if money.price else None,
+        "usd_comparison": money.price.cost(needs.tokens) if money.price else None,
         "remarks": remarks(plan, exact=tokens.exact),
     }
 

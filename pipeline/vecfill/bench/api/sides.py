@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from vecfill.bench.api.budget import Needs, within
 from vecfill.bench.measure import Measured
 from vecfill.bench.ours import Inline, ranges_of, timed_stream
+from vecfill.bench.watch import WatchedEncode
+from vecfill.encode.api.ledger import Ledger
 from vecfill.encode.encoder import MOST_TOKENS
 from vecfill.errors import VecfillError
 
@@ -26,7 +29,8 @@ class Filled(Measured):
 
     Attributes:
         tokens: before truncation, as this side's encoder counts them.
-        usage: what the API was asked meanwhile, ``COUNTED`` and the seconds of each request; empty for a local model.
+        usage: what the API was asked meanwhile, ``COUNTED``, the seconds of each request and those from the first
+            request to the last answer; empty for a local model.
     """
 
     tokens: int
@@ -41,15 +45,27 @@ class Side(Inline):
         warm: texts that are encoded before anything is timed.
         queries: texts whose vectors are asked for one by one, as a search does.
         documents: texts of the retrieval set.
+        ledger: the API's budget, with what was spent on it before; nothing ever is on a local model.
+        needs: what the whole comparison takes of the API.
     """
 
     warm: tuple[str, ...]
     queries: tuple[str, ...]
-    documents: tuple[str, ...] = ()
+    documents: tuple[str, ...]
+    ledger: Ledger
+    needs: Needs
     _encoder: Any = field(default=None, repr=False)
 
     def prepare(self) -> dict[str, Any]:
-        """Loads the model, or connects; then times queries, one after the other, and encodes the retrieval set."""
+        """Loads the model, or connects; then times queries, one after the other, and encodes the retrieval set.
+
+        Raises:
+            BudgetError: the API's budget does not reach that far.
+        """
+        with within(self.ledger, self.needs):
+            return self._prepared()
+
+    def _prepared(self) -> dict[str, Any]:
         self._open()
         self._encoder = self._encode.warm()
         loaded = time.monotonic()
@@ -69,9 +85,15 @@ class Side(Inline):
         }
 
     def measure(self) -> Filled:
-        """Fills the table."""
+        """Fills the table.
+
+        Raises:
+            BudgetError: the API's budget does not reach that far.
+            VecfillError: a row got no vector.
+        """
         ranges, before = ranges_of(self.job, "inline"), self._used()
-        measured, tokens = timed_stream(self._engine, ranges)
+        with within(self.ledger, self.needs):
+            measured, tokens = timed_stream(self._engine, ranges)
         usage = _difference(before, self._used())
         return Filled(
             seconds=measured.seconds, marks=measured.marks, stages=measured.stages, tokens=tokens, usage=usage
@@ -82,6 +104,9 @@ class Side(Inline):
         super().close()
         if closing := getattr(self._encoder, "close", None):
             closing()
+
+    def _stage(self) -> WatchedEncode:
+        return WatchedEncode(self.job.encode, self._spans, self.ledger)
 
     def _asked(self) -> tuple[Any, list[float]]:
         """Float32 [q, dim], and the seconds of each."""
@@ -105,4 +130,15 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]
     seconds = list(after["latencies"][len(before["latencies"]) :])
     if counts["requests"] < len(seconds):
         raise VecfillError("more answers than requests: please report this")
-    return {**counts, "latencies": seconds, "first_vector_s": after["first_vector_s"]}
+    return {
+        **counts,
+        "latencies": seconds,
+        "first_vector_s": after["first_vector_s"],
+        "window_s": _window(before, after),
+    }
+
+
+def _window(before: dict[str, Any], after: dict[str, Any]) -> float | None:
+    """Seconds from the first request to the last answer that came between two accounts; None without an answer."""
+    sent, answered = (after[name][len(before[name]) :] for name in ("sent_at", "answered_at"))
+    return max(answered) - min(sent) if answered else None

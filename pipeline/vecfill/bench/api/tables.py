@@ -70,6 +70,7 @@ def request_lines(report: Report) -> list[Line]:
         return []
     latency = told["latency_s"]
     return [
+        ("rows/s, from the first request to the last answer", number(told["rows_per_s"])),
         ("requests", count(told["requests"])),
         ("answered in, median", seconds(latency["p50"])),
         ("95% and 99% under", _two(latency)),

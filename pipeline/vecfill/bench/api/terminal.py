@@ -59,7 +59,9 @@ def dry_run(found: dict[str, Any]) -> list[str]:
             f"{found['source']})",
             f"one fill: {amounts.usd(found['usd'])}; each distinct text once: {amounts.usd(found['usd_distinct'])}; "
             f"by the batch API: {amounts.usd(found['usd_batch'])}",
-            f"this comparison, all rounds and queries: {found['comparison_tokens']:,} tokens, "
-            f"{amounts.usd(found['usd_comparison'])}",
         ]
+    lines.append(
+        f"this comparison, all rounds and queries: {kind}{found['comparison_tokens']:,} tokens, "
+        f"{amounts.usd(found['usd_comparison'])}, in at least {found['comparison_requests']:,} requests"
+    )
     return [*lines, *found["remarks"], "nothing was sent to the API"]

@@ -141,7 +141,7 @@ class Caller:
         """Sends one request; what it has used, or may have used where nobody knows, is booked whatever happens."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-        self._meter.add(requests=1, retries=int(again))
+        self._meter.send(again=again)
         most = used = bound(texts)
         secret = self._client.key.secret
         try:
@@ -169,7 +169,7 @@ class Caller:
         self.dimension.check(answer.vectors.shape[1])
         broken = np.flatnonzero(~np.isfinite(answer.vectors).all(axis=1))
         if len(broken) == 0:
-            self._meter.answered(response.elapsed_s)
+            self._meter.answered(response.elapsed_s, response.at)
             return answer
         usable = len(broken) < max(SHARED_AFTER, len(texts))
         return Wrong(

@@ -18,11 +18,12 @@ CONNECT_S = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """A body as the server sent it. ``elapsed_s`` is from sending the request to the last byte."""
+    """A body as the server sent it, ``elapsed_s`` after the request was sent and at ``at`` of ``time.perf_counter``."""
 
     body: bytes
     headers: Mapping[str, str]
     elapsed_s: float
+    at: float
 
 
 class Client:
@@ -49,14 +50,23 @@ class Client:
             openai.APIError: the server's refusal, or a connection that broke.
             TimeoutError: the answer was not whole in time; the client's own time-out starts anew with each byte.
         """
+        from openai import APIStatusError
+
         started = time.perf_counter()
-        async with asyncio.timeout(self._timeout):
-            raw = await self._client.embeddings.with_raw_response.create(
-                model=self._name, input=texts, encoding_format=self.encoding, **self._more
-            )
-        found = raw.http_response
+        try:
+            async with asyncio.timeout(self._timeout):
+                raw = await self._client.embeddings.with_raw_response.create(
+                    model=self._name, input=texts, encoding_format=self.encoding, **self._more
+                )
+        except APIStatusError as error:
+            self._count(error.response)
+            raise
+        found, now = raw.http_response, time.perf_counter()
+        self._count(found)
+        return Response(body=found.content, headers=found.headers, elapsed_s=now - started, at=now)
+
+    def _count(self, found: Any) -> None:
         self._meter.add(bytes_sent=len(found.request.content), bytes_received=found.num_bytes_downloaded)
-        return Response(body=found.content, headers=found.headers, elapsed_s=time.perf_counter() - started)
 
     async def close(self) -> None:
         """Closes the connections."""

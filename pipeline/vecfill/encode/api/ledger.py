@@ -63,10 +63,10 @@ class Budget(Protocol):
 
 
 class Ledger:
-    """Keeps the account of a run and to its limits."""
+    """Keeps the account of a run and to its limits. Travels by pickle, with what was spent so far."""
 
     def __init__(self, limits: Limits = Limits()) -> None:
-        self._limits = limits
+        self.limits = limits
         self._requests = self._used = self._held = 0
         self._spent: str | None = None
 
@@ -101,11 +101,11 @@ class Ledger:
     def account(self) -> Account:
         """What has been spent so far."""
         return Account(
-            requests=self._requests, tokens=self._used, cost_usd=self._limits.cost(self._used), spent=self._spent
+            requests=self._requests, tokens=self._used, cost_usd=self.limits.cost(self._used), spent=self._spent
         )
 
     def _passed(self, tokens: int) -> str | None:
-        limits = self._limits
+        limits = self.limits
         if self._all_sent():
             return f"--max-requests {limits.max_requests} is reached"
         if self._too_dear(self._used + tokens):
@@ -113,8 +113,8 @@ class Ledger:
         return None
 
     def _all_sent(self) -> bool:
-        return self._limits.max_requests is not None and self._requests >= self._limits.max_requests
+        return self.limits.max_requests is not None and self._requests >= self.limits.max_requests
 
     def _too_dear(self, tokens: int) -> bool:
-        cost = self._limits.cost(tokens)
-        return self._limits.max_cost is not None and cost is not None and cost > self._limits.max_cost
+        cost = self.limits.cost(tokens)
+        return self.limits.max_cost is not None and cost is not None and cost > self.limits.max_cost

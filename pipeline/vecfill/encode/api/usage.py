@@ -16,8 +16,11 @@ class Usage:
         tokens: that the API's answers count; an estimate of those of answers that do not say.
         throttled: answers with status 429.
         retries: requests that repeat another.
-        bytes_sent, bytes_received: bodies as they go over the line, compressed or not; without headers.
+        bytes_sent, bytes_received: bodies as they go over the line, compressed or not, of requests that were answered,
+            be it with an error; without headers.
         latencies: seconds of each request that gave vectors, from sending it to its last byte, in order of their end.
+        sent_at: when each request was sent, by ``time.perf_counter``.
+        answered_at: when the last byte of each answer that gave vectors was there, by the same clock.
         first_vector_s: from the first request to the first vectors; None before.
         estimated_cost_usd: tokens at the price; None where that is not known.
     """
@@ -29,6 +32,8 @@ class Usage:
     bytes_sent: int = 0
     bytes_received: int = 0
     latencies: tuple[float, ...] = ()
+    sent_at: tuple[float, ...] = ()
+    answered_at: tuple[float, ...] = ()
     first_vector_s: float | None = None
     estimated_cost_usd: float | None = None
 
@@ -40,27 +45,36 @@ class Meter:
         self._price, self._lock = price, threading.Lock()
         self._counts = dict.fromkeys(("requests", "tokens", "throttled", "retries", "bytes_sent", "bytes_received"), 0)
         self._latencies: list[float] = []
-        self._started: float | None = None
-        self._first: float | None = None
+        self._sent_at: list[float] = []
+        self._answered_at: list[float] = []
+
+    def send(self, *, again: bool) -> None:
+        """Counts a request that is about to be sent."""
+        self.add(requests=1, retries=int(again))
+        with self._lock:
+            self._sent_at.append(time.perf_counter())
 
     def add(self, **counts: int) -> None:
         """Adds to some of the counts."""
         with self._lock:
-            if self._started is None:
-                self._started = time.perf_counter()
             for name, count in counts.items():
                 self._counts[name] += count
 
-    def answered(self, seconds: float) -> None:
-        """Notes a request that gave vectors."""
+    def answered(self, seconds: float, at: float) -> None:
+        """Notes a request that gave vectors: after how many seconds, and when."""
         with self._lock:
             self._latencies.append(seconds)
-            if self._first is None and self._started is not None:
-                self._first = time.perf_counter() - self._started
+            self._answered_at.append(at)
 
     def usage(self) -> Usage:
         """What has been counted."""
         with self._lock:
-            found = Usage(**self._counts, latencies=tuple(self._latencies), first_vector_s=self._first)
+            found = Usage(
+                **self._counts,
+                latencies=tuple(self._latencies),
+                sent_at=tuple(self._sent_at),
+                answered_at=tuple(self._answered_at),
+                first_vector_s=min(self._answered_at) - self._sent_at[0] if self._answered_at else None,
+            )
         cost = None if self._price is None else found.tokens * self._price / 1_000_000
         return replace(found, estimated_cost_usd=cost)
