@@ -156,6 +156,10 @@ def nan(request: Request) -> None:
     request.answer(request.items(vectors))
 
 
+def zeros(request: Request) -> None:
+    request.answer(request.items([0 * vector for vector in request.vectors()]))
+
+
 def lists(request: Request) -> None:
     """A server that ignores that it was asked for base64."""
     request.answer(request.items(request.vectors(), lists=True))

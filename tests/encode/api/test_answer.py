@@ -44,7 +44,19 @@ def test_numbers_that_pass_float32_are_infinite_and_so_are_found():
     assert np.isinf(read(b'{"data": [{"index": 0, "embedding": [1e300, 1]}]}', 1).vectors[0, 0])
 
 
-@pytest.mark.parametrize("usage", [None, 3, {}, {"total_tokens": "9"}, {"total_tokens": -1}, {"total_tokens": True}])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        3,
+        {},
+        {"total_tokens": "9"},
+        {"total_tokens": -1},
+        {"total_tokens": 0},
+        {"total_tokens": 10**30},
+        {"total_tokens": True},
+    ],
+)
 def test_an_answer_may_not_say_its_tokens(usage):
     assert read(body(np.ones((1, 2)), usage=usage), 1).tokens is None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import socket
 import sys
 import threading
@@ -56,6 +58,7 @@ FAULTS = [
     server.no_base64,
     server.half_a_number,
     server.nan,
+    server.zeros,
     server.nulls,
     server.html,
     server.an_error_with_200,
@@ -168,6 +171,31 @@ def test_rate_limit_headers_are_heeded_before_the_api_has_to_refuse():
         assert ours.usage.throttled == 0
 
 
+@pytest.mark.parametrize("asked", ["0", format_datetime(datetime(2020, 1, 1, tzinfo=UTC), usegmt=True)])
+def test_a_retry_after_of_no_time_is_no_leave_to_storm(asked):
+    with serving(status(429, Retry_After=asked)) as api, encoder(api, give_up_after=1) as ours:
+        with pytest.raises(EncodeError, match=r"HTTP 429 \(no\): run again"):
+            ours.encode(TEXTS[:7])
+        assert api.seen.requests < 30
+
+
+def test_answers_that_are_compressed():
+    def act(request: Request) -> None:
+        body = gzip.compress(json.dumps({"data": request.items(request.vectors())}).encode())
+        request.send(200, body, Content_Encoding="gzip")
+
+    with serving(act) as api, encoder(api) as ours:
+        assert_right(ours.encode(TEXTS))
+        assert ours.usage.bytes_received == api.seen.bytes_out
+
+
+def test_the_bytes_of_refusals_count_too():
+    with serving(first(3, status(429))) as api, encoder(api) as ours:
+        ours.encode(TEXTS)
+        usage = ours.usage
+    assert (usage.bytes_sent, usage.bytes_received) == (api.seen.bytes_in, api.seen.bytes_out)
+
+
 def test_a_storm_brings_the_requests_down_and_calm_brings_them_up_again():
     def act(request: Request) -> None:
         time.sleep(0.01)
@@ -262,10 +290,15 @@ def test_nobody_at_the_address():
         (status(403), "does not allow this"),
         (status(404), r"model test at 127\.0\.0\.1 is not found \(HTTP 404\): no: check --model and --base-url"),
         (status(402), "refuses the request"),
+        (
+            status(308, Location="https://new.example.com/v1/embeddings?key=1"),
+            r"moved .* https://new\.example\.com/v1/emb\S+:",
+        ),
+        (status(301, Location="/v2/embeddings"), r"has moved \(HTTP 301\) to /v2/embeddings: give the new address as"),
         (lambda request: request.error(400, "no such model", code="model_not_found"), "no such model"),
         (lambda request: request.error(400, "not here", param="dimensions"), "not here: check --model, --truncate-dim"),
     ],
-    ids=["403", "404", "402", "model", "dimensions"],
+    ids=["403", "404", "402", "moved", "moved here", "model", "dimensions"],
 )
 def test_what_the_configuration_is_to_blame_for_is_not_tried_twice(fault, says):
     with serving(fault) as api, encoder(api, max_concurrency=1) as ours, pytest.raises(ConfigError, match=says):
@@ -369,8 +402,19 @@ def test_a_text_that_stays_nan_fails_alone_and_all_of_them_the_run():
         rows = RowEncoder(ours).encode(texts)
         assert list(rows.errors) == [1]
         assert api.seen.requests == 3
-        with pytest.raises(EncodeError, match="61 of its 61 vectors are NaN or infinite"):
+        with pytest.raises(EncodeError, match="61 of its 61 vectors are NaN, infinite or zero"):
             ours.encode([*TEXTS, "everything"])
+
+
+def test_a_text_that_stays_zero_fails_alone():
+    def act(request: Request) -> None:
+        pairs = zip(request.vectors(), request.texts, strict=True)
+        request.answer(request.items([vector * ("poison" not in text) for vector, text in pairs]))
+
+    with serving(act) as api, encoder(api, request_inputs=100) as ours:
+        found = ours.encode(["fine", "poison", "also fine"])
+        assert found.errors == {1: "the API gives this text a vector of zeros"}
+        assert found.vectors.any(axis=1).tolist() == [True, False, True]
 
 
 def test_the_first_answer_tells_of_another_dimension():

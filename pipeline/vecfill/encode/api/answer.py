@@ -14,6 +14,9 @@ from vecfill.errors import VecfillError
 
 Vectors = npt.NDArray[np.float32]
 
+MOST_TOKENS = 2**31 - 1
+"""That an answer can be believed to have counted; no tokens at all, of a text, it cannot have counted either."""
+
 _SHOWN = 80
 """Characters of a body that is no answer, for the message."""
 
@@ -28,7 +31,7 @@ class Answer:
 
     Attributes:
         vectors: float32 [n, dim], in the order of the texts.
-        tokens: that the API counted; None where it does not say.
+        tokens: that the API counted; None where it does not say, or nothing that can be.
     """
 
     vectors: Vectors
@@ -104,4 +107,4 @@ def _matrix(vectors: list[Vectors]) -> Vectors:
 def _tokens(found: dict[str, Any]) -> int | None:
     usage = found.get("usage")
     tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else None
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 < tokens <= MOST_TOKENS else None

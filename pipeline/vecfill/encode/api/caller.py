@@ -167,13 +167,13 @@ class Caller:
         """Checks what the answer alone does not tell, and heeds what its headers say."""
         self._pace.pause(min(self._give_up_after, rate_wait(response.headers, answer.tokens or bound(texts))))
         self.dimension.check(answer.vectors.shape[1])
-        broken = np.flatnonzero(~np.isfinite(answer.vectors).all(axis=1))
+        broken = np.flatnonzero(~np.isfinite(answer.vectors).all(axis=1) | ~answer.vectors.any(axis=1))
         if len(broken) == 0:
             self._meter.answered(response.elapsed_s, response.at)
             return answer
         usable = len(broken) < max(SHARED_AFTER, len(texts))
         return Wrong(
-            what=f"the answer is wrong: {len(broken)} of its {len(texts)} vectors are NaN or infinite",
+            what=f"the answer is wrong: {len(broken)} of its {len(texts)} vectors are NaN, infinite or zero",
             answer=answer if usable else None,
         )
 
@@ -193,4 +193,4 @@ class Caller:
 
 def _cause(error: APIConnectionError) -> str:
     """What the connection died of: the client's own message is always the same."""
-    return f"{type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else str(error)
+    return f"{type(error.__cause__).__name__}: {error.__cause__}".rstrip(": ") if error.__cause__ else str(error)

@@ -41,6 +41,7 @@ class Client:
             base_url=api.url,
             max_retries=0,
             timeout=openai.Timeout(api.request_timeout, connect=min(CONNECT_S, api.request_timeout)),
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),  # it would ask again unseen and unpaid
         )
 
     async def send(self, texts: list[str]) -> Response:

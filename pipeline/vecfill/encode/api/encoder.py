@@ -32,8 +32,8 @@ Outcome = Answer | RefusedError | None
 class ApiEncoder:
     """Asks an OpenAI-compatible API for vectors; several threads may encode at once and share its pace.
 
-    A text that the API refuses fails alone, by ``Encoding.errors``; texts that the budget does not reach are
-    ``Encoding.unasked``.
+    A text that the API refuses, or gives zeros for, fails alone, by ``Encoding.errors``; texts that the budget does
+    not reach are ``Encoding.unasked``.
     """
 
     device: Final = "api"
@@ -201,6 +201,8 @@ class _Result:
             self._unasked[rows] = True
             return
         self._parts.append((rows, answer))
+        zero = np.flatnonzero(~answer.vectors.any(axis=1))
+        self.errors |= {rows.start + int(row): "the API gives this text a vector of zeros" for row in zero}
         if answer.tokens is not None:
             self._tokens[rows] = shares(answer.tokens, self._ready.sent[rows])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from vecfill.encode.api.headers import retry_after
 from vecfill.encode.api.key import VARIABLES
@@ -67,11 +68,24 @@ def judged(error: APIStatusError, what: str, said: str) -> Failure:
     if error.code == "insufficient_quota":
         raise EncodeError(f"{what}: the account's quota is used up: {said}: add credit, then run again")
     if status in _OVERLOADED:
-        wait = retry_after(error.response.headers, datetime.now(UTC))
-        return Failure(what=f"HTTP {status} ({said})", overload=True, wait=wait, bounded=status != THROTTLED)
+        return Failure(what=f"HTTP {status} ({said})", overload=True, wait=_wait(error), bounded=status != THROTTLED)
     if status in _TRANSIENT or status >= _SERVER_ERROR:
-        return Failure(what=f"HTTP {status} ({said})", wait=retry_after(error.response.headers, datetime.now(UTC)))
+        return Failure(what=f"HTTP {status} ({said})", wait=_wait(error))
+    if location := error.response.headers.get("location"):
+        raise ConfigError(f"{what} has moved (HTTP {status}) to {_place(location)}: give the new address as --base-url")
     raise ConfigError(_remedy(status, what, said))
+
+
+def _place(location: str) -> str:
+    """An address without password and query, which may be secret."""
+    parts = urlsplit(location)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}" if host else parts.path
+
+
+def _wait(error: APIStatusError) -> float | None:
+    """What the server asks for; where that is no time at all, it is left to us: asking at once would be a storm."""
+    return retry_after(error.response.headers, datetime.now(UTC)) or None
 
 
 def said(error: APIStatusError) -> str:
