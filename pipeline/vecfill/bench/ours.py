@@ -74,18 +74,19 @@ def timed_stream(engine: Engine, ranges: Sequence[PageRange]) -> tuple[Measured,
         marks.append((time.perf_counter() - start, _rows(result)))
     seconds = time.perf_counter() - start
     everything = pa.concat_tables(results)
-    if missing := sum(rows for _, rows in marks) - sum(everything["updated"].to_pylist()):
-        raise VecfillError(_told_missing(missing, everything))
+    if sum(everything["updated"].to_pylist()) != sum(rows for _, rows in marks):
+        raise VecfillError(_told_missing(everything))
     stages = {stage: sum(everything[f"{stage}_s"].to_pylist()) for stage in STAGES}
     return Measured(seconds=seconds, marks=tuple(marks), stages=stages), sum(everything["tokens"].to_pylist())
 
 
-def _told_missing(missing: int, results: pa.Table) -> str:
+def _told_missing(results: pa.Table) -> str:
     """How many rows have no vector, and why the first has none."""
     first = next(one for rows in results["unresolved"].to_pylist() for one in rows)
-    why = first["error"] or first["outcome"]
+    rows = _rows(results)
     return (
-        f"{missing:,} rows got no vector, the first: {why}: leave such rows out by --where, so that all can be measured"
+        f"{rows - sum(results['updated'].to_pylist()):,} of {rows:,} rows got no vector, the first: "
+        f"{first['error'] or first['outcome']}: leave such rows out by --where, so that all can be measured"
     )
 
 

@@ -93,19 +93,21 @@ def api(
         _told(priced(plan), as_json=as_json, quiet=quiet)
         return
     if report:
+        from vecfill.bench.api.folder import check_folder
         from vecfill.bench.picture import check_matplotlib
 
         check_matplotlib()
+        check_folder(report)
     database = database_of(settings)
     plan = replace(plan, local=local.anchored(), api=remote.anchored())
     found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
     found["command"] = command_again(settings, database)
+    _told(found, as_json=as_json, quiet=quiet)
     if report:
         from vecfill.bench.api.folder import write_report
 
         for path in write_report(found, report):
             click.echo(f"written: {path}", err=True)
-    _told(found, as_json=as_json, quiet=quiet)
 
 
 def _sides(settings: Settings, api_name: str) -> tuple[Model, Model]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from vecfill.encode.api.ledger import Account
 from vecfill.encode.stage import Encode
-from vecfill.engine.job import BUDGET, Stop
+from vecfill.engine.job import BROKEN_OFF, BUDGET, Stop
 from vecfill.read.ranges import PageRange
 from vecfill.read.reader import Read
 from vecfill.write.writer import Write
@@ -55,6 +55,7 @@ class InlineEngine:
             encode.submit(self._encode.warm)
             self._write.throttle.stopped = stop.is_set
             flight: deque[Block] = deque()
+            whole = False
             try:
                 for pages in ranges:
                     text = read.submit(self._text, pages, stop)
@@ -64,7 +65,10 @@ class InlineEngine:
                         yield from _done(flight.popleft())
                 while flight:
                     yield from _done(flight.popleft())
+                whole = True
             finally:
+                if not whole:  # an error, or a second signal: what is under way sends nothing more to an API
+                    stop.set(BROKEN_OFF)
                 for block in flight:
                     block.cancel()
                 for pool in (read, encode, write):

@@ -52,6 +52,10 @@ BUDGET = "budget"
 """Reason of a stop where --max-requests or --max-cost allow no further request."""
 
 
+BROKEN_OFF = "broken off"
+"""Reason of a stop where an error, or whoever reads the results, ends a stream before its end."""
+
+
 class Engine(Protocol):
     """Runs ranges through the stages. ``name`` goes into the result; ``workers`` is actors by stage."""
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import statistics
+import subprocess
+import sys
 from dataclasses import astuple
 
 import pytest
-from tests.bench.api.conftest import INPUTS, ROUNDS, ROWS
+from tests.bench.api.conftest import INPUTS, ROUNDS, ROWS, environment
 from tests.bench.test_scratch import remains
-from tests.encode.api.server import DIM, KEY, first, serving, status
-from tests.tables import make_docs
+from tests.encode.api.server import DIM, KEY, first, serving, stalls, status
+from tests.tables import make_docs, wait_until
 
 from vecfill.bench.api.plan import WARM
 
@@ -171,6 +174,64 @@ def test_a_budget_that_cannot_reach_sends_no_byte(bench, database, connect, budg
         assert api.seen.requests == 0
     assert code == 5
     assert f"{' '.join(budget)} does not reach, and nothing was sent: the whole comparison takes at least 37" in err
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_a_byte_is_sent(bench, database, tmp_path):
+    (tmp_path / "file").write_text("")
+    with serving(dim=DIM) as api:
+        asked = ("--api", "openai:test", "--base-url", api.url, *SMALL, *TOKENIZER)
+        code, out, err = bench("-d", database, *asked, "--report", str(tmp_path / "file" / "folder"))
+        assert api.seen.requests == 0
+    assert (code, out) == (2, "")
+    assert "cannot be written: Not a directory: name another folder" in err
+
+
+def test_texts_that_the_api_refuses_are_counted_and_the_remedy_told(bench, database, connect):
+    make_docs(connect, 60)
+    place = ("-d", database, "-t", "docs", "--text", "{title}", *SMALL, *TOKENIZER)
+
+    def act(request):
+        if "title 8" in request.texts:  # the rows of odd places are asked for alone
+            request.error(400, "too long")
+        else:
+            request.answer()
+
+    with serving(act, dim=DIM) as api:
+        code, out, err = bench(*place, "--api", "openai:test", "--base-url", api.url)
+    assert (code, out) == (1, "")
+    assert re.search(
+        r"api: 1 of \d+ rows got no vector, the first: the API refuses .*too long: leave such rows out", err
+    )
+    assert remains(connect) == []
+
+
+def test_few_rows_one_round_and_no_label_are_told_as_what_they_are(bench, database, connect):
+    make_docs(connect, 8)
+    with serving(dim=DIM) as api:
+        given = ("-d", database, "-t", "docs", "--text", "{title}", "--label", "id", *SMALL, *TOKENIZER)
+        code, out, _ = bench(*given, "--api", "openai:test", "--base-url", api.url, "--price-per-million", "2")
+    assert code == 0
+    assert "Measured, one round: " in out
+    assert "in which a pause counts much: take more --rows" in out
+    assert "There are too few rows to compare neighbours: each of the 8 distinct texts has all others" in out
+    assert "By id nothing can be told: no two of the distinct texts share a value of it." in out
+    assert "a million such rows cost $6" in out
+
+
+@pytest.mark.slow
+def test_a_signal_ends_it_at_once_and_nothing_more_is_paid(database, connect):
+    with serving(stalls(0.2), dim=DIM) as api:
+        asked = ("-d", database, "--api", "openai:test", "--base-url", api.url, "--request-inputs", "1")
+        command = [sys.executable, "-m", "vecfill", "bench", "api", *asked, *TOKENIZER, "--model", f"hash:{DIM}"]
+        size = ("--rows", "60", "--rounds", "1", "--no-retrieval")
+        running = subprocess.Popen([*command, *size], env=environment(), stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: len(api.seen.texts) > 1 + 32 + 1 + 30 + 4, seconds=60)  # the rows' own are under way
+        seen = api.seen.requests
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+        assert api.seen.requests <= seen + 2
+    assert running.returncode == 130
+    assert remains(connect) == []
 
 
 @pytest.mark.parametrize(

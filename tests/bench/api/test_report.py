@@ -102,6 +102,24 @@ def test_a_report_without_prices_says_so(compared, known):
     assert (report["modelled"]["cheaper"] is None) == (known != "free")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("ratio", "says"),
+    [
+        ((0.9, 0.95, 1.2), "neither side was the faster in all rounds (measured)"),
+        ((1.02, 1.04, 1.06), "the local model was 1.04 times as fast (measured)"),
+        ((0.4, 0.5, 0.6), "the API was 2.0 times as fast (measured)"),
+    ],
+)
+def test_the_verdict_says_no_more_than_was_measured(compared, ratio, says):
+    least, median, greatest = ratio
+    found = {"median": median, "least": least, "greatest": greatest}
+    report = compared.report | {"measured": compared.report["measured"] | {"ratio": found}}
+    first = words.verdict(report)[0]
+    assert says in first
+    assert first.endswith("(modelled).")
+
+
 @given(rows=st.floats(1, 1e14), more=st.floats(1, 100))
 def test_more_rows_never_read_as_fewer(rows, more):
     def value(text: str) -> float:

@@ -227,7 +227,8 @@ def _quality(plan: Plan, vectors: dict[str, Vectors]) -> dict[str, Any]:
     return {
         "k": AT_MOST,
         "n": len(rows),
-        "overlap": _told(mean_of(shared)),
+        "overlap": _told(mean_of(shared)) if len(rows) > AT_MOST + 1 else None,
+        "overlap_chance": AT_MOST / (len(rows) - 1) if len(rows) > AT_MOST + 1 else None,
         "label": _labelled(plan, rows, mine, theirs),
     }
 

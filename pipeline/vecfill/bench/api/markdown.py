@@ -20,7 +20,7 @@ def markdown(report: Report) -> str:
         f"## Measured\n\n{words.MEASURED}",
         _table(("", "local", "API"), tables.measured_lines(report)),
         *_headed("What the API was asked, in a round", ("", "API"), tables.request_lines(report)),
-        f"### Quality\n\n{words.agreement(report)}",
+        f"### Quality\n\n{' '.join((words.agreement(report), *words.unlabelled(report)))}",
         *_headed(None, ("", "local", "API", "by lot"), tables.quality_lines(report)),
         f"## Modelled\n\n{words.MODELLED}",
         *([_list(told["remarks"])] if told["remarks"] else []),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vecfill.bench.api import retrieval
 from vecfill.bench.api.amounts import number
-from vecfill.bench.api.words import LOOPBACK, Report
+from vecfill.bench.api.words import LOOPBACK, Report, rounds_told
 
 
 def method(report: Report) -> list[str]:
@@ -14,7 +14,7 @@ def method(report: Report) -> list[str]:
     lines = [
         "Both sides are the same pipeline in one process each (read by page ranges, encode, binary COPY and one UPDATE "
         "a batch); only the encoder differs. Each fills a scratch table of its own with the same rows, in turn, in "
-        f"{report['rounds']} rounds; the order alternates. Rows/s, database to database, count from the start of the "
+        f"{rounds_told(report)}; the order alternates. Rows/s, database to database, count from the start of the "
         "first read to the last commit, the model loaded and the client connected. The tables are dropped at the end.",
         "The API's rows/s from the first request to the last answer leave out the first read and the last write: that "
         "is the rate which the server's own log has.",

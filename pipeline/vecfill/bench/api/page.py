@@ -64,7 +64,8 @@ def _measured(report: Report, plots: Sequence[Plot]) -> str:
     ]
     if lines := tables.request_lines(report):
         parts += ["<h3>What the API was asked, in a round</h3>", _table(("", "API"), lines)]
-    parts.append(f"<h3>Quality</h3><p>{_e(words.agreement(report))}</p>")
+    quality = " ".join((words.agreement(report), *words.unlabelled(report)))
+    parts.append(f"<h3>Quality</h3><p>{_e(quality)}</p>")
     if lines := tables.quality_lines(report):
         parts.append(_table((*BOTH, "by lot"), lines))
     return "\n".join((*parts, "</section>"))
@@ -124,7 +125,7 @@ def _figures(report: Report, plots: Sequence[Plot]) -> str:
 
 
 def _figure(report: Report, plot: Plot) -> str:
-    kind = "Modelled" if plot.modelled else f"Measured, {report['rounds']} rounds"
+    kind = "Modelled" if plot.modelled else f"Measured, {words.rounds_told(report)}"
     return (
         f'<figure id="{plot.name}"><h3>{_e(plot.title)}</h3>{plot.svg}<figcaption>{kind}. Source: {_e(plot.source)} '
         f"in api.json.<details><summary>The command that gives it again</summary><code>{_e(report['command'])}</code>"

@@ -79,7 +79,9 @@ def own_price(api: Model, listed: Price | None) -> Price | None:
         return listed
     given = {"usd_per_million_tokens": asked.price_per_million, "batch_usd_per_million_tokens": None}
     if listed:
-        return listed.model_copy(update={**given, "source": f"price: --price-per-million; limits: {listed.source}"})
+        return listed.model_copy(
+            update={**given, "source": f"--price-per-million for the price, {listed.source} for the limits"}
+        )
     return Price(
         provider=asked.host,
         host=asked.host,

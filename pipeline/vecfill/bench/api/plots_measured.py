@@ -83,7 +83,7 @@ def _share(panel: Any, seconds: list[float], color: str, label: str, width: floa
 def _quality(report: Report) -> Plot:
     found, asked = report["measured"]["quality"], report["measured"]["retrieval"]
     groups: list[tuple[str, dict[str, Any], str, float | None]] = []
-    if label := found["label"]:
+    if (label := found["label"]) and label["asked"]:
         groups.append((f"precision\nby {label['column']}", label, "precision", label["chance"]))
         groups.append((f"nDCG\nby {label['column']}", label, "ndcg", None))
     if asked:

@@ -86,7 +86,7 @@ def quality_lines(report: Report) -> list[Line]:
     """The quality table: what, local, API, by chance."""
     found, asked = report["measured"]["quality"], report["measured"]["retrieval"]
     k, lines = found["k"], []
-    if label := found["label"]:
+    if (label := found["label"]) and label["asked"]:
         for name in ("precision", "ndcg"):
             what = f"{_metric(name, k)}, same {label['column']}"
             chance = percent(label["chance"]) if name == "precision" else "–"

@@ -12,6 +12,12 @@ Report = dict[str, Any]
 TITLE = "Local model or embedding API?"
 
 
+LEAST_TOLD = 1.1
+"""Ratios below it are told with two places, lest they read as 1.0."""
+
+SHORT_S = 1.0
+"""Seconds under which a round is too short."""
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 MEASURED = "Measured: on this machine, on these rows, in one run."
@@ -47,33 +53,59 @@ def agreement(report: Report) -> str:
     """How much the neighbours are the same, in a sentence."""
     found = report["measured"]["quality"]
     if not found["overlap"]:
-        return "There are too few rows to compare neighbours."
+        return (
+            f"There are too few rows to compare neighbours: each of the {found['n']:,} distinct texts has all others "
+            f"among its {found['k']} nearest."
+        )
     return (
         f"Of a row's {found['k']} nearest rows, the two sides have {percent(found['overlap']['mean'])} in common "
-        f"(overlap@{found['k']}, mean over {found['n']:,} distinct texts)."
+        f"(overlap@{found['k']}, mean over {found['n']:,} distinct texts; by lot it would be "
+        f"{percent(found['overlap_chance'])})."
     )
+
+
+def unlabelled(report: Report) -> list[str]:
+    """What is to be said where the label column tells nothing; nothing where it does."""
+    label = report["measured"]["quality"]["label"]
+    if not label or label["asked"]:
+        return []
+    return [f"By {label['column']} nothing can be told: no two of the distinct texts share a value of it."]
 
 
 def verdict(report: Report) -> list[str]:
     """The answer first, in sentences; measured ones before modelled ones, which say so."""
-    return [_answer(report), _speed(report), *_likeness(report), *_money(report)]
+    return [_answer(report), _speed(report), *_brevity(report), *_likeness(report), *_money(report)]
 
 
 def _answer(report: Report) -> str:
-    """Both winners in a sentence."""
-    found, cost = report["measured"]["ratio"], report["modelled"]["cheaper"]
-    if not found:
-        return "Neither side can be told the faster."
-    faster = "the local model" if found["median"] >= 1 else "the API"
-    times = max(found["median"], 1 / found["median"])
-    first = f"On these rows {faster} was {times:.1f} times as fast"
+    """Both winners in a sentence, each with where it is from."""
+    cost = report["modelled"]["cheaper"]
+    first = f"On these rows {_faster(report)} (measured)"
     if cost is None:
         return f"{first}; which side costs less cannot be told without a price."
-    names = {"local": "the local model", "api": "the API", "neither": "neither"}
+    names = {"local": "the local model costs less", "api": "the API costs less", "neither": "both cost the same"}
     if cost["at"] is None:
-        return f"{first}; {names[cost['above']]} costs less at any size."
-    where = f"up to {rows_told(cost['at'])} rows, and {names[cost['above']]} beyond"
-    return f"{first}; {names[cost['below']]} costs less {where}."
+        return f"{first}; {names[cost['above']]} at any size (modelled)."
+    return (
+        f"{first}; {names[cost['below']]} up to {rows_told(cost['at'])} rows, and "
+        f"{names[cost['above']].removesuffix(' costs less')} beyond (modelled)."
+    )
+
+
+def _faster(report: Report) -> str:
+    """Who was faster, where the rounds agree on that."""
+    found = report["measured"]["ratio"]
+    if not found:
+        return "neither side's rate can be told"
+    if found["least"] <= 1 <= found["greatest"]:
+        return "neither side was the faster in all rounds"
+    winner, times = ("the local model", found) if found["median"] >= 1 else ("the API", _turned(found))
+    return f"{winner} was {times['median']:.{1 if times['median'] >= LEAST_TOLD else 2}f} times as fast"
+
+
+def rounds_told(report: Report) -> str:
+    """How many rounds it was measured in."""
+    return "one round" if report["rounds"] == 1 else f"{report['rounds']} rounds"
 
 
 def _speed(report: Report) -> str:
@@ -82,11 +114,20 @@ def _speed(report: Report) -> str:
     if not found:
         return "Neither side's rate could be measured: take more rows."
     times = found if found["median"] >= 1 else _turned(found)
+    spread = "" if report["rounds"] == 1 else f" ({times['least']:.1f} to {times['greatest']:.1f} times)"
     return (
-        f"Measured, {report['rounds']} rounds: {number(local['rows_per_s'])} rows/s local and "
-        f"{number(api['rows_per_s'])} through the API ({times['least']:.1f} to {times['greatest']:.1f} times); "
+        f"Measured, {rounds_told(report)}: {number(local['rows_per_s'])} rows/s local and "
+        f"{number(api['rows_per_s'])} through the API{spread}; "
         f"a single query took {seconds(local['query_s']['p50'])} and {seconds(api['query_s']['p50'])}."
     )
+
+
+def _brevity(report: Report) -> list[str]:
+    """A warning where the rounds were too short to tell a rate."""
+    shortest = min(min(report["measured"]["sides"][side]["seconds"]) for side in SIDES)
+    if shortest >= SHORT_S:
+        return []
+    return [f"The shortest round took {seconds(shortest)}, in which a pause counts much: take more --rows."]
 
 
 def _turned(found: dict[str, float]) -> dict[str, float]:
