@@ -73,6 +73,9 @@ def test_markdown_and_json_tell_the_same(compared):
     assert json.loads((compared.folder / "api.json").read_text()) == compared.report
     text = (compared.folder / "api.md").read_text()
     shown = html.unescape((compared.folder / "api.html").read_text())
+    for line in tables.source_lines(compared.report):
+        assert f"- {line}" in text
+        assert line in shown
     for line in (*tables.measured_lines(compared.report), *tables.assumption_lines(compared.report)):
         assert f"| {' | '.join(line)} |" in text
         assert all(cell in shown for cell in line)

@@ -20,7 +20,7 @@ def method(report: Report) -> list[str]:
         "is the rate which the server's own log has.",
         f"The API was asked with up to {asked.get('max_concurrency')} requests at a time, of up to "
         f"{asked.get('request_inputs'):,} texts and {asked.get('request_tokens'):,} tokens each; fewer at a time where "
-        "it put off. Equal texts were sent again each time (a run of `vecfill run` computes each once).",
+        "it put off. Equal texts were sent again each time (vecfill run asks for each once).",
         "Neighbours are found by brute force over cosine, on the distinct texts; a row is never its own neighbour. "
         "Intervals are 95%, from the standard error over rows or queries.",
         f"Tokens: {rows['tokens_total']:,} by the tokenizer of {rows['tokens_tokenizer']}"

@@ -64,7 +64,7 @@ def _measured(report: Report, plots: Sequence[Plot]) -> str:
     ]
     if lines := tables.request_lines(report):
         parts += ["<h3>What the API was asked, in a round</h3>", _table(("", "API"), lines)]
-    quality = " ".join((words.agreement(report), *words.unlabelled(report)))
+    quality = " ".join((words.agreement(report), *words.metrics(report), *words.unlabelled(report)))
     parts.append(f"<h3>Quality</h3><p>{_e(quality)}</p>")
     if lines := tables.quality_lines(report):
         parts.append(_table((*BOTH, "by lot"), lines))
@@ -85,21 +85,13 @@ def _modelled(report: Report, plots: Sequence[Plot]) -> str:
         parts += ["<h3>What the account's tier lets through</h3>", _table(tables.TIER_HEAD, tiers, wide=True)]
     if prices := tables.price_lines(report):
         parts += ["<h3>Other APIs, for the same rows</h3>", _table(tables.PRICE_HEAD, prices, wide=True)]
-    parts += ["<h3>Every assumption</h3>", _table(("", "value"), tables.assumption_lines(report)), _sources(report)]
+    parts += ["<h3>Every assumption</h3>", _table(("", "value"), tables.assumption_lines(report))]
+    parts += ["<h3>Where prices and limits are from</h3>", _list(tables.source_lines(report))]
     return "\n".join((*parts, "</section>"))
 
 
 def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
-
-
-def _sources(report: Report) -> str:
-    told = report["modelled"]
-    lines = [f"{told['price']['label']}, {told['price']['dated']}: {told['price']['source']}"] if told["price"] else []
-    lines.append(f"machine {told['machine']['name']}, {told['machine']['dated']}: {told['machine']['source']}")
-    if told["power"]:
-        lines.append(f"power, {told['power']['dated']}: {told['power']['source']}")
-    return f"<h3>Where prices and limits are from</h3>{_list(lines)}"
 
 
 def _how(report: Report) -> str:

@@ -36,7 +36,7 @@ def measured_lines(report: Report) -> list[Line]:
     local, api = (report["measured"]["sides"][side] for side in SIDES)
     return [
         ("rows/s, database to database", *_both(local, api, lambda one: number(one["rows_per_s"]))),
-        ("least to greatest round", *_both(local, api, _spread)),
+        ("slowest to fastest round", *_both(local, api, _spread)),
         ("tokens/s, as each side counts", *_both(local, api, lambda one: number(one["tokens_per_s"]))),
         ("first rows are in the table after", *_both(local, api, _first)),
         ("start-up: process and model, or client", *_both(local, api, lambda one: seconds(one["startup_s"]))),
@@ -113,7 +113,7 @@ def price_lines(report: Report) -> list[Line]:
             usd(one["per_million_rows"]),
             number(one["most_rows_per_s"], 2),
             crossing_told(one["cheaper"]),
-            one["dated"] + (" (old)" if one["stale"] else ""),
+            one["dated"] + (" (over 90 days)" if one["stale"] else ""),
         )
         for one in report["modelled"]["apis"]
     ]
@@ -160,6 +160,17 @@ def assumption_lines(report: Report) -> list[Line]:
     """Every assumption with its value."""
     given = report["modelled"]["assumptions"]
     return [(words, "–" if given[name] is None else plain(given[name])) for name, words in FIELDS.items()]
+
+
+def source_lines(report: Report) -> list[str]:
+    """Where every price is from, and of when: the API's that is reckoned with first."""
+    told = report["modelled"]
+    prices = [*([told["price"]] if told["price"] else []), *told["apis"]]
+    lines = [f"{one['label']}, {one['dated']}: {one['source']}" for one in prices]
+    lines.append(f"machine {told['machine']['name']}, {told['machine']['dated']}: {told['machine']['source']}")
+    if told["power"]:
+        lines.append(f"power, {told['power']['dated']}: {told['power']['source']}")
+    return list(dict.fromkeys(lines))
 
 
 def swing_lines(report: Report) -> list[str]:

@@ -26,7 +26,7 @@ def tell(found: dict[str, Any]) -> None:
         console.print(_table("measured: what the API was asked, in a round", ("", "API"), lines))
     if lines := tables.quality_lines(found):
         console.print(_table("measured: quality", ("", "local", "API", "by lot"), lines))
-    _say(console, [words.agreement(found), *words.unlabelled(found)])
+    _say(console, [words.agreement(found), *words.metrics(found), *words.unlabelled(found)])
     console.print(_table("modelled: the same rows through other APIs", tables.PRICE_HEAD, tables.price_lines(found)))
     _say(console, [*tables.swing_lines(found), *found["modelled"]["remarks"]])
 

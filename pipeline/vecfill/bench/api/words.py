@@ -64,6 +64,17 @@ def agreement(report: Report) -> str:
     )
 
 
+def metrics(report: Report) -> list[str]:
+    """What the quality table's figures are, for those who do not know them; nothing where there is no table."""
+    found, asked = report["measured"]["quality"], report["measured"]["retrieval"]
+    if not asked and not (found["label"] and found["label"]["asked"]):
+        return []
+    return [
+        f"Precision@{found['k']} is the share of the {found['k']} nearest that belong with what was asked for; "
+        f"nDCG@{found['k']} counts the first places more, as a reader does. By lot: what drawing blindly would give."
+    ]
+
+
 def unlabelled(report: Report) -> list[str]:
     """What is to be said where the label column tells nothing; nothing where it does."""
     label = report["measured"]["quality"]["label"]
@@ -83,13 +94,21 @@ def _answer(report: Report) -> str:
     first = f"On these rows {_faster(report)} (measured)"
     if cost is None:
         return f"{first}; which side costs less cannot be told without a price."
-    names = {"local": "the local model costs less", "api": "the API costs less", "neither": "both cost the same"}
+    names = {"local": "the local model", "api": _priced(report)}
+    if cost["above"] == "neither":
+        return f"{first}; both cost the same at any size (modelled)."
     if cost["at"] is None:
-        return f"{first}; {names[cost['above']]} at any size (modelled)."
+        return f"{first}; {names[cost['above']]} costs less at any size (modelled)."
     return (
-        f"{first}; {names[cost['below']]} up to {rows_told(cost['at'])} rows, and "
-        f"{names[cost['above']].removesuffix(' costs less')} beyond (modelled)."
+        f"{first}; {names[cost['below']]} costs less up to {rows_told(cost['at'])} rows, and {names[cost['above']]} "
+        "beyond (modelled)."
     )
+
+
+def _priced(report: Report) -> str:
+    """The API whose price is reckoned with, by name where it is not the one that was measured."""
+    told = report["modelled"]
+    return str(told["price"]["label"]) if told["borrowed"] else "the API"
 
 
 def _faster(report: Report) -> str:
@@ -173,9 +192,13 @@ def break_even(report: Report) -> str:
     if found is None:
         return "which side is cheaper cannot be told"
     if found["at"] is None:
-        winner = {"local": "the local side is cheaper", "api": "the API is cheaper", "neither": "both cost the same"}
+        winner = {
+            "local": "the local side is cheaper",
+            "api": f"{_priced(report)} is cheaper",
+            "neither": "both cost the same",
+        }
         return f"{work}, {winner[found['above']]} at any size"
-    names = {"local": "the local side", "api": "the API"}
+    names = {"local": "the local side", "api": _priced(report)}
     return (
         f"{work}, {names[found['above']]} is cheaper from {rows_told(found['at'])} rows on, "
         f"{names[found['below']]} below"
