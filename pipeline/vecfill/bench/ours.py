@@ -60,8 +60,16 @@ def blocks_of(job: Job) -> list[pa.Table]:
         return [read(pages) for pages in ranges_of(job, "ray")]
 
 
-def timed_stream(engine: Engine, ranges: Sequence[PageRange]) -> tuple[Measured, int]:
-    """Runs the ranges through an engine, with a mark a block, and counts tokens before truncation.
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """What the encoder says of the texts: their tokens before truncation, and how many it cut."""
+
+    tokens: int
+    truncated: int
+
+
+def timed_stream(engine: Engine, ranges: Sequence[PageRange]) -> tuple[Measured, Texts]:
+    """Runs the ranges through an engine, with a mark a block.
 
     Raises:
         VecfillError: a row was left without a vector: what was measured is not the work.
@@ -77,7 +85,8 @@ def timed_stream(engine: Engine, ranges: Sequence[PageRange]) -> tuple[Measured,
     if sum(everything["updated"].to_pylist()) != sum(rows for _, rows in marks):
         raise VecfillError(_told_missing(everything))
     stages = {stage: sum(everything[f"{stage}_s"].to_pylist()) for stage in STAGES}
-    return Measured(seconds=seconds, marks=tuple(marks), stages=stages), sum(everything["tokens"].to_pylist())
+    texts = Texts(**{name: sum(everything[name].to_pylist()) for name in ("tokens", "truncated")})
+    return Measured(seconds=seconds, marks=tuple(marks), stages=stages), texts
 
 
 def _told_missing(results: pa.Table) -> str:

