@@ -89,7 +89,7 @@ def check_write(connection: Connection, relation: Relation) -> None:
             cursor.execute(landing.create_stage(relation), ())
         arrays = landing.array_types(relation, vectors=True) if relation.arrays else []
         cursor.execute(sql.SQL("EXPLAIN {}").format(landing.write(relation)), (0, *(None for _ in arrays)))
-        raise psycopg.Rollback
+        connection.rollback()
 
 
 def tell(connection: Connection, relation: Relation, *, standbys: bool) -> None:

@@ -43,14 +43,14 @@ _MAY_SEE = "SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'), CURRENT
 
 def replication(connection: Connection) -> Replication:
     """Asks the server; about a millisecond."""
-    with transaction(connection, read_only=True) as cursor:
-        row = cursor.execute(f"{_STANDBYS} {_REPLICATION}".encode(), ()).fetchone()
+    with transaction(connection, read_only=True, first=f"{_STANDBYS} {_REPLICATION}".encode()) as cursor:
+        row = cursor.fetchone()
     position, replayed, lag_s, kept, slot = row or (0, None, 0.0, 0, None)
     return Replication(position=position, replayed=replayed, lag_s=lag_s, kept_bytes=kept, slot=slot)
 
 
 def blind(connection: Connection) -> str | None:
     """The role's name where it may not see how far standbys are: the server shows it their rows without the figures."""
-    with transaction(connection, read_only=True) as cursor:
-        may_see, role = cursor.execute(_MAY_SEE, ()).fetchone() or (True, "")
+    with transaction(connection, read_only=True, first=_MAY_SEE) as cursor:
+        may_see, role = cursor.fetchone() or (True, "")
     return None if may_see else role

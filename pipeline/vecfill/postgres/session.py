@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import conninfo, pq
+from psycopg.abc import QueryNoTemplate
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from vecfill.errors import ConfigError, Fault, SecretError, ServerGoneError, UnreachableError, classify
@@ -160,16 +161,28 @@ def said(error: BaseException) -> str:
     return " ".join(f"{' '.join(parts)} (SQLSTATE {error.sqlstate})".split())
 
 
+_BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
+
+
 @contextmanager
 def transaction(
-    connection: Connection, settings: Mapping[str, str] = {}, *, read_only: bool = False
+    connection: Connection,
+    settings: Mapping[str, str] = {},
+    *,
+    read_only: bool = False,
+    first: QueryNoTemplate | None = None,
+    parameters: Sequence[Any] = (),
 ) -> Iterator[Cursor]:
     """One short transaction with the pinned settings, and a cursor that speaks binary.
+
+    Its start, its settings and ``first`` travel together: one round trip, where each would wait for one.
 
     Args:
         connection: from ``Database.connect``.
         settings: further settings that hold for this transaction alone, such as ``lock_timeout``.
         read_only: refuse any change.
+        first: the first statement, whose rows the cursor then holds.
+        parameters: its parameters.
     """
     local = {
         **PINNED,
@@ -178,9 +191,26 @@ def transaction(
         **({"transaction_read_only": "on"} if read_only else {}),
     }
     calls = ", ".join(f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(local)))
-    with connection.transaction(), connection.cursor(binary=True) as cursor:
-        cursor.execute(f"SELECT {calls}".encode(), [text for pair in local.items() for text in pair])
-        yield cursor  # type: ignore[misc]
+    with connection.cursor(binary=True) as cursor:
+        try:
+            with connection.pipeline():
+                connection.execute(_BEGIN)
+                connection.execute(f"SELECT {calls}".encode(), [text for pair in local.items() for text in pair])
+                if first is not None:
+                    cursor.execute(first, parameters)
+            yield cursor  # type: ignore[misc]
+        except BaseException:
+            _undo(connection)
+            raise
+        connection.commit()
+
+
+def _undo(connection: Connection) -> None:
+    """Rolls back; a line that cannot even do that is closed, and with it its transaction."""
+    try:
+        connection.rollback()
+    except psycopg.Error:
+        connection.close()
 
 
 def is_transient(error: BaseException) -> bool:

@@ -50,8 +50,11 @@ class Read:
     def _fetch(self, connection: Connection, pages: PageRange) -> list[tuple[Any, ...]]:
         bounds = bounds_of(pages)
         query = selection.read(self._relation, self._relation.leaves[pages.leaf], tuple(bounds))
-        with transaction(connection, self._relation.reading, read_only=True) as cursor:
-            return cursor.execute(query, (pages.limit, *bounds.values())).fetchall()
+        parameters = (pages.limit, *bounds.values())
+        with transaction(
+            connection, self._relation.reading, read_only=True, first=query, parameters=parameters
+        ) as cursor:
+            return cursor.fetchall()
 
 
 def bounds_of(pages: PageRange) -> dict[str, Any]:

@@ -141,8 +141,9 @@ def _together(leaves: Sequence[_Counted], estimates: Mapping[int, int]) -> Surve
 def _scanned(connection: Connection, relation: Relation, position: int, apart: Sequence[str]) -> _Counted:
     leaf = relation.leaves[position]
     pages = bucket_pages(leaf.pages)
-    with transaction(connection, relation.reading, read_only=True) as cursor:
-        rows = cursor.execute(selection.survey(relation, leaf), (pages, list(apart))).fetchall()
+    query, parameters = selection.survey(relation, leaf), (pages, list(apart))
+    with transaction(connection, relation.reading, read_only=True, first=query, parameters=parameters) as cursor:
+        rows = cursor.fetchall()
     buckets = (
         Bucket(leaf=position, first_page=bucket * pages, pages=pages, rows=count, bytes=size)
         for bucket, count, *_, size in rows
@@ -171,8 +172,9 @@ def _listed(connection: Connection, relation: Relation, position: int, apart: Se
 
 def _estimate(connection: Connection, relation: Relation, leaf: Leaf) -> int:
     """Rows of a leaf that ``where`` selects, as the planner takes them."""
-    with transaction(connection, relation.reading, read_only=True) as cursor:
-        row = cursor.execute(selection.selected(relation, leaf), ()).fetchone()
+    query = selection.selected(relation, leaf)
+    with transaction(connection, relation.reading, read_only=True, first=query) as cursor:
+        row = cursor.fetchone()
     return int(row[0][0]["Plan"]["Plan Rows"]) if row else 0
 
 
@@ -187,8 +189,9 @@ def _cut(connection: Connection, relation: Relation, bucket: Bucket, apart: Sequ
         "apart": list(apart),
     }
     query = selection.cuts(relation, relation.leaves[bucket.leaf], tuple(bounds))
-    with transaction(connection, relation.reading, read_only=True) as cursor:
-        runs = cursor.execute(query, (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values())).fetchall()
+    parameters = (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values())
+    with transaction(connection, relation.reading, read_only=True, first=query, parameters=parameters) as cursor:
+        runs = cursor.fetchall()
     starts = [bucket.first, *(_parsed(tid) for tid, _, _ in runs[1:])]
     ends = [*starts[1:], bucket.end]
     for (page, offset), (end_page, end_offset), (_, rows, size) in zip(starts, ends, runs, strict=False):

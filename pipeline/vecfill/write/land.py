@@ -13,7 +13,7 @@ from vecfill.postgres import landing
 from vecfill.postgres.session import Connection, transaction
 from vecfill.postgres.target import Relation
 from vecfill.write.batch import Batch
-from vecfill.write.stage import Staged, stage
+from vecfill.write.stage import Staged, opening, stage
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def land(connection: Connection, relation: Relation, batch: Batch) -> Landed:
         DatabaseError: the server did not account for every row; nothing of the batch was kept.
         psycopg.Error: as the server said; nothing of the batch was kept.
     """
-    with transaction(connection, relation.settings) as cursor:
+    with transaction(connection, relation.settings, first=opening(relation)) as cursor:
         staged = stage(cursor, relation, batch)
         rows = staged.land(landing.write(relation), len(batch))
         outcomes = {position: outcome for outcome, _, positions, _ in rows for position in positions or ()}

@@ -71,8 +71,13 @@ class Staged:
         return self.cursor.execute(query, (list(positions), *self.names)).fetchall()
 
 
+def opening(relation: Relation) -> Query | None:
+    """What a batch's transaction starts with: the temporary table; nothing where arrays take its place."""
+    return None if relation.arrays else landing.create_stage(relation)
+
+
 def stage(cursor: Cursor, relation: Relation, batch: Batch) -> Staged:
-    """Stages a batch as this role may.
+    """Stages a batch as this role may, in a transaction that started with ``opening``.
 
     Raises:
         DatabaseError: the server did not take every row.
@@ -93,7 +98,6 @@ def _names(batch: Batch) -> list[Field]:
 
 def _copied(cursor: Cursor, relation: Relation, batch: Batch) -> int:
     """Fills the temporary table and returns the bytes that were sent."""
-    cursor.execute(landing.create_stage(relation))
     fields = [*_names(batch), vector_field(batch.vectors, batch.failed, relation.vector.kind)]
     sent = 0
     with cursor.copy(landing.copy_stage()) as copy:
