@@ -9,10 +9,12 @@ import threading
 from contextlib import closing
 
 import pytest
-from psycopg import conninfo, pq
+from psycopg import conninfo, errors, pq
+from psycopg.pq import TransactionStatus
 
+from vecfill.cli.options import log_to_stderr
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Database, Session
+from vecfill.postgres.session import Database, Session, transaction
 
 OPTIONS = {
     option.keyword.decode(): (option.envvar or b"").decode()
@@ -58,6 +60,59 @@ def test_tls_from_a_url():
 def test_what_libpq_does_not_take_is_said(database):
     with pytest.raises(ConfigError, match=r"cannot connect to .*sslmode"):
         Database.named(conninfo.make_conninfo(database, sslmode="nonsense"), {}).reachable()
+
+
+# --------------------------------------------------------------------------------------------------------- transactions
+
+
+def test_the_first_statement_brings_its_rows_and_knows_the_settings(connect, database):
+    query = b"SELECT current_setting('TimeZone'), current_setting('lock_timeout'), $1::int"
+    with closing(Database(database).connect()) as connection:
+        with transaction(connection, {"lock_timeout": "7s"}, first=query, parameters=[5]) as cursor:
+            assert cursor.fetchall() == [("UTC", "7s", 5)]
+            assert cursor.execute("SELECT current_setting('transaction_isolation')").fetchone() == ("read committed",)
+        assert connection.execute("SELECT current_setting('lock_timeout')").fetchone() == ("0",)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({"first": b"SELECT 1/0"}, errors.DivisionByZero),
+        ({"settings": {"lock_timeout": "soon"}, "first": b"SELECT 1"}, errors.InvalidParameterValue),
+        ({"first": b"UPDATE one SET n = 2", "read_only": True}, errors.ReadOnlySqlTransaction),
+    ],
+    ids=["the first statement", "a setting", "a change"],
+)
+def test_a_start_that_fails_leaves_no_transaction(connect, database, given, kind):
+    connect.execute("CREATE TABLE one AS SELECT 1 AS n")
+    with closing(Database(database).connect()) as connection:
+        with pytest.raises(kind), transaction(connection, **given):
+            pass
+        assert connection.info.transaction_status == TransactionStatus.IDLE
+        with transaction(connection, first=b"SELECT n FROM one") as cursor:
+            assert cursor.fetchall() == [(1,)]
+
+
+def test_what_fails_inside_is_rolled_back(connect, database):
+    connect.execute("CREATE TABLE one AS SELECT 1 AS n")
+    with closing(Database(database).connect()) as connection:
+        with pytest.raises(ZeroDivisionError), transaction(connection, first=b"UPDATE one SET n = 2"):
+            raise ZeroDivisionError
+        assert connection.info.transaction_status == TransactionStatus.IDLE
+    assert connect.execute("SELECT n FROM one").fetchone() == (1,)
+
+
+def test_a_broken_line_is_replaced_and_psycopg_adds_nothing_to_our_line(connect, database, caplog):
+    def ask(connection):
+        with transaction(connection, first=b"SELECT pg_backend_pid()") as cursor:
+            return cursor.fetchone()[0]
+
+    log_to_stderr(quiet=False, verbose=False)
+    with closing(Session(Database(database))) as session:
+        pid = session.run(ask)
+        connect.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        assert session.run(ask) != pid
+    assert [record for record in caplog.records if record.name.startswith("psycopg")] == []
 
 
 # ------------------------------------------------------------------------------------------------ passwords by command

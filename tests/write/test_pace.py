@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecfill.write.pace import AIM_S, MAX_ROWS, MIN_ROWS, START_ROWS, Pace
+from vecfill.write.pace import AIM_S, MAX_ROWS, MIN_ROWS, START_ROWS, Pace, evenly, in_memory
 
 
 def settled(rows_per_s: float, batches: int = 60) -> Pace:
@@ -45,6 +45,33 @@ def test_growth_is_by_a_quarter_up_to_the_most():
     pace.took(2_000, 0.01)
     assert pace.rows == 2_500
     assert settled(10**9).rows == MAX_ROWS
+
+
+def test_half_of_a_full_batch_tells_what_a_full_one_would_take():
+    quick, slow, small = Pace(), Pace(), Pace()
+    quick.took(1_000, 0.12)
+    slow.took(1_000, 0.13)
+    small.took(999, 0.01)
+    assert (quick.rows, slow.rows, small.rows) == (2_500, 2_000, 2_000)
+
+
+@given(st.integers(1, 50_000), st.integers(1, 10_000))
+def test_a_block_is_cut_in_as_few_batches_as_can_be_all_about_as_large(rows, most):
+    parts, left = [], rows
+    while left:
+        parts.append(evenly(left, most))
+        left -= parts[-1]
+    assert len(parts) == -(-rows // most)
+    assert max(parts) <= most
+    assert max(parts) - min(parts) <= 1
+
+
+def test_a_stage_stays_in_the_servers_memory():
+    assert in_memory(384, "vector", arrays=False) == 4_587
+    assert in_memory(384, "halfvec", arrays=False) == 8_822
+    assert in_memory(384, "vector", arrays=True) == 1_966
+    assert in_memory(16_000, "vector", arrays=True) == 49
+    assert in_memory(10**7, "vector", arrays=True) == MIN_ROWS
 
 
 def test_a_time_out_halves():

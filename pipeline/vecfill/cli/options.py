@@ -149,3 +149,5 @@ def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    # What psycopg ignores while it closes a broken line adds nothing to our own line about it.
+    logging.getLogger("psycopg").setLevel(logging.NOTSET if verbose else logging.ERROR)

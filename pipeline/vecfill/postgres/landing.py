@@ -172,7 +172,8 @@ def write(relation: Relation) -> Query:
     The bounds of ``vecfill_n`` hold for every row and are there for the planner. It knows no more of a temporary table
     than its size, takes 2,000 rows for 35,000, and would read a target of some 100,000 rows whole for each batch, to
     merge or hash it. A range of which it knows nothing counts for 1 in 200: the key's index finds each row, and a batch
-    costs the same in any table. An ANALYZE a batch would leave dead rows in the catalogue.
+    costs the same in any table. An ANALYZE a batch would leave dead rows in the catalogue, and a lock inside a LATERAL
+    lookup, which would say the same outright, brings PostgreSQL 18.4 down where a row changed after the snapshot.
     """
     assignments = [
         sql.SQL("{} = vecfill_s.vecfill_embedding").format(sql.Identifier(relation.vector.name)),

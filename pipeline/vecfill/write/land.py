@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass
 
@@ -28,11 +29,19 @@ class Unresolved:
 
 @dataclass(frozen=True)
 class Landed:
-    """What the server says of a batch: a count for each of ``OUTCOMES``, the rows not updated, bytes sent."""
+    """What the server says of a batch.
+
+    Attributes:
+        counts: a count for each of ``OUTCOMES``.
+        unresolved: the rows not updated.
+        bytes: that were sent.
+        held_s: seconds that rows were locked, but for the round trips of the line.
+    """
 
     counts: dict[str, int]
     unresolved: tuple[Unresolved, ...] = ()
     bytes: int = 0
+    held_s: float = 0.0
 
 
 def land(connection: Connection, relation: Relation, batch: Batch) -> Landed:
@@ -43,8 +52,11 @@ def land(connection: Connection, relation: Relation, batch: Batch) -> Landed:
         DatabaseError: the server did not account for every row; nothing of the batch was kept.
         psycopg.Error: as the server said; nothing of the batch was kept.
     """
+    started = time.perf_counter()
     with transaction(connection, relation.settings, first=opening(relation)) as cursor:
+        trip = time.perf_counter() - started  # the server has next to nothing to do in it
         staged = stage(cursor, relation, batch)
+        locking = time.perf_counter()
         rows = staged.land(landing.write(relation), len(batch))
         outcomes = {position: outcome for outcome, _, positions, _ in rows for position in positions or ()}
         if any(after for *_, after in rows):
@@ -60,7 +72,8 @@ def land(connection: Connection, relation: Relation, batch: Batch) -> Landed:
     unresolved = tuple(
         Unresolved(key, outcomes[row], *batch.errors.get(row, (None, None))) for row, (key, _) in keys.items()
     )
-    return Landed({outcome: counts[outcome] for outcome in OUTCOMES}, unresolved, staged.bytes)
+    held = time.perf_counter() - locking - 2 * trip
+    return Landed({outcome: counts[outcome] for outcome in OUTCOMES}, unresolved, staged.bytes, max(0.0, held))
 
 
 def _keys(staged: Staged, relation: Relation, outcomes: dict[int, str]) -> dict[int, tuple[str, bool]]:

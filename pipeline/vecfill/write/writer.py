@@ -17,7 +17,7 @@ from vecfill.postgres.session import Connection, Database, Session, said
 from vecfill.postgres.target import Relation
 from vecfill.write.batch import Batch
 from vecfill.write.land import Landed, Unresolved, land
-from vecfill.write.pace import INDEXED_ROWS, START_ROWS, Pace
+from vecfill.write.pace import INDEXED_ROWS, START_ROWS, Pace, evenly, in_memory
 from vecfill.write.throttle import UNRESTRAINED, Restraint, Throttle
 
 
@@ -38,10 +38,11 @@ class Write:
             DatabaseError: the server did not recover, or refuses what no single row is to blame for.
         """
         results: list[dict[str, Any]] = []
-        at = 0
+        at, room = 0, self._room(table)
         try:
             while at < table.num_rows:
-                piece = table.slice(at, self.throttle.most(self._pace.rows))
+                most = min(room, self.throttle.most(self._pace.rows))
+                piece = table.slice(at, evenly(table.num_rows - at, most))
                 if not self.throttle.admit(piece.num_rows, self._session):
                     break
                 results += [_result(part, landed, seconds) for part, landed, seconds in self._write(piece)]
@@ -54,6 +55,10 @@ class Write:
     def close(self) -> None:
         """Closes the connection."""
         self._session.close()
+
+    def _room(self, table: pa.Table) -> int:
+        dim = table.schema.field("embedding").type.list_size
+        return in_memory(dim, self._relation.vector.kind, arrays=self._relation.arrays)
 
     def _write(self, piece: pa.Table) -> list[tuple[pa.Table, Landed, float]]:
         """Lands a piece whole, or in the parts that its faulty rows leave."""
@@ -72,7 +77,7 @@ class Write:
         """Lands a batch and says how many seconds it took."""
         start = time.perf_counter()
         try:
-            landed = self._session.run(lambda connection: self._timed(connection, batch))
+            landed = self._session.run(lambda connection: self._paced(connection, batch))
         except psycopg.errors.QueryCanceled as error:
             if len(batch) == 1 or time.perf_counter() - start < self._timeout_s * 0.9:
                 raise DatabaseError(
@@ -91,10 +96,9 @@ class Write:
             raise kind(f"{self._relation.label} refuses to be written: {said(error)}") from error
         return landed, time.perf_counter() - start
 
-    def _timed(self, connection: Connection, batch: Batch) -> Landed:
-        start = time.perf_counter()
+    def _paced(self, connection: Connection, batch: Batch) -> Landed:
         landed = land(connection, self._relation, batch)
-        self._pace.took(len(batch), time.perf_counter() - start)
+        self._pace.took(len(batch), landed.held_s)
         return landed
 
     def _set_aside(self, batch: Batch, error: Exception) -> tuple[Landed, float]:

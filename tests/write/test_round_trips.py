@@ -1,0 +1,93 @@
+"""A batch waits for the line as seldom as can be, and a long line makes no batch small."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+import psycopg
+import pytest
+from tests.tables import encoded, job_of, make_docs
+
+from vecfill.bench.delay import delayed
+from vecfill.postgres import landing
+from vecfill.postgres.session import Database, transaction
+from vecfill.read.ranges import PageRange
+from vecfill.read.reader import Read
+from vecfill.write.batch import Batch
+from vecfill.write.land import land
+from vecfill.write.pace import START_ROWS
+from vecfill.write.stage import opening, stage
+from vecfill.write.writer import Write
+
+
+def trips(connection: psycopg.Connection, work: Callable[[], Any]) -> int:
+    """How often the client stops to wait for an answer, by libpq's own trace."""
+    with tempfile.TemporaryFile("w+") as file:
+        connection.pgconn.trace(file.fileno())
+        try:
+            work()
+        finally:
+            connection.pgconn.untrace()
+        file.seek(0)
+        directions = [line.split("\t")[1] for line in file if line.count("\t") > 1]
+    return sum(direction == "F" for direction, _ in groupby(directions))
+
+
+@contextmanager
+def connected(database: str) -> Iterator[psycopg.Connection]:
+    with closing(Database(database).connect()) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(("arrays", "most"), [(False, 5), (True, 3)], ids=["table", "arrays"])
+def test_a_batch(connect, database, arrays, most):
+    """Start and table, COPY, its end, the statement that writes, COMMIT; arrays need no COPY."""
+    make_docs(connect, 50)
+    job = job_of(database)
+    batch = Batch.of(encoded(job), "vector")
+    relation = replace(job.relation, arrays=arrays)
+    with connected(database) as connection:
+        assert trips(connection, lambda: land(connection, relation, batch)) == most
+    assert connect.execute("SELECT count(embedding) FROM docs").fetchone() == (50,)
+
+
+def test_a_block_that_is_read(connect, database):
+    make_docs(connect, 50)
+    job = job_of(database)
+    pages = PageRange(leaf=0, first_page=0, end_page=None, rows=50)
+    with closing(Read(job.database, job.relation)) as read:
+        connection = read._session._open()
+        assert trips(connection, lambda: read(pages)) == 2
+
+
+def test_a_long_line_makes_no_batch_small(connect, database):
+    """Five round trips of 0.15 s are longer than rows may stay locked, and smaller batches would not shorten them."""
+    make_docs(connect, START_ROWS)
+    job = job_of(database)
+    block = encoded(job)
+    with delayed(Database(database), 0.15) as far, closing(Write(far, job.relation)) as write:
+        assert write(block)["updated"].to_pylist() == [START_ROWS]
+        assert write._pace.rows > START_ROWS
+
+
+def test_no_batch_reads_the_target_whole(connect, database):
+    """The planner cannot know how many rows a temporary table has, and must not take them for many."""
+    make_docs(connect, 20_000)
+    connect.execute("ANALYZE docs")
+    job = job_of(database)
+    batch = Batch.of(encoded(job).slice(0, 2_000), "vector")
+    with (
+        connected(database) as connection,
+        transaction(connection, job.relation.settings, first=opening(job.relation)) as cursor,
+    ):
+        stage(cursor, job.relation, batch)
+        plan = [line for (line,) in cursor.execute(b"EXPLAIN " + landing.write(job.relation).as_bytes(), (2_000,))]
+        connection.rollback()
+    (locked,) = [at for at, line in enumerate(plan) if "LockRows" in line]
+    assert "Nested Loop" in plan[locked + 1]
+    assert any("Index Scan using docs_pkey" in line for line in plan[locked : locked + 5])
