@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -34,46 +32,46 @@ class ByRow:
     rows: int
     many: bool = False
     _parameters: Parameters = field(default_factory=list, repr=False)
+    _connection: Any = field(default=None, repr=False)
 
     def prepare(self) -> dict[str, Any]:
-        """Reads and encodes the rows and makes each one's parameters."""
+        """Reads and encodes the rows, makes their parameters, and writes so many that the statement is prepared."""
         (table,) = encoded(self.job, self.rows, self.rows)
         vectors = table["embedding"].chunk(0).flatten().to_numpy().reshape(table.num_rows, -1)
         present = np.zeros(table.num_rows, np.bool_)
         keys = _values(binary_field(table["key0"].chunk(0)))
         self._parameters = list(zip(_values(vector_field(vectors, present, "vector")), keys, strict=True))
+        self._connection = self.job.database.connect()
+        self._connection.prepare_threshold = PREPARE_AFTER
+        accept_binary_values(self._connection)
+        for parameters in self._parameters[: PREPARE_AFTER + 1]:
+            self._connection.execute(_update(self.job), parameters)
         return {}
 
     def measure(self) -> Measured:
         """Writes row after row over one connection."""
-        update = _UPDATE.format(self.job.relation.name)
-        with closing(self.job.database.connect()) as connection, connection.cursor() as cursor:
-            connection.prepare_threshold = PREPARE_AFTER
-            accept_binary_values(cursor)
-            work = self._all_at_once(connection, cursor, update) if self.many else self._one_by_one(cursor, update)
+        with self._connection.cursor() as cursor:
             start = time.perf_counter()
-            work()
+            if self.many:
+                self._all_at_once(self._connection, cursor)
+            else:
+                self._one_by_one(cursor)
             seconds = time.perf_counter() - start
         return Measured(seconds=seconds, marks=((seconds, len(self._parameters)),), stages={"write": seconds})
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Closes the connection."""
+        if self._connection is not None:
+            self._connection.close()
 
-    def _one_by_one(self, cursor: psycopg.Cursor[Any], update: sql.Composed) -> Callable[[], None]:
-        def work() -> None:
-            for parameters in self._parameters:
-                cursor.execute(update, parameters)
+    def _one_by_one(self, cursor: psycopg.Cursor[Any]) -> None:
+        update = _update(self.job)
+        for parameters in self._parameters:
+            cursor.execute(update, parameters)
 
-        return work
-
-    def _all_at_once(
-        self, connection: Connection, cursor: psycopg.Cursor[Any], update: sql.Composed
-    ) -> Callable[[], None]:
-        def work() -> None:
-            with connection.transaction():
-                cursor.executemany(update, self._parameters)
-
-        return work
+    def _all_at_once(self, connection: Connection, cursor: psycopg.Cursor[Any]) -> None:
+        with connection.transaction():
+            cursor.executemany(_update(self.job), self._parameters)
 
 
 def _values(column: Field) -> list[BinaryValue]:
@@ -81,4 +79,5 @@ def _values(column: Field) -> list[BinaryValue]:
     return [BinaryValue(data[start:end]) for start, end in pairwise(bounds)]
 
 
-_UPDATE = sql.SQL("UPDATE {} SET embedding = $1 WHERE id = $2")
+def _update(job: Job) -> sql.Composed:
+    return sql.SQL("UPDATE {} SET embedding = $1 WHERE id = $2").format(job.relation.name)

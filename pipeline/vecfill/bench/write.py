@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg import sql
 
-from vecfill.bench.bare import Bare
+from vecfill.bench.bare import BATCH_ROWS, Bare
 from vecfill.bench.byrow import ByRow
 from vecfill.bench.contenders import job_of
 from vecfill.bench.delay import delayed
@@ -77,8 +77,8 @@ WAYS = (
     ),
     Way(
         name=BARE,
-        about="COPY BINARY and one UPDATE … FROM a batch, no accounting",
-        make=lambda job, plan: Bare(job=job, batch=plan.batch),
+        about=f"COPY BINARY and one UPDATE … FROM a batch of {BATCH_ROWS:,} rows, no accounting",
+        make=lambda job, _: Bare(job=job),
     ),
     Way(
         name=OURS,

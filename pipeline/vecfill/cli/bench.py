@@ -112,7 +112,7 @@ def pipeline(
 @bench.command()
 @settings_options(*DATABASE)
 @click.option(
-    "--rows", type=click.IntRange(min=1), default=20_000, show_default=True, metavar="N", help="Write N rows."
+    "--rows", type=click.IntRange(min=1), default=40_000, show_default=True, metavar="N", help="Write N rows."
 )
 @click.option(
     "--dim",
@@ -125,10 +125,10 @@ def pipeline(
 @click.option(
     "--batch",
     type=click.IntRange(min=1),
-    default=2_000,
+    default=4_096,
     show_default=True,
     metavar="N",
-    help="Give the writers blocks of N rows.",
+    help="Give the writers blocks of N rows; those of a run in one process have 4,096.",
 )
 @click.option(
     "--writers",
