@@ -54,7 +54,7 @@ class Part:
 
     Attributes:
         oid, schema, name: of it.
-        kind: ``r`` for one that holds rows, ``p`` for a partitioned one.
+        kind: ``r`` for one that holds rows, ``p`` for a partitioned one, ``f`` for a foreign table.
         pages: of its own heap.
         triggers: it may have some.
         may_read: this role may read all of it by itself.
@@ -147,19 +147,12 @@ def tree_of(cursor: Any, table: Table, column: Column | None, block_bytes: int) 
         table: the target's table.
         column: its embedding column, if it has it.
         block_bytes: of a page.
-
-    Raises:
-        ConfigError: a partition is a foreign table.
     """
     if table.kind != "p":
         return [replace(table, column=column.number if column else 0)]
     tree = []
     rows = cursor.execute(_PARTITIONS, (table.oid, column.name if column else "")).fetchall()
     for oid, schema, name, kind, size, triggers, may_read, number in rows:
-        if kind not in ("r", "p"):
-            raise ConfigError(
-                f"partition {schema}.{name} is a foreign table: run on its server, or on the other partitions"
-            )
         part = Part(
             oid=oid,
             schema=schema,
@@ -175,7 +168,16 @@ def tree_of(cursor: Any, table: Table, column: Column | None, block_bytes: int) 
 
 
 def leaves_of(table: Table, tree: Sequence[Part], indexes: Sequence[Index]) -> tuple[Leaf, ...]:
-    """What to scan. Where policies apply or a partition may not be read by itself, the whole tree counts as one."""
+    """What to scan. Where policies apply or a partition may not be read by itself, the whole tree counts as one.
+
+    Raises:
+        ConfigError: a partition is a foreign table.
+    """
+    for one in tree:
+        if one.kind not in ("r", "p"):
+            raise ConfigError(
+                f"partition {one.schema}.{one.name} is a foreign table: run on its server, or on the other partitions"
+            )
     rows = [one for one in tree if one.kind == "r"]
     if table.kind == "p" and (table.policies or not all(one.may_read for one in rows)):
         pages = max((one.pages for one in rows), default=0)

@@ -92,9 +92,8 @@ def key_of(
 def _key_column(cursor: Any, column: Column, operator_class: int) -> KeyColumn:
     found = type_of(cursor, column.oid)
     if found.send is None:
-        raise ConfigError(
-            f"key column {column.name} has type {type_name(cursor, column)}, which has no binary form: choose another --key"
-        )
+        what = type_name(cursor, column)
+        raise ConfigError(f"key column {column.name} has type {what}, which has no binary form: choose another --key")
     return KeyColumn(
         name=column.name,
         send=found.send,
