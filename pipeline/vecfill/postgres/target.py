@@ -128,7 +128,8 @@ class Relation:
     @property
     def vector_indexes(self) -> tuple[str, ...]:
         """Names of the vector indexes on the embedding column that are written to; a partitioned one has no bytes."""
-        return tuple(index.name for index in self.indexes if index.is_for_vectors and index.ready and index.bytes)
+        found = (index for index in self.indexes if index.is_for_vectors and index.ready and index.bytes)
+        return tuple(dict.fromkeys(index.name for index in found))
 
     @property
     def reading(self) -> dict[str, str]:
