@@ -94,10 +94,9 @@ def run(
         VecfillError: the run failed; what was committed is kept, and a rerun goes on.
     """
     started, startup = time.perf_counter(), StartUp()
-    place = (database if isinstance(database, Database) else Database.named(database)).reachable()
     stop = stop or Stop()
-    session = Session(place)
-    with closing(session):
+    place = database if isinstance(database, Database) else Database.named(database)
+    with closing(Session.to(place)) as session:
         relation, found = session.run(lambda connection: _survey(connection, target, options))
         tell_index(relation, found.coverage.missing + found.coverage.empty)
         if model.is_local or found.coverage.missing:
@@ -107,26 +106,36 @@ def run(
         impact = session.run(lambda connection: impact_of(connection, relation))
         ahead = agreed(forecast(relation, found, impact, options.limit), relation.label, consent, yes=options.yes)
         sample = session.run(lambda connection: draw_sample(connection, relation))
-    startup.done("survey")
-    job = _job(place, relation, model.anchored(), sample, options)
-    with (
-        contextlib.nullcontext(shared) if shared else closing(Shared()) as kept,
-        opened(job, options.engine, found.coverage.missing, kept) as engine,
-        report.of(relation.label) if report else contextlib.nullcontext() as sink,
-    ):
-        startup.done("engine")
-        flow = Flow(
-            engine=engine, job=job, stop=stop, limit=options.limit, progress=progress, startup=startup, sink=sink
-        )
-        with stopping(stop, options.max_seconds and max(0.001, options.max_seconds - (time.perf_counter() - started))):
-            after = flow.until_dry(found)
-        return _result(relation, model, started, before=found.coverage, after=after.coverage, flow=flow, ahead=ahead)
+        startup.done("survey")
+        job = _job(session.database, relation, model.anchored(), sample, options)
+        with (
+            contextlib.nullcontext(shared) if shared else closing(Shared()) as kept,
+            opened(job, options.engine, found.coverage.missing, kept, session) as engine,
+            report.of(relation.label) if report else contextlib.nullcontext() as sink,
+        ):
+            startup.done("engine")
+            flow = Flow(
+                engine=engine,
+                job=job,
+                session=session,
+                stop=stop,
+                limit=options.limit,
+                progress=progress,
+                startup=startup,
+                sink=sink,
+            )
+            left = options.max_seconds and max(0.001, options.max_seconds - (time.perf_counter() - started))
+            with stopping(stop, left):
+                after = flow.until_dry(found)
+            return _result(
+                relation, model, started, before=found.coverage, after=after.coverage, flow=flow, ahead=ahead
+            )
 
 
 def _survey(connection: Connection, target: Target, options: RunOptions) -> tuple[Relation, Survey]:
     """Introspects and checks the target, then counts it."""
     relation = inspect(connection, target)
-    check_writable(connection)
+    check_writable(relation)
     check_sql(connection, relation)
     check_write(connection, relation)
     tell(connection, relation, standbys=options.restraint.minds_standbys)

@@ -65,7 +65,7 @@ class Fault(enum.Enum):
     FATAL = "fatal"
 
 
-_TRANSIENT = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"})
+_TRANSIENT = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300"})
 _RESOURCE = frozenset({"57014"})
 _ROW_CLASSES = ("22", "23", "P0")
 _ROW = frozenset({"42501"})

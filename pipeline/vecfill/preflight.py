@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import sql
 
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError, DatabaseError
@@ -28,23 +27,16 @@ SAMPLE_PAGES = 200
 
 Sample = tuple[tuple[str, tuple[float, ...]], ...]
 
-_SERVER = """
-SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only') = 'on',
-       CURRENT_USER::pg_catalog.text
-"""
 
-
-def check_writable(connection: Connection) -> None:
+def check_writable(relation: Relation) -> None:
     """Checks that this server and role can be written to as we write.
 
     Raises:
         ConfigError: a standby, or a read-only session.
     """
-    with transaction(connection) as cursor:
-        row = cursor.execute(_SERVER, ()).fetchone()
-    standby, read_only, role = row or (False, False, "")
-    if standby or read_only:
-        what = "a standby" if standby else f"read-only for role {role} (default_transaction_read_only)"
+    server = relation.server
+    if server.standby or server.read_only:
+        what = "a standby" if server.standby else f"read-only for role {server.role} (default_transaction_read_only)"
         raise ConfigError(
             f"the server is {what}, and vectors must be written: connect to the primary as a role that may write"
         )
@@ -61,21 +53,21 @@ def check_sql(connection: Connection, relation: Relation, *, writing: bool = Tru
     Raises:
         ConfigError: it does not parse both ways, takes parameters, or this role lacks a right that it needs.
     """
-    for option, query in statements.checks(relation, writing=writing):
-        complaint = f"{option} does not work as SQL on {relation.label}"
-        with _planned(relation, complaint, "correct it"), transaction(connection, read_only=True) as cursor:
-            try:
-                cursor.execute(query, ())
-            except psycopg.errors.InsufficientPrivilege as error:
-                update = f" and UPDATE on {relation.vector.name} and what --set assigns" if writing else ""
-                raise ConfigError(
-                    f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are read, "
-                    f"ctid among them{update}: GRANT it"
-                ) from error
+    with transaction(connection, read_only=True) as cursor:
+        for option, query in statements.checks(relation, writing=writing):
+            with _understood(relation, f"{option} does not work as SQL on {relation.label}", "correct it"):
+                try:
+                    cursor.execute(query, ())
+                except psycopg.errors.InsufficientPrivilege as error:
+                    update = f" and UPDATE on {relation.vector.name} and what --set assigns" if writing else ""
+                    raise ConfigError(
+                        f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are read, "
+                        f"ctid among them{update}: GRANT it"
+                    ) from error
 
 
 def check_write(connection: Connection, relation: Relation) -> None:
-    """Plans the very statement that will write, over an empty stage, and rolls back.
+    """Has the server take in the very statement that will write, over a stage without rows; nothing of it runs.
 
     Raises:
         ConfigError: what --where and --set say does not work inside it, or this role may make no temporary tables and
@@ -84,12 +76,9 @@ def check_write(connection: Connection, relation: Relation) -> None:
     if relation.arrays:
         log.info("role %s may make no temporary tables: batches travel as arrays", connection.info.user)
     complaint = f"{relation.label} cannot be written as --where and --set say"
-    with _planned(relation, complaint, "correct them"), transaction(connection, relation.settings) as cursor:
-        if not relation.arrays:
-            cursor.execute(landing.create_stage(relation), ())
-        arrays = landing.array_types(relation, vectors=True) if relation.arrays else []
-        cursor.execute(sql.SQL("EXPLAIN {}").format(landing.write(relation)), (0, *(None for _ in arrays)))
-        connection.rollback()
+    with _understood(relation, complaint, "correct them"), transaction(connection, relation.settings) as cursor:
+        cursor.execute(landing.prepared(relation), ())
+        cursor.execute(landing.FORGET, ())
 
 
 def tell(connection: Connection, relation: Relation, *, standbys: bool) -> None:
@@ -106,9 +95,8 @@ def tell(connection: Connection, relation: Relation, *, standbys: bool) -> None:
             "GRANT pg_read_all_stats TO it",
             role,
         )
-    with transaction(connection, read_only=True) as cursor:
-        for line in advice(cursor, relation.name, relation.label, relation.vector.name):
-            log.warning("%s", line)
+    for line in advice(connection, relation):
+        log.warning("%s", line)
 
 
 def tell_index(relation: Relation, without_vector: int) -> None:
@@ -118,8 +106,8 @@ def tell_index(relation: Relation, without_vector: int) -> None:
 
 
 @contextmanager
-def _planned(relation: Relation, complaint: str, remedy: str) -> Iterator[None]:
-    """Says what the server's refusal to plan a statement means: that it is wrong, or that the table is held."""
+def _understood(relation: Relation, complaint: str, remedy: str) -> Iterator[None]:
+    """Says what the server's refusal of a statement means: that it is wrong, or that the table is held."""
     try:
         yield
     except psycopg.errors.LockNotAvailable as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -51,6 +50,7 @@ class Flow:
 
     engine: Engine
     job: Job
+    session: Session
     stop: Stop
     limit: int | None
     progress: Callable[[Progress], None]
@@ -70,8 +70,7 @@ class Flow:
         for number in range(MAX_SWEEPS):
             settled = self.tally.rows
             self._sweep(found)
-            with closing(Session(self.job.database)) as session:
-                found = session.run(partial(self._surveyed, found))
+            found = self.session.run(partial(self._surveyed, found))
             if self.left(found.coverage) <= 0:
                 self._nothing_open()
                 break

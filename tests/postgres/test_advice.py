@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from psycopg import sql
 from tests.tables import DOCS, INLINE, MODEL, make_docs
 
 from vecfill.backfill import run
 from vecfill.errors import ConfigError
-from vecfill.postgres.advice import advice, check_versions
-from vecfill.postgres.session import Database, transaction
+from vecfill.postgres.advice import advice
+from vecfill.postgres.server import check_versions
+from vecfill.postgres.session import Database
 from vecfill.postgres.target import inspect
 
 
@@ -19,9 +19,9 @@ from vecfill.postgres.target import inspect
 def lines(connect, database):
     """What there is to say of docs, as of now."""
 
-    def lines(table="docs"):
-        with closing(Database(database).connect()) as connection, transaction(connection, read_only=True) as cursor:
-            return list(advice(cursor, sql.Identifier("public", table), f"public.{table}", "embedding"))
+    def lines():
+        with closing(Database(database).connect()) as connection:
+            return list(advice(connection, inspect(connection, DOCS)))
 
     return lines
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import psycopg
 import pytest
@@ -28,7 +30,7 @@ from vecfill.engine.job import Stop
 from vecfill.read.listing import helpful_index
 
 PARTIAL = "CREATE INDEX docs_missing ON docs (id) WHERE embedding IS NULL"
-FILL = "UPDATE docs SET embedding = array_fill(0.5, ARRAY[8])::vector WHERE id % {every} <> 0"
+T = TypeVar("T")
 
 
 def make_filled(connect: psycopg.Connection, rows: int, missing: int, index: str = PARTIAL) -> None:
@@ -43,24 +45,31 @@ def make_filled(connect: psycopg.Connection, rows: int, missing: int, index: str
     connect.execute("VACUUM (ANALYZE) docs")
 
 
-def buffers(connect: psycopg.Connection, database: str, **how) -> tuple[int, object]:
-    """Buffers of tables, indexes and TOAST that a run touches, hit or read: what the server's own counters say."""
+COUNTED = (
+    "SELECT sum(coalesce(hits, 0) + coalesce(reads, 0) + coalesce(extends, 0))::int8 FROM pg_stat_io"
+    " WHERE backend_type IN ('client backend', 'background worker')"
+)
+"""Every buffer that a backend touches, from its start-up to its end: catalogues, planning, tables and indexes."""
 
-    def over() -> bool:
-        sessions = connect.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecfill'")
-        return sessions.fetchone() == (0,)
+SESSIONS = "SELECT count(*) FROM pg_stat_get_activity(NULL) WHERE application_name = 'vecfill'"
 
-    wait_until(over)
-    connect.execute("SELECT pg_stat_force_next_flush()")  # what this session did before is not the run's
-    connect.execute("SELECT pg_stat_reset()")
-    result = run(DOCS, MODEL, database=database, **how)
-    wait_until(over)  # a backend hands in its counters when it ends
-    found = connect.execute(
-        "SELECT sum(heap_blks_read + heap_blks_hit + coalesce(idx_blks_read + idx_blks_hit, 0)"
-        " + coalesce(toast_blks_read + toast_blks_hit + tidx_blks_read + tidx_blks_hit, 0))::int8"
-        " FROM pg_statio_user_tables"
-    )
-    return found.fetchone()[0], result
+
+def counted(connect: psycopg.Connection) -> int:
+    """What the server has counted by now, with what this session did before; to ask again touches no buffer."""
+    wait_until(lambda: connect.execute(SESSIONS).fetchone() == (0,))  # a backend hands in its counters when it ends
+    connect.execute("SELECT pg_stat_force_next_flush()")
+    return connect.execute(COUNTED).fetchone()[0]
+
+
+def buffers(connect: psycopg.Connection, work: Callable[[], T]) -> tuple[int, T]:
+    """Buffers that the sessions of a piece of work touch, hit or read, of whatever they are; and its result."""
+    if connect.info.server_version < 160_000:
+        pytest.skip("pg_stat_io came with PostgreSQL 16")
+    counted(connect), counted(connect)  # what this session has to look up first is not theirs
+    before = counted(connect)
+    assert counted(connect) == before
+    result = work()
+    return counted(connect) - before, result
 
 
 def stopped() -> Stop:
@@ -73,26 +82,36 @@ def stopped() -> Stop:
 ANYWAY = replace(INLINE, allow_mixed=True)
 
 
+class FirstTextError(Exception):
+    """Where a run would read it."""
+
+
 @pytest.mark.parametrize(
     ("rows", "missing"), [(40_000, 20), pytest.param(1_000_000, 50, marks=pytest.mark.slow)], ids=["40k", "1M"]
 )
-def test_few_missing_rows_cost_few_buffers(connect, database, rows, missing):
+def test_few_missing_rows_cost_few_buffers(connect, database, monkeypatch, rows, missing):
+    """All told: the backend's own start-up, the catalogue, the checks, the sample, and finding the rows."""
     make_filled(connect, rows, missing)
-    pages = connect.execute("SELECT pg_relation_size('docs') / 8192").fetchone()[0]
-    before, result = buffers(connect, database, options=ANYWAY, stop=stopped())
-    assert (result.eligible, result.embedded, result.before.missing, result.before.estimated) == (
-        missing,
-        0,
-        missing,
-        True,
-    )
-    assert result.before.total == pytest.approx(rows, rel=0.05)
-    assert 0 < before < min(1_000, pages)
-    whole, result = buffers(connect, database, options=ANYWAY)
+
+    def first_text(flow, found):
+        raise FirstTextError(found.coverage)
+
+    def until_the_first_text():
+        with pytest.raises(FirstTextError) as reached:
+            run(DOCS, MODEL, database=database, options=ANYWAY)
+        return reached.value.args[0]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(vecfill.sweeps.Flow, "_sweep", first_text)
+        before, coverage = buffers(connect, until_the_first_text)
+    assert (coverage.missing, coverage.estimated) == (missing, True)
+    assert coverage.total == pytest.approx(rows, rel=0.05)
+    assert 0 < before < 1_000
+    whole, result = buffers(connect, lambda: run(DOCS, MODEL, database=database, options=ANYWAY))
     assert (result.outcome, result.updated, result.remaining) == ("complete", missing, 0)
     assert result.after.total == result.before.total
     assert result.after.filled - result.before.filled == missing
-    assert before < whole < before + 40 * missing
+    assert before < whole < before + 2_000 + 40 * missing
     assert survey_of(database, relation_of(database)).coverage.missing == 0
 
 
@@ -100,7 +119,7 @@ def test_without_an_index_every_page_is_counted(connect, database):
     """What the measurement says of a scan: it would notice one."""
     make_filled(connect, 40_000, 20, index="")
     pages = connect.execute("SELECT pg_relation_size('docs') / 8192").fetchone()[0]
-    found, result = buffers(connect, database, options=ANYWAY, stop=stopped())
+    found, result = buffers(connect, lambda: run(DOCS, MODEL, database=database, options=ANYWAY, stop=stopped()))
     assert found > 2 * pages
     assert (result.before.total, result.before.estimated) == (40_000, False)
 

@@ -60,10 +60,11 @@ def test_the_way_follows_the_privilege(connect, database):
         assert relation_of(uri).arrays
 
 
-def test_a_column_that_may_not_be_read_is_told(connect, database):
+@pytest.mark.parametrize("columns", ["id, title, embedding", "title, embedding, ctid", "id, embedding, ctid"])
+def test_a_column_that_may_not_be_read_is_told(connect, database, columns):
     make_docs(connect, 1)
     says = "SELECT on the columns that are read, ctid among them"
-    with filler(connect, database, columns="id, title, embedding") as uri, pytest.raises(ConfigError, match=says):
+    with filler(connect, database, columns=columns) as uri, pytest.raises(ConfigError, match=says):
         run(DOCS, MODEL, database=uri, options=INLINE)
 
 

@@ -66,10 +66,11 @@ def _prepared(settings: Settings) -> Callable[[], Found]:
     target, database = target_of(settings, text_needed=False), database_of(settings)
 
     def look() -> Found:
+        from vecfill.postgres.session import Session
         from vecfill.status import coverage
 
-        with closing(database.reachable().connect()) as connection:
-            return Found(*coverage(connection, target))
+        with closing(Session.to(database)) as session:
+            return Found(*session.run(lambda connection: coverage(connection, target)))
 
     return look
 

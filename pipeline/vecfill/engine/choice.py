@@ -14,6 +14,7 @@ from vecfill.encode.spec import Model
 from vecfill.engine.job import Engine, Job
 from vecfill.engine.shared import Shared
 from vecfill.errors import ConfigError
+from vecfill.postgres.session import Session
 from vecfill.read.ranges import MAX_BLOCK_ROWS
 
 log = logging.getLogger(__name__)
@@ -109,8 +110,16 @@ def gpu_count(environ: Mapping[str, str] = os.environ) -> int:
 
 
 @contextmanager
-def opened(job: Job, options: EngineOptions, rows: int, shared: Shared) -> Iterator[Engine]:
-    """Starts the engine that fits and closes it at the end; ``shared`` keeps what the next run may use again.
+def opened(job: Job, options: EngineOptions, rows: int, shared: Shared, session: Session) -> Iterator[Engine]:
+    """Starts the engine that fits and closes it at the end.
+
+    Args:
+        job: what it is to do.
+        options: how.
+        rows: that are to be filled.
+        shared: keeps what the next run may use again.
+        session: the run's own, whose line a reader of this process uses too: the run does not while blocks are on their
+            way. Other readers have their own, and it is closed until the run needs it again.
 
     Raises:
         ConfigError: the cluster that was named does not answer, or has no GPU where one was asked for.
@@ -120,9 +129,10 @@ def opened(job: Job, options: EngineOptions, rows: int, shared: Shared) -> Itera
     name, reason = choose(options, rows=rows, model=model.name, device=device, gpus=gpu_count())
     log.info("engine: %s (%s)", name, reason)
     if name == "inline":
-        with closing(_inline(job, shared)) as inline:
+        with closing(_inline(job, shared, session)) as inline:
             yield inline
         return
+    session.close()
     resources = shared.cluster(options.ray_address, verbose=options.verbose)
     from vecfill.engine.ray import Pools, RayEngine
 
@@ -133,11 +143,14 @@ def opened(job: Job, options: EngineOptions, rows: int, shared: Shared) -> Itera
         yield engine
 
 
-def _inline(job: Job, shared: Shared) -> Engine:
+def _inline(job: Job, shared: Shared, session: Session) -> Engine:
     from vecfill.encode.stage import Encode
     from vecfill.engine.inline import InlineEngine
     from vecfill.read.reader import Read
     from vecfill.write.writer import Write
 
-    place = job.database, job.relation
-    return InlineEngine(Read(*place), Encode(job.encode, load=shared.load), Write(*place, job.restraint))
+    return InlineEngine(
+        Read(session, job.relation),
+        Encode(job.encode, load=shared.load),
+        Write(job.database, job.relation, job.restraint),
+    )

@@ -1,14 +1,22 @@
-"""What the system catalogue says: tables, columns, unique indexes, partitions. Queries in, plain values out."""
+"""What the system catalogue says of a table: its columns, its partitions, its types. Queries in, plain values out.
+
+A connection that is new knows nothing of the catalogue, and each name, type, function and operator of a query costs it
+two to four buffers, each table and index some ten. So these queries compare like with like (``oid = regclass`` costs
+230 buffers, spent on every ``=`` there is), look up by index, in scalar subqueries rather than joins, and leave sorting
+and grouping to us: a type's default order costs 75.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from vecfill.errors import ConfigError
+from vecfill.postgres.indexes import Index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,46 +38,63 @@ class Leaf:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its type in full, the type under a domain, what makes its binary field (empty: nothing does).
-
-    ``oid`` is the type's, ``array`` the type of arrays over it (empty: there is none).
-    """
+    """A column: its number and its type."""
 
     name: str
-    type: str
-    base: str
-    send: str
-    typmod: int
-    generated: bool
+    number: int
     oid: int
-    array: str
+    typmod: int
+    not_null: bool
+    generated: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table that can be a target; ``policies`` where row-level policies apply to this role."""
+class Part:
+    """A table or a partition.
+
+    Attributes:
+        oid, schema, name: of it.
+        kind: ``r`` for one that holds rows, ``p`` for a partitioned one, ``f`` for a foreign table.
+        pages: of its own heap.
+        triggers: it may have some.
+        may_read: this role may read all of it by itself.
+        column: number of the embedding column in it: a partition may have its columns in another order.
+    """
 
     oid: int
     schema: str
     name: str
     kind: str
-    policies: bool
+    pages: int
+    triggers: bool
+    may_read: bool = True
+    column: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniqueIndex:
-    """A unique index that tells rows apart for sure: its columns, and its own equality operator for each."""
+class Table(Part):
+    """A table that can be a target.
 
-    columns: tuple[str, ...]
-    operators: tuple[str, ...]
-    primary: bool
+    ``policies`` where row-level policies apply to this role, ``children`` where other tables may inherit from it.
+    """
+
+    policies: bool
+    children: bool
 
 
 _TABLE = """
-SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
-       pg_catalog.row_security_active(c.oid)
-FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.oid = pg_catalog.to_regclass($1)
+SELECT c.oid, (SELECT n.nspname FROM pg_catalog.pg_namespace AS n WHERE n.oid = c.relnamespace), c.relname, c.relkind,
+       pg_catalog.pg_relation_size(c.oid), c.relrowsecurity, c.relhastriggers, c.relhassubclass
+FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass($1)::pg_catalog.oid
+"""
+_POLICIES = "SELECT pg_catalog.row_security_active($1::pg_catalog.oid)"
+_PARTITIONS = """
+SELECT c.oid, (SELECT n.nspname FROM pg_catalog.pg_namespace AS n WHERE n.oid = c.relnamespace), c.relname, c.relkind,
+       pg_catalog.pg_relation_size(c.oid), c.relhastriggers, pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+       (SELECT a.attnum FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = c.oid AND a.attname = $2::pg_catalog.name)
+FROM pg_catalog.pg_class AS c WHERE c.oid IN (
+  SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS p)
 """
 _NOT_A_TABLE = {
     "v": "a view: name the table under it",
@@ -81,7 +106,7 @@ _NOT_A_TABLE = {
 }
 
 
-def find_table(cursor: Any, table: str) -> Table:
+def find_table(cursor: Any, table: str, block_bytes: int) -> Table:
     """Finds a table by its name in SQL notation.
 
     Raises:
@@ -99,67 +124,102 @@ def find_table(cursor: Any, table: str) -> Table:
             f"--table {table}: there is no such table that this role may see: check schema and spelling "
             '(a name with capitals needs double quotes, "Jobs"), and --database'
         )
-    found = Table(**dict(zip(("oid", "schema", "name", "kind", "policies"), row, strict=True)))
-    if found.kind in _NOT_A_TABLE:
-        raise ConfigError(f"--table {table} is {_NOT_A_TABLE[found.kind]}")
-    return found
+    oid, schema, name, kind, size, secured, triggers, children = row
+    if kind in _NOT_A_TABLE:
+        raise ConfigError(f"--table {table} is {_NOT_A_TABLE[kind]}")
+    return Table(
+        oid=oid,
+        schema=schema,
+        name=name,
+        kind=kind,
+        pages=size // block_bytes,
+        policies=secured and cursor.execute(_POLICIES, (oid,)).fetchone()[0],
+        triggers=triggers,
+        children=children,
+    )
+
+
+def tree_of(cursor: Any, table: Table, column: Column | None, block_bytes: int) -> list[Part]:
+    """The table and its partitions to any depth, by name.
+
+    Args:
+        cursor: in a transaction.
+        table: the target's table.
+        column: its embedding column, if it has it.
+        block_bytes: of a page.
+    """
+    if table.kind != "p":
+        return [replace(table, column=column.number if column else 0)]
+    tree = []
+    rows = cursor.execute(_PARTITIONS, (table.oid, column.name if column else "")).fetchall()
+    for oid, schema, name, kind, size, triggers, may_read, number in rows:
+        part = Part(
+            oid=oid,
+            schema=schema,
+            name=name,
+            kind=kind,
+            pages=size // block_bytes,
+            triggers=triggers,
+            may_read=may_read,
+            column=number or 0,
+        )
+        tree.append(part)
+    return sorted(tree, key=lambda one: (one.schema, one.name))
+
+
+def leaves_of(table: Table, tree: Sequence[Part], indexes: Sequence[Index]) -> tuple[Leaf, ...]:
+    """What to scan. Where policies apply or a partition may not be read by itself, the whole tree counts as one.
+
+    Raises:
+        ConfigError: a partition is a foreign table.
+    """
+    for one in tree:
+        if one.kind not in ("r", "p"):
+            raise ConfigError(
+                f"partition {one.schema}.{one.name} is a foreign table: run on its server, or on the other partitions"
+            )
+    rows = [one for one in tree if one.kind == "r"]
+    if table.kind == "p" and (table.policies or not all(one.may_read for one in rows)):
+        pages = max((one.pages for one in rows), default=0)
+        return (Leaf(name=sql.Identifier(table.schema, table.name), only=False, pages=pages),)
+    return tuple(
+        Leaf(
+            name=sql.Identifier(one.schema, one.name),
+            only=True,
+            pages=one.pages,
+            partial=tuple(index.name for index in indexes if index.table == one.oid and index.names_rows),
+        )
+        for one in rows
+    )
 
 
 _COLUMNS = """
-SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, a.atttypmod), b.typname::pg_catalog.text,
-       CASE WHEN t.typsend::pg_catalog.oid <> 0
-            THEN pg_catalog.quote_ident(pn.nspname) || '.' || pg_catalog.quote_ident(p.proname) ELSE '' END,
-       CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END, a.attgenerated <> '', t.oid,
-       CASE WHEN t.typarray <> 0
-            THEN pg_catalog.quote_ident(vn.nspname) || '.' || pg_catalog.quote_ident(v.typname) ELSE '' END
-FROM pg_catalog.pg_attribute AS a
-JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
-JOIN pg_catalog.pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
-LEFT JOIN pg_catalog.pg_proc AS p ON p.oid = t.typsend
-LEFT JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
-LEFT JOIN pg_catalog.pg_type AS v ON v.oid = t.typarray
-LEFT JOIN pg_catalog.pg_namespace AS vn ON vn.oid = v.typnamespace
-WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY a.attnum
+SELECT a.attname, a.attnum, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated
+FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = $1::pg_catalog.oid AND NOT a.attisdropped
 """
 
 
 def columns_of(cursor: Any, oid: int) -> dict[str, Column]:
     """The table's columns by name, in its order."""
-    names = ("name", "type", "base", "send", "typmod", "generated", "oid", "array")
-    found = (Column(**dict(zip(names, row, strict=True))) for row in cursor.execute(_COLUMNS, (oid,)).fetchall())
-    return {column.name: column for column in found}
-
-
-_INDEXES = """
-SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.position), i.indisprimary,
-       i.indisunique AND i.indimmediate AND i.indisvalid AND i.indisready AND i.indpred IS NULL
-         AND pg_catalog.bool_and(a.attnum IS NOT NULL AND a.attnotnull) AS usable,
-       pg_catalog.array_agg('OPERATOR(' || pg_catalog.quote_ident(n.nspname) || '.' || o.oprname || ')'
-                            ORDER BY k.position)
-FROM pg_catalog.pg_index AS i
-CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey::pg_catalog.int2[]),
-                              pg_catalog.unnest(i.indclass::pg_catalog.oid[]))
-  WITH ORDINALITY AS k (attnum, opclass, position)
-LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum <> 0
-LEFT JOIN pg_catalog.pg_opclass AS c ON c.oid = k.opclass
-LEFT JOIN pg_catalog.pg_amop AS m ON m.amopfamily = c.opcfamily AND m.amopstrategy = 3
-  AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype
-LEFT JOIN pg_catalog.pg_operator AS o ON o.oid = m.amopopr
-LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace
-WHERE i.indrelid = $1 AND i.indisunique AND k.position <= i.indnkeyatts
-GROUP BY i.indexrelid, i.indisprimary, i.indisunique, i.indimmediate, i.indisvalid, i.indisready, i.indpred
-ORDER BY i.indisprimary DESC, i.indexrelid
-"""
-
-
-def unique_indexes(cursor: Any, oid: int) -> list[UniqueIndex]:
-    """The unique indexes that are valid, immediate, whole and over NOT NULL columns, the primary key's first."""
-    return [
-        UniqueIndex(columns=tuple(names), operators=tuple(operators), primary=primary)
-        for names, primary, usable, operators in cursor.execute(_INDEXES, (oid,)).fetchall()
-        if usable
+    found = [
+        Column(
+            name=name,
+            number=number,
+            oid=type_oid,
+            typmod=typmod,
+            not_null=not_null,
+            generated=generated.strip("\0") != "",
+        )
+        for name, number, type_oid, typmod, not_null, generated in cursor.execute(_COLUMNS, (oid,)).fetchall()
+        if number > 0  # the others are the system's, such as ctid
     ]
+    return {column.name: column for column in sorted(found, key=lambda column: column.number)}
+
+
+def type_name(cursor: Any, column: Column) -> str:
+    """The column's type as people write it, for messages."""
+    query = "SELECT pg_catalog.format_type($1::pg_catalog.oid, $2::pg_catalog.int4)"
+    return str(cursor.execute(query, (column.oid, column.typmod)).fetchone()[0])
 
 
 def present_dimension(cursor: Any, column: str, table: sql.Composable) -> int | None:
@@ -167,81 +227,3 @@ def present_dimension(cursor: Any, column: str, table: sql.Composable) -> int | 
     query = sql.SQL("SELECT pg_catalog.cardinality({}::pg_catalog.float4[]) FROM {} WHERE {} IS NOT NULL LIMIT 1")
     row = cursor.execute(query.format(sql.Identifier(column), table, sql.Identifier(column)), ()).fetchone()
     return row[0] if row else None
-
-
-_LEAVES = """
-SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
-       (pg_catalog.pg_relation_size(c.oid)
-         / pg_catalog.current_setting('block_size')::pg_catalog.int8)::pg_catalog.int4,
-       pg_catalog.has_table_privilege(c.oid, 'SELECT'),
-       ARRAY(SELECT x.relname::pg_catalog.text
-             FROM pg_catalog.pg_index AS i
-             JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid
-             JOIN pg_catalog.pg_am AS m ON m.oid = x.relam AND m.amname = 'btree'
-             JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attname = $2
-             JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-               AND d.objid = x.oid AND d.refclassid = d.classid AND d.refobjid = c.oid AND d.refobjsubid = a.attnum
-             WHERE i.indrelid = c.oid AND i.indisvalid AND i.indisready AND i.indpred IS NOT NULL
-             ORDER BY 1)
-FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.oid = $1 OR c.oid IN (
-  SELECT p.relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS p WHERE p.isleaf)
-ORDER BY 1, 2
-"""
-
-
-def leaves_of(cursor: Any, table: Table, column: str) -> tuple[Leaf, ...]:
-    """What to scan. Where policies apply or a partition may not be read by itself, the whole tree counts as one.
-
-    Args:
-        cursor: in a transaction.
-        table: the target's table.
-        column: its embedding column.
-
-    Raises:
-        ConfigError: a partition is a foreign table.
-    """
-    found = cursor.execute(_LEAVES, (table.oid, column)).fetchall()
-    for schema, name, kind, *_ in found:
-        if kind not in ("r", "p"):
-            raise ConfigError(
-                f"partition {schema}.{name} is a foreign table: run on its server, or on the other partitions"
-            )
-    leaves = [
-        (Leaf(name=sql.Identifier(schema, name), only=True, pages=pages, partial=tuple(partial)), may)
-        for schema, name, kind, pages, may, partial in found
-        if kind == "r"
-    ]
-    if table.kind == "p" and (table.policies or not all(may for _, may in leaves)):
-        pages = max((leaf.pages for leaf, _ in leaves), default=0)
-        return (Leaf(name=sql.Identifier(table.schema, table.name), only=False, pages=pages),)
-    return tuple(leaf for leaf, _ in leaves)
-
-
-_VECTOR_INDEXES = """
-SELECT DISTINCT x.relname::pg_catalog.text
-FROM pg_catalog.pg_index AS i
-JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid
-JOIN pg_catalog.pg_am AS m ON m.oid = x.relam
-JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attname = $2
-JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-  AND d.objid = x.oid AND d.refclassid = d.classid AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum
-WHERE (i.indrelid = $1 OR i.indrelid IN (
-    SELECT p.relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS p))
-  AND x.relkind = 'i' AND i.indisready
-  AND m.amname NOT IN ('btree', 'hash', 'gin', 'gist', 'spgist', 'brin')
-ORDER BY 1
-"""
-
-
-def vector_indexes(cursor: Any, table: Table, column: str) -> tuple[str, ...]:
-    """Names of the vector indexes of the table and its partitions that hold the embedding column."""
-    return tuple(name for (name,) in cursor.execute(_VECTOR_INDEXES, (table.oid, column)).fetchall())
-
-
-def may_make_temporary_tables(cursor: Any) -> bool:
-    """Whether this role has TEMPORARY on this database."""
-    row = cursor.execute(
-        "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY')", ()
-    ).fetchone()
-    return bool(row[0])

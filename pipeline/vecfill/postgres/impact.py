@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, LiteralString
 
-from vecfill.postgres.session import Connection, Cursor, transaction
+import psycopg
+from psycopg import sql
+
+from vecfill.postgres.session import Connection, transaction
 from vecfill.postgres.target import Relation
 
 UNKNOWN_WIDTH = 200
-"""Bytes of a row beside its vector where the table was never analysed."""
+"""Bytes of a row beside its vector where this role may not read all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +37,13 @@ class Impact:
     full_pages: bool
 
 
-_TREE = """
-SELECT pg_catalog.array_agg(relid) FROM (
-  SELECT $1::pg_catalog.regclass::pg_catalog.oid AS relid
-  UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1::pg_catalog.regclass) AS p) AS tree
-"""
-"""The table and its partitions: ``$1`` of what follows."""
-
 _TRIGGERS = """
-SELECT DISTINCT g.tgname::pg_catalog.text FROM pg_catalog.pg_trigger AS g
-WHERE g.tgrelid = ANY ($1) AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') AND (g.tginitdeferred OR NOT $3)
+SELECT g.tgname, g.tginitdeferred FROM pg_catalog.pg_trigger AS g
+WHERE g.tgrelid = ANY ($1::pg_catalog.oid[]) AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
   AND g.tgtype & 17 = 17  -- for each row, on UPDATE
   AND (g.tgattr::pg_catalog.text = '' OR EXISTS (
     SELECT FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = g.tgrelid AND a.attnum = ANY (g.tgattr) AND a.attname = ANY ($2::pg_catalog.text[])))
-ORDER BY 1
 """
 
 _PUBLICATIONS = """
@@ -58,61 +52,63 @@ FROM pg_catalog.pg_publication_tables AS t -- of all tables too, and of schemas
 JOIN pg_catalog.pg_publication AS p ON p.pubname = t.pubname AND p.pubupdate
 JOIN pg_catalog.pg_namespace AS n ON n.nspname = t.schemaname
 JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.tablename
-WHERE c.oid = ANY ($1) OR c.oid IN (
+WHERE c.oid = ANY ($1::pg_catalog.oid[]) OR c.oid IN (
   SELECT a.relid FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS t (relid)
   CROSS JOIN LATERAL pg_catalog.pg_partition_ancestors(t.relid::pg_catalog.regclass) AS a)
 ORDER BY 1
 """
 
-_INDEXES = """
-SELECT pg_catalog.count(*)::pg_catalog.int4 AS indexes, (pg_catalog.sum(pg_catalog.pg_relation_size(i.indexrelid))
-  / pg_catalog.current_setting('block_size')::pg_catalog.int8)::pg_catalog.int8
-FROM pg_catalog.pg_index AS i
-WHERE i.indrelid = ANY ($1) AND i.indisready
-GROUP BY i.indrelid ORDER BY 2 DESC, 1 DESC LIMIT 1
-"""
-
-_NAME = """
-SELECT n.nspname, c.relname
-FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.oid = $1::pg_catalog.regclass
-"""
-
-_WIDTH = """
-SELECT pg_catalog.sum((1 - s.null_frac) * s.avg_width)::pg_catalog.int8
-FROM pg_catalog.pg_stats AS s
-WHERE s.schemaname = $1::pg_catalog.name AND s.tablename = $2::pg_catalog.name AND NOT s.inherited AND s.attname <> $3
-"""
-"""By name alone: joined to anything, the view reads the whole catalogue (10,000 buffers of an empty database)."""
-
-_FULL_PAGES = "SELECT pg_catalog.current_setting('full_page_writes') = 'on'"
+_WIDTH = "EXPLAIN (FORMAT JSON) SELECT {} FROM {}{}"
+"""What the planner takes a row to be: it knows the columns' statistics, and what to think where there are none. The
+view ``pg_stats``, which shows them, costs 550 buffers."""
 
 
 def impact_of(connection: Connection, relation: Relation) -> Impact:
     """Reads what an UPDATE of the embedding column, and of what ``--set`` assigns, sets off."""
+    indexes, pages = _most_indexes(relation)
+    triggers = _triggers(connection, relation) if relation.triggers else []
+    return Impact(
+        triggers=tuple(dict.fromkeys(name for name, _ in triggers)),
+        deferred=tuple(dict.fromkeys(name for name, deferred in triggers if deferred)),
+        publications=_publications(connection, relation) if relation.server.publishes else (),
+        indexes=indexes,
+        index_pages=pages,
+        width=_width(connection, relation),
+        full_pages=relation.server.full_pages,
+    )
+
+
+def _triggers(connection: Connection, relation: Relation) -> list[tuple[str, bool]]:
+    """Name, and whether it is deferred, by name."""
     written = [relation.vector.name, *(assigned for assigned, _ in relation.assignments)]
     with transaction(connection, read_only=True) as cursor:
-        tree = (cursor.execute(_TREE, (relation.name.as_string(),)).fetchone() or (None,))[0]
-
-        def names(query: LiteralString, *more: Any) -> tuple[str, ...]:
-            return tuple(name for (name,) in cursor.execute(query, (tree, *more)).fetchall())
-
-        width = _width(cursor, relation)
-        indexes, pages = cursor.execute(_INDEXES, (tree,)).fetchone() or (0, 0)
-        return Impact(
-            triggers=names(_TRIGGERS, written, False),
-            deferred=names(_TRIGGERS, written, True),
-            publications=names(_PUBLICATIONS),
-            indexes=indexes,
-            index_pages=pages,
-            width=width,
-            full_pages=(cursor.execute(_FULL_PAGES, ()).fetchone() or (True,))[0],
-        )
+        return sorted(cursor.execute(_TRIGGERS, (list(relation.tree), written)).fetchall())
 
 
-def _width(cursor: Cursor, relation: Relation) -> int:
-    """Bytes of a row of the biggest leaf, without the vector, by the statistics that this role may see."""
+def _publications(connection: Connection, relation: Relation) -> tuple[str, ...]:
+    with transaction(connection, read_only=True) as cursor:
+        return tuple(name for (name,) in cursor.execute(_PUBLICATIONS, (list(relation.tree),)).fetchall())
+
+
+def _most_indexes(relation: Relation) -> tuple[int, int]:
+    """Number and pages of the indexes of the table or partition whose indexes are the biggest."""
+    pages: dict[int, list[int]] = {}
+    for index in relation.indexes:
+        if index.ready:
+            pages.setdefault(index.table, []).append(index.bytes // relation.server.block_bytes)
+    return max(((len(of_one), sum(of_one)) for of_one in pages.values()), key=lambda one: one[::-1], default=(0, 0))
+
+
+def _width(connection: Connection, relation: Relation) -> int:
+    """Bytes of a row of the biggest leaf, without the vector."""
     leaf = max(relation.leaves, key=lambda one: one.pages, default=None)
-    name = cursor.execute(_NAME, (leaf.name.as_string(),)).fetchone() if leaf else None
-    found = cursor.execute(_WIDTH, (*name, relation.vector.name)).fetchone() if name else None
-    return UNKNOWN_WIDTH if found is None or found[0] is None else int(found[0])
+    names = [sql.Identifier(name) for name in relation.columns if name != relation.vector.name]
+    if leaf is None or not names:
+        return 0
+    query = sql.SQL(_WIDTH).format(sql.SQL(", ").join(names), sql.SQL("ONLY " if leaf.only else ""), leaf.name)
+    try:
+        with transaction(connection, read_only=True) as cursor:
+            row = cursor.execute(query, ()).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return UNKNOWN_WIDTH
+    return int(row[0][0]["Plan"]["Plan Width"]) if row else UNKNOWN_WIDTH

@@ -11,8 +11,9 @@ from psycopg import sql
 
 from vecfill.blocks import key_names
 from vecfill.errors import ConfigError
+from vecfill.postgres.key import KeyColumn
 from vecfill.postgres.statements import column, eligible, embedding, target
-from vecfill.postgres.target import KeyColumn, Relation
+from vecfill.postgres.target import Relation
 from vecfill.postgres.template import hash_expression
 
 Query = sql.Composed
@@ -24,11 +25,15 @@ def _key_columns(relation: Relation) -> list[sql.Identifier]:
 
 def create_stage(relation: Relation) -> Query:
     """A temporary table of the target's own key and vector types, collations too, dropped with the transaction."""
+    return sql.SQL("CREATE TEMPORARY TABLE vecfill_stage ON COMMIT DROP AS\n{} WITH NO DATA").format(_shape(relation))
+
+
+def _shape(relation: Relation) -> sql.Composed:
+    """A query whose columns are the stage's."""
     return sql.SQL(
-        "CREATE TEMPORARY TABLE vecfill_stage ON COMMIT DROP AS\n"
         "SELECT 0::pg_catalog.int4 AS vecfill_n, {keys}, ''::pg_catalog.bytea AS vecfill_hash,\n"
         "  {embedding} AS vecfill_embedding\n"
-        "FROM {source} WITH NO DATA"
+        "FROM {source}"
     ).format(
         keys=sql.SQL(", ").join(
             sql.SQL("{} AS {}").format(column(relation, part.name), name)
@@ -101,6 +106,7 @@ _SLICE = """CASE WHEN vecfill_at IS NOT NULL THEN ({numbers})[
 
 
 def _stage(relation: Relation) -> sql.SQL:
+    """Where a batch is."""
     return sql.SQL("vecfill_stage" if relation.arrays else "pg_temp.vecfill_stage")
 
 
@@ -157,12 +163,13 @@ _BEFORE, _AFTER = (18, 18), (82, 16)
 
 
 def write(relation: Relation) -> Query:
-    """Locks what is free, compares, updates, and accounts for each staged row: outcome, count, positions.
+    """Locks what is free, compares, updates, and accounts for each staged row: outcome, count, position.
 
-    ``$1`` is the number of staged rows. The positions (``vecfill_n``) are NULL for ``updated``, whose row also says
-    whether triggers are to run after the update (``rewritten`` tells what they did). ``rewritten`` means
-    that a trigger changed the text under the vector; ``unlocked`` rows are gone, locked by another, or changed by
-    another between this statement's snapshot and its lock (``name_keys`` tells the first from the others).
+    ``$1`` is the number of staged rows. One row tells how many were ``updated``, and whether triggers are to run after
+    the update (``rewritten`` tells what they did); its position (``vecfill_n``) is NULL. Each row that was not updated
+    comes by itself. ``rewritten`` means that a trigger changed the text under the vector; ``unlocked`` rows are gone,
+    locked by another, or changed by another between this statement's snapshot and its lock (``name_keys`` tells the
+    first from the others).
 
     A plain table's rows are found again by where the lock found them, which saves an index lookup a row. A row that
     was changed after the snapshot has its newest version locked, and the snapshot does not see that version at its
@@ -175,19 +182,35 @@ def write(relation: Relation) -> Query:
     costs the same in any table. An ANALYZE a batch would leave dead rows in the catalogue, and a lock inside a LATERAL
     lookup, which would say the same outright, brings PostgreSQL 18.4 down where a row changed after the snapshot.
     """
+    return _write(relation, _stage(relation), _arrays(relation, vectors=True) if relation.arrays else None)
+
+
+def prepared(relation: Relation) -> Query:
+    """Has the server take in ``write``, and do no more, over a stage that needs not be made; ``FORGET`` ends it."""
+    if relation.arrays:
+        return sql.SQL("PREPARE vecfill_write AS {}").format(write(relation))
+    shape = sql.SQL("vecfill_stage AS MATERIALIZED (\n{})").format(_shape(relation))
+    return sql.SQL("PREPARE vecfill_write AS {}").format(_write(relation, sql.SQL("vecfill_stage"), shape))
+
+
+FORGET = "DEALLOCATE vecfill_write"
+
+
+def _write(relation: Relation, stage: sql.SQL, before: sql.Composable | None) -> Query:
+    """See ``write``. ``stage`` is where the rows are, ``before`` the common table expression that makes it, if any."""
     assignments = [
         sql.SQL("{} = vecfill_s.vecfill_embedding").format(sql.Identifier(relation.vector.name)),
         *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.assignments),
     ]
     place = sql.SQL("{}.ctid OPERATOR(pg_catalog.=) vecfill_l.vecfill_tid").format(sql.Identifier(relation.alias))
     return sql.SQL(_WRITE).format(
-        arrays=sql.SQL("{},\n").format(_arrays(relation, vectors=True)) if relation.arrays else sql.SQL(""),
+        before=sql.SQL("{},\n").format(before) if before else sql.SQL(""),
         same=_same(relation),
         kept=_kept(relation),
         after=_triggers(relation, _AFTER),
         embedding=embedding(relation),
         eligible=eligible(relation),
-        stage=_stage(relation),
+        stage=stage,
         source=target(relation),
         join=_join(relation),
         again=place if relation.plain else _join(relation),
@@ -200,7 +223,7 @@ def write(relation: Relation) -> Query:
 
 
 _WRITE = """
-WITH {arrays}vecfill_locked AS MATERIALIZED (
+WITH {before}vecfill_locked AS MATERIALIZED (
   SELECT vecfill_s.vecfill_n, {alias}.ctid AS vecfill_tid, {same} AS vecfill_same,
     {embedding} IS NOT NULL AS vecfill_filled, {eligible} AS vecfill_open
   FROM {stage} AS vecfill_s
@@ -231,10 +254,9 @@ vecfill_others AS (
   LEFT JOIN vecfill_written AS vecfill_w ON vecfill_w.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
   WHERE (SELECT vecfill_count FROM vecfill_updated) OPERATOR(pg_catalog.<>) $1::pg_catalog.int8
     AND vecfill_w.vecfill_outcome IS DISTINCT FROM 'updated')
-SELECT 'updated', vecfill_count, NULL::pg_catalog.int4[], {after} FROM vecfill_updated
+SELECT 'updated', vecfill_count, NULL::pg_catalog.int4, {after} FROM vecfill_updated
 UNION ALL
-SELECT vecfill_outcome, pg_catalog.count(*), pg_catalog.array_agg(vecfill_n ORDER BY vecfill_n), false
-FROM vecfill_others GROUP BY vecfill_outcome
+SELECT vecfill_outcome, 1, vecfill_n, false FROM vecfill_others
 """
 
 

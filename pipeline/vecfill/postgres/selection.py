@@ -52,12 +52,16 @@ def _bounded(relation: Relation, bounds: Sequence[str], first: int) -> sql.Compo
     return sql.SQL("\n    AND ").join([eligible(relation), *conditions])
 
 
-def _state(relation: Relation) -> sql.Composed:
-    """What a row is: ``filled``, ``empty``, ``apart`` (its key is in ``$2``) or ``missing``."""
+def _state(relation: Relation, *, apart: bool = True) -> sql.Composed:
+    """What a row is: ``filled``, ``empty``, ``apart`` (its key is in ``$2``; not asked without) or ``missing``."""
+    set_apart = sql.SQL("\n        WHEN {} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[]) THEN 'apart'")
     return sql.SQL(
-        "CASE WHEN {embedding} IS NOT NULL THEN 'filled' WHEN {blank} THEN 'empty'\n"
-        "        WHEN {key} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[]) THEN 'apart' ELSE 'missing' END"
-    ).format(embedding=embedding(relation), blank=relation.blank, key=_key(relation))
+        "CASE WHEN {embedding} IS NOT NULL THEN 'filled' WHEN {blank} THEN 'empty'{set_apart} ELSE 'missing' END"
+    ).format(
+        embedding=embedding(relation),
+        blank=relation.blank,
+        set_apart=set_apart.format(_key(relation)) if apart else sql.SQL(""),
+    )
 
 
 def survey(relation: Relation, leaf: Leaf) -> Query:
@@ -97,15 +101,15 @@ GROUP BY vecfill_bucket
 """
 
 
-def listed(relation: Relation, leaf: Leaf) -> Query:
-    """Up to ``$1`` rows without a vector: tid, state, bytes of text. ``$2`` are the keys to be left out."""
+def listed(relation: Relation, leaf: Leaf, *, apart: bool) -> Query:
+    """Up to ``$1`` rows without a vector: tid, state, bytes of text. ``$2`` are the keys to be left apart, if any."""
     return sql.SQL(
         "SELECT {tid}::pg_catalog.text, {state},\n"
         "  CASE WHEN NOT {blank} THEN pg_catalog.octet_length({text}) ELSE 0 END\n"
         "FROM {source} WHERE {embedding} IS NULL AND {where} LIMIT $1::pg_catalog.int8"
     ).format(
         tid=_tid(relation),
-        state=_state(relation),
+        state=_state(relation, apart=apart),
         embedding=embedding(relation),
         blank=relation.blank,
         text=relation.text,

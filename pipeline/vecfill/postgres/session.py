@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import conninfo, pq
+from psycopg import conninfo, pq, sql
 from psycopg.abc import QueryNoTemplate
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
@@ -107,24 +107,9 @@ class Database:
         return secret_by(command, option="--password-command", what="password")
 
     def reachable(self) -> Database:
-        """Connects once and returns this database with the password that worked, also one out of ``.pgpass``.
-
-        One by command is left out: it is asked for again by each worker.
-
-        Raises:
-            UnreachableError: the server does not answer, or refuses.
-            ConfigError: the password command gives no password.
-        """
-        try:
-            with self.connect() as connection:
-                password = connection.info.password
-        except psycopg.OperationalError as error:
-            raise UnreachableError(
-                f"cannot connect to {self.label}: {said(error)}: check the address, the server and --database"
-            ) from error
-        if self.password_command or not password:
-            return self
-        return replace(self, conninfo=conninfo.make_conninfo(self.conninfo, password=password))
+        """Connects once, to see that it works; see ``Session.to``."""
+        with closing(Session.to(self)) as session:
+            return session.database
 
 
 def _parsed(database: str) -> dict[str, Any]:
@@ -190,12 +175,11 @@ def transaction(
         **settings,
         **({"transaction_read_only": "on"} if read_only else {}),
     }
-    calls = ", ".join(f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(local)))
     with connection.cursor(binary=True) as cursor:
         try:
             with connection.pipeline():
                 connection.execute(_BEGIN)
-                connection.execute(f"SELECT {calls}".encode(), [text for pair in local.items() for text in pair])
+                set_local(connection, local)
                 if first is not None:
                     cursor.execute(first, parameters)
             yield cursor  # type: ignore[misc]
@@ -211,6 +195,12 @@ def _undo(connection: Connection) -> None:
         connection.rollback()
     except psycopg.Error:
         connection.close()
+
+
+def set_local(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Changes settings until the transaction ends, without a look at the catalogue, as ``set_config`` would take."""
+    for name, value in settings.items():
+        connection.execute(sql.SQL("SET LOCAL {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
 
 
 def is_transient(error: BaseException) -> bool:
@@ -234,12 +224,33 @@ class Session:
     Nothing is ever left inside a transaction between two calls of ``run``.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._connection: Connection | None = None
+    def __init__(self, database: Database, connection: Connection | None = None) -> None:
+        self.database = database
+        self._connection = connection
+
+    @classmethod
+    def to(cls, database: Database) -> Session:
+        """Connects, and returns a session with that line.
+
+        Its ``database`` has the password that worked, also one out of ``.pgpass``; one by command is left out, since it
+        is asked for again by each worker.
+
+        Raises:
+            UnreachableError: the server does not answer, or refuses.
+            ConfigError: the password command gives no password.
+        """
+        try:
+            connection = database.connect()
+        except psycopg.OperationalError as error:
+            raise UnreachableError(
+                f"cannot connect to {database.label}: {said(error)}: check the address, the server and --database"
+            ) from error
+        if (password := connection.info.password) and not database.password_command:
+            database = replace(database, conninfo=conninfo.make_conninfo(database.conninfo, password=password))
+        return cls(database, connection)
 
     def __reduce__(self) -> tuple[type[Session], tuple[Database]]:
-        return Session, (self._database,)
+        return Session, (self.database,)
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Calls ``work`` with a connection, again after a transient fault: it must be safe to repeat.
@@ -262,7 +273,7 @@ class Session:
             if is_transient(error):
                 self.close()
                 raise ServerGoneError(
-                    f"{self._database.label} did not recover within {RETRY_FOR_S:.0f} s: {said(error)}: "
+                    f"{self.database.label} did not recover within {RETRY_FOR_S:.0f} s: {said(error)}: "
                     "run again when it answers; what was committed is kept"
                 ) from error
             raise
@@ -275,10 +286,10 @@ class Session:
 
     def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect()
+            self._connection = self.database.connect()
         return self._connection
 
     def _drop(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        log.warning("%s: %s; trying again", self._database.label, said(error) if error else "no answer")
+        log.warning("%s: %s; trying again", self.database.label, said(error) if error else "no answer")
         self.close()

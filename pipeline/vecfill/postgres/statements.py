@@ -79,17 +79,9 @@ def checks(relation: Relation, *, writing: bool = True) -> Iterator[tuple[str, Q
     for name, expression in relation.assignments if writing else ():
         yield f"--set {name}", _explain("SELECT {} FROM {}", expression, source)
         yield f"--set {name}", _explain("UPDATE {} SET {} = (\n{}\n)", source, sql.Identifier(name), expression)
-    yield (
-        "--text",
-        _explain(
-            "SELECT {}, {}, {}.ctid FROM {} WHERE {}",
-            relation.text,
-            embedding(relation),
-            sql.Identifier(relation.alias),
-            source,
-            eligible(relation),
-        ),
-    )
+    key = [column(relation, part.name) for part in relation.key] if writing else []
+    read = [relation.text, embedding(relation), column(relation, "ctid"), *key]
+    yield "--text", _explain("SELECT {} FROM {} WHERE {}", sql.SQL(", ").join(read), source, eligible(relation))
     if writing:
         yield "--column", _explain("UPDATE {} SET {} = NULL", source, sql.Identifier(relation.vector.name))
 

@@ -9,22 +9,22 @@ from typing import Any
 from psycopg import sql
 
 from vecfill.errors import ConfigError
-from vecfill.postgres.advice import check_versions, pgvector_version
 from vecfill.postgres.catalogue import (
     Column,
     Leaf,
-    UniqueIndex,
     columns_of,
     find_table,
     leaves_of,
-    may_make_temporary_tables,
     present_dimension,
-    unique_indexes,
-    vector_indexes,
+    tree_of,
+    type_name,
 )
-from vecfill.postgres.limits import CHECK_CLIENT, write_limits
+from vecfill.postgres.indexes import Index, indexes_of
+from vecfill.postgres.key import KeyColumn, key_of, usable_indexes
+from vecfill.postgres.server import CHECK_CLIENT, Server, check_versions, server_of, write_limits
 from vecfill.postgres.session import Connection, transaction
 from vecfill.postgres.template import Template, blank_expression, parse_template, raw, text_expression
+from vecfill.postgres.types import Type, type_of
 
 VECTOR_KINDS = ("vector", "halfvec", "real[]")
 
@@ -60,20 +60,6 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeyColumn:
-    """A column of the key: ``send`` makes its binary field, ``equals`` is its index's own equality operator.
-
-    ``oid`` is its type, ``array`` the type of arrays over it, None for the rare type that has none.
-    """
-
-    name: str
-    send: sql.Composable
-    equals: sql.Composable
-    oid: int
-    array: sql.Composable | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class VectorColumn:
     """The embedding column: its name, one of ``VECTOR_KINDS``, and its dimension where anything tells it.
 
@@ -102,11 +88,17 @@ class Relation:
         policies: row-level policies apply to this role.
         arrays: this role may make no temporary tables: a batch is staged as arrays.
         generated: the text reads a generated column, which an update may change.
-        vector_indexes: names of the vector indexes that hold the embedding column.
+        indexes: of the table and its partitions.
+        tree: oids of the table and its partitions.
+        triggers: some of them may have triggers.
+        children: tables that are no partitions may inherit from it.
+        columns: names of all its columns.
+        server: what it says of itself.
         settings: what each of our transactions that write sets, beside the pinned.
     """
 
     label: str
+    oid: int
     name: sql.Composable
     alias: str
     plain: bool
@@ -120,13 +112,24 @@ class Relation:
     policies: bool
     generated: bool
     arrays: bool
-    vector_indexes: tuple[str, ...]
+    indexes: tuple[Index, ...]
+    tree: tuple[int, ...]
+    triggers: bool
+    children: bool
+    columns: tuple[str, ...]
+    server: Server
     settings: dict[str, str]
 
     @property
     def arity(self) -> int:
         """Number of key columns."""
         return len(self.key)
+
+    @property
+    def vector_indexes(self) -> tuple[str, ...]:
+        """Names of the vector indexes on the embedding column that are written to; a partitioned one has no bytes."""
+        found = (index for index in self.indexes if index.is_for_vectors and index.ready and index.bytes)
+        return tuple(dict.fromkeys(index.name for index in found))
 
     @property
     def reading(self) -> dict[str, str]:
@@ -150,30 +153,40 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True,
     """
     encoding = connection.info.parameter_status("server_encoding") or "UTF8"
     with transaction(connection, read_only=True) as cursor:
-        check_versions(connection.info.server_version, pgvector_version(cursor))
-        table = find_table(cursor, target.table)
+        server = server_of(cursor)
+        check_versions(connection.info.server_version, server.pgvector)
+        table = find_table(cursor, target.table, server.block_bytes)
         columns = columns_of(cursor, table.oid)
         template = _template(target, columns, text_needed)
+        tree = tree_of(cursor, table, columns.get(target.column), server.block_bytes)
+        indexes = indexes_of(cursor, {one.oid: one.column for one in tree})
         name = sql.Identifier(table.schema, table.name)
-        key = _key(unique_indexes(cursor, table.oid), target, columns, key_needed)
+        usable = usable_indexes(indexes, table, columns)
+        key = key_of(cursor, usable, target.key, target.table, columns, needed=key_needed)
         keys = {column.name for column in key}
         return Relation(
             label=f"{table.schema}.{table.name}",
+            oid=table.oid,
             name=name,
             alias=table.name,
             plain=table.kind == "r",
             key=key,
             vector=_vector(cursor, target, columns, name),
-            leaves=leaves_of(cursor, table, target.column),
+            leaves=leaves_of(table, tree, indexes),
             text=text_expression(template, table.name) if template.parts else raw("''::pg_catalog.text"),
             blank=blank_expression(template, table.name, encoding) if template.parts else raw("false"),
             where=raw(target.where) if target.where and target.where.strip() else None,
             assignments=tuple(_assignment(text, columns, template, target, keys) for text in target.set),
             policies=table.policies,
             generated=any(columns[name].generated for name in template.fields),
-            arrays=not may_make_temporary_tables(cursor),
-            vector_indexes=vector_indexes(cursor, table, target.column),
-            settings=write_limits(cursor),
+            arrays=not server.temporary,
+            indexes=tuple(indexes),
+            tree=tuple(one.oid for one in tree),
+            triggers=any(one.triggers for one in tree),
+            children=table.children,
+            columns=tuple(columns),
+            server=server,
+            settings=write_limits(cursor, server),
         )
 
 
@@ -190,53 +203,6 @@ def with_dimension(relation: Relation, dim: int) -> Relation:
     return replace(relation, vector=replace(relation.vector, dim=dim))
 
 
-def _key(indexes: list[UniqueIndex], target: Target, columns: dict[str, Column], needed: bool) -> tuple[KeyColumn, ...]:
-    _check_key_columns(target, columns)
-    wanted = (one for one in indexes if (set(one.columns) == set(target.key) if target.key else one.primary))
-    chosen = next(wanted, None)
-    if chosen is None and not needed and not target.key:
-        return ()
-    if chosen is None:
-        raise ConfigError(_no_key(target, [index.columns for index in indexes]))
-    for name in chosen.columns:
-        if not columns[name].send:
-            raise ConfigError(
-                f"key column {name} has type {columns[name].type}, which has no binary form: choose another --key"
-            )
-    return tuple(
-        KeyColumn(
-            name=name,
-            send=raw(columns[name].send),
-            equals=raw(operator),
-            oid=columns[name].oid,
-            array=_array(columns[name]),
-        )
-        for name, operator in zip(chosen.columns, chosen.operators, strict=True)
-    )
-
-
-def _check_key_columns(target: Target, columns: dict[str, Column]) -> None:
-    for name in target.key:
-        if name not in columns:
-            raise ConfigError(
-                f"--key {name}: {target.table} has no such column: there are {', '.join(sorted(columns))}"
-            )
-
-
-def _no_key(target: Target, usable: list[tuple[str, ...]]) -> str:
-    given = (
-        f"--key {', '.join(target.key)} of {target.table}"
-        if target.key
-        else f"{target.table} has no primary key, and --key is not given: its key"
-    )
-    choices = "; ".join(f"--key {' --key '.join(names)}" for names in usable)
-    remedy = f"use {choices}" if usable else "add a primary key to the table"
-    return (
-        f"{given} must be the columns of a unique index that is valid, whole, immediate and over NOT NULL columns, "
-        f"or a row could not be told from another: {remedy}"
-    )
-
-
 def _vector(cursor: Any, target: Target, columns: dict[str, Column], name: sql.Composable) -> VectorColumn:
     column = columns.get(target.column)
     if column is None:
@@ -244,29 +210,26 @@ def _vector(cursor: Any, target: Target, columns: dict[str, Column], name: sql.C
             f"--column {target.column}: {target.table} has no such column: name one that is there, or add it: "
             f"ALTER TABLE {target.table} ADD COLUMN {target.column} vector(384)"
         )
-    kind = {"vector": "vector", "halfvec": "halfvec", "_float4": "real[]"}.get(column.base)
+    found = type_of(cursor, column.oid)
+    kind = {"vector": "vector", "halfvec": "halfvec", "_float4": "real[]"}.get(found.base)
     if kind is None or column.generated:
-        what = "a generated column" if column.generated else f"of type {column.type}"
+        what = "a generated column" if column.generated else f"of type {type_name(cursor, column)}"
         raise ConfigError(
             f"--column {target.column} of {target.table} is {what}: it must be a plain vector, halfvec or real[] column"
         )
-    declared = _declared_dimension(column, kind) or present_dimension(cursor, column.name, name)
+    declared = _declared_dimension(column, found, kind) or present_dimension(cursor, column.name, name)
     if declared and target.dim and declared != target.dim:
         raise ConfigError(
             f"--dim {target.dim}: {target.column} of {target.table} is {kind}({declared}): leave --dim out"
         )
-    return VectorColumn(name=column.name, kind=kind, dim=declared or target.dim, oid=column.oid, array=_array(column))
+    return VectorColumn(name=column.name, kind=kind, dim=declared or target.dim, oid=column.oid, array=found.array)
 
 
-def _array(column: Column) -> sql.Composable | None:
-    return raw(column.array) if column.array else None
-
-
-def _declared_dimension(column: Column, kind: str) -> int | None:
+def _declared_dimension(column: Column, found: Type, kind: str) -> int | None:
     if kind == "real[]":
         return None
-    match = re.search(r"\((\d+)\)$", column.type)
-    return column.typmod if column.typmod > 0 else int(match[1]) if match else None
+    typmod = max(column.typmod, found.typmod)
+    return typmod if typmod > 0 else None
 
 
 def _assignment(

@@ -44,7 +44,8 @@ def list_missing(connection: Connection, relation: Relation, leaf: Leaf, apart: 
         row = cursor.execute(selection.missing(relation, leaf), ()).fetchone()
         if row is None or not set(leaf.partial) & set(_indexes(row[0][0]["Plan"])):
             return None
-        rows: Listed = cursor.execute(selection.listed(relation, leaf), (most + 1, list(apart))).fetchall()
+        query = selection.listed(relation, leaf, apart=bool(apart))
+        rows: Listed = cursor.execute(query, (most + 1, *([list(apart)] if apart else []))).fetchall()
     return rows if len(rows) <= most else None
 
 

@@ -20,8 +20,9 @@ from vecfill.read.survey import of_users_sql
 class Read:
     """Callable ``PageRange -> TextBlock``. Travels by pickle; connects at its first call and keeps that connection."""
 
-    def __init__(self, database: Database, relation: Relation) -> None:
-        self._session = Session(database)
+    def __init__(self, place: Database | Session, relation: Relation) -> None:
+        """Takes a session that somebody else uses too, though never at the same time, or makes one of its own."""
+        self._session = place if isinstance(place, Session) else Session(place)
         self._relation = relation
 
     def __call__(self, pages: PageRange) -> pa.Table:

@@ -58,7 +58,7 @@ def land(connection: Connection, relation: Relation, batch: Batch) -> Landed:
         staged = stage(cursor, relation, batch)
         locking = time.perf_counter()
         rows = staged.land(landing.write(relation), len(batch))
-        outcomes = {position: outcome for outcome, _, positions, _ in rows for position in positions or ()}
+        outcomes = dict(sorted((position, outcome) for outcome, _, position, _ in rows if position is not None))
         if any(after for *_, after in rows):
             changed = staged.ask(landing.rewritten(relation), list(outcomes))
             outcomes |= {row: "rewritten" for (row,) in changed}

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
 from vecfill.errors import ConfigError, DatabaseError, Fault, classify
 from vecfill.isolate import isolate
-from vecfill.postgres.limits import STATEMENT_TIMEOUT_MS
+from vecfill.postgres.server import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.session import Connection, Database, Session, said
 from vecfill.postgres.target import Relation
 from vecfill.write.batch import Batch
