@@ -9,7 +9,7 @@ from contextlib import closing
 import psycopg
 import pytest
 from psycopg import sql
-from tests.tables import DOCS, add_docs, make_docs, ranges_of, read_all, relation_of, survey_of
+from tests.tables import DOCS, add_docs, make_docs, ranges_of, read_all, relation_of, survey_of, wait_until
 
 from vecfill.blocks import text_schema
 from vecfill.errors import DatabaseError
@@ -147,6 +147,7 @@ def test_a_composite_key_comes_in_its_columns(connect, database):
 
 
 def ours(connect: psycopg.Connection) -> list[tuple]:
+    """Our backends; one whose line was closed ends a moment later."""
     return connect.execute(
         "SELECT state, xact_start, backend_xmin FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name = 'vecfill'"
@@ -157,11 +158,11 @@ def test_no_transaction_is_open_after_a_read(connect, database):
     make_docs(connect, 1_000)
     with closing(Read(Database(database), relation_of(database))) as read:
         assert read(ALL).num_rows == 1_000
-        assert ours(connect) == [("idle", None, None)]
+        wait_until(lambda: ours(connect) == [("idle", None, None)])
         connect.execute("ALTER TABLE docs RENAME TO elsewhere")
         with pytest.raises(DatabaseError, match=r"public\.docs cannot be read"):
             read(ALL)
-        assert ours(connect) == [("idle", None, None)]
+        wait_until(lambda: ours(connect) == [("idle", None, None)])
 
 
 def test_the_reader_comes_back_after_its_backend_was_ended(connect, database):
