@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -64,6 +64,10 @@ class UniqueIndex:
     operators: tuple[str, ...]
     primary: bool
 
+
+USERS_TRIGGER: LiteralString = """(NOT tgisinternal OR tgparentid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+        AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.<) 150000)"""
+"""A row of ``pg_trigger`` is a trigger of the user's: PostgreSQL 14 calls a partition's copy of one internal."""
 
 _TABLE = """
 SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,

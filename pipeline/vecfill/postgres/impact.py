@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
+from vecfill.postgres.catalogue import USERS_TRIGGER
 from vecfill.postgres.session import Connection, Cursor, transaction
 from vecfill.postgres.target import Relation
 
@@ -18,7 +19,6 @@ class Impact:
 
     Attributes:
         triggers: names of the row triggers that our UPDATE fires.
-        deferred: those of them that run at the commit, when nobody looks at the texts any more.
         publications: names of the publications that send it on.
         indexes: all indexes of the leaf that has the most; each gets a new entry.
         index_pages: their pages.
@@ -27,7 +27,6 @@ class Impact:
     """
 
     triggers: tuple[str, ...]
-    deferred: tuple[str, ...]
     publications: tuple[str, ...]
     indexes: int
     index_pages: int
@@ -42,15 +41,15 @@ SELECT pg_catalog.array_agg(relid) FROM (
 """
 """The table and its partitions: ``$1`` of what follows."""
 
-_TRIGGERS = """
+_TRIGGERS: LiteralString = f"""
 SELECT DISTINCT g.tgname::pg_catalog.text FROM pg_catalog.pg_trigger AS g
-WHERE g.tgrelid = ANY ($1) AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') AND (g.tginitdeferred OR NOT $3)
+WHERE g.tgrelid = ANY ($1) AND {USERS_TRIGGER} AND g.tgenabled IN ('O', 'A')
   AND g.tgtype & 17 = 17  -- for each row, on UPDATE
   AND (g.tgattr::pg_catalog.text = '' OR EXISTS (
     SELECT FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = g.tgrelid AND a.attnum = ANY (g.tgattr) AND a.attname = ANY ($2::pg_catalog.text[])))
 ORDER BY 1
-"""
+"""  # noqa: S608 -- of a constant
 
 _PUBLICATIONS = """
 SELECT DISTINCT t.pubname::pg_catalog.text
@@ -100,8 +99,7 @@ def impact_of(connection: Connection, relation: Relation) -> Impact:
         width = _width(cursor, relation)
         indexes, pages = cursor.execute(_INDEXES, (tree,)).fetchone() or (0, 0)
         return Impact(
-            triggers=names(_TRIGGERS, written, False),
-            deferred=names(_TRIGGERS, written, True),
+            triggers=names(_TRIGGERS, written),
             publications=names(_PUBLICATIONS),
             indexes=indexes,
             index_pages=pages,

@@ -45,22 +45,31 @@ def land(connection: Connection, relation: Relation, batch: Batch) -> Landed:
     """
     with transaction(connection, relation.settings) as cursor:
         staged = stage(cursor, relation, batch)
-        rows = staged.land(landing.write(relation), len(batch))
-        outcomes = {position: outcome for outcome, _, positions, _ in rows for position in positions or ()}
-        if any(after for *_, after in rows):
-            changed = staged.ask(landing.rewritten(relation), list(outcomes))
-            outcomes |= {row: "rewritten" for (row,) in changed}
+        rows = _written(staged, relation, len(batch))
+        outcomes = {position: outcome for outcome, _, positions in rows for position in positions or ()}
         keys = _keys(staged, relation, outcomes)
         outcomes |= _settled(staged, relation, outcomes, keys)
         _check_kept(relation, outcomes, keys)
         counts = Counter(outcomes.values())
-        counts["updated"] = sum(count for outcome, count, *_ in rows if outcome == "updated")
+        counts["updated"] = sum(count for outcome, count, _ in rows if outcome == "updated")
         if counts.total() != len(batch):
             raise DatabaseError(f"the server accounted for {counts.total()} of {len(batch)} rows: please report this")
     unresolved = tuple(
         Unresolved(key, outcomes[row], *batch.errors.get(row, (None, None))) for row, (key, _) in keys.items()
     )
     return Landed({outcome: counts[outcome] for outcome in OUTCOMES}, unresolved, staged.bytes)
+
+
+def _written(staged: Staged, relation: Relation, size: int) -> list[tuple[str, int, list[int] | None]]:
+    """Writes, and gives outcome, count and positions (None for ``updated``), once all triggers have run."""
+    rows = staged.land(landing.write(relation), size)
+    found = [(outcome, count, positions) for outcome, count, positions, _ in rows]
+    if not any(after for *_, after in rows):
+        return found
+    staged.cursor.execute(landing.RUN_TRIGGERS)
+    others = [row for row in found if row[0] != "updated"]
+    known = [position for *_, positions in others for position in positions or ()]
+    return [*others, *staged.ask(landing.afterwards(relation), known)]
 
 
 def _keys(staged: Staged, relation: Relation, outcomes: dict[int, str]) -> dict[int, tuple[str, bool]]:
