@@ -62,8 +62,10 @@ def check_sql(connection: Connection, relation: Relation, *, writing: bool = Tru
         ConfigError: it does not parse both ways, takes parameters, or this role lacks a right that it needs.
     """
     for option, query in statements.checks(relation, writing=writing):
-        complaint = f"{option} does not work as SQL on {relation.label}"
-        with _planned(relation, complaint, "correct it"), transaction(connection, read_only=True) as cursor:
+        complaint, remedy = f"{option} does not work as SQL on {relation.label}", "correct it"
+        if option == "--column":  # nothing of it is the user's
+            complaint, remedy = f"{relation.label} refuses updates", "change that"
+        with _planned(relation, complaint, remedy), transaction(connection, read_only=True) as cursor:
             try:
                 cursor.execute(query, ())
             except psycopg.errors.InsufficientPrivilege as error:
@@ -83,8 +85,10 @@ def check_write(connection: Connection, relation: Relation) -> None:
     """
     if relation.arrays:
         log.info("role %s may make no temporary tables: batches travel as arrays", connection.info.user)
-    complaint = f"{relation.label} cannot be written as --where and --set say"
-    with _planned(relation, complaint, "correct them"), transaction(connection, relation.settings) as cursor:
+    complaint, remedy = f"{relation.label} cannot be written as --where and --set say", "correct them"
+    if relation.where is None and not relation.assignments:
+        complaint, remedy = f"{relation.label} cannot be written", "change that"
+    with _planned(relation, complaint, remedy), transaction(connection, relation.settings) as cursor:
         if not relation.arrays:
             cursor.execute(landing.create_stage(relation), ())
         arrays = landing.array_types(relation, vectors=True) if relation.arrays else []

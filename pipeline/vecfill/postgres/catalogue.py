@@ -30,7 +30,7 @@ class Leaf:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its type in full, the type under a domain, what makes its binary field (empty: nothing does).
+    """A column: its type in full, the type under all domains, what makes its binary field (empty: nothing does).
 
     ``oid`` is the type's, ``array`` the type of arrays over it (empty: there is none).
     """
@@ -93,6 +93,10 @@ def find_table(cursor: Any, table: str) -> Table:
     """
     try:
         row = cursor.execute(_TABLE, (table,)).fetchone()
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigError(
+            f"--table {table}: {error.diag.message_primary}: GRANT USAGE ON SCHEMA to this role, or name another table"
+        ) from error
     except (psycopg.errors.InvalidName, psycopg.errors.SyntaxError) as error:
         raise ConfigError(
             f"--table {table!r} is not a table's name in SQL notation: write schema.table, "
@@ -110,15 +114,22 @@ def find_table(cursor: Any, table: str) -> Table:
 
 
 _COLUMNS = """
-SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, a.atttypmod), b.typname::pg_catalog.text,
+SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, a.atttypmod), b.name,
        CASE WHEN t.typsend::pg_catalog.oid <> 0
             THEN pg_catalog.quote_ident(pn.nspname) || '.' || pg_catalog.quote_ident(p.proname) ELSE '' END,
-       CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END, a.attgenerated <> '', t.oid,
+       CASE WHEN t.typtype = 'd' THEN b.typmod ELSE a.atttypmod END, a.attgenerated <> '', t.oid,
        CASE WHEN t.typarray <> 0
             THEN pg_catalog.quote_ident(vn.nspname) || '.' || pg_catalog.quote_ident(v.typname) ELSE '' END
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
-JOIN pg_catalog.pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+CROSS JOIN LATERAL (
+  WITH RECURSIVE under AS (
+    SELECT t.oid, t.typname, t.typtype, t.typbasetype, t.typtypmod AS typmod
+    UNION ALL
+    SELECT d.oid, d.typname, d.typtype, d.typbasetype,
+           CASE WHEN d.typtype = 'd' THEN d.typtypmod ELSE u.typmod END
+    FROM under AS u JOIN pg_catalog.pg_type AS d ON d.oid = u.typbasetype WHERE u.typtype = 'd')
+  SELECT typname::pg_catalog.text AS name, typmod FROM under WHERE typtype <> 'd') AS b
 LEFT JOIN pg_catalog.pg_proc AS p ON p.oid = t.typsend
 LEFT JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
 LEFT JOIN pg_catalog.pg_type AS v ON v.oid = t.typarray

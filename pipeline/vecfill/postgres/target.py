@@ -93,7 +93,8 @@ class Relation:
 
     Attributes:
         label: ``schema.table`` for messages and results.
-        alias: the table's own name, which its rows go by in every statement, so that the user's SQL may use it.
+        alias: the table's own name, which its rows go by in every statement, so that the user's SQL may use it; another
+            where that could be a name of ours.
         leaves: what to scan; one for a plain table.
         text: SQL of a row's text, never NULL.
         blank: SQL that is true where there is nothing to embed.
@@ -155,18 +156,19 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True,
         columns = columns_of(cursor, table.oid)
         template = _template(target, columns, text_needed)
         name = sql.Identifier(table.schema, table.name)
+        alias = f"target_{table.name}" if table.name.startswith("vecfill_") else table.name
         key = _key(unique_indexes(cursor, table.oid), target, columns, key_needed)
         keys = {column.name for column in key}
         return Relation(
             label=f"{table.schema}.{table.name}",
             name=name,
-            alias=table.name,
+            alias=alias,
             plain=table.kind == "r",
             key=key,
             vector=_vector(cursor, target, columns, name),
             leaves=leaves_of(cursor, table, target.column),
-            text=text_expression(template, table.name) if template.parts else raw("''::pg_catalog.text"),
-            blank=blank_expression(template, table.name, encoding) if template.parts else raw("false"),
+            text=text_expression(template, alias) if template.parts else raw("''::pg_catalog.text"),
+            blank=blank_expression(template, alias, encoding) if template.parts else raw("false"),
             where=raw(target.where) if target.where and target.where.strip() else None,
             assignments=tuple(_assignment(text, columns, template, target, keys) for text in target.set),
             policies=table.policies,
