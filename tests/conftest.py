@@ -25,7 +25,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests import own_server
-from tests.tables import pgvector
+from tests.own_server import pgvector
 
 from vecfill.cli import main
 from vecfill.postgres import embedded, programs

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from vecfill.postgres import programs
 
 SETTINGS = """
@@ -22,6 +24,12 @@ log_timezone = 'UTC'
 def version(folder: Path) -> str:
     """What the server says of itself, such as ``14.23``."""
     return _execute(folder, "postgres", "--version").split()[2]
+
+
+def pgvector(connect: psycopg.Connection) -> tuple[int, ...]:
+    """Version of the extension in the test's database."""
+    query = "SELECT string_to_array(extversion, '.')::int[] FROM pg_extension WHERE extname = 'vector'"
+    return tuple(connect.execute(query).fetchone()[0])
 
 
 @contextmanager

@@ -103,12 +103,6 @@ def unresolved(result: pa.Table) -> dict[str, str]:
     return {row["key"]: row["outcome"] for rows in result["unresolved"].to_pylist() for row in rows}
 
 
-def pgvector(connect: psycopg.Connection) -> tuple[int, ...]:
-    """Version of the extension in the test's database."""
-    query = "SELECT string_to_array(extversion, '.')::int[] FROM pg_extension WHERE extname = 'vector'"
-    return tuple(connect.execute(query).fetchone()[0])
-
-
 def vectors(connect: psycopg.Connection, text: str = "title", *, table: str = "docs") -> list[tuple]:
     return connect.execute(
         f"SELECT {text}, embedding::real[] FROM {table} WHERE embedding IS NOT NULL", binary=True

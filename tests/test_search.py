@@ -6,7 +6,7 @@ import numpy as np
 import psycopg
 import pytest
 from psycopg import sql
-from tests.tables import pgvector
+from tests.own_server import pgvector
 
 from vecfill.encode.spec import Model
 from vecfill.encode.standin import HashEncoder
