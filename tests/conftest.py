@@ -24,6 +24,8 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from tests import own_server
+from tests.own_server import pgvector
 
 from vecfill.cli import main
 from vecfill.postgres import embedded, programs
@@ -40,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("vecfill")
     group.addoption("--pg-version", type=int, default=18, choices=[16, 18], help="version of the embedded server")
     group.addoption("--soak", action="store_true", help="also what takes minutes and gigabytes: a million rows")
+    group.addoption("--pg-bin", type=Path, help="make the server with the programs in this folder (pgvector installed)")
     group.addoption("--test-dsn", help="use this server (a superuser's DSN; pgvector available), not an embedded one")
 
 
@@ -66,6 +69,8 @@ def pytest_report_header(config: pytest.Config) -> str:
                 " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector')"
             ).fetchone()
         return f"PostgreSQL {server}, pgvector {vector}, from --test-dsn"
+    if folder := config.getoption("--pg-bin"):
+        return f"PostgreSQL {own_server.version(folder)}, from --pg-bin"
     return "PostgreSQL {}, pgvector {}, embedded".format(*_embedded_versions(config.getoption("--pg-version")))
 
 
@@ -84,7 +89,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
         yield dsn
         return
     with _home() as folder:
-        yield _without_fsync(embedded.start(request.config.getoption("--pg-version"), folder))
+        if chosen := request.config.getoption("--pg-bin"):
+            with own_server.started(chosen, folder) as uri:
+                yield _without_fsync(uri)
+        else:
+            yield _without_fsync(embedded.start(request.config.getoption("--pg-version"), folder))
 
 
 @pytest.fixture
@@ -164,10 +173,25 @@ def _drop(admin: psycopg.Connection, name: str) -> None:
     admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+class _Connection(psycopg.Connection):
+    """Skips a test that makes what this server's pgvector is too old to have (vecfill has connections of its own)."""
+
+    old = False
+
+    def execute(self, *arguments: Any, **options: Any) -> psycopg.Cursor:
+        try:
+            return super().execute(*arguments, **options)
+        except (psycopg.errors.UndefinedObject, psycopg.errors.UndefinedFunction) as error:
+            if self.old:
+                pytest.skip(f"pgvector below 0.8: {error}")
+            raise
+
+
 @pytest.fixture
 def connect(database: str) -> Iterator[psycopg.Connection]:
     """An autocommit connection to the test's database."""
-    with psycopg.connect(database, autocommit=True) as connection:
+    with _Connection.connect(database, autocommit=True) as connection:
+        connection.old = pgvector(connection) < (0, 8)
         yield connection
 
 

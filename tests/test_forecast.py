@@ -20,9 +20,7 @@ from vecfill.postgres.impact import impact_of
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Target
 
-NOTHING = Forecast(
-    rows=0, wal_bytes=0, growth_bytes=0, dead_rows=0, triggers=(), deferred=(), publications=(), vector_indexes=()
-)
+NOTHING = Forecast(rows=0, wal_bytes=0, growth_bytes=0, dead_rows=0, triggers=(), publications=(), vector_indexes=())
 
 
 def fill(database: str, dim: int = 8, target: Target = DOCS, **more):
@@ -104,35 +102,24 @@ def test_triggers_publications_and_vector_indexes_are_named(connect, database, c
     assert any("into the vector indices half, near, at 60 to 170 times the cost" in line for line in said)
 
 
-def test_a_trigger_that_waits_for_the_commit_is_warned_of(connect, database, caplog):
-    """What it changes there no statement of ours can see any more."""
-    make_docs(connect, 10)
-    connect.execute("CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$")
-    for name, when in (("late", "INITIALLY DEFERRED"), ("early", "INITIALLY IMMEDIATE")):
-        connect.execute(
-            f"CREATE CONSTRAINT TRIGGER {name} AFTER UPDATE ON docs DEFERRABLE {when}"
-            " FOR EACH ROW EXECUTE FUNCTION act()"
-        )
-    found = ahead(database)
-    assert (found.triggers, found.deferred) == (("early", "late"), ("late",))
-    with caplog.at_level(logging.INFO, "vecfill"):
-        fill(database)
-    assert [line for line in caplog.messages if "at the commit" in line and "late" in line]
-
-
 def test_what_the_partitions_have_counts(connect, database):
     connect.execute(
         "CREATE TABLE docs (id int PRIMARY KEY, title text, embedding vector(8)) PARTITION BY RANGE (id);"
         "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES FROM (0) TO (100);"
         "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;"
         "CREATE TRIGGER leaf BEFORE UPDATE ON docs_1 FOR EACH ROW EXECUTE FUNCTION act();"
+        "CREATE TRIGGER root AFTER UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act();"
         "CREATE INDEX near ON docs_1 USING hnsw (embedding vector_cosine_ops);"
         "CREATE PUBLICATION tree FOR TABLE docs; CREATE PUBLICATION leaf FOR TABLE docs_1;"
         "INSERT INTO docs VALUES (1, 'one', NULL)"
     )
     for table in ("docs", "docs_1"):
         found = ahead(database, replace(DOCS, table=table))
-        assert (found.triggers, found.publications, found.vector_indexes) == (("leaf",), ("leaf", "tree"), ("near",))
+        assert (found.triggers, found.publications, found.vector_indexes) == (
+            ("leaf", "root"),
+            ("leaf", "tree"),
+            ("near",),
+        )
 
 
 # -- the yes

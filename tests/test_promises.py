@@ -94,3 +94,18 @@ def test_a_wrong_dimension_is_told_although_nothing_is_missing(connect, database
     fill(database)
     with pytest.raises(ConfigError, match=r"vector\(8\) but model hash:9 gives 9"):
         fill(database, model=Model(name="hash:9"))
+
+
+@pytest.mark.parametrize("kind", ["ALSO INSERT INTO audit VALUES (1)", "INSTEAD NOTHING"])
+def test_a_table_with_rules_is_refused_by_its_name(connect, database, kind):
+    make_docs(connect, 3)
+    connect.execute(f"CREATE TABLE audit (n int); CREATE RULE act AS ON UPDATE TO docs DO {kind}")
+    with pytest.raises(ConfigError, match=r"^public.docs cannot be written: .*0A000\): change that$"):
+        run(DOCS, MODEL, database=database, options=INLINE)
+
+
+def test_a_published_table_without_replica_identity_is_refused_by_its_name(connect, database):
+    make_docs(connect, 3)
+    connect.execute("ALTER TABLE docs REPLICA IDENTITY NOTHING; CREATE PUBLICATION theirs FOR TABLE docs")
+    with pytest.raises(ConfigError, match=r"^public.docs refuses updates: .* set REPLICA IDENTITY .*55000"):
+        run(DOCS, MODEL, database=database, options=INLINE)

@@ -6,6 +6,7 @@ import numpy as np
 import psycopg
 import pytest
 from psycopg import sql
+from tests.own_server import pgvector
 
 from vecfill.encode.spec import Model
 from vecfill.encode.standin import HashEncoder
@@ -40,6 +41,11 @@ def only_indexes(database, connect):
     name = sql.Identifier(connect.info.dbname)
     connect.execute(sql.SQL("ALTER DATABASE {} SET enable_seqscan = off").format(name))
     connect.execute(sql.SQL("ALTER DATABASE {} SET enable_sort = off").format(name))
+
+
+def iterative_scans(connect):
+    if pgvector(connect) < (0, 8):
+        pytest.skip("iterative scans came with pgvector 0.8")
 
 
 @pytest.fixture
@@ -116,6 +122,7 @@ def test_the_index_serves_and_decides_the_distance(connect, connection, kind, di
 
 @pytest.mark.usefixtures("only_indexes")
 def test_ivfflat_goes_on_until_there_are_enough_and_hits_come_in_order(connect, connection):
+    iterative_scans(connect)
     make_items(connect, 200)
     connect.execute("CREATE INDEX near ON items USING ivfflat (embedding vector_l2_ops) WITH (lists = 20)")
     found = search(connection, ITEMS, MODEL, QUERY, limit=150)
@@ -163,6 +170,7 @@ def test_a_partial_index_serves_only_what_it_holds(connect, connection):
 
 @pytest.mark.usefixtures("only_indexes")
 def test_a_condition_does_not_make_hits_few(connect, connection):
+    iterative_scans(connect)
     make_items(connect, 400)
     connect.execute("CREATE INDEX near ON items USING hnsw (embedding vector_cosine_ops)")
     found = search(connection, Target(table="items", where="tag = 3"), MODEL, QUERY)
@@ -310,3 +318,13 @@ def test_a_real_model_finds_what_a_person_would(connect, connection):
         connect.execute("INSERT INTO jobs VALUES (%s, %s::real[])", [job, vector.tolist()])
     for text, job in [("keeps routers running", jobs[1]), ("bakes cakes", jobs[2]), ("cares for patients", jobs[0])]:
         assert search(connection, Target(table="jobs"), model, text, limit=1, encoder=encoder).hits[0].key == job
+
+
+def test_a_schema_of_pgvector_that_the_role_may_not_use_is_named(connect, database, reader):
+    connect.execute("DROP EXTENSION vector; CREATE SCHEMA ext; CREATE EXTENSION vector SCHEMA ext")
+    make_items(connect, 3, "ext.vector(8)")
+    connect.execute(sql.SQL("GRANT SELECT ON items TO {}").format(sql.Identifier(reader)))
+    with closing(Database(database).connect()) as theirs:
+        theirs.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(reader)))
+        with pytest.raises(ConfigError, match="permission denied for schema ext: GRANT USAGE ON SCHEMA ext"):
+            search(theirs, ITEMS, MODEL, QUERY)

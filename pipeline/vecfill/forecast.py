@@ -45,7 +45,6 @@ class Forecast:
             free space in them. Vacuum frees the old versions for later use.
         dead_rows: old versions that are left to vacuum.
         triggers: row triggers that fire.
-        deferred: those of them that run at the commit.
         publications: publications that send the rows on.
         vector_indexes: vector indexes over the embedding column.
     """
@@ -55,7 +54,6 @@ class Forecast:
     growth_bytes: int
     dead_rows: int
     triggers: tuple[str, ...]
-    deferred: tuple[str, ...]
     publications: tuple[str, ...]
     vector_indexes: tuple[str, ...]
 
@@ -67,11 +65,6 @@ class Forecast:
         ]
         if self.triggers:
             lines.append(f"each row fires {_named('trigger', self.triggers)}")
-        if self.deferred:
-            lines.append(
-                f"at the commit, after the last look at the texts, {_named('trigger', self.deferred)} may change them "
-                "unseen: vectors of texts that are changed there are outdated at once"
-            )
         if self.publications:
             lines.append(f"each row is sent on by {_named('publication', self.publications)}")
         if self.vector_indexes:
@@ -112,7 +105,6 @@ def forecast(relation: Relation, found: Survey, impact: Impact, limit: int | Non
         growth_bytes=rows * (version + aside + impact.indexes * INDEX_ENTRY),
         dead_rows=rows,
         triggers=impact.triggers,
-        deferred=impact.deferred,
         publications=impact.publications,
         vector_indexes=relation.vector_indexes,
     )

@@ -55,7 +55,10 @@ def check_sql(connection: Connection, relation: Relation, *, writing: bool = Tru
     """
     with transaction(connection, read_only=True) as cursor:
         for option, query in statements.checks(relation, writing=writing):
-            with _understood(relation, f"{option} does not work as SQL on {relation.label}", "correct it"):
+            complaint, remedy = f"{option} does not work as SQL on {relation.label}", "correct it"
+            if option == "--column":  # nothing of it is the user's
+                complaint, remedy = f"{relation.label} refuses updates", "change that"
+            with _understood(relation, complaint, remedy):
                 try:
                     cursor.execute(query, ())
                 except psycopg.errors.InsufficientPrivilege as error:
@@ -75,8 +78,10 @@ def check_write(connection: Connection, relation: Relation) -> None:
     """
     if relation.arrays:
         log.info("role %s may make no temporary tables: batches travel as arrays", connection.info.user)
-    complaint = f"{relation.label} cannot be written as --where and --set say"
-    with _understood(relation, complaint, "correct them"), transaction(connection, relation.settings) as cursor:
+    complaint, remedy = f"{relation.label} cannot be written as --where and --set say", "correct them"
+    if relation.where is None and not relation.assignments:
+        complaint, remedy = f"{relation.label} cannot be written", "change that"
+    with _understood(relation, complaint, remedy), transaction(connection, relation.settings) as cursor:
         cursor.execute(landing.prepared(relation), ())
         cursor.execute(landing.FORGET, ())
 

@@ -152,7 +152,12 @@ def _rank(hit: Hit) -> tuple[bool, float]:
 
 
 def _tell_scan(cursor: Cursor, schema: str, limit: int) -> None:
-    cursor.execute(neighbours.load(schema), ())
+    try:
+        cursor.execute(neighbours.load(schema), ())
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigError(
+            f"pgvector compares the vectors: {error.diag.message_primary}: GRANT USAGE ON SCHEMA {schema} to this role"
+        ) from error
     known: dict[str, str] = dict(cursor.execute(neighbours.SETTINGS, (neighbours.ASKED_FOR,)).fetchall())
     for name, value in neighbours.scan_settings(known, limit).items():
         cursor.execute("SELECT pg_catalog.set_config($1, $2, true)", (name, value))

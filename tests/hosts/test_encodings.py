@@ -16,7 +16,8 @@ from vecfill.backfill import run
 def latin1(connect, database):
     """URI of a database in LATIN1 with pgvector."""
     name = f"vecfill_latin1_{secrets.token_hex(4)}"
-    connect.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING LATIN1 LOCALE_PROVIDER libc LOCALE 'C'")
+    provider = "LOCALE_PROVIDER libc" if connect.info.server_version >= 150_000 else ""
+    connect.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' {provider} LOCALE 'C'")
     uri = conninfo.make_conninfo(database, dbname=name)
     with psycopg.connect(uri, autocommit=True) as there:
         there.execute("CREATE EXTENSION vector")

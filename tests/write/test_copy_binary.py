@@ -74,7 +74,7 @@ def copied(connect: psycopg.Connection, kinds: list[str], fields: list) -> list[
     columns = [f"c{position}" for position in range(len(kinds))]
     with connect.transaction(force_rollback=True), connect.cursor() as cursor:
         types = ", ".join(f"{name} {kind}" for name, kind in zip(columns, kinds, strict=True))
-        cursor.execute(f"CREATE TEMP TABLE stage (n int4, {types})")
+        connect.execute(f"CREATE TEMP TABLE stage (n int4, {types})")
         with cursor.copy("COPY stage FROM STDIN (FORMAT BINARY)") as copy:
             for buffer in copy_stream([int4_field(np.arange(rows_of(fields), dtype=np.int32)), *fields]):
                 copy.write(buffer)

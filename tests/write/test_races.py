@@ -124,3 +124,22 @@ def test_a_trigger_younger_than_the_run_is_seen(connect, database, make, when):
         with pytest.raises(ConfigError, match="changed the text of 40 rows"):
             write(block.slice(10))
     assert_every_vector_is_its_texts(connect, rows=10)
+
+
+@pytest.mark.parametrize(("table", "rows"), [("docs", 50), ("docs_low", 19)])
+def test_a_trigger_of_the_partitioned_table_is_seen_in_a_partition_too(connect, database, table, rows):
+    """There it is a copy, which PostgreSQL 14 calls internal."""
+    make_partitioned(connect, 50)
+    connect.execute(
+        "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.title := upper(NEW.title); RETURN NEW; END $$;"
+        "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
+    )
+    job = job_of(database, replace(DOCS, table=table))
+    block = encoded(job)
+    with (
+        closing(Write(job.database, job.relation)) as write,
+        pytest.raises(ConfigError, match=f"changed the text of {rows} rows"),
+    ):
+        write(block)
+    assert connect.execute("SELECT count(embedding) FROM docs").fetchone() == (0,)

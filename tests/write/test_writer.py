@@ -338,6 +338,56 @@ def test_a_trigger_that_rewrites_the_text_stops_the_run(connect, database):
     assert connect.execute("SELECT title FROM docs WHERE id = 9").fetchone() == ("title 9",)
 
 
+AFTER = {
+    "after": "CREATE TRIGGER act AFTER UPDATE ON docs",
+    "deferrable": "CREATE CONSTRAINT TRIGGER act AFTER UPDATE ON docs DEFERRABLE INITIALLY IMMEDIATE",
+    "deferred": "CREATE CONSTRAINT TRIGGER act AFTER UPDATE ON docs DEFERRABLE INITIALLY DEFERRED",
+}
+
+
+def trigger_after(connect: psycopg.Connection, when: str, body: str) -> None:
+    connect.execute(f"CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NULL; END $$")
+    connect.execute(f"{AFTER[when]} FOR EACH ROW EXECUTE FUNCTION act()")
+
+
+@pytest.mark.parametrize("when", AFTER)
+def test_a_text_rewritten_after_the_update_stops_the_run(connect, database, when):
+    """Also by a trigger that waits for the commit: it runs before the last look."""
+    with prepared(connect, database) as (write, block):
+        trigger_after(
+            connect, when, "IF NEW.id = 9 THEN UPDATE docs SET title = 'new' WHERE id = 9 AND title <> 'new'; END IF;"
+        )
+        with pytest.raises(ConfigError, match=r"changed the text of 1 rows .*\(key 9\).*rolled back"):
+            write(block)
+    assert filled(connect) == 0
+
+
+@pytest.mark.parametrize("when", AFTER)
+def test_refused_by_a_trigger_that_raises_after_the_update(connect, database, when):
+    with prepared(connect, database) as (write, block):
+        trigger_after(connect, when, "IF NEW.id IN (3, 40) THEN RAISE EXCEPTION 'row % is closed', NEW.id; END IF;")
+        result = write(block)
+    assert counts(result) == {"updated": 48, "refused": 2}
+    assert unresolved(result) == {"3": "refused", "40": "refused"}
+    assert filled(connect) == 48
+
+
+@pytest.mark.parametrize("when", AFTER)
+def test_a_vector_or_row_taken_away_after_the_update_is_not_updated(connect, database, when):
+    with prepared(connect, database) as (write, block):
+        connect.execute("UPDATE docs SET title = 'new' WHERE id = 1")
+        trigger_after(
+            connect,
+            when,
+            "UPDATE docs SET embedding = NULL WHERE id = NEW.id AND id IN (3, 4) AND embedding IS NOT NULL;"
+            "DELETE FROM docs WHERE id = 5;",
+        )
+        result = write(block)
+    assert counts(result) == {"updated": 46, "refused": 2, "stale": 1, "gone": 1}
+    assert unresolved(result) == {"1": "stale", "3": "refused", "4": "refused", "5": "gone"}
+    assert filled(connect) == 46
+
+
 def test_a_trigger_may_change_other_columns(connect, database):
     with prepared(connect, database) as (write, block):
         trigger(connect, "NEW.seen := 7; RETURN NEW;")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -82,6 +82,10 @@ class Table(Part):
     children: bool
 
 
+USERS_TRIGGER: LiteralString = """(NOT tgisinternal OR tgparentid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+        AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.<) 150000)"""
+"""A row of ``pg_trigger`` is a trigger of the user's: PostgreSQL 14 calls a partition's copy of one internal."""
+
 _TABLE = """
 SELECT c.oid, (SELECT n.nspname FROM pg_catalog.pg_namespace AS n WHERE n.oid = c.relnamespace), c.relname, c.relkind,
        pg_catalog.pg_relation_size(c.oid), c.relrowsecurity, c.relhastriggers, c.relhassubclass
@@ -114,6 +118,10 @@ def find_table(cursor: Any, table: str, block_bytes: int) -> Table:
     """
     try:
         row = cursor.execute(_TABLE, (table,)).fetchone()
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigError(
+            f"--table {table}: {error.diag.message_primary}: GRANT USAGE ON SCHEMA to this role, or name another table"
+        ) from error
     except (psycopg.errors.InvalidName, psycopg.errors.SyntaxError) as error:
         raise ConfigError(
             f"--table {table!r} is not a table's name in SQL notation: write schema.table, "

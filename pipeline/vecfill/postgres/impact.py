@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
+from vecfill.postgres.catalogue import USERS_TRIGGER
 from vecfill.postgres.session import Connection, transaction
 from vecfill.postgres.target import Relation
 
@@ -20,7 +22,6 @@ class Impact:
 
     Attributes:
         triggers: names of the row triggers that our UPDATE fires.
-        deferred: those of them that run at the commit, when nobody looks at the texts any more.
         publications: names of the publications that send it on.
         indexes: all indexes of the leaf that has the most; each gets a new entry.
         index_pages: their pages.
@@ -29,7 +30,6 @@ class Impact:
     """
 
     triggers: tuple[str, ...]
-    deferred: tuple[str, ...]
     publications: tuple[str, ...]
     indexes: int
     index_pages: int
@@ -37,14 +37,14 @@ class Impact:
     full_pages: bool
 
 
-_TRIGGERS = """
-SELECT g.tgname, g.tginitdeferred FROM pg_catalog.pg_trigger AS g
-WHERE g.tgrelid = ANY ($1::pg_catalog.oid[]) AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
+_TRIGGERS: LiteralString = f"""
+SELECT g.tgname FROM pg_catalog.pg_trigger AS g
+WHERE g.tgrelid = ANY ($1::pg_catalog.oid[]) AND {USERS_TRIGGER} AND g.tgenabled IN ('O', 'A')
   AND g.tgtype & 17 = 17  -- for each row, on UPDATE
   AND (g.tgattr::pg_catalog.text = '' OR EXISTS (
     SELECT FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = g.tgrelid AND a.attnum = ANY (g.tgattr) AND a.attname = ANY ($2::pg_catalog.text[])))
-"""
+"""  # noqa: S608 -- of a constant
 
 _PUBLICATIONS = """
 SELECT DISTINCT t.pubname::pg_catalog.text
@@ -66,10 +66,8 @@ view ``pg_stats``, which shows them, costs 550 buffers."""
 def impact_of(connection: Connection, relation: Relation) -> Impact:
     """Reads what an UPDATE of the embedding column, and of what ``--set`` assigns, sets off."""
     indexes, pages = _most_indexes(relation)
-    triggers = _triggers(connection, relation) if relation.triggers else []
     return Impact(
-        triggers=tuple(dict.fromkeys(name for name, _ in triggers)),
-        deferred=tuple(dict.fromkeys(name for name, deferred in triggers if deferred)),
+        triggers=_triggers(connection, relation) if relation.triggers else (),
         publications=_publications(connection, relation) if relation.server.publishes else (),
         indexes=indexes,
         index_pages=pages,
@@ -78,11 +76,10 @@ def impact_of(connection: Connection, relation: Relation) -> Impact:
     )
 
 
-def _triggers(connection: Connection, relation: Relation) -> list[tuple[str, bool]]:
-    """Name, and whether it is deferred, by name."""
+def _triggers(connection: Connection, relation: Relation) -> tuple[str, ...]:
     written = [relation.vector.name, *(assigned for assigned, _ in relation.assignments)]
     with transaction(connection, read_only=True) as cursor:
-        return sorted(cursor.execute(_TRIGGERS, (list(relation.tree), written)).fetchall())
+        return tuple(sorted({name for (name,) in cursor.execute(_TRIGGERS, (list(relation.tree), written)).fetchall()}))
 
 
 def _publications(connection: Connection, relation: Relation) -> tuple[str, ...]:

@@ -7,10 +7,13 @@ stage is a common table expression over ``unnest``. ``$1`` is each statement's o
 
 from __future__ import annotations
 
+from typing import LiteralString
+
 from psycopg import sql
 
 from vecfill.blocks import key_names
 from vecfill.errors import ConfigError
+from vecfill.postgres.catalogue import USERS_TRIGGER
 from vecfill.postgres.key import KeyColumn
 from vecfill.postgres.statements import column, eligible, embedding, target
 from vecfill.postgres.target import Relation
@@ -154,9 +157,9 @@ def _triggers(relation: Relation, kind: tuple[int, int]) -> sql.Composed:
     return sql.SQL(_TRIGGERS).format(tables, *map(sql.Literal, kind))
 
 
-_TRIGGERS = """EXISTS (SELECT FROM pg_catalog.pg_trigger
-    WHERE tgrelid OPERATOR(pg_catalog.=) ANY ({}) AND NOT tgisinternal
-      AND tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) {} OPERATOR(pg_catalog.=) {})"""
+_TRIGGERS: LiteralString = f"""EXISTS (SELECT FROM pg_catalog.pg_trigger
+    WHERE tgrelid OPERATOR(pg_catalog.=) ANY ({{}}) AND {USERS_TRIGGER}
+      AND tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) {{}} OPERATOR(pg_catalog.=) {{}})"""
 
 _BEFORE, _AFTER = (18, 18), (82, 16)
 """Bits of a trigger's type, and what they must be: 2 BEFORE, 16 UPDATE, 64 INSTEAD OF."""
@@ -166,7 +169,7 @@ def write(relation: Relation) -> Query:
     """Locks what is free, compares, updates, and accounts for each staged row: outcome, count, position.
 
     ``$1`` is the number of staged rows. One row tells how many were ``updated``, and whether triggers are to run after
-    the update (``rewritten`` tells what they did); its position (``vecfill_n``) is NULL. Each row that was not updated
+    the update (``afterwards`` tells what they did); its position (``vecfill_n``) is NULL. Each row that was not updated
     comes by itself. ``rewritten`` means that a trigger changed the text under the vector; ``unlocked`` rows are gone,
     locked by another, or changed by another between this statement's snapshot and its lock (``name_keys`` tells the
     first from the others).
@@ -272,16 +275,29 @@ FROM {stage} AS vecfill_s
 WHERE {chosen} ORDER BY 1"""
 
 
-def rewritten(relation: Relation) -> Query:
-    """Positions of the rows just updated whose text is no longer the staged one; ``$1`` are those not updated.
+RUN_TRIGGERS = sql.SQL("SET CONSTRAINTS ALL IMMEDIATE")
+"""Runs the triggers that wait for the commit (``DEFERRABLE``), so that what they do is still seen."""
 
-    A statement of its own, so that it sees what triggers did AFTER the update.
+
+def afterwards(relation: Relation) -> Query:
+    """Position and outcome of each row just updated that is not as it was left; ``$1`` are those not updated.
+
+    A statement of its own, so that it sees what triggers did AFTER the update: to the text (``rewritten``), the vector
+    (``refused``) and the row (``gone``).
     """
-    return _asked(relation, _REWRITTEN, same=_same(relation))
+    return _asked(
+        relation,
+        _AFTERWARDS,
+        same=_same(relation),
+        embedding=embedding(relation),
+        alias=sql.Identifier(relation.alias),
+    )
 
 
-_REWRITTEN = """SELECT vecfill_s.vecfill_n FROM {stage} AS vecfill_s JOIN {source} ON {join}
-WHERE NOT {chosen} AND NOT {same}"""
+_AFTERWARDS = """SELECT vecfill_s.vecfill_n,
+  CASE WHEN {alias}.ctid IS NULL THEN 'gone' WHEN {embedding} IS NULL THEN 'refused' ELSE 'rewritten' END
+FROM {stage} AS vecfill_s LEFT JOIN {source} ON {join}
+WHERE NOT {chosen} AND ({alias}.ctid IS NULL OR {embedding} IS NULL OR NOT {same})"""
 
 
 def lockable(relation: Relation) -> Query:

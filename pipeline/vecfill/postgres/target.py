@@ -79,7 +79,8 @@ class Relation:
 
     Attributes:
         label: ``schema.table`` for messages and results.
-        alias: the table's own name, which its rows go by in every statement, so that the user's SQL may use it.
+        alias: the table's own name, which its rows go by in every statement, so that the user's SQL may use it; another
+            where that could be a name of ours.
         leaves: what to scan; one for a plain table.
         text: SQL of a row's text, never NULL.
         blank: SQL that is true where there is nothing to embed.
@@ -161,6 +162,7 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True,
         tree = tree_of(cursor, table, columns.get(target.column), server.block_bytes)
         indexes = indexes_of(cursor, {one.oid: one.column for one in tree})
         name = sql.Identifier(table.schema, table.name)
+        alias = f"target_{table.name}" if table.name.startswith("vecfill_") else table.name
         usable = usable_indexes(indexes, table, columns)
         key = key_of(cursor, usable, target.key, target.table, columns, needed=key_needed)
         keys = {column.name for column in key}
@@ -168,13 +170,13 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True,
             label=f"{table.schema}.{table.name}",
             oid=table.oid,
             name=name,
-            alias=table.name,
+            alias=alias,
             plain=table.kind == "r",
             key=key,
             vector=_vector(cursor, target, columns, name),
             leaves=leaves_of(table, tree, indexes),
-            text=text_expression(template, table.name) if template.parts else raw("''::pg_catalog.text"),
-            blank=blank_expression(template, table.name, encoding) if template.parts else raw("false"),
+            text=text_expression(template, alias) if template.parts else raw("''::pg_catalog.text"),
+            blank=blank_expression(template, alias, encoding) if template.parts else raw("false"),
             where=raw(target.where) if target.where and target.where.strip() else None,
             assignments=tuple(_assignment(text, columns, template, target, keys) for text in target.set),
             policies=table.policies,

@@ -13,8 +13,8 @@ class Type:
     """A type, as SQL names its parts.
 
     Attributes:
-        base: its name, or that of the type under a domain.
-        typmod: a domain's own, else -1.
+        base: its name, or that of the type under its domains.
+        typmod: that of the domain next to that type, else -1.
         send: the function that makes its binary field; None where nothing does.
         array: the type of arrays over it; None where there is none.
     """
@@ -26,9 +26,7 @@ class Type:
 
 
 _TYPE = """
-SELECT (SELECT b.typname FROM pg_catalog.pg_type AS b
-        WHERE b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END),
-       CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE -1 END,
+SELECT t.typname, t.typtype, t.typbasetype, t.typtypmod,
        (SELECT n.nspname FROM pg_catalog.pg_namespace AS n WHERE n.oid = (
          SELECT p.pronamespace FROM pg_catalog.pg_proc AS p WHERE p.oid = t.typsend::pg_catalog.oid)),
        (SELECT p.proname FROM pg_catalog.pg_proc AS p WHERE p.oid = t.typsend::pg_catalog.oid),
@@ -36,6 +34,10 @@ SELECT (SELECT b.typname FROM pg_catalog.pg_type AS b
          SELECT a.typnamespace FROM pg_catalog.pg_type AS a WHERE a.oid = t.typarray)),
        (SELECT a.typname FROM pg_catalog.pg_type AS a WHERE a.oid = t.typarray)
 FROM pg_catalog.pg_type AS t WHERE t.oid = $1::pg_catalog.oid
+"""
+
+_UNDER = """
+SELECT t.typname, t.typtype, t.typbasetype, t.typtypmod FROM pg_catalog.pg_type AS t WHERE t.oid = $1::pg_catalog.oid
 """
 
 _EQUALITY = """
@@ -51,7 +53,10 @@ FROM pg_catalog.pg_operator AS o WHERE o.oid = (
 
 def type_of(cursor: Any, oid: int) -> Type:
     """Looks up a type."""
-    base, typmod, send_schema, send, array_schema, array = cursor.execute(_TYPE, (oid,)).fetchone()
+    base, kind, under, typmod, send_schema, send, array_schema, array = cursor.execute(_TYPE, (oid,)).fetchone()
+    while kind == "d":
+        base, kind, under, deeper = cursor.execute(_UNDER, (under,)).fetchone()
+        typmod = deeper if kind == "d" else typmod
     return Type(
         base=base,
         typmod=typmod,

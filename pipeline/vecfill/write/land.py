@@ -57,16 +57,12 @@ def land(connection: Connection, relation: Relation, batch: Batch) -> Landed:
         trip = time.perf_counter() - started  # the server has next to nothing to do in it
         staged = stage(cursor, relation, batch)
         locking = time.perf_counter()
-        rows = staged.land(landing.write(relation), len(batch))
-        outcomes = dict(sorted((position, outcome) for outcome, _, position, _ in rows if position is not None))
-        if any(after for *_, after in rows):
-            changed = staged.ask(landing.rewritten(relation), list(outcomes))
-            outcomes |= {row: "rewritten" for (row,) in changed}
+        outcomes, updated = _written(staged, relation, len(batch))
         keys = _keys(staged, relation, outcomes)
         outcomes |= _settled(staged, relation, outcomes, keys)
         _check_kept(relation, outcomes, keys)
         counts = Counter(outcomes.values())
-        counts["updated"] = sum(count for outcome, count, *_ in rows if outcome == "updated")
+        counts["updated"] = updated
         if counts.total() != len(batch):
             raise DatabaseError(f"the server accounted for {counts.total()} of {len(batch)} rows: please report this")
     unresolved = tuple(
@@ -74,6 +70,18 @@ def land(connection: Connection, relation: Relation, batch: Batch) -> Landed:
     )
     held = time.perf_counter() - locking - 2 * trip
     return Landed({outcome: counts[outcome] for outcome in OUTCOMES}, unresolved, staged.bytes, max(0.0, held))
+
+
+def _written(staged: Staged, relation: Relation, size: int) -> tuple[dict[int, str], int]:
+    """Writes, and gives the outcomes of the rows that have no new vector, and how many have, once triggers have run."""
+    rows = staged.land(landing.write(relation), size)
+    outcomes = dict(sorted((position, outcome) for outcome, _, position, _ in rows if position is not None))
+    updated = sum(count for _, count, position, _ in rows if position is None)
+    if not any(after for *_, after in rows):
+        return outcomes, updated
+    staged.cursor.execute(landing.RUN_TRIGGERS)
+    undone = dict(staged.ask(landing.afterwards(relation), list(outcomes)))
+    return outcomes | undone, updated - len(undone)
 
 
 def _keys(staged: Staged, relation: Relation, outcomes: dict[int, str]) -> dict[int, tuple[str, bool]]:

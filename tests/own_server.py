@@ -1,0 +1,62 @@
+"""A server for the tests from programs of anyone's choice: ``--pg-bin`` names the folder of initdb and pg_ctl."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from vecfill.postgres import programs
+
+SETTINGS = """
+listen_addresses = ''
+unix_socket_directories = '.'
+timezone = 'UTC'
+log_timezone = 'UTC'
+"""
+
+
+def version(folder: Path) -> str:
+    """What the server says of itself, such as ``14.23``."""
+    return _execute(folder, "postgres", "--version").split()[2]
+
+
+def pgvector(connect: psycopg.Connection) -> tuple[int, ...]:
+    """Version of the extension in the test's database."""
+    query = "SELECT string_to_array(extversion, '.')::int[] FROM pg_extension WHERE extname = 'vector'"
+    return tuple(connect.execute(query).fetchone()[0])
+
+
+@contextmanager
+def started(folder: Path, home: Path) -> Iterator[str]:
+    """URI of a new server with its data in ``home``; it is stopped at the end."""
+    data = home / "data"
+    home.mkdir(mode=0o755)
+    data.mkdir(mode=0o700)
+    if account := programs.server_account():
+        os.chown(data, account.pw_uid, account.pw_gid)
+    _execute(folder, "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+    with (data / "postgresql.conf").open("a") as file:
+        file.write(SETTINGS)
+    _execute(folder, "pg_ctl", "start", "-w", "-D", data, "-l", data / "server.log")
+    try:
+        yield f"postgresql://postgres@/postgres?host={data}&port=5432"
+    finally:
+        _execute(folder, "pg_ctl", "stop", "-w", "-m", "immediate", "-D", data)
+
+
+def _execute(folder: Path, program: str, *arguments: str | Path) -> str:
+    identity: dict[str, Any] = {}
+    if account := programs.server_account():
+        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    command = [folder / program, *arguments]
+    done = subprocess.run(
+        command, check=False, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, **identity
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
