@@ -51,6 +51,7 @@ PURE = {
     "write/pace.py",
     "postgres/template.py",
     "postgres/landing.py",
+    "postgres/staging.py",
     "postgres/statements.py",
 }
 """No I/O here: nothing that connects, opens or waits."""

@@ -1,8 +1,6 @@
-"""The statements that write: the stage, the accounted update over it, and what is asked afterwards. Pure.
+"""The statements that write: the accounted update over the stage, and what is asked afterwards. Pure.
 
-A batch is staged in one of two ways, and all statements are the same over both. ``table``: a temporary table, filled by
-COPY. ``arrays``, for a role that may make none: one array a column travels as a parameter with each statement, and the
-stage is a common table expression over ``unnest``. ``$1`` is each statement's own parameter; the arrays follow.
+They are the same over both kinds of stage (``staging``). ``$1`` is each statement's own parameter; arrays follow.
 """
 
 from __future__ import annotations
@@ -11,124 +9,29 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from vecfill.blocks import key_names
-from vecfill.errors import ConfigError
 from vecfill.postgres.catalogue import USERS_TRIGGER
-from vecfill.postgres.key import KeyColumn
+from vecfill.postgres.staging import Query, key_columns, shape, stage, stage_of_arrays
 from vecfill.postgres.statements import column, eligible, embedding, target
 from vecfill.postgres.target import Relation
 from vecfill.postgres.template import hash_expression
-
-Query = sql.Composed
-
-
-def _key_columns(relation: Relation) -> list[sql.Identifier]:
-    return [sql.Identifier(f"vecfill_{name}") for name in key_names(relation.arity)]
-
-
-def create_stage(relation: Relation) -> Query:
-    """A temporary table of the target's own key and vector types, collations too, dropped with the transaction."""
-    return sql.SQL("CREATE TEMPORARY TABLE vecfill_stage ON COMMIT DROP AS\n{} WITH NO DATA").format(_shape(relation))
-
-
-def _shape(relation: Relation) -> sql.Composed:
-    """A query whose columns are the stage's."""
-    return sql.SQL(
-        "SELECT 0::pg_catalog.int4 AS vecfill_n, {keys}, ''::pg_catalog.bytea AS vecfill_hash,\n"
-        "  {embedding} AS vecfill_embedding\n"
-        "FROM {source}"
-    ).format(
-        keys=sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(column(relation, part.name), name)
-            for part, name in zip(relation.key, _key_columns(relation), strict=True)
-        ),
-        embedding=embedding(relation),
-        source=target(relation),
-    )
-
-
-def copy_stage() -> Query:
-    """Fills the stage; the columns come in the order of ``create_stage``."""
-    return sql.SQL("COPY pg_temp.vecfill_stage FROM STDIN (FORMAT BINARY)").format()
-
-
-def array_types(relation: Relation, *, vectors: bool) -> list[sql.Composable]:
-    """Types of the arrays that follow ``$1``: positions, keys, hashes; with ``vectors`` the embeddings too.
-
-    A ``real[]`` column has no type of arrays over it. Its vectors travel as one long array, and beside it, for each
-    row, how many numbers stand before its own: NULL for a row that has none.
-
-    Raises:
-        ConfigError: a column of the key has a type that no array can hold.
-    """
-    names = [
-        sql.SQL("pg_catalog._int4"),
-        *(_array_over(relation, part) for part in relation.key),
-        sql.SQL("pg_catalog._bytea"),
-    ]
-    if not vectors:
-        return names
-    if relation.vector.array is None:
-        return [*names, sql.SQL("pg_catalog._int4"), sql.SQL("pg_catalog._float4")]
-    return [*names, relation.vector.array]
-
-
-def _array_over(relation: Relation, part: KeyColumn) -> sql.Composable:
-    if part.array is None:
-        raise ConfigError(
-            f"key column {part.name} of {relation.label} has a type that no array can hold, and this role may make no "
-            "temporary tables: choose another --key, or GRANT TEMPORARY ON DATABASE to it"
-        )
-    return part.array
-
-
-def _arrays(relation: Relation, *, vectors: bool) -> sql.Composed:
-    """The stage as a common table expression over the arrays from ``$2`` on."""
-    types = array_types(relation, vectors=vectors)
-    arrays = [sql.SQL(f"${n}::{{}}").format(kind) for n, kind in enumerate(types, start=2)]
-    columns = [sql.Identifier("vecfill_n"), *_key_columns(relation), sql.Identifier("vecfill_hash")]
-    shown: list[sql.Composable] = [*columns]
-    if vectors and relation.vector.array is None:
-        columns.append(sql.Identifier("vecfill_at"))
-        shown.append(sql.SQL(_SLICE).format(numbers=arrays.pop(), dim=sql.Literal(relation.vector.dim)))
-    elif vectors:
-        columns.append(sql.Identifier("vecfill_embedding"))
-        shown.append(columns[-1])
-    return sql.SQL(_FROM_ARRAYS).format(
-        shown=sql.SQL(", ").join(shown),
-        arrays=sql.SQL(", ").join(sql.SQL("pg_catalog.unnest({})").format(one) for one in arrays),
-        columns=sql.SQL(", ").join(columns),
-    )
-
-
-_FROM_ARRAYS = """vecfill_stage AS MATERIALIZED (
-  SELECT {shown} FROM ROWS FROM ({arrays}) AS vecfill_arrays ({columns}))"""
-
-_SLICE = """CASE WHEN vecfill_at IS NOT NULL THEN ({numbers})[
-    vecfill_at OPERATOR(pg_catalog.+) 1 : vecfill_at OPERATOR(pg_catalog.+) {dim}] END AS vecfill_embedding"""
-
-
-def _stage(relation: Relation) -> sql.SQL:
-    """Where a batch is."""
-    return sql.SQL("vecfill_stage" if relation.arrays else "pg_temp.vecfill_stage")
 
 
 def _asked(relation: Relation, query: str, **parts: sql.Composable) -> Query:
     """A question about the staged rows at the positions ``$1``."""
     asked = sql.SQL(query).format(
-        stage=_stage(relation),
+        stage=stage(relation),
         source=target(relation),
         join=_join(relation),
         chosen=sql.SQL("vecfill_s.vecfill_n OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])"),
         **parts,
     )
-    return sql.SQL("WITH {}\n{}").format(_arrays(relation, vectors=False), asked) if relation.arrays else asked
+    return sql.SQL("WITH {}\n{}").format(stage_of_arrays(relation, vectors=False), asked) if relation.arrays else asked
 
 
 def _join(relation: Relation) -> sql.Composed:
     return sql.SQL(" AND ").join(
         sql.SQL("{} {} vecfill_s.{}").format(column(relation, part.name), part.equals, name)
-        for part, name in zip(relation.key, _key_columns(relation), strict=True)
+        for part, name in zip(relation.key, key_columns(relation), strict=True)
     )
 
 
@@ -185,22 +88,22 @@ def write(relation: Relation) -> Query:
     costs the same in any table. An ANALYZE a batch would leave dead rows in the catalogue, and a lock inside a LATERAL
     lookup, which would say the same outright, brings PostgreSQL 18.4 down where a row changed after the snapshot.
     """
-    return _write(relation, _stage(relation), _arrays(relation, vectors=True) if relation.arrays else None)
+    return _write(relation, stage(relation), stage_of_arrays(relation, vectors=True) if relation.arrays else None)
 
 
 def prepared(relation: Relation) -> Query:
     """Has the server take in ``write``, and do no more, over a stage that needs not be made; ``FORGET`` ends it."""
     if relation.arrays:
         return sql.SQL("PREPARE vecfill_write AS {}").format(write(relation))
-    shape = sql.SQL("vecfill_stage AS MATERIALIZED (\n{})").format(_shape(relation))
-    return sql.SQL("PREPARE vecfill_write AS {}").format(_write(relation, sql.SQL("vecfill_stage"), shape))
+    empty = sql.SQL("vecfill_stage AS MATERIALIZED (\n{})").format(shape(relation))
+    return sql.SQL("PREPARE vecfill_write AS {}").format(_write(relation, sql.SQL("vecfill_stage"), empty))
 
 
 FORGET = "DEALLOCATE vecfill_write"
 
 
-def _write(relation: Relation, stage: sql.SQL, before: sql.Composable | None) -> Query:
-    """See ``write``. ``stage`` is where the rows are, ``before`` the common table expression that makes it, if any."""
+def _write(relation: Relation, staged: sql.SQL, before: sql.Composable | None) -> Query:
+    """See ``write``. ``staged`` is where the rows are, ``before`` the common table expression that makes it, if any."""
     assignments = [
         sql.SQL("{} = vecfill_s.vecfill_embedding").format(sql.Identifier(relation.vector.name)),
         *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.assignments),
@@ -213,7 +116,7 @@ def _write(relation: Relation, stage: sql.SQL, before: sql.Composable | None) ->
         after=_triggers(relation, _AFTER),
         embedding=embedding(relation),
         eligible=eligible(relation),
-        stage=stage,
+        stage=staged,
         source=target(relation),
         join=_join(relation),
         again=place if relation.plain else _join(relation),
@@ -265,7 +168,7 @@ SELECT vecfill_outcome, 1, vecfill_n, false FROM vecfill_others
 
 def name_keys(relation: Relation) -> Query:
     """Position, key as text, and whether the row is still there, of the staged rows at the positions ``$1``."""
-    columns = [sql.SQL("vecfill_s.{}").format(name) for name in _key_columns(relation)]
+    columns = [sql.SQL("vecfill_s.{}").format(name) for name in key_columns(relation)]
     key = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
     return _asked(relation, _NAME_KEYS, key=key)
 

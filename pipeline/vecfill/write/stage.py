@@ -12,9 +12,9 @@ from psycopg.abc import AdaptContext
 from psycopg.adapt import Buffer, Dumper
 
 from vecfill.errors import DatabaseError
-from vecfill.postgres import landing
-from vecfill.postgres.landing import Query
+from vecfill.postgres import staging
 from vecfill.postgres.session import Cursor
+from vecfill.postgres.staging import Query
 from vecfill.postgres.target import Relation
 from vecfill.write.batch import Batch
 from vecfill.write.copy_binary import (
@@ -73,7 +73,7 @@ class Staged:
 
 def opening(relation: Relation) -> Query | None:
     """What a batch's transaction starts with: the temporary table; nothing where arrays take its place."""
-    return None if relation.arrays else landing.create_stage(relation)
+    return None if relation.arrays else staging.create_stage(relation)
 
 
 def stage(cursor: Cursor, relation: Relation, batch: Batch) -> Staged:
@@ -100,7 +100,7 @@ def _copied(cursor: Cursor, relation: Relation, batch: Batch) -> int:
     """Fills the temporary table and returns the bytes that were sent."""
     fields = [*_names(batch), vector_field(batch.vectors, batch.failed, relation.vector.kind)]
     sent = 0
-    with cursor.copy(landing.copy_stage()) as copy:
+    with cursor.copy(staging.copy_stage()) as copy:
         for buffer in copy_stream(fields):
             copy.write(buffer)
             sent += len(buffer)
