@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 
@@ -23,7 +21,7 @@ log_timezone = 'UTC'
 
 def version(folder: Path) -> str:
     """What the server says of itself, such as ``14.23``."""
-    return _execute(folder, "postgres", "--version").split()[2]
+    return _execute(folder, Path("/"), "postgres", "--version").split()[2]
 
 
 def pgvector(connect: psycopg.Connection) -> tuple[int, ...]:
@@ -40,23 +38,18 @@ def started(folder: Path, home: Path) -> Iterator[str]:
     data.mkdir(mode=0o700)
     if account := programs.server_account():
         os.chown(data, account.pw_uid, account.pw_gid)
-    _execute(folder, "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+    login = ("-U", "postgres", "-A", "trust", "-E", "UTF8")
+    _execute(folder, home, "initdb", *login, "--locale=C", "--no-sync", "-D", str(data))
     with (data / "postgresql.conf").open("a") as file:
         file.write(SETTINGS)
-    _execute(folder, "pg_ctl", "start", "-w", "-D", data, "-l", data / "server.log")
+    _execute(folder, home, "pg_ctl", "start", "-w", "-D", str(data), "-l", str(data / "server.log"))
     try:
         yield f"postgresql://postgres@/postgres?host={data}&port=5432"
     finally:
-        _execute(folder, "pg_ctl", "stop", "-w", "-m", "immediate", "-D", data)
+        _execute(folder, home, "pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(data))
 
 
-def _execute(folder: Path, program: str, *arguments: str | Path) -> str:
-    identity: dict[str, Any] = {}
-    if account := programs.server_account():
-        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    command = [folder / program, *arguments]
-    done = subprocess.run(
-        command, check=False, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, **identity
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def _execute(folder: Path, home: Path, program: str, *arguments: str) -> str:
+    done = programs.execute(folder, home, program, *arguments)
+    assert done.returncode == 0, done.stdout
     return done.stdout

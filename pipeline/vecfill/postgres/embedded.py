@@ -256,7 +256,7 @@ def _initialise(cluster: _Cluster) -> None:
 
 
 def _execute(cluster: _Cluster, program: str, *arguments: str) -> None:
-    done = programs.execute(cluster.version, cluster.home, program, *arguments)
+    done = programs.execute(programs.reachable(cluster.version, cluster.home), cluster.home, program, *arguments)
     if done.returncode != 0:
         raise ConfigError(f"{program} failed in {cluster.data}:\n{_tail(done.stdout)}{_log_end(cluster)}")
 

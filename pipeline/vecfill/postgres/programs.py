@@ -42,13 +42,13 @@ def installed(version: int) -> Path:
     return Path(spec.submodule_search_locations[0]).resolve() / VERSIONS[version]
 
 
-def execute(version: int, home: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def execute(folder: Path, home: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a program as the server's user, in the home, which that user can enter; stdout holds stderr as well."""
     identity: dict[str, Any] = {}
     if account := server_account():
         identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     return subprocess.run(  # noqa: S603
-        [str(_folder(version, home) / program), *arguments],
+        [str(folder / program), *arguments],
         check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -84,7 +84,8 @@ def _make_account() -> None:
     subprocess.run(command, check=False, capture_output=True, env=_ENVIRONMENT)  # noqa: S603
 
 
-def _folder(version: int, home: Path) -> Path:
+def reachable(version: int, home: Path) -> Path:
+    """Returns the folder of a version's programs that the server's user can reach: the package's, or a copy at home."""
     tree = installed(version)
     if os.geteuid() == 0 and not _open_to_all(tree):
         tree = _public_copy(tree, home)
