@@ -115,6 +115,7 @@ def test_a_stop_does_not_wait_for_rows_that_are_held_back(connect, database):
 
 
 def some_wal(connect: psycopg.Connection, megabytes: int = 3) -> None:
+    connect.execute("SET synchronous_commit = on")  # off, it may be in the server's memory yet, and not counted
     connect.execute("CREATE TABLE IF NOT EXISTS ballast (it text)")
     connect.execute("ALTER TABLE ballast ALTER it SET STORAGE EXTERNAL")
     connect.execute("INSERT INTO ballast SELECT repeat('x', 100000) FROM generate_series(1, %s)", [megabytes * 10])
@@ -196,14 +197,18 @@ def standby(request, server, database, connect) -> Iterator[psycopg.Connection]:
     """A connection to the test's database on a physical standby of the embedded server."""
     if request.config.getoption("--test-dsn"):
         pytest.skip("a standby is made of the embedded server's files")
-    version, primary = request.config.getoption("--pg-version"), Path(conninfo_to_dict(server)["host"])
+    primary = Path(conninfo_to_dict(server)["host"])
     home, data = primary.parent, primary.parent / "standby"
+    chosen, version = (request.config.getoption(name) for name in ("--pg-bin", "--pg-version"))
+    folder = chosen or programs.reachable(version, home)
+    if not (folder / "pg_basebackup").exists():
+        pytest.skip(f"{folder} has no pg_basebackup")
     data.mkdir(mode=0o700)
     if account := programs.server_account():
         os.chown(data, account.pw_uid, account.pw_gid)
 
     def execute(program: str, *arguments: str) -> None:
-        done = programs.execute(version, home, program, *arguments, "-D", str(data))
+        done = programs.execute(folder, home, program, *arguments, "-D", str(data))
         assert done.returncode == 0, done.stdout
 
     at = ("-h", str(primary), "-p", "5432", "-U", "postgres")
