@@ -28,7 +28,7 @@ from tests import own_server
 from tests.own_server import pgvector
 
 from vecfill.cli import main
-from vecfill.postgres import embedded, programs
+from vecfill.postgres import embedded, server_programs
 from vecfill.postgres.session import Database
 
 # A shared machine stalls at times, and the first example pays for imports: the time of one example says nothing.
@@ -76,7 +76,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def _embedded_versions(version: int) -> tuple[str, str]:
     """Reads the versions from the files: with xdist the process that prints them starts no server."""
-    tree = programs.installed(version)
+    tree = server_programs.installed(version)
     server = re.search(r'PG_VERSION "(.+)"', next(tree.rglob("pg_config.h")).read_text())
     vector = re.search(r"default_version = '(.+)'", next(tree.rglob("vector.control")).read_text())
     return server[1], vector[1]

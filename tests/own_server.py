@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-from vecfill.postgres import programs
+from vecfill.postgres import server_programs
 
 SETTINGS = """
 listen_addresses = ''
@@ -36,7 +36,7 @@ def started(folder: Path, home: Path) -> Iterator[str]:
     data = home / "data"
     home.mkdir(mode=0o755)
     data.mkdir(mode=0o700)
-    if account := programs.server_account():
+    if account := server_programs.server_account():
         os.chown(data, account.pw_uid, account.pw_gid)
     login = ("-U", "postgres", "-A", "trust", "-E", "UTF8")
     _execute(folder, home, "initdb", *login, "--locale=C", "--no-sync", "-D", str(data))
@@ -50,6 +50,6 @@ def started(folder: Path, home: Path) -> Iterator[str]:
 
 
 def _execute(folder: Path, home: Path, program: str, *arguments: str) -> str:
-    done = programs.execute(folder, home, program, *arguments)
+    done = server_programs.execute(folder, home, program, *arguments)
     assert done.returncode == 0, done.stdout
     return done.stdout

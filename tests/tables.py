@@ -14,19 +14,19 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from vecfill.backfill import RunOptions
+from vecfill.backfill.run import RunOptions
 from vecfill.blocks import OUTCOMES
+from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.spec import Model
 from vecfill.encode.stage import Encode, EncodeSpec
-from vecfill.encode.standin import HashEncoder
 from vecfill.engine.choice import EngineOptions
 from vecfill.engine.inline import InlineEngine
-from vecfill.engine.job import Job
+from vecfill.job import Job
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Relation, Target, inspect, with_dimension
-from vecfill.read.ranges import PageRange, plan_ranges
 from vecfill.read.reader import Read
 from vecfill.read.survey import Survey, survey
+from vecfill.read.units import PageRange, plan_ranges
 from vecfill.write.writer import Write
 
 DIM = 8
@@ -98,9 +98,9 @@ def counts(result: pa.Table) -> dict[str, int]:
     return {outcome: total for outcome, total in totals.items() if total}
 
 
-def unresolved(result: pa.Table) -> dict[str, str]:
+def unwritten(result: pa.Table) -> dict[str, str]:
     """Outcome by key of the rows that a WriteResult names."""
-    return {row["key"]: row["outcome"] for rows in result["unresolved"].to_pylist() for row in rows}
+    return {row["key"]: row["outcome"] for rows in result["unwritten"].to_pylist() for row in rows}
 
 
 def vectors(connect: psycopg.Connection, text: str = "title", *, table: str = "docs") -> list[tuple]:

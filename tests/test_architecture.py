@@ -16,17 +16,17 @@ ROOT = Path(vecfill.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 300
 
-CORE = {"config", "errors", "blocks", "isolate", "postgres", "prices", "secret"}
+CORE = {"config", "errors", "blocks", "bisection", "postgres", "secret"}
 STAGES = {"read", "encode", "write"}
-RUN = {"backfill", "sweeps", "startup", "forecast", "preflight", "tally", "outcomes", "result"}
-VERBS = {*RUN, "status", "search", "demo"}
+VERBS = {"backfill", "status", "search", "demo"}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
     **dict.fromkeys(STAGES, CORE),
-    "engine": CORE | STAGES,
-    **dict.fromkeys(VERBS, CORE | STAGES | VERBS | {"engine"}),
-    "bench": CORE | STAGES | VERBS | {"engine"},
-    "cli": CORE | STAGES | VERBS | {"engine", "bench"},
+    "job": CORE | STAGES,
+    "engine": CORE | STAGES | {"job"},
+    **dict.fromkeys(VERBS, CORE | STAGES | VERBS | {"engine", "job"}),
+    "bench": CORE | STAGES | VERBS | {"engine", "job"},
+    "cli": CORE | STAGES | VERBS | {"engine", "job", "bench"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -39,20 +39,21 @@ MAY_BE_HEAVY = {
     "engine/ray.py",
     "encode/forward.py",
     "encode/precision.py",
-    "encode/teams.py",
+    "encode/thread_teams.py",
     "encode/transformer.py",
 }
 """Files that import torch or Ray when they are imported; all others do so where they need it, if at all."""
 
 PURE = {
     "bench/measure.py",
-    "read/ranges.py",
+    "read/units.py",
     "write/copy_binary.py",
-    "write/pace.py",
+    "write/batch_size.py",
     "postgres/template.py",
-    "postgres/landing.py",
-    "postgres/staging.py",
-    "postgres/statements.py",
+    "postgres/read_sql.py",
+    "postgres/staging_sql.py",
+    "postgres/target_sql.py",
+    "postgres/write_sql.py",
 }
 """No I/O here: nothing that connects, opens or waits."""
 IMPURE = {"psycopg", "os", "io", "pathlib", "socket", "subprocess", "time", "vecfill.postgres.session"}

@@ -20,7 +20,7 @@ import vecfill as package
 from vecfill.cli import VERBS
 from vecfill.cli import vecfill as command_line
 from vecfill.config import Settings
-from vecfill.postgres import programs
+from vecfill.postgres import server_programs
 
 SOURCE = Path(package.__file__).parent
 ROOT = SOURCE.parents[1]
@@ -212,7 +212,7 @@ def environ(database, connect, request, tmp_path):
     connect.execute(TABLES)
     (tmp_path / "vecfill").write_text(f'#!/bin/sh\nexec {sys.executable} -m vecfill "$@"\n')
     (tmp_path / "vecfill").chmod(0o755)
-    tools = programs.installed(request.config.getoption("--pg-version")) / "bin"
+    tools = server_programs.installed(request.config.getoption("--pg-version")) / "bin"
     yield {**os.environ, "PATH": f"{tmp_path}:{tools}:{os.environ['PATH']}", "DATABASE_URL": database}
     if connect.execute("SELECT FROM pg_roles WHERE rolname = 'filler'").fetchone():
         connect.execute(sql.SQL("DROP OWNED BY filler; DROP ROLE filler"))

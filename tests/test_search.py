@@ -8,8 +8,8 @@ import pytest
 from psycopg import sql
 from tests.own_server import pgvector
 
+from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.spec import Model
-from vecfill.encode.standin import HashEncoder
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Target

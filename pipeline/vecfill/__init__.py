@@ -11,29 +11,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vecfill.backfill import RunOptions as RunOptions
-    from vecfill.backfill import run as run
-    from vecfill.encode.api.options import Api as Api
+    from vecfill.backfill.drain import Progress as Progress
+    from vecfill.backfill.result import RunResult as RunResult
+    from vecfill.backfill.row_report import Report as Report
+    from vecfill.backfill.run import RunOptions as RunOptions
+    from vecfill.backfill.run import run as run
+    from vecfill.encode.api.api_options import ApiOptions as ApiOptions
     from vecfill.encode.spec import Model as Model
-    from vecfill.engine.shared import Shared as Shared
-    from vecfill.outcomes import Report as Report
+    from vecfill.engine.warm import Shared as Shared
     from vecfill.postgres.target import Target as Target
-    from vecfill.result import RunResult as RunResult
-    from vecfill.sweeps import Progress as Progress
 
 __version__ = "0.1.0"
 _HOMES = {
-    "Api": "vecfill.encode.api.options",
+    "ApiOptions": "vecfill.encode.api.api_options",
     "Model": "vecfill.encode.spec",
     "Target": "vecfill.postgres.target",
-    "RunResult": "vecfill.result",
-    "Report": "vecfill.outcomes",
-    "Shared": "vecfill.engine.shared",
-    "Progress": "vecfill.sweeps",
-    "RunOptions": "vecfill.backfill",
-    "run": "vecfill.backfill",
+    "RunResult": "vecfill.backfill.result",
+    "Report": "vecfill.backfill.row_report",
+    "Shared": "vecfill.engine.warm",
+    "Progress": "vecfill.backfill.drain",
+    "RunOptions": "vecfill.backfill.run",
+    "run": "vecfill.backfill.run",
 }
-__all__ = ["Api", "Model", "Progress", "Report", "RunOptions", "RunResult", "Shared", "Target", "run"]
+__all__ = ["ApiOptions", "Model", "Progress", "Report", "RunOptions", "RunResult", "Shared", "Target", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,8 @@ true however blocks are cut or joined.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pyarrow as pa
 
 HASH_BYTES = 16
@@ -67,7 +69,21 @@ def encoded_schema(arity: int, dim: int) -> pa.Schema:
 OUTCOMES = ("updated", "stale", "filled", "gone", "locked", "refused", "failed")
 """What became of a row that was read; the server says which (DESIGN 5). ``failed`` rows never got a vector."""
 
-UNRESOLVED = pa.list_(
+
+@dataclass(frozen=True)
+class UnwrittenRow:
+    """A row that was read and not updated: its key in the server's own text, the outcome, and the reason.
+
+    The fields of ``UNWRITTEN``, in order.
+    """
+
+    key: str
+    outcome: str
+    error_class: str | None = None
+    error: str | None = None
+
+
+UNWRITTEN = pa.list_(
     pa.field(
         "item",
         pa.struct(
@@ -95,7 +111,7 @@ RESULT_SCHEMA = pa.schema(
         pa.field("load_s", pa.float64(), nullable=False),
         pa.field("encode_s", pa.float64(), nullable=False),
         pa.field("write_s", pa.float64(), nullable=False),
-        pa.field("unresolved", UNRESOLVED, nullable=False),
+        pa.field("unwritten", UNWRITTEN, nullable=False),
     ]
 )
 """Schema of a WriteResult: one row a write batch. ``bytes`` counts what COPY sent; ``*_s`` are seconds of work."""

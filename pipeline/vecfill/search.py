@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 
+from vecfill.backfill.checks import check_dimension, check_sql
 from vecfill.encode.encoder import Encoder
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
-from vecfill.postgres import neighbours
-from vecfill.postgres.neighbours import Measure
+from vecfill.postgres import search_sql
+from vecfill.postgres.search_sql import Measure
 from vecfill.postgres.session import Connection, Cursor, said, transaction
 from vecfill.postgres.target import Relation, Target, inspect
-from vecfill.preflight import check_dimension, check_sql
 
 log = logging.getLogger(__name__)
 
@@ -105,16 +105,16 @@ def _prepared(connection: Connection, relation: Relation, show: tuple[str, ...])
     """The schema that pgvector is in, and the distance to go by."""
     table = relation.name.as_string()
     with transaction(connection, read_only=True) as cursor:
-        schema = cursor.execute(neighbours.EXTENSION_SCHEMA, ()).fetchone()
-        columns = [name for (name,) in cursor.execute(neighbours.COLUMNS, (table,)).fetchall()]
-        indexes = cursor.execute(neighbours.INDEXES, (table,)).fetchall()
+        schema = cursor.execute(search_sql.EXTENSION_SCHEMA, ()).fetchone()
+        columns = [name for (name,) in cursor.execute(search_sql.COLUMNS, (table,)).fetchall()]
+        indexes = cursor.execute(search_sql.INDEXES, (table,)).fetchall()
     if schema is None:
         raise ConfigError("this database has no pgvector, which compares the vectors: CREATE EXTENSION vector")
     if unknown := [name for name in show if name not in columns]:
         raise ConfigError(
             f"--show {', '.join(unknown)}: {relation.label} has no such column: there are {', '.join(sorted(columns))}"
         )
-    return schema[0], neighbours.measure_of(relation, indexes)
+    return schema[0], search_sql.measure_of(relation, indexes)
 
 
 def _found(
@@ -127,7 +127,7 @@ def _found(
     limit: int,
     show: tuple[str, ...],
 ) -> Found:
-    query = neighbours.nearest(relation, schema, measure, show)
+    query = search_sql.nearest(relation, schema, measure, show)
     values = (vector.astype(np.float64).tolist(), limit)
     try:
         with transaction(connection, read_only=True) as cursor:
@@ -153,21 +153,21 @@ def _rank(hit: Hit) -> tuple[bool, float]:
 
 def _tell_scan(cursor: Cursor, schema: str, limit: int) -> None:
     try:
-        cursor.execute(neighbours.load(schema), ())
+        cursor.execute(search_sql.load(schema), ())
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigError(
             f"pgvector compares the vectors: {error.diag.message_primary}: GRANT USAGE ON SCHEMA {schema} to this role"
         ) from error
-    known: dict[str, str] = dict(cursor.execute(neighbours.SETTINGS, (neighbours.ASKED_FOR,)).fetchall())
-    for name, value in neighbours.scan_settings(known, limit).items():
+    known: dict[str, str] = dict(cursor.execute(search_sql.SETTINGS, (search_sql.ASKED_FOR,)).fetchall())
+    for name, value in search_sql.scan_settings(known, limit).items():
         cursor.execute("SELECT pg_catalog.set_config($1, $2, true)", (name, value))
 
 
 def _index_used(
-    cursor: Cursor, query: neighbours.Query, values: tuple[Any, ...], relation: Relation, measure: Measure
+    cursor: Cursor, query: search_sql.Query, values: tuple[Any, ...], relation: Relation, measure: Measure
 ) -> str | None:
     """The index whose order the plan takes; of a partitioned table the table's own, which each partition has its of."""
-    row = cursor.execute(neighbours.plan(query), values).fetchone()
+    row = cursor.execute(search_sql.plan(query), values).fetchone()
     plan = json.loads(row[0]) if row and isinstance(row[0], str) else row[0] if row else []
     used = sorted(node["Index Name"] for node in _nodes(plan[0]["Plan"]) if "Order By" in node)
     return (used[0] if relation.plain else measure.index) if used else None

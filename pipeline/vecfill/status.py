@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from vecfill.backfill.checks import check_sql
 from vecfill.postgres.session import Connection
 from vecfill.postgres.target import Target, inspect
-from vecfill.preflight import check_sql
 from vecfill.read.survey import Coverage, survey
 
 

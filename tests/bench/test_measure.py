@@ -20,7 +20,7 @@ from vecfill.bench.measure import (
     whole_rate,
 )
 from vecfill.bench.ours import evenly
-from vecfill.read.ranges import Bucket
+from vecfill.read.units import Bucket
 
 rates = st.one_of(st.none(), st.floats(1e-3, 1e6))
 blocks = st.lists(st.integers(1, 5_000), min_size=2, max_size=20)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from psycopg import conninfo, sql
 
-from vecfill.encode.standin import HashEncoder
+from vecfill.encode.hash_encoder import HashEncoder
 
 KEYS = {
     *("run_id", "table", "model", "engine", "device", "eligible", "embedded", "updated", "stale", "filled", "gone"),

@@ -1,6 +1,6 @@
 import pytest
 
-from vecfill.encode.standin import HashEncoder
+from vecfill.encode.hash_encoder import HashEncoder
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ def test_status_lists_all(tables, vecfill, file):
 
 def test_the_same_model_is_loaded_once(tables, vecfill, file, monkeypatch):
     loaded = []
-    monkeypatch.setattr("vecfill.encode.standin.HashEncoder.__init__", _counting(loaded))
+    monkeypatch.setattr("vecfill.encode.hash_encoder.HashEncoder.__init__", _counting(loaded))
     common = 'model = "hash:8"'
     assert vecfill("run", "--config", file(common=common), "--json").code == 0
     assert len(loaded) == 1
@@ -158,7 +158,7 @@ def test_the_same_real_model_is_loaded_once_and_another_anew(connect, vecfill, f
 
 
 def _counting(loaded):
-    from vecfill.encode.standin import HashEncoder
+    from vecfill.encode.hash_encoder import HashEncoder
 
     original = HashEncoder.__init__
 

@@ -3,7 +3,7 @@ import pytest
 
 from vecfill.demo.listings import load
 from vecfill.encode import Encode, EncodeSpec, Model
-from vecfill.encode.rows import RowEncoder
+from vecfill.encode.row_encoder import RowEncoder
 
 pytestmark = pytest.mark.slow
 

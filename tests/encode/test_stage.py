@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from vecfill.bisection import SharedFaultError
 from vecfill.blocks import encoded_schema, text_schema
 from vecfill.encode import Encode, EncodeSpec, Encoding, Model
 from vecfill.encode.encoder import MOST_TOKENS
-from vecfill.encode.rows import is_out_of_memory
-from vecfill.encode.standin import HashEncoder
+from vecfill.encode.hash_encoder import HashEncoder
+from vecfill.encode.row_encoder import is_out_of_memory
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
-from vecfill.isolate import SharedFaultError
 
 DIM = 8
 

@@ -21,9 +21,9 @@ from tests.tables import (
 
 from vecfill.encode.spec import LOCAL_CALLS, Model
 from vecfill.engine.inline import OTHERS, InlineEngine
-from vecfill.engine.job import Stop
 from vecfill.errors import ConfigError, VecfillError
-from vecfill.read.ranges import PageRange
+from vecfill.job import Stop
+from vecfill.read.units import PageRange
 
 ROWS = 6_000
 AHEAD = LOCAL_CALLS + OTHERS

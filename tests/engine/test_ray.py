@@ -26,10 +26,10 @@ from tests.tables import (
 
 from vecfill.encode.spec import Model
 from vecfill.engine.cluster import cluster
-from vecfill.engine.job import Job, Stop
 from vecfill.errors import ConfigError, DatabaseError, VecfillError
-from vecfill.read.ranges import PageRange
-from vecfill.write.throttle import Restraint
+from vecfill.job import Job, Stop
+from vecfill.read.units import PageRange
+from vecfill.write.throttle import WriteLimits
 
 pytestmark = [
     pytest.mark.slow,
@@ -143,7 +143,7 @@ def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, pool
     job, ranges = prepared(connect, database, 2_000)
     connect.execute("ALTER TABLE docs ADD at timestamptz")
     job = job_of(database, replace(DOCS, set=("at = clock_timestamp()",)))
-    job = replace(job, restraint=Restraint(max_rate=600, max_slot_bytes=1))
+    job = replace(job, write_limits=WriteLimits(max_rate=600, max_slot_bytes=1))
     slot = connect.execute("SELECT slot_name FROM pg_create_physical_replication_slot('vecfill_ray', true)").fetchone()
     connect.execute("SELECT pg_switch_wal()")
 
@@ -254,7 +254,7 @@ from ray.data._internal.logical.optimizers import get_execution_plan
 from tests.tables import DOCS, counts, job_of, ranges_of
 from vecfill.engine.actors import StopFlag
 from vecfill.engine.cluster import cluster
-from vecfill.engine.job import Stop
+from vecfill.job import Stop
 
 ray.init(address="local", num_gpus=1, log_to_driver=False, include_dashboard=False)
 with cluster(None, verbose=False) as resources:

@@ -13,11 +13,11 @@ import pytest
 from tests.faults.processes import OURS
 from tests.tables import DOCS, INLINE, make_docs, meanwhile
 
-from vecfill.backfill import run
+from vecfill.backfill.run import run
+from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.spec import Model
-from vecfill.encode.standin import HashEncoder
 from vecfill.read.reader import Read
-from vecfill.write.throttle import Restraint
+from vecfill.write.throttle import WriteLimits
 
 pytestmark = pytest.mark.slow
 
@@ -96,7 +96,7 @@ def test_no_vector_lands_on_another_text_and_the_account_is_the_table_s(connect,
     connect.execute(AUDIT + index)
     application, ages, tallies = Application(database), [], []
     # Without the index it would all be over before the application has done anything.
-    options = INLINE if index else replace(INLINE, restraint=Restraint(max_rate=2_000))
+    options = INLINE if index else replace(INLINE, write_limits=WriteLimits(max_rate=2_000))
     with meanwhile(application.work), meanwhile(oldest_lock(database, ages)):
         result = run(
             DOCS,

@@ -20,10 +20,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from vecfill.backfill import RunOptions, run
+from vecfill.backfill.run import RunOptions, run
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions
-from vecfill.engine.shared import Shared
+from vecfill.engine.warm import Shared
 from vecfill.postgres.target import Target
 
 database, engine, model, *tables = sys.argv[1:]

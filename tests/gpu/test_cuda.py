@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vecfill.backfill import RunOptions, run
+from vecfill.backfill.run import RunOptions, run
 from vecfill.demo.listings import load
-from vecfill.encode.rows import RowEncoder
+from vecfill.encode.row_encoder import RowEncoder
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions, gpu_count
 from vecfill.postgres.target import Target

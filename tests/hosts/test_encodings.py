@@ -9,7 +9,7 @@ import pytest
 from psycopg import conninfo
 from tests.tables import DOCS, MODEL, assert_every_vector_is_its_texts, make_docs
 
-from vecfill.backfill import run
+from vecfill.backfill.run import run
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import pytest
 from tests.hosts.conftest import POOL
 from tests.tables import DOCS, INLINE, MODEL, assert_every_vector_is_its_texts, make_docs, meanwhile
 
-from vecfill.backfill import run
-from vecfill.encode.standin import HashEncoder
+from vecfill.backfill.run import run
+from vecfill.encode.hash_encoder import HashEncoder
 
 ROWS = 3_000
 

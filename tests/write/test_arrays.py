@@ -20,11 +20,11 @@ from tests.tables import (
     role,
 )
 
-from vecfill.backfill import run
+from vecfill.backfill.checks import check_write
+from vecfill.backfill.run import run
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import inspect
-from vecfill.preflight import check_write
 
 
 @contextmanager

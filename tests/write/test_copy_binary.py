@@ -26,7 +26,7 @@ from vecfill.write.copy_binary import (
     real_arrays,
     vector_field,
 )
-from vecfill.write.stage import BinaryValue, accept_binary_values
+from vecfill.write.staging import BinaryValue, accept_binary_values
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.integers(0, 3_000).map(
     "x".__mul__

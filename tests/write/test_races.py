@@ -16,7 +16,7 @@ from tests.tables import (
     job_of,
     make_docs,
     meanwhile,
-    unresolved,
+    unwritten,
     wait_until,
 )
 
@@ -99,7 +99,7 @@ def test_a_row_that_changed_after_the_snapshot(connect, database, make, arrays):
     later = {"locked": 2} if make is make_docs else {}
     assert counts(first) == {"updated": 45 - len(later) * 2, **told, **later}
     named = {"3": "stale", "4": "filled", "5": "gone", "6": "gone", "8": "refused"}
-    assert unresolved(first) == named | ({"2": "locked", "7": "locked"} if later else {})
+    assert unwritten(first) == named | ({"2": "locked", "7": "locked"} if later else {})
     assert counts(second).get("updated", 0) == 2 * len(later)
     assert connect.execute("SELECT id FROM docs WHERE embedding = %s", [THEIRS]).fetchall() == [(4,)]
     connect.execute("UPDATE docs SET embedding = NULL WHERE id = 4")

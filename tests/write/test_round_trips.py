@@ -14,14 +14,14 @@ import pytest
 from tests.tables import encoded, job_of, make_docs
 
 from vecfill.bench.delay import delayed
-from vecfill.postgres import landing
+from vecfill.postgres import write_sql
 from vecfill.postgres.session import Database, transaction
-from vecfill.read.ranges import PageRange
 from vecfill.read.reader import Read
+from vecfill.read.units import PageRange
 from vecfill.write.batch import Batch
-from vecfill.write.land import land
-from vecfill.write.pace import START_ROWS
-from vecfill.write.stage import opening, stage
+from vecfill.write.batch_size import START_ROWS
+from vecfill.write.staging import opening, stage
+from vecfill.write.write_batch import land
 from vecfill.write.writer import Write
 
 
@@ -86,7 +86,7 @@ def test_no_batch_reads_the_target_whole(connect, database):
         transaction(connection, job.relation.settings, first=opening(job.relation)) as cursor,
     ):
         stage(cursor, job.relation, batch)
-        plan = [line for (line,) in cursor.execute(b"EXPLAIN " + landing.write(job.relation).as_bytes(), (2_000,))]
+        plan = [line for (line,) in cursor.execute(b"EXPLAIN " + write_sql.write(job.relation).as_bytes(), (2_000,))]
         connection.rollback()
     (locked,) = [at for at, line in enumerate(plan) if "LockRows" in line]
     assert "Nested Loop" in plan[locked + 1]

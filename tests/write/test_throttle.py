@@ -18,13 +18,13 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.tables import DOCS, INLINE, MODEL, add_docs, assert_every_vector_is_its_texts, make_docs, wait_until
 
-from vecfill.backfill import run
-from vecfill.engine.job import Stop
+from vecfill.backfill.run import run
 from vecfill.errors import ConfigError
-from vecfill.postgres import programs
-from vecfill.postgres.replication import blind
+from vecfill.job import Stop
+from vecfill.postgres import server_programs
+from vecfill.postgres.replication import role_without_replication_stats
 from vecfill.postgres.session import Database
-from vecfill.write.throttle import UNRESTRAINED, Restraint, Throttle
+from vecfill.write.throttle import NO_WRITE_LIMITS, Throttle, WriteLimits
 
 # -- what a user writes
 
@@ -32,16 +32,16 @@ from vecfill.write.throttle import UNRESTRAINED, Restraint, Throttle
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, UNRESTRAINED),
-        ({"max_rate": 0.5}, Restraint(max_rate=0.5)),
-        ({"max_replication_lag": "30s"}, Restraint(max_lag_s=30.0)),
-        ({"max_replication_lag": "1.5 min"}, Restraint(max_lag_s=90.0)),
-        ({"max_replication_lag": "256MB"}, Restraint(max_lag_bytes=256 << 20)),
-        ({"max_slot_wal": "10GB"}, Restraint(max_slot_bytes=10 << 30)),
+        ({}, NO_WRITE_LIMITS),
+        ({"max_rate": 0.5}, WriteLimits(max_rate=0.5)),
+        ({"max_replication_lag": "30s"}, WriteLimits(max_lag_s=30.0)),
+        ({"max_replication_lag": "1.5 min"}, WriteLimits(max_lag_s=90.0)),
+        ({"max_replication_lag": "256MB"}, WriteLimits(max_lag_bytes=256 << 20)),
+        ({"max_slot_wal": "10GB"}, WriteLimits(max_slot_bytes=10 << 30)),
     ],
 )
 def test_amounts(given, expected):
-    assert Restraint.of(**given) == expected
+    assert WriteLimits.of(**given) == expected
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_amounts(given, expected):
 def test_what_is_no_amount_is_told(given):
     (name,) = given
     with pytest.raises(ConfigError, match=name):
-        Restraint.of(**given)
+        WriteLimits.of(**given)
 
 
 def test_writers_share_the_rate_and_batches_hold_a_second_of_it():
-    assert Restraint(max_rate=100, max_lag_s=3).shared(4) == Restraint(max_rate=25, max_lag_s=3)
-    assert UNRESTRAINED.shared(4) == UNRESTRAINED
-    assert [Throttle(Restraint(max_rate=rate)).most(2_000) for rate in (None, 10_000, 100.5, 0.1)] == [
+    assert WriteLimits(max_rate=100, max_lag_s=3).shared(4) == WriteLimits(max_rate=25, max_lag_s=3)
+    assert NO_WRITE_LIMITS.shared(4) == NO_WRITE_LIMITS
+    assert [Throttle(WriteLimits(max_rate=rate)).most(2_000) for rate in (None, 10_000, 100.5, 0.1)] == [
         2_000,
         2_000,
         100,
@@ -93,7 +93,7 @@ def stamped(connect: psycopg.Connection, rows: int) -> float:
 
 def test_the_whole_run_stays_under_the_rate(connect, database):
     started = stamped(connect, 300)
-    result = run(STAMPED, MODEL, database=database, options=replace(INLINE, restraint=Restraint(max_rate=200)))
+    result = run(STAMPED, MODEL, database=database, options=replace(INLINE, write_limits=WriteLimits(max_rate=200)))
     assert (result.outcome, result.updated) == ("complete", 300)
     assert 1.5 <= result.seconds < 15
     assert_never_above(connect, started, 200, 300)
@@ -102,7 +102,7 @@ def test_the_whole_run_stays_under_the_rate(connect, database):
 
 def test_a_stop_does_not_wait_for_rows_that_are_held_back(connect, database):
     make_docs(connect, 1_000)
-    options = replace(INLINE, restraint=Restraint(max_rate=20), max_seconds=1.5)
+    options = replace(INLINE, write_limits=WriteLimits(max_rate=20), max_seconds=1.5)
     result = run(DOCS, MODEL, database=database, options=options)
     assert (result.outcome, result.exit_code) == ("incomplete", 5)
     assert result.updated <= 40
@@ -160,7 +160,7 @@ def test_a_run_pauses_while_a_slot_keeps_too_much_wal(connect, database, slot, c
 
     with when_paused(caplog, drop):
         result = run(
-            DOCS, MODEL, database=database, options=replace(INLINE, restraint=Restraint.of(max_slot_wal="1MB"))
+            DOCS, MODEL, database=database, options=replace(INLINE, write_limits=WriteLimits.of(max_slot_wal="1MB"))
         )
     assert filled == [0]
     assert (result.outcome, result.updated) == ("complete", 1_000)
@@ -172,7 +172,7 @@ def test_a_run_pauses_while_a_slot_keeps_too_much_wal(connect, database, slot, c
 def test_a_slot_within_the_limit_pauses_nothing(connect, database, slot, caplog):
     make_docs(connect, 1_000)
     with caplog.at_level(logging.INFO, "vecfill"):
-        options = replace(INLINE, restraint=Restraint.of(max_slot_wal="10GB", max_replication_lag="1s"))
+        options = replace(INLINE, write_limits=WriteLimits.of(max_slot_wal="10GB", max_replication_lag="1s"))
         assert run(DOCS, MODEL, database=database, options=options).updated == 1_000
     assert not said(caplog, "pausing")
 
@@ -182,7 +182,7 @@ def test_a_pause_ends_with_the_run(connect, database, slot, caplog, how):
     make_docs(connect, 1_000)
     some_wal(connect)
     stop = Stop()
-    options = replace(INLINE, restraint=Restraint.of(max_slot_wal="1MB"))
+    options = replace(INLINE, write_limits=WriteLimits.of(max_slot_wal="1MB"))
     if how == "max_seconds":
         options = replace(options, max_seconds=2)
     with when_paused(caplog, lambda: stop.set("SIGTERM") if how == "stop" else None):
@@ -200,15 +200,15 @@ def standby(request, server, database, connect) -> Iterator[psycopg.Connection]:
     primary = Path(conninfo_to_dict(server)["host"])
     home, data = primary.parent, primary.parent / "standby"
     chosen, version = (request.config.getoption(name) for name in ("--pg-bin", "--pg-version"))
-    folder = chosen or programs.reachable(version, home)
+    folder = chosen or server_programs.reachable(version, home)
     if not (folder / "pg_basebackup").exists():
         pytest.skip(f"{folder} has no pg_basebackup")
     data.mkdir(mode=0o700)
-    if account := programs.server_account():
+    if account := server_programs.server_account():
         os.chown(data, account.pw_uid, account.pw_gid)
 
     def execute(program: str, *arguments: str) -> None:
-        done = programs.execute(folder, home, program, *arguments, "-D", str(data))
+        done = server_programs.execute(folder, home, program, *arguments, "-D", str(data))
         assert done.returncode == 0, done.stdout
 
     at = ("-h", str(primary), "-p", "5432", "-U", "postgres")
@@ -236,7 +236,7 @@ def test_a_run_pauses_while_a_real_standby_lags(connect, database, standby, capl
         wait_until(lambda reached=reached: reached().fetchone()[0])
         standby.execute("SELECT pg_wal_replay_pause()")
         some_wal(connect)
-        options = replace(INLINE, restraint=Restraint.of(max_replication_lag=limit, max_rate=rate), max_seconds=60)
+        options = replace(INLINE, write_limits=WriteLimits.of(max_replication_lag=limit, max_rate=rate), max_seconds=60)
         with when_paused(caplog, lambda: standby.execute("SELECT pg_wal_replay_resume()")):
             result = run(DOCS, MODEL, database=database, options=options)
         assert (result.outcome, result.updated) == ("complete", 1_000)
@@ -249,14 +249,14 @@ def test_a_role_that_may_not_see_the_standbys_is_told_once(connect, database, ca
     role = f"narrow_{os.getpid()}"
     connect.execute(f"CREATE ROLE {role} LOGIN; GRANT SELECT, UPDATE ON docs TO {role}")
     theirs = Database(database + f"&user={role}")
-    options = replace(INLINE, restraint=Restraint.of(max_replication_lag="1s", max_slot_wal="10GB"))
+    options = replace(INLINE, write_limits=WriteLimits.of(max_replication_lag="1s", max_slot_wal="10GB"))
     try:
         with caplog.at_level(logging.INFO, "vecfill"):
             assert run(DOCS, MODEL, database=theirs, options=options).updated == 10
         assert len(said(caplog, f"max_replication_lag cannot be kept: role {role} does not see")) == 1
         connect.execute(f"GRANT pg_read_all_stats TO {role}")
         with theirs.connect() as connection:
-            assert blind(connection) is None
+            assert role_without_replication_stats(connection) is None
         add_docs(connect, 11, 20)
         caplog.clear()
         with caplog.at_level(logging.INFO, "vecfill"):

@@ -26,17 +26,17 @@ from tests.tables import (
     meanwhile,
     rest,
     role,
-    unresolved,
+    unwritten,
     wait_until,
 )
 
+from vecfill.bisection import SHARED_AFTER, SharedFaultError
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
-from vecfill.engine.job import Job
 from vecfill.errors import ConfigError, DatabaseError
-from vecfill.isolate import SHARED_AFTER, SharedFaultError
+from vecfill.job import Job
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Relation, Target
-from vecfill.write.pace import INDEXED_ROWS, Pace
+from vecfill.write.batch_size import INDEXED_ROWS, Pace
 from vecfill.write.writer import Write
 
 WAY = {"arrays": False}
@@ -160,7 +160,7 @@ def test_stale_where_the_text_changed_after_the_read(connect, database):
         connect.execute("UPDATE docs SET title = NULL WHERE id = 20")
         result = write(block)
     assert counts(result) == {"updated": 39, "stale": 11}
-    assert unresolved(result) == {str(key): "stale" for key in (*range(1, 11), 20)}
+    assert unwritten(result) == {str(key): "stale" for key in (*range(1, 11), 20)}
     assert filled(connect) == 39
     assert_every_vector_is_its_texts(connect, rows=39)
 
@@ -184,7 +184,7 @@ def test_gone(connect, database):
         connect.execute("UPDATE docs SET id = -id WHERE id = 11")
         result = write(block)
     assert counts(result) == {"updated": 39, "gone": 11}
-    assert unresolved(result) == {str(key): "gone" for key in range(1, 12)}
+    assert unwritten(result) == {str(key): "gone" for key in range(1, 12)}
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_locked_by_another_transaction(connect, database, lock):
             assert time.monotonic() - started < 4
             other.rollback()
         assert counts(result) == {"updated": 40, "locked": 10}
-        assert unresolved(result) == {str(key): "locked" for key in range(1, 11)}
+        assert unwritten(result) == {str(key): "locked" for key in range(1, 11)}
         assert counts(write(block)) == {"updated": 10, "filled": 40}
 
 
@@ -215,7 +215,7 @@ def test_locked_and_then_deleted_is_never_called_gone_before_it_is(connect, data
     with prepared(connect, database) as (write, block):
         with another(database) as other:
             other.execute("DELETE FROM docs WHERE id = 7")
-            assert unresolved(write(block)) == {"7": "locked"}
+            assert unwritten(write(block)) == {"7": "locked"}
             other.commit()
         assert counts(write(block)) == {"filled": 49, "gone": 1}
 
@@ -225,7 +225,7 @@ def test_refused_by_a_trigger_that_returns_null(connect, database):
         trigger(connect, "IF OLD.id IN (3, 4) THEN RETURN NULL; END IF; RETURN NEW;")
         result = write(block)
     assert counts(result) == {"updated": 48, "refused": 2}
-    assert unresolved(result) == {"3": "refused", "4": "refused"}
+    assert unwritten(result) == {"3": "refused", "4": "refused"}
     assert filled(connect) == 48
 
 
@@ -234,7 +234,7 @@ def test_refused_by_a_trigger_that_raises(connect, database):
         trigger(connect, "IF OLD.id IN (3, 40) THEN RAISE EXCEPTION 'row % is closed', OLD.id; END IF; RETURN NEW;")
         result = write(block)
     assert counts(result) == {"updated": 48, "refused": 2}
-    errors = {row["key"]: row["error"] for rows in result["unresolved"].to_pylist() for row in rows}
+    errors = {row["key"]: row["error"] for rows in result["unwritten"].to_pylist() for row in rows}
     assert errors == {"3": "row 3 is closed (SQLSTATE P0001)", "40": "row 40 is closed (SQLSTATE P0001)"}
 
 
@@ -257,7 +257,7 @@ def test_refused_by_a_policy(connect, database, policy, refused):
         with writing(job) as (write, block):
             result = write(block)
         assert counts(result) == {"updated": 50 - refused, "refused": refused}
-        assert set(unresolved(result)) == {*map(str, range(1, 11)), *(["30"] if policy == "check" else [])}
+        assert set(unwritten(result)) == {*map(str, range(1, 11)), *(["30"] if policy == "check" else [])}
         assert filled(connect) == 50 - refused
 
 
@@ -282,7 +282,7 @@ def test_failed_in_the_encoder(connect, database):
         result = write(with_vector(block, 7, None, "the tokenizer gave up"))
         key = str(keys(block)[7])
     assert counts(result) == {"updated": 49, "failed": 1}
-    (row,) = [row for rows in result["unresolved"].to_pylist() for row in rows]
+    (row,) = [row for rows in result["unwritten"].to_pylist() for row in rows]
     assert row == {"key": key, "outcome": "failed", "error_class": "row", "error": "the tokenizer gave up"}
 
 
@@ -300,7 +300,7 @@ def test_failed_where_halfvec_overflows(connect, database):
         largest = with_vector(block, 4, [65_504.0] * DIM)
         result = write(with_vector(largest, 3, [65_520.0] * DIM))
     assert counts(result) == {"updated": 49, "failed": 1}
-    (row,) = [row for rows in result["unresolved"].to_pylist() for row in rows]
+    (row,) = [row for rows in result["unwritten"].to_pylist() for row in rows]
     assert "65520, which halfvec cannot store" in row["error"]
 
 
@@ -309,7 +309,7 @@ def test_failed_by_a_constraint(connect, database):
         connect.execute("ALTER TABLE docs ADD CHECK (id <> 17 OR embedding IS NULL)")
         result = write(block)
     assert counts(result) == {"updated": 49, "failed": 1}
-    (row,) = [row for rows in result["unresolved"].to_pylist() for row in rows]
+    (row,) = [row for rows in result["unwritten"].to_pylist() for row in rows]
     assert (row["key"], row["outcome"]) == ("17", "failed")
     assert "docs_check" in row["error"]
     assert "23514" in row["error"]
@@ -368,7 +368,7 @@ def test_refused_by_a_trigger_that_raises_after_the_update(connect, database, wh
         trigger_after(connect, when, "IF NEW.id IN (3, 40) THEN RAISE EXCEPTION 'row % is closed', NEW.id; END IF;")
         result = write(block)
     assert counts(result) == {"updated": 48, "refused": 2}
-    assert unresolved(result) == {"3": "refused", "40": "refused"}
+    assert unwritten(result) == {"3": "refused", "40": "refused"}
     assert filled(connect) == 48
 
 
@@ -384,7 +384,7 @@ def test_a_vector_or_row_taken_away_after_the_update_is_not_updated(connect, dat
         )
         result = write(block)
     assert counts(result) == {"updated": 46, "refused": 2, "stale": 1, "gone": 1}
-    assert unresolved(result) == {"1": "stale", "3": "refused", "4": "refused", "5": "gone"}
+    assert unwritten(result) == {"1": "stale", "3": "refused", "4": "refused", "5": "gone"}
     assert filled(connect) == 46
 
 

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from vecfill.bench.batches import encoded
 from vecfill.bench.measure import Mark, Measured
-from vecfill.engine.job import Job
+from vecfill.job import Job
 from vecfill.postgres.session import Connection
 from vecfill.postgres.target import Relation
 from vecfill.write.copy_binary import binary_field, copy_stream, vector_field

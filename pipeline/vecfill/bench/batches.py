@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from vecfill.bench.ours import blocks_of
 from vecfill.encode.stage import Encode
-from vecfill.engine.job import Job
+from vecfill.job import Job
 
 
 def encoded(job: Job, batch: int, rows: int | None = None) -> list[pa.Table]:

@@ -13,10 +13,10 @@ from psycopg import sql
 
 from vecfill.bench.batches import encoded
 from vecfill.bench.measure import Measured
-from vecfill.engine.job import Job
+from vecfill.job import Job
 from vecfill.postgres.session import Connection
 from vecfill.write.copy_binary import Field, binary_field, vector_field
-from vecfill.write.stage import BinaryValue, accept_binary_values
+from vecfill.write.staging import BinaryValue, accept_binary_values
 
 PREPARE_AFTER = 5
 """psycopg's own default, which our connections turn off for the sake of poolers."""

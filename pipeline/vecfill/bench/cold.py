@@ -16,8 +16,8 @@ from typing import Any
 from vecfill.bench.measure import Measured
 from vecfill.config import ENV_PREFIX
 from vecfill.encode.spec import Model
-from vecfill.engine.job import Job
 from vecfill.errors import VecfillError
+from vecfill.job import Job
 
 SCRIPT = """
 import json, sys

@@ -14,8 +14,8 @@ from vecfill.bench.scratch import Table
 from vecfill.bench.worker import Runner
 from vecfill.encode.spec import Model
 from vecfill.encode.stage import EncodeSpec
-from vecfill.engine.job import Job
 from vecfill.errors import ConfigError
+from vecfill.job import Job
 
 MODEL, CEILING, DUPLICATES, COLD = "model", "ceiling", "duplicates", "cold"
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from itertools import chain, cycle, islice
 from pathlib import Path
 
+from vecfill.backfill.checks import check_sql
 from vecfill.demo import listings
 from vecfill.demo.listings import Listing
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Target, inspect
-from vecfill.preflight import check_sql
-from vecfill.read.ranges import PageRange
 from vecfill.read.reader import Read
+from vecfill.read.units import PageRange
 
 SHORTEST, LONGEST = 8, 512
 """Tokens of the mixed corpus's texts; the logarithm is spread evenly between them."""

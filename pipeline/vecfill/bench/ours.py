@@ -16,11 +16,11 @@ from vecfill.bench.watch import Spans, WatchedEncode, WatchedRead, WatchedWrite
 from vecfill.blocks import OUTCOMES
 from vecfill.encode.stage import Encode
 from vecfill.engine.choice import most_block_rows
-from vecfill.engine.job import Engine, Job, Stop
 from vecfill.errors import VecfillError
-from vecfill.read.ranges import Bucket, PageRange, plan_ranges
+from vecfill.job import Engine, Job, Stop
 from vecfill.read.reader import Read
 from vecfill.read.survey import survey
+from vecfill.read.units import Bucket, PageRange, plan_ranges
 from vecfill.write.writer import Write
 
 STAGES = ("read", "encode", "write")
@@ -91,7 +91,7 @@ def timed_stream(engine: Engine, ranges: Sequence[PageRange]) -> tuple[Measured,
 
 def _told_missing(results: pa.Table) -> str:
     """How many rows have no vector, and why the first has none."""
-    first = next(one for rows in results["unresolved"].to_pylist() for one in rows)
+    first = next(one for rows in results["unwritten"].to_pylist() for one in rows)
     rows = _rows(results)
     return (
         f"{rows - sum(results['updated'].to_pylist()):,} of {rows:,} rows got no vector, the first: "

@@ -13,7 +13,7 @@ from vecfill.bench.measure import Measured
 from vecfill.bench.ours import ranges_of, timed_stream
 from vecfill.blocks import encoded_schema, key_names
 from vecfill.encode.spec import Model
-from vecfill.engine.job import Job
+from vecfill.job import Job
 
 BATCH_ROWS = 1024
 """What the documentation's examples of batch inference use. Half of the rows where there are fewer than twice as many:

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from vecfill.bench.measure import Span
-from vecfill.encode.api.ledger import Budget
+from vecfill.encode.api.budget import Budget
 from vecfill.encode.stage import Encode, EncodeSpec
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Relation
-from vecfill.read.ranges import PageRange
 from vecfill.read.reader import Read
+from vecfill.read.units import PageRange
 from vecfill.write.writer import Write
 
 

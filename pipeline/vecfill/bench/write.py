@@ -20,8 +20,8 @@ from vecfill.bench.scratch import Table, scratch
 from vecfill.bench.worker import Runner, Worker
 from vecfill.bench.writers import Writers
 from vecfill.encode.spec import Model
-from vecfill.engine.job import Job
 from vecfill.errors import VecfillError
+from vecfill.job import Job
 from vecfill.postgres.session import Database
 
 ROUND_TRIP_S = 0.002

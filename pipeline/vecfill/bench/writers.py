@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vecfill.bench.batches import encoded
 from vecfill.bench.measure import Mark, Measured
-from vecfill.engine.job import Job
+from vecfill.job import Job
 from vecfill.write.writer import Write
 
 

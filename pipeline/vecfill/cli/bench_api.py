@@ -153,7 +153,7 @@ def _money(
     months: float,
 ) -> Money:
     from vecfill.bench.api.plan import Money, own_price
-    from vecfill.prices import load
+    from vecfill.encode.api.prices import load
 
     table = load(prices)
     own = table.find(remote.api_name, remote.api.url)

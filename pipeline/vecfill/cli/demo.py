@@ -13,16 +13,16 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from vecfill.backfill.drain import Progress
+from vecfill.backfill.result import RunResult
 from vecfill.cli.options import log_to_stderr
 from vecfill.cli.progress import shown
 from vecfill.cli.report import print_result
 from vecfill.demo.board import TARGET, Attempt
 from vecfill.demo.story import MODEL, SHOWN, Board, tell
 from vecfill.engine.choice import EngineOptions
-from vecfill.postgres.programs import installed
-from vecfill.result import RunResult
+from vecfill.postgres.server_programs import installed
 from vecfill.search import Hit
-from vecfill.sweeps import Progress
 
 _WHERE = {
     "ray": ", on Ray; it, its actors and the model first take some seconds to start",

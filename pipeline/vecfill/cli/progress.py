@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import click
 
-from vecfill.sweeps import Progress
+from vecfill.backfill.drain import Progress
 
 LINE_EVERY_S = 10.0
 SMOOTHING = 0.3

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from vecfill.backfill.result import RunResult
 from vecfill.blocks import OUTCOMES
 from vecfill.read.survey import Coverage
-from vecfill.result import RunResult
 
 SHOWN_QUARANTINE = 10
 

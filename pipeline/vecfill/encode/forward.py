@@ -17,10 +17,10 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.util import truncate_embeddings
 
-from vecfill.encode.batches import BudgetSearch, Lengths, Positions, token_batches
 from vecfill.encode.precision import PROBE_TEXTS
-from vecfill.encode.teams import Teams
-from vecfill.encode.tokens import Tokenization, Tokens
+from vecfill.encode.thread_teams import Teams
+from vecfill.encode.token_batches import BudgetSearch, Lengths, Positions, token_batches
+from vecfill.encode.tokenization import Tokenization, Tokens
 
 CPU_BUDGETS = (512, 1_024, 2_048)
 """Tokens a batch on a CPU core: these stay in its cache."""

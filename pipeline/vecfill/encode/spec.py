@@ -12,14 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vecfill.encode.api.options import PREFIX as _API
-from vecfill.encode.api.options import Api, refuse_local_settings
+from vecfill.encode.api.api_options import PREFIX as _API
+from vecfill.encode.api.api_options import ApiOptions, refuse_local_settings
 from vecfill.encode.encoder import Encoder
-from vecfill.encode.files import declared_dimension, reader
+from vecfill.encode.model_files import declared_dimension, reader
 from vecfill.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vecfill.encode.api.ledger import Budget
+    from vecfill.encode.api.budget import Budget
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cuda", "cpu")
@@ -68,7 +68,7 @@ class Model:
     dtype: str = "auto"
     device: str = "auto"
     trust_remote_code: bool = False
-    api: Api = field(default_factory=Api)
+    api: ApiOptions = field(default_factory=ApiOptions)
 
     def __post_init__(self) -> None:
         _one_of("--dtype", self.dtype, DTYPES)
@@ -184,12 +184,12 @@ class Model:
             ConfigError: the model, device, prompt or a limit cannot be had; see ``TransformerEncoder``.
         """
         if self.is_api:
-            from vecfill.encode.api.encoder import ApiEncoder
+            from vecfill.encode.api.api_encoder import ApiEncoder
 
             return ApiEncoder(self.anchored(), dim=dim, budget=budget, stopped=stopped)
         width = self.dimension()
         if self._hash_dimension() is not None and width is not None:
-            from vecfill.encode.standin import HashEncoder
+            from vecfill.encode.hash_encoder import HashEncoder
 
             return HashEncoder(width)
         from vecfill.encode.transformer import TransformerEncoder

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vecfill.blocks import encoded_schema, key_names
-from vecfill.encode.api.ledger import Account, Budget, Ledger
+from vecfill.encode.api.budget import Account, Budget, RequestBudget
 from vecfill.encode.encoder import Encoder
-from vecfill.encode.memo import Memo
-from vecfill.encode.rows import RowEncoder, Rows
+from vecfill.encode.row_encoder import RowEncoder, Rows
 from vecfill.encode.spec import Model
+from vecfill.encode.vector_cache import VectorCache
 from vecfill.errors import ConfigError, MixedModelsError
 
 _log = logging.getLogger(__name__)
@@ -95,11 +95,11 @@ class Encode:
         self.over_budget = False
         self.stopped: Callable[[], bool] = lambda: False
         self._load = load
-        self._ledger = Ledger(spec.model.api.limits(spec.model.api_name)) if spec.model.is_api else None
+        self._ledger = RequestBudget(spec.model.api.limits(spec.model.api_name)) if spec.model.is_api else None
         self._budget = budget or self._ledger
         self._lock = threading.Lock()
         self._ready: RowEncoder | None = None
-        self._memo: Memo | None = None
+        self._memo: VectorCache | None = None
         self._busy = Busy()
         self._load_s = 0.0
 
@@ -169,7 +169,7 @@ class Encode:
                 )
                 self._check_dimension(encoder)
                 ready = RowEncoder(encoder)
-                self._memo = Memo(encoder.dim) if self.spec.dedupe else None
+                self._memo = VectorCache(encoder.dim) if self.spec.dedupe else None
                 self._check_sample(ready)
                 self._ready, self._load_s = ready, time.perf_counter() - started
             return self._ready

@@ -11,9 +11,9 @@ import pyarrow as pa
 import ray
 
 from vecfill.blocks import encoded_schema
-from vecfill.encode.api.ledger import Ledger, Verdict
+from vecfill.encode.api.budget import RequestBudget, Verdict
 from vecfill.encode.stage import Encode, EncodeSpec
-from vecfill.engine.job import BUDGET, Job
+from vecfill.job import BUDGET, Job
 from vecfill.write.writer import Write
 
 
@@ -50,22 +50,22 @@ class StopFlag:
         return said
 
 
-LedgerActor = ray.remote(num_cpus=0)(Ledger)
+BudgetActor = ray.remote(num_cpus=0)(RequestBudget)
 
 
-class SharedLedger:
+class SharedBudget:
     """The one ledger of all encoders, from any of them: what they spend together is bounded, not what each does."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
     async def reserve(self, tokens: int, splits: bool) -> Verdict:
-        """See ``Ledger``."""
+        """See ``RequestBudget``."""
         verdict: Verdict = await self._actor.reserve.remote(tokens, splits)
         return verdict
 
     async def settle(self, held: int, used: int) -> None:
-        """See ``Ledger``."""
+        """See ``RequestBudget``."""
         await self._actor.settle.remote(held, used)
 
 
@@ -81,7 +81,7 @@ class EncodeActor:
 
     def __init__(self, spec: EncodeSpec, share: int, flag: Any, ledger: Any) -> None:
         threads = spec.threads or max(1, len(os.sched_getaffinity(0)) // share)
-        budget = SharedLedger(ledger) if ledger else None
+        budget = SharedBudget(ledger) if ledger else None
         self._encode, self._flag = Encode(replace(spec, threads=threads), budget), flag
         self._encode.stopped = lambda: bool(ray.get(flag.is_set.remote()))
         self._loaded = ThreadPoolExecutor(1, "load").submit(self._encode.warm)
@@ -99,10 +99,10 @@ class EncodeActor:
 
 
 class WriteActor:
-    """``Write``, one of ``share``; what was encoded is written, stop or not, but for what the restraint holds back."""
+    """``Write``, one of ``share``; what was encoded is written, stop or not, but for what the limits hold back."""
 
     def __init__(self, job: Job, share: int, flag: Any) -> None:
-        self._write = Write(job.database, job.relation, job.restraint.shared(share))
+        self._write = Write(job.database, job.relation, job.write_limits.shared(share))
         self._write.throttle.stopped = lambda: bool(ray.get(flag.is_set.remote()))
         self._write.throttle.say = flag.say.remote
 

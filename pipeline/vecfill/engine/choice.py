@@ -9,13 +9,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vecfill.encode.api.options import PREFIX as API
+from vecfill.encode.api.api_options import PREFIX as API
 from vecfill.encode.spec import Model
-from vecfill.engine.job import Engine, Job
-from vecfill.engine.shared import Shared
+from vecfill.engine.warm import Shared
 from vecfill.errors import ConfigError
+from vecfill.job import Engine, Job
 from vecfill.postgres.session import Session
-from vecfill.read.ranges import MAX_BLOCK_ROWS
+from vecfill.read.units import MAX_BLOCK_ROWS
 
 log = logging.getLogger(__name__)
 
@@ -152,5 +152,5 @@ def _inline(job: Job, shared: Shared, session: Session) -> Engine:
     return InlineEngine(
         Read(session, job.relation),
         Encode(job.encode, load=shared.load),
-        Write(job.database, job.relation, job.restraint),
+        Write(job.database, job.relation, job.write_limits),
     )

@@ -12,11 +12,11 @@ import pyarrow as pa
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from vecfill.engine.job import Job
+from vecfill.job import Job
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Relation
-from vecfill.read.ranges import PageRange
 from vecfill.read.reader import Read
+from vecfill.read.units import PageRange
 
 
 class TargetDatasource(Datasource):  # type: ignore[misc]  # Ray is not typed

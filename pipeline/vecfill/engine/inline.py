@@ -11,11 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 
-from vecfill.encode.api.ledger import Account
+from vecfill.encode.api.budget import Account
 from vecfill.encode.stage import Encode
-from vecfill.engine.job import BROKEN_OFF, BUDGET, Stop
-from vecfill.read.ranges import PageRange
+from vecfill.job import BROKEN_OFF, BUDGET, Stop
 from vecfill.read.reader import Read
+from vecfill.read.units import PageRange
 from vecfill.write.writer import Write
 
 OTHERS = 3

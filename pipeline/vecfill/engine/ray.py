@@ -14,13 +14,13 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 
-from vecfill.encode.api.ledger import Account
-from vecfill.engine.actors import EncodeActor, LedgerActor, StopFlag, WriteActor
+from vecfill.encode.api.budget import Account
+from vecfill.engine.actors import BudgetActor, EncodeActor, StopFlag, WriteActor
 from vecfill.engine.cluster import unwrapped
 from vecfill.engine.datasource import TargetDatasource
-from vecfill.engine.job import Job, Stop
 from vecfill.errors import ConfigError
-from vecfill.read.ranges import PageRange
+from vecfill.job import Job, Stop
+from vecfill.read.units import PageRange
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class RayEngine:
     def __init__(self, job: Job, pools: Pools) -> None:
         self._job, self._pools = job, pools
         model = job.encode.model
-        self._ledger = LedgerActor.remote(model.api.limits(model.api_name)) if model.is_api else None
+        self._ledger = BudgetActor.remote(model.api.limits(model.api_name)) if model.is_api else None
 
     @property
     def workers(self) -> dict[str, int]:
@@ -151,7 +151,7 @@ class RayEngine:
         """The flow: read -> EncodeActor -> WriteActor, none fused."""
         context = DataContext.get_current()
         context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=IN_FLIGHT_BYTES)
-        if self._job.restraint.holds_back:
+        if self._job.write_limits.may_wait:
             context.execution_no_progress_timeout_s = -1  # a write that waits is no stall, which ends a run at 30 min
         source = ray.data.read_datasource(
             TargetDatasource(self._job, ranges, flag),

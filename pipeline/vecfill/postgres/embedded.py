@@ -21,7 +21,7 @@ from urllib.parse import quote
 import psycopg
 
 from vecfill.errors import ConfigError, DatabaseError
-from vecfill.postgres import programs
+from vecfill.postgres import server_programs
 
 _DATABASE = "vecfill"
 _PORT = 5432  # names the socket file; part of the URI, or the caller's PGPORT would apply
@@ -111,7 +111,7 @@ def start(version: int = 18, folder: Path | None = None) -> str:
     """
     home = _resolve(folder)
     cluster = _Cluster(home=home, version=version)
-    programs.installed(version)
+    server_programs.installed(version)
     _check_socket_path(cluster.data)
     with _os_errors_named(home), _locked(home):
         running = _running(home)
@@ -171,7 +171,7 @@ def _check_public(home: Path) -> None:
         if path.exists() and not path.stat().st_mode & stat.S_IXOTH:
             raise ConfigError(
                 f"{path} is private (mode {stat.S_IMODE(path.stat().st_mode):04o}), but as root the server runs as "
-                f"{programs.SYSTEM_USER}, who must pass it to reach {home}: set VECFILL_HOME to a public folder"
+                f"{server_programs.SYSTEM_USER}, who must pass it to reach {home}: set VECFILL_HOME to a public folder"
             )
 
 
@@ -209,7 +209,7 @@ def _locked(home: Path) -> Iterator[None]:
 
 
 def _running(home: Path) -> _Cluster | None:
-    clusters = (_Cluster(home=home, version=version) for version in programs.VERSIONS)
+    clusters = (_Cluster(home=home, version=version) for version in server_programs.VERSIONS)
     return next((cluster for cluster in clusters if cluster.is_running()), None)
 
 
@@ -247,7 +247,7 @@ def _initialise(cluster: _Cluster) -> None:
     if fresh.exists():
         shutil.rmtree(fresh)
     fresh.mkdir(mode=0o700)
-    if account := programs.server_account():
+    if account := server_programs.server_account():
         os.chown(fresh, account.pw_uid, account.pw_gid)
     settings = (argument for name, value in _SETTINGS.items() for argument in ("-c", f"{name}={value}"))
     login = ("-U", "postgres", "-A", "trust", "-E", "UTF8")
@@ -256,7 +256,9 @@ def _initialise(cluster: _Cluster) -> None:
 
 
 def _execute(cluster: _Cluster, program: str, *arguments: str) -> None:
-    done = programs.execute(programs.reachable(cluster.version, cluster.home), cluster.home, program, *arguments)
+    done = server_programs.execute(
+        server_programs.reachable(cluster.version, cluster.home), cluster.home, program, *arguments
+    )
     if done.returncode != 0:
         raise ConfigError(f"{program} failed in {cluster.data}:\n{_tail(done.stdout)}{_log_end(cluster)}")
 

@@ -49,7 +49,7 @@ def replication(connection: Connection) -> Replication:
     return Replication(position=position, replayed=replayed, lag_s=lag_s, kept_bytes=kept, slot=slot)
 
 
-def blind(connection: Connection) -> str | None:
+def role_without_replication_stats(connection: Connection) -> str | None:
     """The role's name where it may not see how far standbys are: the server shows it their rows without the figures."""
     with transaction(connection, read_only=True, first=_MAY_SEE) as cursor:
         may_see, role = cursor.fetchone() or (True, "")

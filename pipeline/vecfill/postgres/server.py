@@ -120,7 +120,7 @@ def milliseconds(shown: str) -> int:
     return int(match[1]) * _UNITS_MS[match[2]]
 
 
-def write_limits(cursor: Any, server: Server) -> dict[str, str]:
+def write_settings(cursor: Any, server: Server) -> dict[str, str]:
     """Settings of our writing transactions; never looser than what the role or the database sets."""
     settings = {
         "lock_timeout": "5000",

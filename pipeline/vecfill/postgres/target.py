@@ -21,7 +21,7 @@ from vecfill.postgres.catalogue import (
 )
 from vecfill.postgres.indexes import Index, indexes_of
 from vecfill.postgres.key import KeyColumn, key_of, usable_indexes
-from vecfill.postgres.server import CHECK_CLIENT, Server, check_versions, server_of, write_limits
+from vecfill.postgres.server import CHECK_CLIENT, Server, check_versions, server_of, write_settings
 from vecfill.postgres.session import Connection, transaction
 from vecfill.postgres.template import Template, blank_expression, parse_template, raw, text_expression
 from vecfill.postgres.types import Type, type_of
@@ -188,7 +188,7 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True,
             children=table.children,
             columns=tuple(columns),
             server=server,
-            settings=write_limits(cursor, server),
+            settings=write_settings(cursor, server),
         )
 
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from vecfill.blocks import text_schema
 from vecfill.errors import DatabaseError
-from vecfill.postgres import selection
+from vecfill.postgres import read_sql
 from vecfill.postgres.session import Connection, Database, Session, said, transaction
 from vecfill.postgres.target import Relation
-from vecfill.read.ranges import PageRange
 from vecfill.read.survey import of_users_sql
+from vecfill.read.units import PageRange
 
 
 class Read:
@@ -50,7 +50,7 @@ class Read:
 
     def _fetch(self, connection: Connection, pages: PageRange) -> list[tuple[Any, ...]]:
         bounds = bounds_of(pages)
-        query = selection.read(self._relation, self._relation.leaves[pages.leaf], tuple(bounds))
+        query = read_sql.read(self._relation, self._relation.leaves[pages.leaf], tuple(bounds))
         parameters = (pages.limit, *bounds.values())
         with transaction(
             connection, self._relation.reading, read_only=True, first=query, parameters=parameters
@@ -59,7 +59,7 @@ class Read:
 
 
 def bounds_of(pages: PageRange) -> dict[str, Any]:
-    """The bounds of a range by name, each with its parameter: see ``selection.read``."""
+    """The bounds of a range by name, each with its parameter: see ``read_sql.read``."""
     bounds: dict[str, Any] = {}
     if pages.tids:
         tids = ",".join(f'"({page},{offset})"' for page, offset in pages.tids)
@@ -69,7 +69,7 @@ def bounds_of(pages: PageRange) -> dict[str, Any]:
             bounds["from"] = f"({pages.first_page},{pages.first_offset})"
         if pages.end_page is not None:
             bounds["to"] = f"({pages.end_page},{pages.end_offset})"
-    return {**bounds, **({"apart": list(pages.apart)} if pages.apart else {})}
+    return {**bounds, **({"excluded": list(pages.excluded)} if pages.excluded else {})}
 
 
 def _block(rows: list[tuple[Any, ...]], arity: int, seconds: float) -> pa.Table:

@@ -14,12 +14,12 @@ from typing import Any
 import psycopg
 
 from vecfill.errors import ConfigError, Fault, classify
-from vecfill.postgres import selection
+from vecfill.postgres import read_sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.session import Connection, said, transaction
 from vecfill.postgres.target import Relation
-from vecfill.read.listing import list_missing
-from vecfill.read.ranges import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, Tid, bucket_pages
+from vecfill.read.partial_index import list_missing
+from vecfill.read.units import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, Tid, bucket_pages
 
 SMALL_PAGES = 256
 """Heap pages of a target (2 MiB) that are scanned whatever indexes there are: exact counts cost nothing there."""
@@ -68,12 +68,12 @@ class _Counted:
 
     total: int | None
     empty: int
-    apart: int
+    excluded: int
     buckets: list[Bucket]
 
     @property
     def missing(self) -> int:
-        return self.apart + sum(bucket.rows for bucket in self.buckets)
+        return self.excluded + sum(bucket.rows for bucket in self.buckets)
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def survey(
     relation: Relation,
     *,
     exact: bool = False,
-    apart: Sequence[str] = (),
+    excluded: Sequence[str] = (),
     earlier: Survey | None = None,
 ) -> Survey:
     """Looks at every leaf once, in transactions of their own. Rows that move between leaves meanwhile may count twice.
@@ -103,7 +103,7 @@ def survey(
         connection: to the target's database.
         relation: the target.
         exact: count every row, whatever indexes there are.
-        apart: keys, in the server's own text, whose rows count as missing and are in no bucket.
+        excluded: keys, in the server's own text, whose rows count as missing and are in no bucket.
         earlier: this run's survey before, if there was one.
 
     Raises:
@@ -114,10 +114,10 @@ def survey(
     leaves = []
     with of_users_sql(relation):
         for position, leaf in enumerate(relation.leaves):
-            counted = None if exact or small else _listed(connection, relation, position, apart)
+            counted = None if exact or small else _listed(connection, relation, position, excluded)
             if counted is not None and position not in estimates:
                 estimates[position] = _estimate(connection, relation, leaf)
-            leaves.append(counted or _scanned(connection, relation, position, apart))
+            leaves.append(counted or _scanned(connection, relation, position, excluded))
     return _together(leaves, estimates)
 
 
@@ -138,10 +138,10 @@ def _together(leaves: Sequence[_Counted], estimates: Mapping[int, int]) -> Surve
     )
 
 
-def _scanned(connection: Connection, relation: Relation, position: int, apart: Sequence[str]) -> _Counted:
+def _scanned(connection: Connection, relation: Relation, position: int, excluded: Sequence[str]) -> _Counted:
     leaf = relation.leaves[position]
     pages = bucket_pages(leaf.pages)
-    query, parameters = selection.survey(relation, leaf), (pages, list(apart))
+    query, parameters = read_sql.survey(relation, leaf), (pages, list(excluded))
     with transaction(connection, relation.reading, read_only=True, first=query, parameters=parameters) as cursor:
         rows = cursor.fetchall()
     buckets = (
@@ -152,33 +152,33 @@ def _scanned(connection: Connection, relation: Relation, position: int, apart: S
     return _Counted(
         total=sum(row[1] for row in rows),
         empty=sum(row[3] for row in rows),
-        apart=sum(row[4] for row in rows),
-        buckets=[part for bucket in buckets for part in _cut(connection, relation, bucket, apart)],
+        excluded=sum(row[4] for row in rows),
+        buckets=[part for bucket in buckets for part in _cut(connection, relation, bucket, excluded)],
     )
 
 
-def _listed(connection: Connection, relation: Relation, position: int, apart: Sequence[str]) -> _Counted | None:
-    rows = list_missing(connection, relation, relation.leaves[position], apart)
+def _listed(connection: Connection, relation: Relation, position: int, excluded: Sequence[str]) -> _Counted | None:
+    rows = list_missing(connection, relation, relation.leaves[position], excluded)
     if rows is None:
         return None
     states = [state for _, state, _ in rows]
     return _Counted(
         total=None,
         empty=states.count("empty"),
-        apart=states.count("apart"),
+        excluded=states.count("excluded"),
         buckets=[Bucket.of_row(position, _parsed(tid), size) for tid, state, size in rows if state == "missing"],
     )
 
 
 def _estimate(connection: Connection, relation: Relation, leaf: Leaf) -> int:
     """Rows of a leaf that ``where`` selects, as the planner takes them."""
-    query = selection.selected(relation, leaf)
+    query = read_sql.selected(relation, leaf)
     with transaction(connection, relation.reading, read_only=True, first=query) as cursor:
         row = cursor.fetchone()
     return int(row[0][0]["Plan"]["Plan Rows"]) if row else 0
 
 
-def _cut(connection: Connection, relation: Relation, bucket: Bucket, apart: Sequence[str]) -> Iterator[Bucket]:
+def _cut(connection: Connection, relation: Relation, bucket: Bucket, excluded: Sequence[str]) -> Iterator[Bucket]:
     """Cuts a bucket of more text than a block may hold between its rows: a page holds up to 291, of 1 GB each."""
     if bucket.bytes <= MAX_BLOCK_BYTES:
         yield bucket
@@ -186,9 +186,9 @@ def _cut(connection: Connection, relation: Relation, bucket: Bucket, apart: Sequ
     bounds: dict[str, Any] = {
         "from": f"({bucket.first_page},0)",
         "to": f"({bucket.first_page + bucket.pages},0)",
-        "apart": list(apart),
+        "excluded": list(excluded),
     }
-    query = selection.cuts(relation, relation.leaves[bucket.leaf], tuple(bounds))
+    query = read_sql.cuts(relation, relation.leaves[bucket.leaf], tuple(bounds))
     parameters = (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values())
     with transaction(connection, relation.reading, read_only=True, first=query, parameters=parameters) as cursor:
         runs = cursor.fetchall()

@@ -28,7 +28,7 @@ _BYTES = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restraint:
+class WriteLimits:
     """What a run keeps to; None for no bound.
 
     Attributes:
@@ -46,7 +46,7 @@ class Restraint:
     @classmethod
     def of(
         cls, *, max_rate: float | None = None, max_replication_lag: str | None = None, max_slot_wal: str | None = None
-    ) -> Restraint:
+    ) -> WriteLimits:
         """Makes it of what a user writes: a lag as ``30s`` or ``256MB``, WAL as ``10GB``; units as PostgreSQL's.
 
         Raises:
@@ -72,26 +72,26 @@ class Restraint:
         )
 
     @property
-    def minds_standbys(self) -> bool:
+    def watches_standbys(self) -> bool:
         """Whether it depends on how far standbys are."""
         return self.max_lag_s is not None or self.max_lag_bytes is not None
 
     @property
-    def holds_back(self) -> bool:
+    def may_wait(self) -> bool:
         """Whether a write may have to wait."""
-        return self.max_rate is not None or self.minds_replication
+        return self.max_rate is not None or self.watches_replication
 
     @property
-    def minds_replication(self) -> bool:
+    def watches_replication(self) -> bool:
         """Whether the server has to be asked at all."""
-        return self.minds_standbys or self.max_slot_bytes is not None
+        return self.watches_standbys or self.max_slot_bytes is not None
 
-    def shared(self, writers: int) -> Restraint:
+    def shared(self, writers: int) -> WriteLimits:
         """The part of one of ``writers`` writers: they share the rate, and each minds the lag."""
         return self if self.max_rate is None else replace(self, max_rate=self.max_rate / writers)
 
 
-UNRESTRAINED = Restraint()
+NO_WRITE_LIMITS = WriteLimits()
 
 
 def _amount(text: str, units: dict[str, float] | dict[str, int]) -> float | None:
@@ -108,7 +108,7 @@ class Throttle:
     """Lets one writer's batches through when it is time.
 
     Attributes:
-        restraint: what to keep to.
+        write_limits: what to keep to.
         stopped: whether the run is to stop; asked while rows wait.
         say: told of pauses.
 
@@ -116,7 +116,7 @@ class Throttle:
     and when the WAL ended there: a server's own measure of the lag does not grow while a replay stands.
     """
 
-    restraint: Restraint = UNRESTRAINED
+    write_limits: WriteLimits = NO_WRITE_LIMITS
     stopped: Callable[[], bool] = _never
     say: Callable[[str], None] = log.warning
     _due: float = 0.0
@@ -126,7 +126,7 @@ class Throttle:
 
     def most(self, rows: int) -> int:
         """The rows of a batch that would have ``rows``: at most a second's worth, so that the rate is an even one."""
-        rate = self.restraint.max_rate
+        rate = self.write_limits.max_rate
         return rows if rate is None else max(1, min(rows, int(rate)))
 
     def admit(self, rows: int, session: Session) -> bool:
@@ -142,14 +142,14 @@ class Throttle:
 
         The time that the last write took counts; a longer one without rows is not saved up for a burst.
         """
-        if self.restraint.max_rate is None:
+        if self.write_limits.max_rate is None:
             return True
         now = time.monotonic()
-        self._due = (self._due if now - self._due < SAVED_S else now) + rows / self.restraint.max_rate
+        self._due = (self._due if now - self._due < SAVED_S else now) + rows / self.write_limits.max_rate
         return self._slept_until(self._due)
 
     def _caught_up(self, session: Session) -> bool:
-        if not self.restraint.minds_replication or time.monotonic() - self._checked < CHECK_EVERY_S:
+        if not self.write_limits.watches_replication or time.monotonic() - self._checked < CHECK_EVERY_S:
             return not self._over
         started, excess = time.monotonic(), self._excess(session)
         if excess is None:
@@ -170,7 +170,7 @@ class Throttle:
     def _lag(self, now: Replication) -> str | None:
         if now.replayed is None:
             return None
-        behind, limits = now.position - now.replayed, self.restraint
+        behind, limits = now.position - now.replayed, self.write_limits
         if limits.max_lag_bytes is not None and behind > limits.max_lag_bytes:
             return f"a standby is {_mebibytes(behind)} behind, and the limit is {_mebibytes(limits.max_lag_bytes)}"
         seconds = max(now.lag_s, self._standing(now))
@@ -185,7 +185,7 @@ class Throttle:
         return self._checked - self._mark[1]
 
     def _kept(self, now: Replication) -> str | None:
-        limit = self.restraint.max_slot_bytes
+        limit = self.write_limits.max_slot_bytes
         if limit is None or now.kept_bytes <= limit:
             return None
         return f"slot {now.slot} keeps {_mebibytes(now.kept_bytes)} of WAL, and the limit is {_mebibytes(limit)}"

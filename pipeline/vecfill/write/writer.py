@@ -9,26 +9,26 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
+from vecfill.bisection import isolate
+from vecfill.blocks import OUTCOMES, RESULT_SCHEMA, UnwrittenRow
 from vecfill.errors import ConfigError, DatabaseError, Fault, classify
-from vecfill.isolate import isolate
 from vecfill.postgres.server import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.session import Connection, Database, Session, said
 from vecfill.postgres.target import Relation
 from vecfill.write.batch import Batch
-from vecfill.write.land import Landed, Unresolved, land
-from vecfill.write.pace import INDEXED_ROWS, START_ROWS, Pace, evenly, in_memory
-from vecfill.write.throttle import UNRESTRAINED, Restraint, Throttle
+from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, Pace, evenly, in_memory
+from vecfill.write.throttle import NO_WRITE_LIMITS, Throttle, WriteLimits
+from vecfill.write.write_batch import BatchResult, land
 
 
 class Write:
     """Callable ``EncodedBlock -> WriteResult``. Travels by pickle; connects at its first call, and stays connected."""
 
-    def __init__(self, database: Database, relation: Relation, restraint: Restraint = UNRESTRAINED) -> None:
+    def __init__(self, database: Database, relation: Relation, write_limits: WriteLimits = NO_WRITE_LIMITS) -> None:
         self._session = Session(database)
         self._relation = relation
         self._pace = Pace(INDEXED_ROWS if relation.vector_indexes else START_ROWS)
-        self.throttle = Throttle(restraint)
+        self.throttle = Throttle(write_limits)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Lands every row of the block, committed batch by batch, but for those that still wait when a stop comes.
@@ -60,7 +60,7 @@ class Write:
         dim = table.schema.field("embedding").type.list_size
         return in_memory(dim, self._relation.vector.kind, arrays=self._relation.arrays)
 
-    def _write(self, piece: pa.Table) -> list[tuple[pa.Table, Landed, float]]:
+    def _write(self, piece: pa.Table) -> list[tuple[pa.Table, BatchResult, float]]:
         """Lands a piece whole, or in the parts that its faulty rows leave."""
         batch = Batch.of(piece, self._relation.vector.kind)
         landed = []
@@ -73,7 +73,7 @@ class Write:
             landed.append((piece.slice(rows.start, rows.stop - rows.start), done, seconds))
         return landed
 
-    def _land(self, batch: Batch) -> tuple[Landed, float]:
+    def _land(self, batch: Batch) -> tuple[BatchResult, float]:
         """Lands a batch and says how many seconds it took."""
         start = time.perf_counter()
         try:
@@ -87,7 +87,7 @@ class Write:
             raise
         except psycopg.errors.LockNotAvailable:
             # Another session holds the table as a whole: all rows are locked, and the next sweep tries them again.
-            landed = Landed(dict.fromkeys(OUTCOMES, 0) | {"locked": len(batch)})
+            landed = BatchResult(dict.fromkeys(OUTCOMES, 0) | {"locked": len(batch)})
         except psycopg.Error as error:
             fault = classify(error.sqlstate)
             if fault is Fault.ROW:
@@ -96,20 +96,20 @@ class Write:
             raise kind(f"{self._relation.label} refuses to be written: {said(error)}") from error
         return landed, time.perf_counter() - start
 
-    def _paced(self, connection: Connection, batch: Batch) -> Landed:
+    def _paced(self, connection: Connection, batch: Batch) -> BatchResult:
         landed = land(connection, self._relation, batch)
         self._pace.took(len(batch), landed.held_s)
         return landed
 
-    def _set_aside(self, batch: Batch, error: Exception) -> tuple[Landed, float]:
+    def _set_aside(self, batch: Batch, error: Exception) -> tuple[BatchResult, float]:
         """Accounts for a row that the server would not take: refused by a trigger or a policy, failed otherwise."""
         refused = isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in ("P0", "42")
         landed, seconds = self._land(batch.failing(("row", said(error))))
         if not refused:
             return landed, seconds
         counts = {**landed.counts, "failed": 0, "refused": landed.counts["failed"]}
-        rows = tuple(Unresolved(one.key, "refused", "row", one.error) for one in landed.unresolved)
-        return Landed(counts, rows, landed.bytes), seconds
+        rows = tuple(UnwrittenRow(one.key, "refused", "row", one.error) for one in landed.unwritten)
+        return BatchResult(counts, rows, landed.bytes), seconds
 
     @property
     def _timeout_s(self) -> float:
@@ -121,7 +121,7 @@ def _row_fault(error: Exception) -> bool:
     return isinstance(error, psycopg.Error) and classify(error.sqlstate) in (Fault.ROW, Fault.RESOURCE)
 
 
-def _result(part: pa.Table, landed: Landed, seconds: float) -> dict[str, Any]:
+def _result(part: pa.Table, landed: BatchResult, seconds: float) -> dict[str, Any]:
     """One row of the WriteResult. ``part`` is what was landed, with the seconds that earlier stages spent on it."""
     return {
         **{outcome: landed.counts[outcome] for outcome in OUTCOMES},
@@ -135,5 +135,5 @@ def _result(part: pa.Table, landed: Landed, seconds: float) -> dict[str, Any]:
         "load_s": pc.sum(part["load_s"]).as_py() or 0.0,
         "encode_s": pc.sum(part["encode_s"]).as_py() or 0.0,
         "write_s": seconds,
-        "unresolved": [vars(one) for one in landed.unresolved],
+        "unwritten": [vars(one) for one in landed.unwritten],
     }

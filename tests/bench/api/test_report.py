@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from tests.bench.api.browser import browser
 from tests.bench.api.conftest import ROUNDS, ROWS
 
-from vecfill import prices
 from vecfill.bench.api import amounts, plots_measured, plots_modelled, tables, words
 from vecfill.bench.api.markdown import markdown
 from vecfill.bench.api.modelled import modelled
 from vecfill.bench.api.page import page
 from vecfill.bench.api.plan import Money, Plan, Tokens
 from vecfill.bench.api.rows import from_listings
-from vecfill.encode.api.options import Api
+from vecfill.encode.api import prices
+from vecfill.encode.api.api_options import ApiOptions
 from vecfill.encode.spec import Model
 
 MEASURED = ["throughput", "latency", "quality"]
@@ -85,7 +85,7 @@ def test_markdown_and_json_tell_the_same(compared):
 def plan_with(price, **changes) -> Plan:
     table = prices.load()
     money = Money(prices=table, price=price, borrowed=False, machine=table.machine_named("desktop"))
-    model = Model(name="openai:test", api=Api(base_url="http://127.0.0.1/v1"))
+    model = Model(name="openai:test", api=ApiOptions(base_url="http://127.0.0.1/v1"))
     plan = Plan(rows=from_listings(ROWS), local=Model(name="hash:8"), api=model, rounds=ROUNDS, money=money)
     return replace(plan, money=replace(money, **changes)) if changes else plan
 

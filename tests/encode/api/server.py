@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vecfill.encode.standin import HashEncoder
+from vecfill.encode.hash_encoder import HashEncoder
 
 DIM = 8
 KEY = "sk-test-0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -211,7 +211,7 @@ def at_first(*faults: Act, then: Act = right) -> Act:
     return act
 
 
-class Api:
+class ApiOptions:
     """The server and what it has seen. ``act`` answers each request, and may be replaced while it runs."""
 
     def __init__(self, act: Act, dim: int, key: str | None) -> None:
@@ -271,8 +271,8 @@ class Api:
 
 
 @contextmanager
-def serving(act: Act = right, *, dim: int = DIM, key: str | None = None) -> Iterator[Api]:
-    api = Api(act, dim, key)
+def serving(act: Act = right, *, dim: int = DIM, key: str | None = None) -> Iterator[ApiOptions]:
+    api = ApiOptions(act, dim, key)
     try:
         yield api
     finally:

@@ -25,11 +25,11 @@ from tests.tables import (
     wait_until,
 )
 
-from vecfill.backfill import run
-from vecfill.encode.api.options import Api
+from vecfill.backfill.run import run
+from vecfill.encode.api.api_options import ApiOptions
 from vecfill.encode.spec import Model
-from vecfill.engine.job import Stop
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
+from vecfill.job import Stop
 from vecfill.postgres.session import Database
 from vecfill.search import search
 
@@ -37,7 +37,7 @@ ROWS = 3_000
 
 
 def model(url: str, **api) -> Model:
-    return Model(name="openai:test", api=Api(base_url=url, **api))
+    return Model(name="openai:test", api=ApiOptions(base_url=url, **api))
 
 
 def fill(database, url, *, target=DOCS, **api):
@@ -102,7 +102,7 @@ def test_nothing_eligible_sends_no_byte(connect, database):
 def test_a_dimension_that_does_not_fit_is_found_before_a_row_is_written(connect, database, column, truncate_dim, says):
     make_docs(connect, 50, vector=column)
     with serving() as api:
-        asked = Model(name="openai:test", truncate_dim=truncate_dim, api=Api(base_url=api.url))
+        asked = Model(name="openai:test", truncate_dim=truncate_dim, api=ApiOptions(base_url=api.url))
         with pytest.raises(ConfigError, match=says):
             run(DOCS, asked, database=database, options=INLINE)
     assert api.seen.requests <= 1

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vecfill.bench.api.amounts import usd
-from vecfill.encode.api.ledger import Ledger, Limits
+from vecfill.encode.api.budget import Limits, RequestBudget
 from vecfill.errors import BudgetError
 
 
@@ -32,7 +32,7 @@ class Needs:
 
 
 @contextmanager
-def within(ledger: Ledger, needs: Needs) -> Iterator[None]:
+def within(ledger: RequestBudget, needs: Needs) -> Iterator[None]:
     """Lets the API be asked, and says so where the budget ended that, whatever else came of it.
 
     Raises:
@@ -60,7 +60,7 @@ def check_reach(limits: Limits, needs: Needs) -> None:
     raise BudgetError(f"{bound} does not reach, and nothing was sent: {_remedy(needs, cost)}")
 
 
-def _check(ledger: Ledger, needs: Needs) -> None:
+def _check(ledger: RequestBudget, needs: Needs) -> None:
     spent = ledger.account()
     if spent.spent is None:
         return

@@ -22,10 +22,10 @@ from vecfill.bench.measure import median, ratio, rotated, whole_rate
 from vecfill.bench.pipeline import server_version
 from vecfill.bench.scratch import Table, scratch
 from vecfill.bench.worker import Worker
-from vecfill.encode.api.ledger import Ledger
+from vecfill.encode.api.budget import RequestBudget
 from vecfill.encode.spec import Model
-from vecfill.engine.job import Job
 from vecfill.errors import ConfigError, VecfillError
+from vecfill.job import Job
 from vecfill.postgres.session import Database
 
 Say = Callable[[str], None]
@@ -49,7 +49,7 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
     place = database.reachable()
     about = machine() | {"postgresql": server_version(place)}
     tokens = counted(plan.rows, plan.local, plan.api)
-    needs, ledger = needed(plan, tokens), Ledger(plan.api.api.limits(plan.api.api_name))
+    needs, ledger = needed(plan, tokens), RequestBudget(plan.api.api.limits(plan.api.api_name))
     models = {LOCAL: plan.local, API: plan.api}
     check_reach(ledger.limits, needs)
     with within(ledger, needs):
@@ -86,7 +86,7 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
     }
 
 
-def _dimension(model: Model, ledger: Ledger) -> int:
+def _dimension(model: Model, ledger: RequestBudget) -> int:
     """As its files tell, or as one word's vector shows."""
     told = model.dimension()
     if told is not None:
@@ -101,7 +101,7 @@ def _dimension(model: Model, ledger: Ledger) -> int:
 
 @contextmanager
 def _workers(
-    plan: Plan, jobs: dict[str, Job], say: Say, *, ledger: Ledger, needs: Needs
+    plan: Plan, jobs: dict[str, Job], say: Say, *, ledger: RequestBudget, needs: Needs
 ) -> Iterator[dict[str, Worker]]:
     """Both sides, each in a process of its own, ready and timed at single queries, one side after the other."""
     with ExitStack() as stack:

@@ -10,7 +10,7 @@ from typing import Any
 from vecfill.bench.api import economy
 from vecfill.bench.api.economy import Assumptions, Crossing
 from vecfill.bench.api.plan import Money, Plan, Tokens, remarks
-from vecfill.prices import Price, Tier
+from vecfill.encode.api.prices import Price, Tier
 
 SIZES = tuple(10.0 ** (step / 4) for step in range(12, 41))
 """Rows that the curves are reckoned at: 10^3 to 10^10."""

@@ -12,11 +12,11 @@ import numpy as np
 from vecfill.bench.api.budget import Needs
 from vecfill.bench.api.retrieval import RetrievalSet
 from vecfill.bench.api.rows import Rows
-from vecfill.encode.api.counts import Counts, Exact
-from vecfill.encode.api.encoder import PROBE
+from vecfill.encode.api.api_encoder import PROBE
+from vecfill.encode.api.prices import Machine, Price, PriceTable
+from vecfill.encode.api.token_counts import Counts, Exact
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
-from vecfill.prices import Machine, Price, PriceTable
 
 AT_MOST = 10
 """Neighbours, or ranks, that quality is judged by."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from vecfill.backfill.checks import check_sql
 from vecfill.demo import listings
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import Connection, Database, said, transaction
 from vecfill.postgres.target import Relation, Target, inspect
-from vecfill.preflight import check_sql
 
 BUILT_IN_LABEL = "department"
 

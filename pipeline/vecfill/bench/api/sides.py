@@ -12,7 +12,7 @@ from vecfill.bench.api.budget import Needs, within
 from vecfill.bench.measure import Measured
 from vecfill.bench.ours import Inline, ranges_of, timed_stream
 from vecfill.bench.watch import WatchedEncode
-from vecfill.encode.api.ledger import Ledger
+from vecfill.encode.api.budget import RequestBudget
 from vecfill.encode.encoder import MOST_TOKENS
 from vecfill.errors import VecfillError
 
@@ -54,7 +54,7 @@ class Side(Inline):
     warm: tuple[str, ...]
     queries: tuple[str, ...]
     documents: tuple[str, ...]
-    ledger: Ledger
+    ledger: RequestBudget
     needs: Needs
     _encoder: Any = field(default=None, repr=False)
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vecfill.bisection import SHARED_AFTER
 from vecfill.encode.api.answer import Answer, WrongAnswerError, read
+from vecfill.encode.api.api_options import ApiOptions
+from vecfill.encode.api.budget import Budget, Verdict
 from vecfill.encode.api.client import Client, Response
-from vecfill.encode.api.counts import bound
+from vecfill.encode.api.concurrency import Pace, Stopped, sleep
 from vecfill.encode.api.dimension import Dimension
 from vecfill.encode.api.faults import THROTTLED, Failure, RefusedError, blames, judged, said
-from vecfill.encode.api.headers import rate_wait
-from vecfill.encode.api.ledger import Budget, Verdict
-from vecfill.encode.api.options import Api
-from vecfill.encode.api.pace import Pace, Stopped, sleep
+from vecfill.encode.api.rate_limits import rate_wait
+from vecfill.encode.api.token_counts import bound
 from vecfill.encode.api.trials import Trials, Wrong
 from vecfill.encode.api.usage import Meter
 from vecfill.errors import VecfillError
-from vecfill.isolate import SHARED_AFTER
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError
@@ -44,7 +44,7 @@ class Caller:
     def __init__(
         self,
         name: str,
-        api: Api,
+        api: ApiOptions,
         *,
         budget: Budget,
         meter: Meter,

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vecfill.encode.api.api_options import ApiOptions
 from vecfill.encode.api.key import Key
-from vecfill.encode.api.options import Api
 from vecfill.encode.api.usage import Meter
 
 CONNECT_S = 10.0
@@ -29,7 +29,7 @@ class Response:
 class Client:
     """Sends requests for embeddings. The client's own way to read answers is not used: it trusts their order."""
 
-    def __init__(self, name: str, api: Api, dimensions: int | None, meter: Meter) -> None:
+    def __init__(self, name: str, api: ApiOptions, dimensions: int | None, meter: Meter) -> None:
         import openai
 
         self.key = Key(api.key, api.key_command)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from vecfill.encode.api.headers import retry_after
 from vecfill.encode.api.key import VARIABLES
+from vecfill.encode.api.rate_limits import retry_after
 from vecfill.errors import ConfigError, EncodeError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The main job: prepare a run, drain what is eligible, account for every row."""

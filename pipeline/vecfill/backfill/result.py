@@ -1,0 +1,114 @@
+"""The result of a run: what became of every row, how long it took, and the exit code that says so."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from vecfill.backfill.forecast import Forecast
+from vecfill.backfill.tally import Tally
+from vecfill.blocks import UnwrittenRow
+from vecfill.encode.api.budget import Account
+from vecfill.engine.signals import exit_code
+from vecfill.read.survey import Coverage
+
+EXIT_COMPLETE, EXIT_QUARANTINED, EXIT_INCOMPLETE = 0, 3, 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """Counts of rows unless named otherwise. The keys of ``--json``.
+
+    Attributes:
+        eligible: rows without a vector that had a text when the run started.
+        device: where the model computed; None where it did not have to.
+        dtype: that it computed in.
+        embedded: rows that got a vector, a row again each time it was read again.
+        updated: rows whose vector this run wrote; the change of the table's own count.
+        stale: texts that changed while their vector was made; read again by the next sweep.
+        filled: rows that somebody else gave a vector meanwhile; theirs stays.
+        gone: rows that were deleted meanwhile.
+        locked: rows that another transaction held to the end.
+        refused: rows that a trigger or a row-level policy kept from being written.
+        failed: rows that the model or the server could not take.
+        empty: rows with nothing to embed.
+        truncated: texts longer than the model reads.
+        reused: rows that got the vector of an equal text; the model was not asked.
+        remaining: rows that are eligible now.
+        seconds: wall time, start-up included; ``stage_seconds`` is work, summed over the workers of a stage.
+        startup_seconds: wall time until the first block had landed, by step, see ``StartupTimes``.
+        rows_per_s, tokens_per_s: of the wall time from the first read to the last commit, in which the model is loaded
+            and, on Ray, the actors start.
+        api: requests to an API, its tokens and their cost in USD; None where none was asked.
+        outcome: complete, limit, quarantined, incomplete or stopped.
+        forecast: what was said of the run before its first write; None where there was nothing to write.
+    """
+
+    run_id: str
+    table: str
+    model: str
+    engine: str | None
+    device: str | None
+    dtype: str | None
+    eligible: int
+    embedded: int
+    updated: int
+    stale: int
+    filled: int
+    gone: int
+    locked: int
+    refused: int
+    failed: int
+    empty: int
+    truncated: int
+    reused: int
+    remaining: int
+    sweeps: int
+    seconds: float
+    startup_seconds: dict[str, float]
+    stage_seconds: dict[str, float]
+    rows_per_s: float
+    tokens_per_s: float
+    bytes_sent: int
+    api: Account | None
+    outcome: str
+    exit_code: int
+    before: Coverage
+    after: Coverage
+    forecast: Forecast | None = None
+    quarantine: tuple[UnwrittenRow, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        found = dataclasses.asdict(self)
+        for name, coverage in (("before", self.before), ("after", self.after)):
+            found[name]["percent"] = round(coverage.percent, 2)
+        return found
+
+
+def judge(
+    tally: Tally, *, stop_reason: str | None, limit: int | None, left: int, planned: int, beyond: int = 0
+) -> tuple[str, int]:
+    """Names the outcome of a run and its exit code (DESIGN 7).
+
+    Args:
+        tally: the run's account.
+        stop_reason: why it was stopped early, if it was.
+        limit: the most rows it was to take.
+        left: eligible rows that remain and are not in quarantine.
+        planned: rows that the last sweep was to read.
+        beyond: eligible rows that it was not to read, because of the limit.
+
+    Rows that remain after a clean last sweep, one that settled all that it was to read, arrived during the run.
+    """
+    if (code := exit_code(stop_reason)) is not None:
+        return "stopped", code
+    limited = limit is not None and tally.settled >= limit
+    last = tally.sweeps[-1] if tally.sweeps else None
+    clean = last is None or (last.unsettled == 0 and last.rows >= planned and not beyond)
+    if left > 0 and not limited and (stop_reason or not clean):
+        return "incomplete", EXIT_INCOMPLETE
+    if tally.quarantine:
+        return "quarantined", EXIT_QUARANTINED
+    return ("limit" if limited and left > 0 else "complete"), EXIT_COMPLETE

@@ -1,0 +1,83 @@
+"""The rows that a run did not update, one JSON line each: ``vecfill run --report FILE``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vecfill.blocks import UnwrittenRow
+from vecfill.errors import ConfigError
+
+OPEN = ("stale", "locked")
+"""Outcomes that the next sweep may change: they count only where no sweep follows."""
+
+
+class Report:
+    """The file, written anew, for one target after the other. A line goes out as soon as its outcome is final.
+
+    A line has the keys ``target``, ``key`` (as text), ``outcome``, ``error_class`` and ``message``, the last two null
+    where there is nothing to say; nothing of the row's content but its key. Rows of a table that was locked as a whole
+    are counted but not named: naming them would have to wait for that lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        try:
+            self._file = path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--report {path} cannot be written: {error.strerror}: check the path") from error
+
+    @contextmanager
+    def of(self, target: str) -> Iterator[Sink]:
+        """What a run of this target is to tell its results to; at its end the rows that stayed open are written."""
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as pending:
+            try:
+                yield Sink(target, self._file, pending)
+            finally:
+                pending.seek(0)
+                shutil.copyfileobj(pending, self._file)
+                self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class Sink:
+    """The part of a report that belongs to one target. Rows that are open wait on disk, as there may be many."""
+
+    def __init__(self, target: str, final: Any, pending: Any) -> None:
+        self._target, self._final, self._pending = target, final, pending
+
+    def forget_open(self) -> None:
+        """Forgets the rows that were open: the next sweep reads them again, or they were settled since."""
+        self._pending.seek(0)
+        self._pending.truncate()
+
+    def add(self, result: pa.Table, told: Mapping[str, UnwrittenRow]) -> None:
+        """Takes in a WriteResult; ``told`` holds the rows that a sweep before gave up on, which fail again."""
+        rows = [row for batch in result["unwritten"].to_pylist() for row in batch]
+        before = ((told[row["key"]].outcome if row["key"] in told else None, row) for row in rows)
+        final = [row for outcome, row in before if row["outcome"] not in (*OPEN, outcome)]
+        self._write(self._final, final)
+        self._write(self._pending, (row for row in rows if row["outcome"] in OPEN))
+
+    def _write(self, file: Any, rows: Iterable[dict[str, str | None]]) -> None:
+        lines = [json.dumps(self._line(row), ensure_ascii=False) + "\n" for row in rows]
+        file.write("".join(lines))
+        file.flush()
+
+    def _line(self, row: dict[str, str | None]) -> dict[str, str | None]:
+        names = {"key": "key", "outcome": "outcome", "error_class": "error_class", "message": "error"}
+        return {"target": self._target, **{name: row[column] for name, column in names.items()}}

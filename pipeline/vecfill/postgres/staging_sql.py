@@ -1,0 +1,109 @@
+"""A batch on the server: a temporary table or arrays, and the statements that make either. Pure.
+
+``table``: filled by COPY. ``arrays``, for a role that may make no table: one array a column travels as a parameter with
+each statement, after the statement's own, and the stage is a common table expression over ``unnest``.
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from vecfill.blocks import key_names
+from vecfill.errors import ConfigError
+from vecfill.postgres.key import KeyColumn
+from vecfill.postgres.target import Relation
+from vecfill.postgres.target_sql import column, embedding, target
+
+Query = sql.Composed
+
+
+def key_columns(relation: Relation) -> list[sql.Identifier]:
+    """The key's columns in the stage."""
+    return [sql.Identifier(f"vecfill_{name}") for name in key_names(relation.arity)]
+
+
+def create_stage(relation: Relation) -> Query:
+    """A temporary table of the target's own key and vector types, collations too, dropped with the transaction."""
+    return sql.SQL("CREATE TEMPORARY TABLE vecfill_stage ON COMMIT DROP AS\n{} WITH NO DATA").format(shape(relation))
+
+
+def shape(relation: Relation) -> sql.Composed:
+    """A query whose columns are the stage's."""
+    return sql.SQL(
+        "SELECT 0::pg_catalog.int4 AS vecfill_n, {keys}, ''::pg_catalog.bytea AS vecfill_hash,\n"
+        "  {embedding} AS vecfill_embedding\n"
+        "FROM {source}"
+    ).format(
+        keys=sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(column(relation, part.name), name)
+            for part, name in zip(relation.key, key_columns(relation), strict=True)
+        ),
+        embedding=embedding(relation),
+        source=target(relation),
+    )
+
+
+def copy_stage() -> Query:
+    """Fills the stage; the columns come in the order of ``create_stage``."""
+    return sql.SQL("COPY pg_temp.vecfill_stage FROM STDIN (FORMAT BINARY)").format()
+
+
+def array_types(relation: Relation, *, vectors: bool) -> list[sql.Composable]:
+    """Types of the arrays that follow ``$1``: positions, keys, hashes; with ``vectors`` the embeddings too.
+
+    A ``real[]`` column has no type of arrays over it. Its vectors travel as one long array, and beside it, for each
+    row, how many numbers stand before its own: NULL for a row that has none.
+
+    Raises:
+        ConfigError: a column of the key has a type that no array can hold.
+    """
+    names = [
+        sql.SQL("pg_catalog._int4"),
+        *(_array_over(relation, part) for part in relation.key),
+        sql.SQL("pg_catalog._bytea"),
+    ]
+    if not vectors:
+        return names
+    if relation.vector.array is None:
+        return [*names, sql.SQL("pg_catalog._int4"), sql.SQL("pg_catalog._float4")]
+    return [*names, relation.vector.array]
+
+
+def _array_over(relation: Relation, part: KeyColumn) -> sql.Composable:
+    if part.array is None:
+        raise ConfigError(
+            f"key column {part.name} of {relation.label} has a type that no array can hold, and this role may make no "
+            "temporary tables: choose another --key, or GRANT TEMPORARY ON DATABASE to it"
+        )
+    return part.array
+
+
+def stage_of_arrays(relation: Relation, *, vectors: bool) -> sql.Composed:
+    """The stage as a common table expression over the arrays from ``$2`` on."""
+    types = array_types(relation, vectors=vectors)
+    arrays = [sql.SQL(f"${n}::{{}}").format(kind) for n, kind in enumerate(types, start=2)]
+    columns = [sql.Identifier("vecfill_n"), *key_columns(relation), sql.Identifier("vecfill_hash")]
+    shown: list[sql.Composable] = [*columns]
+    if vectors and relation.vector.array is None:
+        columns.append(sql.Identifier("vecfill_at"))
+        shown.append(sql.SQL(_SLICE).format(numbers=arrays.pop(), dim=sql.Literal(relation.vector.dim)))
+    elif vectors:
+        columns.append(sql.Identifier("vecfill_embedding"))
+        shown.append(columns[-1])
+    return sql.SQL(_FROM_ARRAYS).format(
+        shown=sql.SQL(", ").join(shown),
+        arrays=sql.SQL(", ").join(sql.SQL("pg_catalog.unnest({})").format(one) for one in arrays),
+        columns=sql.SQL(", ").join(columns),
+    )
+
+
+_FROM_ARRAYS = """vecfill_stage AS MATERIALIZED (
+  SELECT {shown} FROM ROWS FROM ({arrays}) AS vecfill_arrays ({columns}))"""
+
+_SLICE = """CASE WHEN vecfill_at IS NOT NULL THEN ({numbers})[
+    vecfill_at OPERATOR(pg_catalog.+) 1 : vecfill_at OPERATOR(pg_catalog.+) {dim}] END AS vecfill_embedding"""
+
+
+def stage(relation: Relation) -> sql.SQL:
+    """Where a batch is."""
+    return sql.SQL("vecfill_stage" if relation.arrays else "pg_temp.vecfill_stage")

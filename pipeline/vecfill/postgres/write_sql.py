@@ -1,0 +1,213 @@
+"""The statements that write: the accounted update over the stage, and what is asked afterwards. Pure.
+
+They are the same over both kinds of stage (``staging``). ``$1`` is each statement's own parameter; arrays follow.
+"""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+from psycopg import sql
+
+from vecfill.postgres.catalogue import USERS_TRIGGER
+from vecfill.postgres.staging_sql import Query, key_columns, shape, stage, stage_of_arrays
+from vecfill.postgres.target import Relation
+from vecfill.postgres.target_sql import column, eligible, embedding, target
+from vecfill.postgres.template import hash_expression
+
+
+def _asked(relation: Relation, query: str, **parts: sql.Composable) -> Query:
+    """A question about the staged rows at the positions ``$1``."""
+    asked = sql.SQL(query).format(
+        stage=stage(relation),
+        source=target(relation),
+        join=_join(relation),
+        chosen=sql.SQL("vecfill_s.vecfill_n OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])"),
+        **parts,
+    )
+    return sql.SQL("WITH {}\n{}").format(stage_of_arrays(relation, vectors=False), asked) if relation.arrays else asked
+
+
+def _join(relation: Relation) -> sql.Composed:
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} {} vecfill_s.{}").format(column(relation, part.name), part.equals, name)
+        for part, name in zip(relation.key, key_columns(relation), strict=True)
+    )
+
+
+def _same(relation: Relation) -> sql.Composed:
+    return sql.SQL("({} OPERATOR(pg_catalog.=) vecfill_s.vecfill_hash)").format(hash_expression(relation.text))
+
+
+def _kept(relation: Relation) -> sql.Composed:
+    """Whether an updated row still has the staged text: hashed anew only where something can have changed it."""
+    if relation.generated:
+        return _same(relation)
+    return sql.SQL("(NOT {} OR {})").format(_triggers(relation, _BEFORE), _same(relation))
+
+
+def _triggers(relation: Relation, kind: tuple[int, int]) -> sql.Composed:
+    """Whether a user's trigger of a kind is on the table or a partition.
+
+    The statement that writes looks for itself, since a trigger may be younger than the run. Who makes one waits for the
+    lock that the statement has by then.
+    """
+    tables = sql.SQL(
+        "SELECT {}::pg_catalog.regclass::pg_catalog.oid"
+        if relation.plain
+        else "SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree({})"
+    ).format(sql.Literal(relation.name.as_string()))
+    return sql.SQL(_TRIGGERS).format(tables, *map(sql.Literal, kind))
+
+
+_TRIGGERS: LiteralString = f"""EXISTS (SELECT FROM pg_catalog.pg_trigger
+    WHERE tgrelid OPERATOR(pg_catalog.=) ANY ({{}}) AND {USERS_TRIGGER}
+      AND tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) {{}} OPERATOR(pg_catalog.=) {{}})"""
+
+_BEFORE, _AFTER = (18, 18), (82, 16)
+"""Bits of a trigger's type, and what they must be: 2 BEFORE, 16 UPDATE, 64 INSTEAD OF."""
+
+
+def write(relation: Relation) -> Query:
+    """Locks what is free, compares, updates, and accounts for each staged row: outcome, count, position.
+
+    ``$1`` is the number of staged rows. One row tells how many were ``updated``, and whether triggers are to run after
+    the update (``afterwards`` tells what they did); its position (``vecfill_n``) is NULL. Each row that was not updated
+    comes by itself. ``rewritten`` means that a trigger changed the text under the vector; ``unlocked`` rows are gone,
+    locked by another, or changed by another between this statement's snapshot and its lock (``name_keys`` tells the
+    first from the others).
+
+    A plain table's rows are found again by where the lock found them, which saves an index lookup a row. A row that
+    was changed after the snapshot has its newest version locked, and the snapshot does not see that version at its
+    place: it is ``unlocked``, never ``refused``. In a partitioned table a place means nothing without its partition,
+    and the key finds the partition: there the key joins again.
+
+    The bounds of ``vecfill_n`` hold for every row and are there for the planner. It knows no more of a temporary table
+    than its size, takes 2,000 rows for 35,000, and would read a target of some 100,000 rows whole for each batch, to
+    merge or hash it. A range of which it knows nothing counts for 1 in 200: the key's index finds each row, and a batch
+    costs the same in any table. An ANALYZE a batch would leave dead rows in the catalogue, and a lock inside a LATERAL
+    lookup, which would say the same outright, brings PostgreSQL 18.4 down where a row changed after the snapshot.
+    """
+    return _write(relation, stage(relation), stage_of_arrays(relation, vectors=True) if relation.arrays else None)
+
+
+def prepared(relation: Relation) -> Query:
+    """Has the server take in ``write``, and do no more, over a stage that needs not be made; ``FORGET`` ends it."""
+    if relation.arrays:
+        return sql.SQL("PREPARE vecfill_write AS {}").format(write(relation))
+    empty = sql.SQL("vecfill_stage AS MATERIALIZED (\n{})").format(shape(relation))
+    return sql.SQL("PREPARE vecfill_write AS {}").format(_write(relation, sql.SQL("vecfill_stage"), empty))
+
+
+FORGET = "DEALLOCATE vecfill_write"
+
+
+def _write(relation: Relation, staged: sql.SQL, before: sql.Composable | None) -> Query:
+    """See ``write``. ``staged`` is where the rows are, ``before`` the common table expression that makes it, if any."""
+    assignments = [
+        sql.SQL("{} = vecfill_s.vecfill_embedding").format(sql.Identifier(relation.vector.name)),
+        *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.assignments),
+    ]
+    place = sql.SQL("{}.ctid OPERATOR(pg_catalog.=) vecfill_l.vecfill_tid").format(sql.Identifier(relation.alias))
+    return sql.SQL(_WRITE).format(
+        before=sql.SQL("{},\n").format(before) if before else sql.SQL(""),
+        same=_same(relation),
+        kept=_kept(relation),
+        after=_triggers(relation, _AFTER),
+        embedding=embedding(relation),
+        eligible=eligible(relation),
+        stage=staged,
+        source=target(relation),
+        join=_join(relation),
+        again=place if relation.plain else _join(relation),
+        seen=sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(target(relation), place)
+        if relation.plain
+        else sql.SQL("true"),
+        alias=sql.Identifier(relation.alias),
+        assignments=sql.SQL(", ").join(assignments),
+    )
+
+
+_WRITE = """
+WITH {before}vecfill_locked AS MATERIALIZED (
+  SELECT vecfill_s.vecfill_n, {alias}.ctid AS vecfill_tid, {same} AS vecfill_same,
+    {embedding} IS NOT NULL AS vecfill_filled, {eligible} AS vecfill_open
+  FROM {stage} AS vecfill_s
+  JOIN {source} ON {join}
+  WHERE vecfill_s.vecfill_embedding IS NOT NULL AND vecfill_s.vecfill_n OPERATOR(pg_catalog.>=) 0
+    AND vecfill_s.vecfill_n OPERATOR(pg_catalog.<) $1::pg_catalog.int8
+  FOR NO KEY UPDATE OF {alias} SKIP LOCKED),
+vecfill_written AS (
+  UPDATE {source} SET {assignments}
+  FROM {stage} AS vecfill_s
+  JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
+  WHERE {again} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open
+  RETURNING vecfill_s.vecfill_n, CASE
+    WHEN {embedding} IS NULL THEN 'refused' WHEN {kept} THEN 'updated' ELSE 'rewritten' END AS vecfill_outcome),
+vecfill_updated AS (
+  SELECT pg_catalog.count(*) AS vecfill_count FROM vecfill_written
+  WHERE vecfill_outcome OPERATOR(pg_catalog.=) 'updated'),
+vecfill_others AS (
+  SELECT vecfill_s.vecfill_n, CASE
+    WHEN vecfill_s.vecfill_embedding IS NULL THEN 'failed'
+    WHEN vecfill_w.vecfill_n IS NOT NULL THEN vecfill_w.vecfill_outcome
+    WHEN vecfill_l.vecfill_n IS NULL THEN 'unlocked'
+    WHEN vecfill_l.vecfill_filled THEN 'filled'
+    WHEN NOT (vecfill_l.vecfill_same AND vecfill_l.vecfill_open) THEN 'stale'
+    WHEN {seen} THEN 'refused' ELSE 'unlocked' END AS vecfill_outcome
+  FROM {stage} AS vecfill_s
+  LEFT JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
+  LEFT JOIN vecfill_written AS vecfill_w ON vecfill_w.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
+  WHERE (SELECT vecfill_count FROM vecfill_updated) OPERATOR(pg_catalog.<>) $1::pg_catalog.int8
+    AND vecfill_w.vecfill_outcome IS DISTINCT FROM 'updated')
+SELECT 'updated', vecfill_count, NULL::pg_catalog.int4, {after} FROM vecfill_updated
+UNION ALL
+SELECT vecfill_outcome, 1, vecfill_n, false FROM vecfill_others
+"""
+
+
+def name_keys(relation: Relation) -> Query:
+    """Position, key as text, and whether the row is still there, of the staged rows at the positions ``$1``."""
+    columns = [sql.SQL("vecfill_s.{}").format(name) for name in key_columns(relation)]
+    key = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
+    return _asked(relation, _NAME_KEYS, key=key)
+
+
+_NAME_KEYS = """SELECT vecfill_s.vecfill_n, {key}::pg_catalog.text, EXISTS (SELECT FROM {source} WHERE {join})
+FROM {stage} AS vecfill_s
+WHERE {chosen} ORDER BY 1"""
+
+
+RUN_TRIGGERS = sql.SQL("SET CONSTRAINTS ALL IMMEDIATE")
+"""Runs the triggers that wait for the commit (``DEFERRABLE``), so that what they do is still seen."""
+
+
+def afterwards(relation: Relation) -> Query:
+    """Position and outcome of each row just updated that is not as it was left; ``$1`` are those not updated.
+
+    A statement of its own, so that it sees what triggers did AFTER the update: to the text (``rewritten``), the vector
+    (``refused``) and the row (``gone``).
+    """
+    return _asked(
+        relation,
+        _AFTERWARDS,
+        same=_same(relation),
+        embedding=embedding(relation),
+        alias=sql.Identifier(relation.alias),
+    )
+
+
+_AFTERWARDS = """SELECT vecfill_s.vecfill_n,
+  CASE WHEN {alias}.ctid IS NULL THEN 'gone' WHEN {embedding} IS NULL THEN 'refused' ELSE 'rewritten' END
+FROM {stage} AS vecfill_s LEFT JOIN {source} ON {join}
+WHERE NOT {chosen} AND ({alias}.ctid IS NULL OR {embedding} IS NULL OR NOT {same})"""
+
+
+def lockable(relation: Relation) -> Query:
+    """Positions among ``$1`` whose row this role may lock now; an error 55P03 where another holds one of them."""
+    return _asked(relation, _LOCKABLE, alias=sql.Identifier(relation.alias))
+
+
+_LOCKABLE = """SELECT vecfill_s.vecfill_n FROM {stage} AS vecfill_s JOIN {source} ON {join}
+WHERE {chosen}
+FOR NO KEY UPDATE OF {alias} NOWAIT"""

@@ -1,0 +1,220 @@
+"""What a run says that it will cost, beside what the server then counts; and the yes that a big one wants."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+
+import psycopg
+import pytest
+from tests.tables import DOCS, INLINE, add_docs, make_docs, relation_of, survey_of
+
+import vecfill.backfill.forecast
+from vecfill.backfill.forecast import Forecast, forecast, size
+from vecfill.backfill.run import run
+from vecfill.encode.spec import Model
+from vecfill.errors import ConfigError
+from vecfill.postgres.session import Database
+from vecfill.postgres.target import Target
+from vecfill.postgres.update_effects import impact_of
+
+NOTHING = Forecast(rows=0, wal_bytes=0, growth_bytes=0, dead_rows=0, triggers=(), publications=(), vector_indexes=())
+
+
+def fill(database: str, dim: int = 8, target: Target = DOCS, **more):
+    return run(target, Model(name=f"hash:{dim}"), database=database, **({"options": INLINE} | more))
+
+
+def ahead(database: str, target: Target = DOCS, limit: int | None = None) -> Forecast:
+    relation = relation_of(database, target)
+    with Database(database).connect() as connection:
+        return forecast(relation, survey_of(database, relation), impact_of(connection, relation), limit)
+
+
+def wal(connect: psycopg.Connection) -> int:
+    return connect.execute("SELECT (pg_current_wal_insert_lsn() - '0/0')::int8").fetchone()[0]
+
+
+def bytes_of_table(connect: psycopg.Connection) -> int:
+    return connect.execute("SELECT pg_total_relation_size('docs')").fetchone()[0]
+
+
+@pytest.mark.parametrize(
+    ("vector", "dim", "index"),
+    [
+        ("vector(8)", 8, ""),
+        ("vector(384)", 384, ""),
+        ("halfvec(384)", 384, "CREATE INDEX ON docs (note); CREATE INDEX ON docs (title)"),
+        ("vector(768)", 768, ""),  # out of line
+    ],
+)
+def test_wal_and_growth_are_about_what_was_said(connect, database, vector, dim, index):
+    make_docs(connect, 4_000, vector=vector)
+    connect.execute("VACUUM (ANALYZE) docs")
+    connect.execute(index)
+    before = wal(connect), bytes_of_table(connect)
+    said = fill(database, dim).forecast
+    after = wal(connect), bytes_of_table(connect)
+    assert said.rows == said.dead_rows == 4_000
+    assert 0.7 < (after[0] - before[0]) / said.wal_bytes < 1.4
+    assert 0.7 < (after[1] - before[1]) / said.growth_bytes < 1.4
+
+
+def test_a_row_of_384_dimensions_is_about_two_kilobytes_of_wal(connect, database):
+    """2.05 KB were measured (FACTS)."""
+    make_docs(connect, 10_000, vector="vector(384)")
+    connect.execute("ANALYZE docs")
+    assert ahead(database).wal_bytes / 10_000 == pytest.approx(2_050, rel=0.15)
+    assert ahead(database, limit=100).rows == 100
+
+
+def test_triggers_publications_and_vector_indexes_are_named(connect, database, caplog):
+    make_docs(connect, 10)
+    connect.execute("CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$")
+    for name, when in (
+        ("always", "BEFORE UPDATE ON docs FOR EACH ROW"),
+        ("vectors", "AFTER UPDATE OF embedding ON docs FOR EACH ROW"),
+        ("assigned", "AFTER INSERT OR UPDATE OF seen ON docs FOR EACH ROW"),
+        ("titles", "AFTER UPDATE OF title ON docs FOR EACH ROW"),
+        ("inserts", "BEFORE INSERT ON docs FOR EACH ROW"),
+        ("statements", "AFTER UPDATE ON docs FOR EACH STATEMENT"),
+        ("off", "BEFORE UPDATE ON docs FOR EACH ROW"),
+    ):
+        connect.execute(f"CREATE TRIGGER {name} {when} EXECUTE FUNCTION act()")
+    connect.execute("ALTER TABLE docs DISABLE TRIGGER off")
+    connect.execute("CREATE PUBLICATION theirs FOR TABLE docs; CREATE PUBLICATION everything FOR ALL TABLES")
+    connect.execute("CREATE PUBLICATION inserts FOR TABLE docs WITH (publish = 'insert')")
+    connect.execute("CREATE INDEX near ON docs USING hnsw (embedding vector_cosine_ops)")
+    connect.execute("CREATE INDEX half ON docs USING hnsw ((embedding::halfvec(8)) halfvec_cosine_ops)")
+    found = ahead(database)
+    assert found.triggers == ("always", "vectors")
+    assert found.publications == ("everything", "theirs")
+    assert found.vector_indexes == ("half", "near")
+    assert ahead(database, replace(DOCS, set=("seen = 1",))).triggers == ("always", "assigned", "vectors")
+    with caplog.at_level(logging.INFO, "vecfill"):
+        assert fill(database).forecast == found
+    said = [record.getMessage() for record in caplog.records]
+    assert any("public.docs: 10 rows to write, about" in line for line in said)
+    assert "each row fires the triggers always, vectors" in said
+    assert "each row is sent on by the publications everything, theirs" in said
+    assert any("into the vector indices half, near, at 60 to 170 times the cost" in line for line in said)
+
+
+def test_what_the_partitions_have_counts(connect, database):
+    connect.execute(
+        "CREATE TABLE docs (id int PRIMARY KEY, title text, embedding vector(8)) PARTITION BY RANGE (id);"
+        "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES FROM (0) TO (100);"
+        "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;"
+        "CREATE TRIGGER leaf BEFORE UPDATE ON docs_1 FOR EACH ROW EXECUTE FUNCTION act();"
+        "CREATE TRIGGER root AFTER UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act();"
+        "CREATE INDEX near ON docs_1 USING hnsw (embedding vector_cosine_ops);"
+        "CREATE PUBLICATION tree FOR TABLE docs; CREATE PUBLICATION leaf FOR TABLE docs_1;"
+        "INSERT INTO docs VALUES (1, 'one', NULL)"
+    )
+    for table in ("docs", "docs_1"):
+        found = ahead(database, replace(DOCS, table=table))
+        assert (found.triggers, found.publications, found.vector_indexes) == (
+            ("leaf", "root"),
+            ("leaf", "tree"),
+            ("near",),
+        )
+
+
+# -- the yes
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (replace(NOTHING, rows=5_000_000, wal_bytes=10**10), None),
+        (replace(NOTHING, rows=50_000, vector_indexes=("near",)), None),
+        (replace(NOTHING, rows=5_000_001), "5,000,001 rows are to be written, and the bound is 5,000,000"),
+        (replace(NOTHING, wal_bytes=12_340_000_000), "about 12.3 GB of WAL is to be written, and the bound is 10.0 GB"),
+        (
+            replace(NOTHING, rows=50_001, vector_indexes=("near",)),
+            "50,001 rows go into the vector index near, and the bound is 50,000",
+        ),
+    ],
+)
+def test_what_is_above_a_bound(found, says):
+    assert found.excess() == says
+
+
+def test_a_run_above_a_bound_wants_a_yes(connect, database, monkeypatch):
+    monkeypatch.setattr(vecfill.backfill.forecast, "MAX_ROWS", 5)
+    make_docs(connect, 10)
+    with pytest.raises(ConfigError, match="10 rows are to be written, and the bound is 5: give --yes") as error:
+        fill(database)
+    assert error.value.exit_code == 2
+    asked: list[str] = []
+    with pytest.raises(ConfigError, match="not started"):
+        fill(database, consent=lambda excess: bool(asked.append(excess)))
+    assert asked == ["10 rows are to be written, and the bound is 5"]
+    assert connect.execute("SELECT count(embedding) FROM docs").fetchone() == (0,)
+    assert fill(database, options=replace(INLINE, limit=5)).updated == 5
+    assert fill(database, consent=lambda _: True).updated == 5
+    add_docs(connect, 11, 20)
+    assert fill(database, options=replace(INLINE, yes=True)).updated == 10
+
+
+ASK = """
+import sys
+import vecfill.backfill.forecast
+vecfill.backfill.forecast.MAX_ROWS = 5
+from vecfill.cli import main
+sys.argv = ["vecfill", "run", "-d", sys.argv[1], "-t", "docs", "--text", "title", "-m", "hash:8", "--engine", "inline",
+            *sys.argv[2:]]
+main()
+"""
+
+
+@pytest.mark.slow
+def test_without_a_terminal_the_command_ends_with_2_and_on_one_it_asks(connect, database):
+    make_docs(connect, 10)
+    command = [sys.executable, "-c", ASK, database]
+    found = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert found.returncode == 2
+    assert "10 rows are to be written, and the bound is 5: give --yes" in found.stderr
+    for answer, code in (("n\n", 2), ("y\n", 0)):
+        assert on_a_terminal(command, answer) == code
+    add_docs(connect, 11, 20)
+    assert (
+        subprocess.run([*command, "--yes"], capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode == 0
+    )
+
+
+def on_a_terminal(command: list[str], answer: str) -> int:
+    import os
+    import pty
+
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(command[0], command)
+    seen = b""
+    while b"Go on?" not in seen:
+        seen += os.read(terminal, 1_000)
+    os.write(terminal, answer.encode())
+    try:
+        while os.read(terminal, 1_000):
+            pass
+    except OSError:  # the terminal's other end is closed
+        pass
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0.0 kB"),
+        (1_500, "1.5 kB"),
+        (999_000, "999.0 kB"),
+        (10**6, "1.0 MB"),
+        (10**10, "10.0 GB"),
+        (10**16, "10,000.0 TB"),
+    ],
+)
+def test_sizes(count, text):
+    assert size(count) == text
