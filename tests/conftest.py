@@ -29,7 +29,7 @@ from tests.own_server import pgvector
 
 from vecfill.cli import main
 from vecfill.postgres import embedded, server_programs
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 
 # A shared machine stalls at times, and the first example pays for imports: the time of one example says nothing.
 hypothesis.settings.register_profile("vecfill", deadline=None)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import numpy as np
 import psycopg
@@ -14,20 +15,24 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from vecfill.backfill.run import RunOptions
+from vecfill.backfill.options import RunOptions
 from vecfill.blocks import OUTCOMES
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.spec import Model
-from vecfill.encode.stage import Encode, EncodeSpec
+from vecfill.encode.stage import EncodeSpec, EncodeStage
 from vecfill.engine.choice import EngineOptions
 from vecfill.engine.inline import InlineEngine
-from vecfill.job import Job
-from vecfill.postgres.session import Database
-from vecfill.postgres.target import Relation, Target, inspect, with_dimension
-from vecfill.read.reader import Read
+from vecfill.job import Job, Worker
+from vecfill.postgres.database import Database
+from vecfill.postgres.relation import Relation, with_dimension
+from vecfill.postgres.session import Session
+from vecfill.postgres.target import Target, inspect
+from vecfill.read.reader import Reader
+from vecfill.read.source import TableSource
 from vecfill.read.survey import Survey, survey
-from vecfill.read.units import PageRange, plan_ranges
-from vecfill.write.writer import Write
+from vecfill.read.units import RowUnit, plan_units
+from vecfill.write.sink import TableSink
+from vecfill.write.writer import Writer
 
 DIM = 8
 MODEL = Model(name=f"hash:{DIM}")
@@ -58,7 +63,12 @@ def add_docs(connect: psycopg.Connection, first: int, last: int, *, table: str =
 def relation_of(database: str, target: Target = DOCS, dim: int = DIM) -> Relation:
     with closing(Database(database).connect()) as connection:
         relation = inspect(connection, target)
-    return relation if relation.vector.dim else with_dimension(relation, dim)
+    return relation if relation.table.vector.dim else with_dimension(relation, dim)
+
+
+def with_arrays(relation: Relation, *, arrays: bool) -> Relation:
+    """The target as a role meets it that may, or may not, make temporary tables."""
+    return replace(relation, access=replace(relation.access, arrays=arrays))
 
 
 def survey_of(database: str, relation: Relation) -> Survey:
@@ -66,30 +76,47 @@ def survey_of(database: str, relation: Relation) -> Survey:
         return survey(connection, relation)
 
 
-def ranges_of(database: str, relation: Relation, limit: int | None = None) -> list[PageRange]:
+def ranges_of(database: str, relation: Relation, limit: int | None = None) -> list[RowUnit]:
     """Blocks of a slow model's size: more of them for as many rows."""
-    return plan_ranges(survey_of(database, relation).buckets, limit, most_rows=2_000)
+    return plan_units(survey_of(database, relation).buckets, limit, most_rows=2_000)
 
 
-def read_all(database: str, relation: Relation, ranges: list[PageRange]) -> pa.Table:
-    with closing(Read(Database(database), relation)) as read:
-        return pa.concat_tables([read.nothing(), *(read(pages) for pages in ranges)])
+def reader_of(database: Database, relation: Relation) -> Reader:
+    return TableSource(session=Session(database), relation=relation).reader()
+
+
+def read_all(database: str, relation: Relation, units: list[RowUnit]) -> pa.Table:
+    with closing(reader_of(Database(database), relation)) as read:
+        return pa.concat_tables([read.nothing(), *(read(unit) for unit in units)])
 
 
 def job_of(database: str, target: Target = DOCS, model: Model = MODEL, *, dim: int = DIM) -> Job:
-    relation = relation_of(database, target, dim)
-    spec = EncodeSpec(model=model, dim=relation.vector.dim, arity=relation.arity, column="docs.embedding")
-    return Job(database=Database(database), relation=relation, encode=spec)
+    relation, place = relation_of(database, target, dim), Database(database)
+    spec = EncodeSpec(model=model, dim=relation.table.vector.dim, arity=relation.table.arity, column="docs.embedding")
+    source = TableSource(session=Session(place), relation=relation)
+    return Job(source=source, encode=spec, sink=TableSink(database=place, relation=relation))
+
+
+def writer_of(job: Job, relation: Relation | None = None, *, database: Database | None = None) -> Writer:
+    """The write stage of a job, or the same for another relation or place."""
+    sink = replace(job.sink, relation=relation or job.sink.relation, database=database or job.sink.database)
+    return sink.writer(Worker())
+
+
+def stage_of(spec: EncodeSpec) -> EncodeStage:
+    return spec.stage(Worker(shared=spec.shared()))
 
 
 def inline_engine(job: Job) -> InlineEngine:
-    return InlineEngine(Read(job.database, job.relation), Encode(job.encode), Write(job.database, job.relation))
+    return InlineEngine(job)
 
 
 def encoded(job: Job) -> pa.Table:
     """Every eligible row of the job's target, read and encoded as one block."""
-    texts = read_all(job.database.conninfo, job.relation, ranges_of(job.database.conninfo, job.relation))
-    return Encode(job.encode)(texts)
+    texts = read_all(
+        job.sink.database.conninfo, job.sink.relation, ranges_of(job.sink.database.conninfo, job.sink.relation)
+    )
+    return stage_of(job.encode)(texts)
 
 
 def counts(result: pa.Table) -> dict[str, int]:

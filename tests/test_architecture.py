@@ -21,9 +21,9 @@ STAGES = {"read", "encode", "write"}
 VERBS = {"backfill", "status", "search", "demo"}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
-    **dict.fromkeys(STAGES, CORE),
-    "job": CORE | STAGES,
-    "engine": CORE | STAGES | {"job"},
+    "job": set(),
+    **dict.fromkeys(STAGES, CORE | {"job"}),
+    "engine": CORE | {"job"},
     **dict.fromkeys(VERBS, CORE | STAGES | VERBS | {"engine", "job"}),
     "bench": CORE | STAGES | VERBS | {"engine", "job"},
     "cli": CORE | STAGES | VERBS | {"engine", "job", "bench"},
@@ -34,9 +34,10 @@ MAY_IMPORT = {
 
 HEAVY = {"torch", "ray", "sentence_transformers", "transformers"}
 MAY_BE_HEAVY = {
-    "engine/actors.py",
-    "engine/datasource.py",
+    "engine/coordinator.py",
+    "engine/encoders.py",
     "engine/ray.py",
+    "engine/ray_actors.py",
     "encode/forward.py",
     "encode/precision.py",
     "encode/thread_teams.py",

@@ -11,7 +11,7 @@ from tests.own_server import pgvector
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 from vecfill.postgres.target import Target
 from vecfill.search import search
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vecfill.backfill.drain import Progress as Progress
+    from vecfill.backfill.options import RunOptions as RunOptions
     from vecfill.backfill.result import RunResult as RunResult
     from vecfill.backfill.row_report import Report as Report
-    from vecfill.backfill.run import RunOptions as RunOptions
     from vecfill.backfill.run import run as run
     from vecfill.encode.api.api_options import ApiOptions as ApiOptions
     from vecfill.encode.spec import Model as Model
-    from vecfill.engine.warm import Shared as Shared
+    from vecfill.engine.warm import Warm as Warm
     from vecfill.postgres.target import Target as Target
 
 __version__ = "0.1.0"
@@ -28,12 +28,12 @@ _HOMES = {
     "Target": "vecfill.postgres.target",
     "RunResult": "vecfill.backfill.result",
     "Report": "vecfill.backfill.row_report",
-    "Shared": "vecfill.engine.warm",
+    "Warm": "vecfill.engine.warm",
     "Progress": "vecfill.backfill.drain",
-    "RunOptions": "vecfill.backfill.run",
+    "RunOptions": "vecfill.backfill.options",
     "run": "vecfill.backfill.run",
 }
-__all__ = ["ApiOptions", "Model", "Progress", "Report", "RunOptions", "RunResult", "Shared", "Target", "run"]
+__all__ = ["ApiOptions", "Model", "Progress", "Report", "RunOptions", "RunResult", "Target", "Warm", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,12 +30,13 @@ def key_fields(arity: int) -> list[pa.Field]:
 
 
 def text_schema(arity: int) -> pa.Schema:
-    """Schema of a TextBlock: what the read stage gives."""
+    """Schema of a TextBlock: ``state`` says why the reader took the row, such as ``missing``."""
     return pa.schema(
         [
             *key_fields(arity),
             pa.field("text", pa.large_string(), nullable=False),
             pa.field("text_hash", pa.binary(HASH_BYTES), nullable=False),
+            pa.field("state", pa.string(), nullable=False),
             pa.field("read_s", pa.float32(), nullable=False),
         ]
     )
@@ -52,6 +53,7 @@ def encoded_schema(arity: int, dim: int) -> pa.Schema:
         [
             *key_fields(arity),
             pa.field("text_hash", pa.binary(HASH_BYTES), nullable=False),
+            pa.field("state", pa.string(), nullable=False),
             pa.field("embedding", pa.list_(pa.float32(), dim)),
             pa.field("n_tokens", pa.int32()),
             pa.field("truncated", pa.bool_(), nullable=False),

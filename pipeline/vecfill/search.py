@@ -18,9 +18,13 @@ from vecfill.encode.encoder import Encoder
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
 from vecfill.postgres import search_sql
+from vecfill.postgres.database import Connection, Cursor
+from vecfill.postgres.driver_errors import said
+from vecfill.postgres.relation import Relation
 from vecfill.postgres.search_sql import Measure
-from vecfill.postgres.session import Connection, Cursor, said, transaction
-from vecfill.postgres.target import Relation, Target, inspect
+from vecfill.postgres.selection import MISSING
+from vecfill.postgres.session import transaction
+from vecfill.postgres.target import Target, inspect
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +96,7 @@ def search(
         raise ConfigError(f"limit is {limit}: it must be at least 1")
     plain = replace(target, text=None, set=(), dim=None)
     relation = inspect(connection, plain, text_needed=False, key_needed=False)
-    check_sql(connection, relation, writing=False)
+    check_sql(connection, relation, MISSING, writing=False)
     schema, measure = _prepared(connection, relation, show)
     if given := encoder.dim if encoder else model.dimension():
         check_dimension(relation, model, given)
@@ -103,7 +107,7 @@ def search(
 
 def _prepared(connection: Connection, relation: Relation, show: tuple[str, ...]) -> tuple[str, Measure]:
     """The schema that pgvector is in, and the distance to go by."""
-    table = relation.name.as_string()
+    table = relation.table.name.as_string()
     with transaction(connection, read_only=True) as cursor:
         schema = cursor.execute(search_sql.EXTENSION_SCHEMA, ()).fetchone()
         columns = [name for (name,) in cursor.execute(search_sql.COLUMNS, (table,)).fetchall()]
@@ -112,7 +116,8 @@ def _prepared(connection: Connection, relation: Relation, show: tuple[str, ...])
         raise ConfigError("this database has no pgvector, which compares the vectors: CREATE EXTENSION vector")
     if unknown := [name for name in show if name not in columns]:
         raise ConfigError(
-            f"--show {', '.join(unknown)}: {relation.label} has no such column: there are {', '.join(sorted(columns))}"
+            f"--show {', '.join(unknown)}: {relation.table.label} has no such column; its columns are "
+            f"{', '.join(sorted(columns))}"
         )
     return schema[0], search_sql.measure_of(relation, indexes)
 
@@ -136,14 +141,16 @@ def _found(
             rows = cursor.execute(query, values).fetchall()
     except psycopg.DataError as error:
         raise ConfigError(
-            f"the rows of {relation.label} cannot all be compared with this text: {said(error)}: leave rows out with "
-            "--where, or choose another model"
+            f"the rows of {relation.table.label} cannot all be compared with this text: {said(error)}: exclude rows "
+            "with --where, or choose another model"
         ) from error
     if index and len(rows) < limit:
         why = "its scan is bounded (hnsw.max_scan_tuples, ivfflat.max_probes), so that more may qualify"
         log.info("index %s gave %d of %d rows: %s", index, len(rows), limit, why)
     hits = (Hit(key=key, distance=distance, values=tuple(shown)) for key, distance, *shown in rows)
-    return Found(table=relation.label, distance=measure.distance, index=index, hits=tuple(sorted(hits, key=_rank)))
+    return Found(
+        table=relation.table.label, distance=measure.distance, index=index, hits=tuple(sorted(hits, key=_rank))
+    )
 
 
 def _rank(hit: Hit) -> tuple[bool, float]:
@@ -170,7 +177,7 @@ def _index_used(
     row = cursor.execute(search_sql.plan(query), values).fetchone()
     plan = json.loads(row[0]) if row and isinstance(row[0], str) else row[0] if row else []
     used = sorted(node["Index Name"] for node in _nodes(plan[0]["Plan"]) if "Order By" in node)
-    return (used[0] if relation.plain else measure.index) if used else None
+    return (used[0] if relation.table.plain else measure.index) if used else None
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vecfill.backfill.checks import check_sql
-from vecfill.postgres.session import Connection
+from vecfill.postgres.database import Connection
+from vecfill.postgres.selection import MISSING
 from vecfill.postgres.target import Target, inspect
 from vecfill.read.survey import Coverage, survey
 
@@ -17,5 +18,5 @@ def coverage(connection: Connection, target: Target) -> tuple[str, Coverage]:
         ConfigError: the target cannot be what it is said to be.
     """
     relation = inspect(connection, target, text_needed=False, key_needed=False)
-    check_sql(connection, relation, writing=False)
-    return relation.label, survey(connection, relation, exact=True).coverage
+    check_sql(connection, relation, MISSING, writing=False)
+    return relation.table.label, survey(connection, relation, exact=True).coverage

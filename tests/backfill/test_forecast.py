@@ -16,9 +16,9 @@ from vecfill.backfill.forecast import Forecast, forecast, size
 from vecfill.backfill.run import run
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 from vecfill.postgres.target import Target
-from vecfill.postgres.update_effects import impact_of
+from vecfill.postgres.update_effects import update_effects
 
 NOTHING = Forecast(rows=0, wal_bytes=0, growth_bytes=0, dead_rows=0, triggers=(), publications=(), vector_indexes=())
 
@@ -30,7 +30,7 @@ def fill(database: str, dim: int = 8, target: Target = DOCS, **more):
 def ahead(database: str, target: Target = DOCS, limit: int | None = None) -> Forecast:
     relation = relation_of(database, target)
     with Database(database).connect() as connection:
-        return forecast(relation, survey_of(database, relation), impact_of(connection, relation), limit)
+        return forecast(relation, survey_of(database, relation), update_effects(connection, relation), limit)
 
 
 def wal(connect: psycopg.Connection) -> int:

@@ -11,7 +11,7 @@ from tests.tables import DOCS, make_docs
 
 from vecfill.bench import corpus
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 
 some_texts = st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=40)
 

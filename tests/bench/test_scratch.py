@@ -10,7 +10,7 @@ from psycopg import sql
 
 from vecfill.bench.scratch import PREFIX, scratch
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 
 TEXTS = ("a", "b\tc", "d\\e", "Łódź")
 
@@ -22,10 +22,14 @@ def remains(connect: psycopg.Connection) -> list[tuple]:
 def test_a_table_holds_the_texts_and_a_refill_makes_it_anew(connect, database):
     with scratch(Database(database)) as schema:
         table = schema.table("texts", TEXTS, 3)
-        assert (table.relation.vector.kind, table.relation.vector.dim, table.rows) == ("vector", 3, len(TEXTS))
-        rows = sql.SQL("SELECT text, embedding FROM {} ORDER BY id").format(table.relation.name)
+        assert (table.relation.table.vector.kind, table.relation.table.vector.dim, table.rows) == (
+            "vector",
+            3,
+            len(TEXTS),
+        )
+        rows = sql.SQL("SELECT text, embedding FROM {} ORDER BY id").format(table.relation.table.name)
         assert connect.execute(rows).fetchall() == [(text, None) for text in TEXTS]
-        connect.execute(sql.SQL("UPDATE {} SET embedding = '[1,2,3]'").format(table.relation.name))
+        connect.execute(sql.SQL("UPDATE {} SET embedding = '[1,2,3]'").format(table.relation.table.name))
         table.refill()
         assert connect.execute(rows).fetchall() == [(text, None) for text in TEXTS]
         assert len(remains(connect)) == 1
@@ -55,7 +59,7 @@ def test_a_database_without_pgvector_is_told(connect, database):
 def test_pgvector_may_live_in_any_schema(connect, database):
     connect.execute('CREATE SCHEMA "Odd one"; ALTER EXTENSION vector SET SCHEMA "Odd one"')
     with scratch(Database(database)) as schema:
-        assert schema.table("texts", TEXTS, 3).relation.vector.dim == 3
+        assert schema.table("texts", TEXTS, 3).relation.table.vector.dim == 3
 
 
 def test_a_role_that_may_not_make_a_schema_is_told(connect, database):

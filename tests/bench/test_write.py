@@ -18,7 +18,7 @@ from tests.bench.test_scratch import remains
 
 from vecfill.bench.delay import delayed
 from vecfill.bench.write import COMPARED, WAYS
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 
 KEYS = {"machine", "rows", "dim", "rounds", "batch", "writers", "round_trip_s", "ways", "ratios", "command"}
 

@@ -10,7 +10,7 @@ import pytest
 from vecfill.demo import board
 from vecfill.demo.listings import load
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 from vecfill.postgres.target import inspect
 
 ROWS = 40
@@ -39,8 +39,12 @@ def test_every_listing_is_a_row(built):
 
 def test_it_has_the_shape_of_the_table_that_failed(built):
     relation = inspect(built, board.TARGET)
-    assert [column.name for column in relation.key] == ["id"]
-    assert (relation.label, relation.vector.kind, relation.vector.dim) == ("public.jobs", "vector", 384)
+    assert [column.name for column in relation.table.key] == ["id"]
+    assert (relation.table.label, relation.table.vector.kind, relation.table.vector.dim) == (
+        "public.jobs",
+        "vector",
+        384,
+    )
     query = "SELECT attname::text FROM pg_attribute WHERE attrelid = 'jobs'::regclass AND attnum > 0 AND attnotnull"
     assert {name for (name,) in built.execute(query)} == {"id", "title", "company", "updated_at"}
 

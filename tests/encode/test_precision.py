@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from tests.tables import stage_of
 
 from vecfill.demo.listings import load
-from vecfill.encode import Encode, EncodeSpec, Model
+from vecfill.encode import EncodeSpec, Model
 from vecfill.encode.row_encoder import RowEncoder
 
 pytestmark = pytest.mark.slow
@@ -91,7 +92,7 @@ def test_listings_agree_with_the_library_and_with_vectors_stored_from_float32(ne
     assert (RowEncoder(encoder).encode(texts).vectors * exact).sum(axis=1).min() >= 0.999
     sample = tuple((text, tuple(map(float, vector))) for text, vector in zip(texts[:32], exact, strict=False))
     model = Model(name=MINILM, device="cpu", dtype="bfloat16")
-    Encode(EncodeSpec(model=model, dim=384, arity=1, column="jobs.embedding", sample=sample)).warm()
+    stage_of(EncodeSpec(model=model, dim=384, arity=1, column="jobs.embedding", sample=sample)).warm()
 
 
 def test_auto_is_what_suits_this_machine(texts, net, precision):

@@ -9,10 +9,11 @@ from hashlib import sha256
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.tables import stage_of
 
 from vecfill.bisection import SharedFaultError
 from vecfill.blocks import encoded_schema, text_schema
-from vecfill.encode import Encode, EncodeSpec, Encoding, Model
+from vecfill.encode import EncodeSpec, Encoding, Model
 from vecfill.encode.encoder import MOST_TOKENS
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.row_encoder import is_out_of_memory
@@ -68,7 +69,7 @@ class Given(Model):
 
 def stage(encoder=None, **values):
     model = Model(name=f"hash:{DIM}") if encoder is None else Given(name="given", encoder=encoder)
-    return Encode(EncodeSpec(**{"model": model, "dim": DIM, "arity": 1, "column": "jobs.embedding", **values}))
+    return stage_of(EncodeSpec(**{"model": model, "dim": DIM, "arity": 1, "column": "jobs.embedding", **values}))
 
 
 def block(texts, arity=1):

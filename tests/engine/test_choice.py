@@ -6,10 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecfill.engine.choice import RAY_START_S, ROWS_PER_S, EngineOptions, choose, gpu_count
+from vecfill.encode.spec import Model
+from vecfill.encode.stage import ROWS_PER_S, EncodeSpec
+from vecfill.engine.choice import RAY_START_S, EngineOptions, choose, gpu_count
 
 AUTO = EngineOptions()
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def spec(model: str, device: str = "auto") -> EncodeSpec:
+    return EncodeSpec(model=Model(name=model, device=device), dim=None, arity=1, column="docs.embedding")
 
 
 @pytest.mark.parametrize(
@@ -35,12 +41,12 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 )
 def test_choice(options, rows, model, hardware, engine):
     device, gpus = hardware
-    assert choose(options, rows=rows, model=model, device=device, gpus=gpus)[0] == engine
+    assert choose(options, rows=rows, encode=spec(model, device), gpus=gpus)[0] == engine
 
 
 @given(st.integers(0, 10**9))
 def test_ray_starts_where_it_costs_less_than_a_tenth_of_the_work(rows):
-    engine, reason = choose(AUTO, rows=rows, model=MINILM, device="auto", gpus=0)
+    engine, reason = choose(AUTO, rows=rows, encode=spec(MINILM), gpus=0)
     assert (engine == "ray") == (rows / ROWS_PER_S["cpu"] > 10 * RAY_START_S)
     assert f"{rows} rows" in reason
 

@@ -16,14 +16,14 @@ from tests.tables import (
     job_of,
     make_docs,
     ranges_of,
-    vectors,
 )
 
-from vecfill.encode.spec import LOCAL_CALLS, Model
-from vecfill.engine.inline import OTHERS, InlineEngine
-from vecfill.errors import ConfigError, VecfillError
+from vecfill.encode.spec import LOCAL_CALLS
+from vecfill.engine.inline import InlineEngine
+from vecfill.engine.threads import OTHERS
+from vecfill.errors import VecfillError
 from vecfill.job import Stop
-from vecfill.read.units import PageRange
+from vecfill.read.units import RowUnit
 
 ROWS = 6_000
 AHEAD = LOCAL_CALLS + OTHERS
@@ -45,23 +45,12 @@ class Watched:
         return getattr(self.stage, name)
 
 
-def engine_and_ranges(connect, database: str, rows: int = ROWS, **job) -> tuple[InlineEngine, list[PageRange]]:
+def engine_and_ranges(connect, database: str, rows: int = ROWS, **job) -> tuple[InlineEngine, list[RowUnit]]:
     make_docs(connect, rows)
     target = job_of(database, DOCS, **job)
-    ranges = ranges_of(database, target.relation)
+    ranges = ranges_of(database, target.sink.relation)
     assert len(ranges) > AHEAD + 2
     return inline_engine(target), ranges
-
-
-def test_fills_every_row(connect, database):
-    engine, ranges = engine_and_ranges(connect, database)
-    with closing(engine):
-        results = list(engine.stream(ranges, Stop()))
-    assert len(results) == len(ranges)
-    assert counts(pa.concat_tables(results)) == {"updated": ROWS}
-    assert_every_vector_is_its_texts(connect, rows=ROWS)
-    assert engine.name == "inline"
-    assert engine.workers == {"read": 1, "encode": 1, "write": 1}
 
 
 def test_reading_and_writing_go_on_while_the_model_computes(connect, database):
@@ -69,15 +58,15 @@ def test_reading_and_writing_go_on_while_the_model_computes(connect, database):
     engine, ranges = engine_and_ranges(connect, database)
     third_read, second_encoded = threading.Event(), threading.Event()
     late = []
-    engine._read = Watched(engine._read, lambda call: call == 3 and third_read.set())
+    engine.read = Watched(engine.read, lambda call: call == 3 and third_read.set())
 
     def before_encode(call):
         late.append(call == 1 and not third_read.wait(WAIT_S))
         if call == 3:
             second_encoded.set()
 
-    engine._encode = Watched(engine._encode, before_encode)
-    engine._write = Watched(engine._write, lambda call: late.append(call == 1 and not second_encoded.wait(WAIT_S)))
+    engine.encode = Watched(engine.encode, before_encode)
+    engine.write = Watched(engine.write, lambda call: late.append(call == 1 and not second_encoded.wait(WAIT_S)))
     with closing(engine):
         results = list(engine.stream(ranges, Stop()))
     assert not any(late)
@@ -86,42 +75,23 @@ def test_reading_and_writing_go_on_while_the_model_computes(connect, database):
 
 def test_no_more_blocks_are_in_flight_than_said(connect, database):
     engine, ranges = engine_and_ranges(connect, database)
-    engine._read = Watched(engine._read)
+    engine.read = Watched(engine.read)
     with closing(engine):
         stream = engine.stream(ranges, Stop())
         next(stream)
         time.sleep(0.3)
-        assert engine._read.calls <= AHEAD
+        assert engine.read.calls <= AHEAD
         assert counts(pa.concat_tables(list(stream)))
-
-
-def test_an_error_of_the_encoder_comes_out_as_it_was(connect, database):
-    engine, ranges = engine_and_ranges(connect, database, model=Model(name="hash:9"))
-    with closing(engine), pytest.raises(ConfigError, match="has 8 dimensions but model hash:9 gives 9"):
-        list(engine.stream(ranges, Stop()))
-    assert vectors(connect) == []
 
 
 def test_an_error_of_the_reader_comes_out_and_what_was_committed_stays(connect, database):
     engine, ranges = engine_and_ranges(connect, database)
-    engine._read = Watched(
-        engine._read, lambda call: call == 3 and connect.execute("ALTER TABLE docs RENAME title TO headline")
+    engine.read = Watched(
+        engine.read, lambda call: call == 3 and connect.execute("ALTER TABLE docs RENAME title TO headline")
     )
     with closing(engine), pytest.raises(VecfillError, match="does not exist"):
         list(engine.stream(ranges, Stop()))
     assert_every_vector_is_its_texts(connect, "headline")
-
-
-def test_an_error_of_the_writer_comes_out_as_it_was(connect, database):
-    engine, ranges = engine_and_ranges(connect, database)
-    connect.execute(
-        "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN NEW.title := upper(NEW.title); RETURN NEW; END $$;"
-        "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
-    )
-    with closing(engine), pytest.raises(ConfigError, match=r"a trigger on public\.docs changed the text"):
-        list(engine.stream(ranges, Stop()))
-    assert vectors(connect) == []
 
 
 def test_a_stop_drains_what_is_in_flight(connect, database):
@@ -138,14 +108,6 @@ def test_a_stop_drains_what_is_in_flight(connect, database):
     assert_every_vector_is_its_texts(connect, rows=written)
 
 
-def test_a_stop_before_the_start_reads_nothing(connect, database):
-    engine, ranges = engine_and_ranges(connect, database)
-    stop = Stop()
-    stop.set("too late")
-    with closing(engine):
-        assert list(engine.stream(ranges, stop)) == []
-
-
 def test_leaving_the_stream_lets_the_batch_that_is_being_written_finish(connect, database):
     engine, ranges = engine_and_ranges(connect, database)
     with closing(engine):
@@ -153,24 +115,6 @@ def test_leaving_the_stream_lets_the_batch_that_is_being_written_finish(connect,
             next(stream)
         assert not [one for one in threading.enumerate() if one.name.startswith(("read", "encode", "write"))]
     assert_every_vector_is_its_texts(connect)
-
-
-def test_ranges_without_rows_pass_through(connect, database):
-    engine, _ = engine_and_ranges(connect, database)
-    empty = [PageRange(leaf=0, first_page=page, end_page=page + 1, rows=1) for page in range(90_000, 90_006)]
-    with closing(engine):
-        results = list(engine.stream(empty, Stop()))
-        assert counts(pa.concat_tables(results)) == {}
-        assert list(engine.stream([], Stop())) == []
-
-
-def test_one_engine_streams_sweep_after_sweep(connect, database):
-    engine, ranges = engine_and_ranges(connect, database)
-    with closing(engine):
-        list(engine.stream(ranges, Stop()))
-        connect.execute("UPDATE docs SET embedding = NULL WHERE id <= 10")
-        again = pa.concat_tables(engine.stream(ranges, Stop()))
-    assert counts(again) == {"updated": 10}
 
 
 def test_the_first_reason_to_stop_stays():

@@ -1,4 +1,4 @@
-"""The Ray engine: its plan, its vectors against the inline engine's, its errors and its stop. One Ray for all."""
+"""What is special to Ray: its plan, its bytes against the inline engine's, limits of all writers, warm encoders."""
 
 from __future__ import annotations
 
@@ -20,15 +20,11 @@ from tests.tables import (
     make_docs,
     meanwhile,
     ranges_of,
-    vectors,
     wait_until,
 )
 
-from vecfill.encode.spec import Model
-from vecfill.engine.cluster import cluster
-from vecfill.errors import ConfigError, DatabaseError, VecfillError
 from vecfill.job import Job, Stop
-from vecfill.read.units import PageRange
+from vecfill.read.units import RowUnit
 from vecfill.write.throttle import WriteLimits
 
 pytestmark = [
@@ -39,30 +35,10 @@ pytestmark = [
 ROWS = 6_000
 
 
-@pytest.fixture(scope="module")
-def resources():
-    with cluster(None, verbose=False) as found:
-        yield found
-
-
-@pytest.fixture
-def pools(resources):
-    from vecfill.engine.ray import Pools
-
-    return Pools.fitting(resources, device="auto", actors=None, gpus=None, writers=None)
-
-
-def stream(job: Job, pools, ranges: list[PageRange], stop: Stop | None = None):
-    from vecfill.engine.ray import RayEngine
-
-    with closing(RayEngine(job, pools)) as engine:
-        yield from engine.stream(ranges, stop or Stop())
-
-
-def prepared(connect: psycopg.Connection, database: str, rows: int = ROWS, **job) -> tuple[Job, list[PageRange]]:
+def prepared(connect: psycopg.Connection, database: str, rows: int = ROWS, **job) -> tuple[Job, list[RowUnit]]:
     make_docs(connect, rows)
     target = job_of(database, DOCS, **job)
-    return target, ranges_of(database, target.relation)
+    return target, ranges_of(database, target.sink.relation)
 
 
 def physical_plan(dataset) -> str:
@@ -71,27 +47,22 @@ def physical_plan(dataset) -> str:
     return get_execution_plan(dataset._logical_plan)[0].dag.dag_str
 
 
-def test_nothing_is_fused_into_the_encoder(connect, database, pools):
-    """Ray runs a read inside a following actor where both ask for the same resources."""
-    from vecfill.engine.actors import StopFlag
-    from vecfill.engine.ray import RayEngine
-
-    job, ranges = prepared(connect, database)
-    stages = physical_plan(RayEngine(job, pools).plan(ranges, StopFlag.remote())).split(" -> ")
+def test_readers_are_not_fused_into_the_writers(connect, database, open_ray):
+    job, units = prepared(connect, database)
+    stages = physical_plan(open_ray(job).plan(units)).split(" -> ")
     assert "->" not in "".join(stages)
-    assert ["Target" in stages[1], "EncodeActor" in stages[2], "WriteActor" in stages[3]] == [True] * 3
-    assert len(stages) == 4
+    assert ["ReadUnits" in stages[1], "EncodeAndWrite" in stages[2]] == [True, True]
+    assert len(stages) == 3
 
 
-def test_both_engines_give_the_same_table_byte_for_byte(connect, database, pools):
-    job, ranges = prepared(connect, database)
+def test_both_engines_give_the_same_table_byte_for_byte(connect, database, open_ray):
+    job, units = prepared(connect, database)
     connect.execute("CREATE TABLE inline_docs (LIKE docs INCLUDING ALL); INSERT INTO inline_docs SELECT * FROM docs")
-    results = list(stream(job, pools, ranges))
-    assert len(results) == len(ranges) > 4
+    results = list(open_ray(job).stream(units, Stop()))
     assert counts(pa.concat_tables(results)) == {"updated": ROWS}
     other = job_of(database, replace(DOCS, table="inline_docs"))
     with closing(inline_engine(other)) as engine:
-        list(engine.stream(ranges_of(database, other.relation), Stop()))
+        list(engine.stream(ranges_of(database, other.sink.relation), Stop()))
     differing = (
         "SELECT count(*) FROM docs FULL JOIN inline_docs AS i USING (id)"
         " WHERE vector_send(docs.embedding) IS DISTINCT FROM vector_send(i.embedding)"
@@ -100,50 +71,43 @@ def test_both_engines_give_the_same_table_byte_for_byte(connect, database, pools
     assert_every_vector_is_its_texts(connect, rows=ROWS)
 
 
-def test_an_error_of_ours_inside_an_actor_comes_out_as_it_was(connect, database, pools):
-    job, ranges = prepared(connect, database, model=Model(name="hash:9"))
-    with pytest.raises(ConfigError, match="has 8 dimensions but model hash:9 gives 9"):
-        list(stream(job, pools, ranges))
-    assert vectors(connect) == []
+def test_the_model_is_loaded_once_for_all_sweeps_and_for_the_next_run(connect, database, open_ray):
+    """``load_s`` is the time that loading took, and comes with the first block alone."""
+    job, units = prepared(connect, database)
+    engine = open_ray(job)
+    first = pa.concat_tables(engine.stream(units, Stop()))
+    actors = engine._encoders._actors
+    connect.execute("UPDATE docs SET embedding = NULL")
+    again = pa.concat_tables(engine.stream(units, Stop()))
+    assert sum(first["load_s"].to_pylist()) > 0
+    assert sum(again["load_s"].to_pylist()) == 0
+    connect.execute("UPDATE docs SET embedding = NULL")
+    other = open_ray(job)
+    assert other._encoders._actors == actors
+    assert counts(pa.concat_tables(other.stream(units, Stop()))) == {"updated": ROWS}
 
 
-def test_an_error_of_the_writer_comes_out_as_it_was(connect, database, pools):
-    job, ranges = prepared(connect, database)
-    connect.execute(
-        "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN NEW.title := upper(NEW.title); RETURN NEW; END $$;"
-        "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
-    )
-    with pytest.raises(ConfigError, match=r"a trigger on public\.docs changed the text"):
-        list(stream(job, pools, ranges))
-    assert vectors(connect) == []
+def test_a_worker_keeps_its_connection_across_blocks(connect, database, open_ray):
+    """Fewer sessions begin than blocks are read: a reader, a writer, and the run itself."""
+    job, units = prepared(connect, database, 40_000)
+    assert len(units) > 15
+    before = connect.execute("SELECT sessions FROM pg_stat_database WHERE datname = current_database()").fetchone()[0]
+    list(open_ray(job).stream(units, Stop()))
+
+    def begun() -> int:
+        query = "SELECT pg_stat_clear_snapshot(), sessions FROM pg_stat_database WHERE datname = current_database()"
+        return connect.execute(query).fetchone()[1] - before
+
+    wait_until(lambda: begun() > 0)
+    assert begun() < len(units)
 
 
-def test_an_error_of_a_read_task_is_ours(connect, database, pools):
-    job, ranges = prepared(connect, database)
-    connect.execute("ALTER TABLE docs RENAME title TO headline")
-    with pytest.raises(VecfillError, match="cannot be read") as error:
-        list(stream(job, pools, ranges))
-    assert isinstance(error.value, DatabaseError)
-
-
-def test_a_stop_drains_and_what_was_counted_is_in_the_table(connect, database, pools):
-    job, ranges = prepared(connect, database, 60_000)
-    stop, results = Stop(), []
-    for result in stream(job, pools, ranges, stop):
-        results.append(result)
-        stop.set("enough")
-    written = counts(pa.concat_tables(results))["updated"]
-    assert 0 < written < 60_000
-    assert_every_vector_is_its_texts(connect, rows=written)
-
-
-def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, pools, caplog):
+def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, open_ray, caplog):
     """The slot keeps too much WAL until it is dropped; after that at most 600 rows a second come from both writers."""
-    job, ranges = prepared(connect, database, 2_000)
+    job, units = prepared(connect, database, 2_000)
     connect.execute("ALTER TABLE docs ADD at timestamptz")
     job = job_of(database, replace(DOCS, set=("at = clock_timestamp()",)))
-    job = replace(job, write_limits=WriteLimits(max_rate=600, max_slot_bytes=1))
+    job = replace(job, sink=replace(job.sink, limits=WriteLimits(max_rate=600, max_slot_bytes=1)))
     slot = connect.execute("SELECT slot_name FROM pg_create_physical_replication_slot('vecfill_ray', true)").fetchone()
     connect.execute("SELECT pg_switch_wal()")
 
@@ -153,7 +117,7 @@ def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, pool
 
     dropped: list[tuple] = []
     with caplog.at_level("INFO", "vecfill"), meanwhile(drop):
-        results = list(stream(job, replace(pools, writers=2), ranges))
+        results = list(open_ray(job, writers=2).stream(units, Stop()))
     assert counts(pa.concat_tables(results)) == {"updated": 2_000}
     query = "SELECT extract(epoch FROM at - %s)::float8 FROM docs ORDER BY at"
     times = [at for (at,) in connect.execute(query, dropped[0]).fetchall()]
@@ -163,107 +127,27 @@ def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, pool
     assert "going on after a pause of" in caplog.text
 
 
-def test_ranges_without_rows(connect, database, pools):
-    job, ranges = prepared(connect, database, 100)
-    empty = [PageRange(leaf=0, first_page=page, end_page=page + 1, rows=1) for page in range(90_000, 90_006)]
-    assert sum(result.num_rows for result in stream(job, pools, empty)) == 0
-    assert counts(pa.concat_tables(stream(job, pools, [empty[0], *ranges, empty[1]]))) == {"updated": 100}
-
-
-def test_no_transaction_of_ours_is_left_open(connect, database, pools):
-    job, ranges = prepared(connect, database)
-    for _ in stream(job, pools, ranges):
-        idle = connect.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecfill'"
-            " AND state = 'idle in transaction' AND now() - state_change > '1 s'"
-        ).fetchone()
-        assert idle == (0,)
-
-
-WISHES = [{}, {"actors": 1}, {"actors": 2}, {"writers": 1}, {"writers": 2}, {"gpus": 0.5}, {"device": "cpu"}]
-
-
-def fitting(cpus: float, gpus: float, /, **wish):
-    from vecfill.engine.ray import Pools
-
-    found = {"CPU": float(cpus)} | ({"GPU": float(gpus)} if gpus else {})
-    return Pools.fitting(found, **({"device": "auto", "actors": None, "gpus": None, "writers": None} | wish))
-
-
-@pytest.mark.parametrize("cpus", [1, 2, 3, 4, 16, 64])
-@pytest.mark.parametrize(
-    ("gpus", "wish"), [(gpus, wish) for gpus in (0, 1, 2, 8) for wish in WISHES if gpus or "gpus" not in wish], ids=str
-)
-def test_what_is_reserved_fits_the_machine(cpus, gpus, wish):
-    """A read task has to fit beside all actors, or Ray waits for ever."""
-    from vecfill.engine.ray import READ_CPUS, WRITE_CPUS
-
-    pools = fitting(cpus, gpus, **wish)
-    assert pools.encoders * pools.cpus + pools.writers * WRITE_CPUS + READ_CPUS <= cpus + 1e-9
-    assert pools.encoders * pools.gpus <= gpus
-    assert pools.cpus > 0
-    assert pools.cpus != READ_CPUS
-    assert pools.encoders == wish.get("actors", pools.encoders)
-    assert pools.writers == wish.get("writers", pools.writers) >= 1
-    assert (pools.gpus > 0) == (gpus > 0 and wish.get("device") != "cpu")
-
-
-def test_each_gpu_gets_an_encoder_and_two_writers():
-    pools = fitting(16, 2)
-    assert (pools.encoders, pools.gpus, pools.writers) == (2, 1.0, 4)
-    assert fitting(16, 2, gpus=0.5).encoders == 4
-    assert fitting(16, 1, actors=3).gpus == pytest.approx(1 / 3, abs=1e-4)
-
-
-def test_without_a_gpu_each_eight_cores_have_an_encoder():
-    found = [(fitting(cpus, 0).encoders, fitting(cpus, 0).cpus) for cpus in (2, 4, 15, 16, 64)]
-    assert found == [(1, 1), (1, 3), (1, 14), (2, 7), (8, 7)]
-
-
-@pytest.mark.parametrize(
-    ("writers", "most", "given"), [(4, 16, (4, 11)), (4, 5, (3, 1)), (4, 3, (1, 1)), (1, 9, (1, 7))]
-)
-def test_readers_and_writers_leave_a_connection_to_the_driver(writers, most, given):
-    pools = fitting(16, 1, writers=writers)
-    assert pools.within(None) == pools
-    within = pools.within(most)
-    assert (within.writers, within.readers) == given
-    assert within.writers + within.readers + 1 <= most
-
-
-@pytest.mark.parametrize(
-    ("cpus", "gpus", "wish", "says"),
-    [
-        (2, 0, {"gpus": 1.0}, "has no GPU"),
-        (2, 0, {"device": "cuda"}, "has no GPU"),
-        (2, 1, {"gpus": 2.0}, "1 encoders of 2 GPUs do not fit 1 GPUs"),
-        (2, 1, {"gpus": 1.0, "actors": 2}, "2 encoders of 1 GPUs do not fit 1 GPUs"),
-        (2, 0, {"writers": 9}, "1 encoders and 9 writers do not fit the cluster's 2 CPUs"),
-        (1, 0, {"actors": 80}, "80 encoders and 1 writers do not fit"),
-    ],
-)
-def test_what_cannot_fit_is_refused(cpus, gpus, wish, says):
-    with pytest.raises(ConfigError, match=says):
-        fitting(cpus, gpus, **wish)
-
-
 GPU_RUN = """
 import sys
 import ray
 from ray.data._internal.logical.optimizers import get_execution_plan
 from tests.tables import DOCS, counts, job_of, ranges_of
-from vecfill.engine.actors import StopFlag
-from vecfill.engine.cluster import cluster
+from vecfill.engine.warm import Warm
 from vecfill.job import Stop
 
 ray.init(address="local", num_gpus=1, log_to_driver=False, include_dashboard=False)
-with cluster(None, verbose=False) as resources:
-    from vecfill.engine.ray import Pools, RayEngine
+warm = Warm()
+resources = warm.cluster(None, verbose=False)
+if True:
+    from vecfill.engine.pools import Pools
+    from vecfill.engine.ray import RayEngine
 
     job = job_of(sys.argv[1], DOCS)
-    ranges = ranges_of(sys.argv[1], job.relation)
-    engine = RayEngine(job, Pools.fitting(resources, device="auto", actors=None, gpus=None, writers=None))
-    print(get_execution_plan(engine.plan(ranges, StopFlag.remote())._logical_plan)[0].dag.dag_str)
+    ranges = ranges_of(sys.argv[1], job.sink.relation)
+    pools = Pools.fitting(resources, device="auto", actors=None, gpus=None, writers=None)
+    assert pools.gpus == 1
+    engine = RayEngine(job, pools, warm.encoders(pools, job.encode.calls))
+    print(get_execution_plan(engine.plan(ranges)._logical_plan)[0].dag.dag_str)
     results = list(engine.stream(ranges, Stop()))
     print(len(ranges), len(results), sum(counts(result)["updated"] for result in results))
 """
@@ -275,16 +159,6 @@ def test_with_a_gpu_blocks_stay_whole(connect, database):
     command = [sys.executable, "-c", GPU_RUN, database]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=120)
     plan, numbers = done.stdout.strip().splitlines()[-2:]
-    assert len(plan.split(" -> ")) == 4
+    assert len(plan.split(" -> ")) == 3
     ranges, results, updated = map(int, numbers.split())
     assert (results, updated) == (ranges, ROWS)
-
-
-def test_the_encoders_of_cpu_nodes_share_out_each_node_s_cores():
-    from vecfill.engine.ray import Pools
-
-    resources = {"CPU": 64.0, "nodes": 4.0, "CPU a node": 16.0}
-    pools = Pools.fitting(resources, device="auto", actors=None, gpus=None, writers=None)
-    assert (pools.encoders, pools.share, pools.cpus) == (8, 2, 7)
-    pools = Pools.fitting(resources, device="auto", actors=4, gpus=None, writers=None)
-    assert (pools.encoders, pools.share, pools.cpus) == (4, 1, 15)

@@ -16,7 +16,7 @@ from tests.tables import DOCS, INLINE, make_docs, meanwhile
 from vecfill.backfill.run import run
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.spec import Model
-from vecfill.read.reader import Read
+from vecfill.read.reader import Reader
 from vecfill.write.throttle import WriteLimits
 
 pytestmark = pytest.mark.slow
@@ -70,14 +70,14 @@ class Application:
 @pytest.fixture
 def read(monkeypatch):
     """How many rows each block had that the run read."""
-    rows, reads = [], Read.__call__
+    rows, reads = [], Reader.__call__
 
     def noted(self, pages):
         table = reads(self, pages)
         rows.append(table.num_rows)
         return table
 
-    monkeypatch.setattr(Read, "__call__", noted)
+    monkeypatch.setattr(Reader, "__call__", noted)
     return rows
 
 

@@ -13,7 +13,8 @@ from tests.faults.gate import ROWS, THEIRS, Gate
 from tests.faults.processes import filled, vecfill, wait_for_backends, workers
 from tests.tables import DOCS, INLINE, MODEL, make_docs, meanwhile, rest, vectors, wait_until
 
-from vecfill.backfill.run import RunOptions, run
+from vecfill.backfill.options import RunOptions
+from vecfill.backfill.run import run
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions
 from vecfill.engine.cluster import cluster

@@ -24,7 +24,7 @@ def stopped(process: subprocess.Popen, connect: psycopg.Connection, number: int)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == EXIT[number], err
-    assert "stopping: what is in flight is finished" in err
+    assert "stopping: committing batches in flight" in err
     assert "Traceback" not in err
     return json.loads(out)
 

@@ -20,10 +20,11 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from vecfill.backfill.run import RunOptions, run
+from vecfill.backfill.options import RunOptions
+from vecfill.backfill.run import run
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions
-from vecfill.engine.warm import Shared
+from vecfill.engine.warm import Warm
 from vecfill.postgres.target import Target
 
 database, engine, model, *tables = sys.argv[1:]

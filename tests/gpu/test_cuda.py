@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vecfill.backfill.run import RunOptions, run
+from vecfill.backfill.options import RunOptions
+from vecfill.backfill.run import run
 from vecfill.demo.listings import load
 from vecfill.encode.row_encoder import RowEncoder
 from vecfill.encode.spec import Model

@@ -9,9 +9,9 @@ from tests.tables import DOCS, INLINE, MODEL, make_docs
 
 from vecfill.backfill.run import run
 from vecfill.errors import ConfigError
-from vecfill.postgres.known_problems import advice
+from vecfill.postgres.database import Database
+from vecfill.postgres.known_problems import known_problems
 from vecfill.postgres.server import check_versions
-from vecfill.postgres.session import Database
 from vecfill.postgres.target import inspect
 
 
@@ -21,7 +21,7 @@ def lines(connect, database):
 
     def lines():
         with closing(Database(database).connect()) as connection:
-            return list(advice(connection, inspect(connection, DOCS)))
+            return list(known_problems(connection, inspect(connection, DOCS)))
 
     return lines
 

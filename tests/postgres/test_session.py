@@ -14,7 +14,8 @@ from psycopg.pq import TransactionStatus
 
 from vecfill.cli.options import log_to_stderr
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Database, Session, transaction
+from vecfill.postgres.database import Database
+from vecfill.postgres.session import Session, reachable, transaction
 
 OPTIONS = {
     option.keyword.decode(): (option.envvar or b"").decode()
@@ -59,7 +60,7 @@ def test_tls_from_a_url():
 
 def test_what_libpq_does_not_take_is_said(database):
     with pytest.raises(ConfigError, match=r"cannot connect to .*sslmode"):
-        Database.named(conninfo.make_conninfo(database, sslmode="nonsense"), {}).reachable()
+        reachable(Database.named(conninfo.make_conninfo(database, sslmode="nonsense"), {}))
 
 
 # --------------------------------------------------------------------------------------------------------- transactions
@@ -126,14 +127,14 @@ def test_the_command_shows_nowhere_and_travels():
 
 def test_each_connect_asks_for_a_token_of_its_own(token):
     """The command gives the role a new password each time, so that only the newest opens the door."""
-    with closing(Session(token.database.reachable())) as session:
+    with closing(Session(reachable(token.database))) as session:
         query = "SELECT pg_backend_pid(), current_user"
         pid, role = session.run(lambda connection: connection.execute(query).fetchone())
         token.admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
         again, _ = session.run(lambda connection: connection.execute(query).fetchone())
     assert (role, again != pid) == (token.role, True)
     assert token.asked() >= 3
-    assert "password" not in parts(token.database.reachable())
+    assert "password" not in parts(reachable(token.database))
 
 
 def test_a_command_that_fails_for_a_while_does_not_end_a_run(database, tmp_path):
@@ -141,7 +142,7 @@ def test_a_command_that_fails_for_a_while_does_not_end_a_run(database, tmp_path)
     command = says(f"import pathlib; pathlib.Path({str(ready)!r}).stat(); print('any')")
     place = Database.named(database, {}, password_command=command)
     with pytest.raises(ConfigError, match="FileNotFoundError"):
-        place.reachable()
+        reachable(place)
     timer = threading.Timer(0.6, ready.touch)
     timer.start()
     with closing(Session(place)) as session:

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 from psycopg import sql
-from tests.tables import DOCS, encoded, job_of, make_docs, read_all, relation_of, role
+from tests.tables import DOCS, encoded, job_of, make_docs, read_all, relation_of, role, with_arrays, writer_of
 
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Database
-from vecfill.postgres.target import Relation, Target, inspect
-from vecfill.write.writer import Write
+from vecfill.postgres.database import Database
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.target import Target, inspect
 
 
 def inspected(database: str, table: str = "docs", text: str = "{title}", **more) -> Relation:
@@ -34,8 +34,8 @@ def fills(connect, database: str, target: Target, rows: int) -> None:
     block = encoded(job)
     assert block.num_rows == rows
     for part, arrays in ((block.slice(0, rows // 2), False), (block.slice(rows // 2), True)):
-        possible = all(column.array for column in job.relation.key)
-        with closing(Write(job.database, replace(job.relation, arrays=arrays and possible))) as write:
+        possible = all(column.array for column in job.sink.relation.table.key)
+        with closing(writer_of(job, with_arrays(job.sink.relation, arrays=arrays and possible))) as write:
             assert sum(write(part)["updated"].to_pylist()) == part.num_rows
     assert encoded(job).num_rows == 0
 
@@ -43,10 +43,14 @@ def fills(connect, database: str, target: Target, rows: int) -> None:
 def test_a_plain_table(connect, database):
     connect.execute("CREATE TABLE docs (id bigint PRIMARY KEY, title text, embedding vector(8))")
     relation = inspected(database)
-    assert (relation.label, relation.plain, relation.policies) == ("public.docs", True, False)
-    assert [column.name for column in relation.key] == ["id"]
-    assert (relation.vector.name, relation.vector.kind, relation.vector.dim) == ("embedding", "vector", 8)
-    assert [leaf.only for leaf in relation.leaves] == [True]
+    assert (relation.table.label, relation.table.plain, relation.access.policies) == ("public.docs", True, False)
+    assert [column.name for column in relation.table.key] == ["id"]
+    assert (relation.table.vector.name, relation.table.vector.kind, relation.table.vector.dim) == (
+        "embedding",
+        "vector",
+        8,
+    )
+    assert [leaf.only for leaf in relation.table.leaves] == [True]
     assert pickle.loads(pickle.dumps(relation)) == relation
 
 
@@ -80,14 +84,14 @@ def test_any_legal_identifier(connect, database, name):
     target = Target(
         table=quoted, text=name, column=vector, key=(name,), where=f"{sql.Identifier(name).as_string()} <> ''"
     )
-    assert relation_of(database, target).label == f"{name}.{name}"
+    assert relation_of(database, target).table.label == f"{name}.{name}"
     fills(connect, database, target, 20)
 
 
 def test_the_name_in_sql_notation(connect, database):
     connect.execute('CREATE SCHEMA "Odd Schema"')
     connect.execute('CREATE TABLE "Odd Schema"."order" (id int PRIMARY KEY, title text, embedding vector(8))')
-    assert inspected(database, '"Odd Schema"."order"').label == "Odd Schema.order"
+    assert inspected(database, '"Odd Schema"."order"').table.label == "Odd Schema.order"
     refused(database, "Odd Schema.order", table="Odd Schema.order")  # no name, says PostgreSQL up to 15
     refused(database, "there is no such table", table="order")
 
@@ -105,8 +109,8 @@ def test_set_and_where_may_use_the_tables_own_name(connect, database):
 
 def test_a_composite_key_comes_in_the_order_of_its_index(connect, database):
     connect.execute("CREATE TABLE docs (a text, b uuid, c int, title text, embedding vector(8), PRIMARY KEY (c, a))")
-    assert [column.name for column in inspected(database).key] == ["c", "a"]
-    assert [column.name for column in inspected(database, key=("a", "c")).key] == ["c", "a"]
+    assert [column.name for column in inspected(database).table.key] == ["c", "a"]
+    assert [column.name for column in inspected(database, key=("a", "c")).table.key] == ["c", "a"]
 
 
 def test_a_unique_index_other_than_the_primary_key(connect, database):
@@ -114,14 +118,14 @@ def test_a_unique_index_other_than_the_primary_key(connect, database):
         "CREATE TABLE docs (id int PRIMARY KEY, slug text NOT NULL, lang text NOT NULL, title text,"
         " embedding vector(8), UNIQUE (lang, slug))"
     )
-    assert [column.name for column in inspected(database).key] == ["id"]
-    assert [column.name for column in inspected(database, key=("slug", "lang")).key] == ["lang", "slug"]
+    assert [column.name for column in inspected(database).table.key] == ["id"]
+    assert [column.name for column in inspected(database, key=("slug", "lang")).table.key] == ["lang", "slug"]
     refused(database, "--key slug", "use --key id; --key lang --key slug", key=("slug",))
 
 
 def test_an_included_column_is_no_part_of_the_key(connect, database):
     connect.execute("CREATE TABLE docs (id int, title text, embedding vector(8), PRIMARY KEY (id) INCLUDE (title))")
-    assert [column.name for column in inspected(database).key] == ["id"]
+    assert [column.name for column in inspected(database).table.key] == ["id"]
 
 
 KEYS = {
@@ -232,11 +236,11 @@ def test_kinds_and_dimensions(connect, database, declared, kind, dim):
     connect.execute("CREATE DOMAIN real_domain AS real[] CHECK (cardinality(value) = 8)")
     connect.execute(f"CREATE TABLE docs (id int PRIMARY KEY, title text, embedding {declared})")
     connect.execute("INSERT INTO docs SELECT n, 'title ' || n FROM generate_series(1, 20) n")
-    vector = inspected(database).vector
+    vector = inspected(database).table.vector
     assert (vector.kind, vector.dim) == (kind, dim)
-    assert inspected(database, dim=8).vector.dim == 8
+    assert inspected(database, dim=8).table.vector.dim == 8
     fills(connect, database, Target(table="docs", text="{title}"), 20)
-    assert inspected(database).vector.dim == 8
+    assert inspected(database).table.vector.dim == 8
 
 
 def test_dim_may_not_contradict_the_column(connect, database):
@@ -335,8 +339,8 @@ def test_partitions_to_two_levels(connect, database):
     connect.execute("CREATE TABLE docs_rest PARTITION OF docs DEFAULT")
     connect.execute("INSERT INTO docs SELECT n, l, l || n FROM generate_series(1, 20) n, unnest(ARRAY['en', 'de']) l")
     relation = inspected(database)
-    assert not relation.plain
-    assert [leaf.name.as_string() for leaf in relation.leaves] == [
+    assert not relation.table.plain
+    assert [leaf.name.as_string() for leaf in relation.table.leaves] == [
         '"else where"."docs_en_2"',
         '"public"."docs_en_1"',
         '"public"."docs_rest"',
@@ -347,7 +351,7 @@ def test_partitions_to_two_levels(connect, database):
 def test_a_partitioned_table_without_partitions(connect, database):
     connect.execute("CREATE TABLE docs (id int PRIMARY KEY, title text, embedding vector(8)) PARTITION BY RANGE (id)")
     relation = inspected(database)
-    assert relation.leaves == ()
+    assert relation.table.leaves == ()
     assert read_all(database, relation, []).num_rows == 0
 
 
@@ -377,7 +381,7 @@ def test_vector_in_a_schema_off_the_search_path(connect, database):
     connect.execute("CREATE TABLE halves (id int PRIMARY KEY, title text, embedding extensions.halfvec(8))")
     for table in ("docs", "halves"):
         connect.execute(f"INSERT INTO {table} SELECT n, 'title ' || n FROM generate_series(1, 20) n")
-        assert inspected(database, table).vector.dim == 8
+        assert inspected(database, table).table.vector.dim == 8
         fills(connect, database, Target(table=f"public.{table}", text="{title}"), 20)
 
 
@@ -399,11 +403,11 @@ def test_a_search_path_that_shadows_the_catalogue(connect, database):
 
 def test_timeouts_are_never_looser_than_the_databases(connect, database):
     connect.execute("CREATE TABLE docs (id int PRIMARY KEY, title text, embedding vector(8))")
-    assert inspected(database).settings["statement_timeout"] == "60000"
+    assert inspected(database).access.settings["statement_timeout"] == "60000"
     name = sql.Identifier(connect.execute("SELECT current_database()").fetchone()[0])
     connect.execute(sql.SQL("ALTER DATABASE {} SET statement_timeout = '7s'").format(name))
     connect.execute(sql.SQL("ALTER DATABASE {} SET lock_timeout = '9min'").format(name))
-    settings = inspected(database).settings
+    settings = inspected(database).access.settings
     assert settings["statement_timeout"] == "7000"
     assert int(settings["lock_timeout"]) == 5000
 
@@ -423,7 +427,7 @@ def test_domains_over_domains(connect, database, domain, dim):
     connect.execute("CREATE DOMAIN name_one AS text; CREATE DOMAIN name_two AS name_one")
     connect.execute("CREATE TABLE docs (id name_two PRIMARY KEY, title name_two, embedding outer_one)")
     connect.execute("INSERT INTO docs SELECT n, 'title ' || n FROM generate_series(1, 20) n")
-    assert inspected(database).vector.dim == dim
+    assert inspected(database).table.vector.dim == dim
     fills(connect, database, DOCS, 20)
 
 

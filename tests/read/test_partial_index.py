@@ -93,7 +93,7 @@ def test_few_missing_rows_cost_few_buffers(connect, database, monkeypatch, rows,
     """All told: the backend's own start-up, the catalogue, the checks, the sample, and finding the rows."""
     make_filled(connect, rows, missing)
 
-    def first_text(flow, found):
+    def first_text(drain, engine, found):
         raise FirstTextError(found.coverage)
 
     def until_the_first_text():
@@ -204,12 +204,12 @@ def test_rows_that_change_after_they_were_listed_are_swept_again(connect, databa
 
 def test_rows_that_moved_since_they_were_listed_are_found_by_the_next_sweep(connect, database, monkeypatch):
     make_filled(connect, 40_000, 20)
-    engine = vecfill.backfill.drain.Drain._sweep
+    sweep = vecfill.backfill.drain.Drain._sweep
 
-    def moving(flow, found):
-        if not flow.tally.sweeps:
+    def moving(drain, engine, found):
+        if not drain.tally.sweeps:
             connect.execute("UPDATE docs SET note = note || repeat('x', 4000) WHERE embedding IS NULL")
-        engine(flow, found)
+        sweep(drain, engine, found)
 
     monkeypatch.setattr(vecfill.backfill.drain.Drain, "_sweep", moving)
     result = run(DOCS, MODEL, database=database, options=ANYWAY)

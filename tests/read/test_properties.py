@@ -155,7 +155,7 @@ def test_big_texts_on_few_pages_come_in_blocks_of_bounded_bytes(connect, databas
         [size, 99 + rows],
     )
     relation = relation_of(database)
-    assert max(leaf.pages for leaf in relation.leaves) <= 8
+    assert max(leaf.pages for leaf in relation.table.leaves) <= 8
     with block_bytes(bound):
         ranges = ranges_of(database, relation)
     blocks = [read_all(database, relation, [one]) for one in ranges]

@@ -9,14 +9,15 @@ from contextlib import closing
 import psycopg
 import pytest
 from psycopg import sql
-from tests.tables import DOCS, add_docs, make_docs, ranges_of, read_all, relation_of, survey_of, wait_until
+from tests.tables import DOCS, add_docs, make_docs, ranges_of, read_all, reader_of, relation_of, survey_of, wait_until
 
 from vecfill.blocks import text_schema
 from vecfill.errors import DatabaseError
 from vecfill.postgres import read_sql
-from vecfill.postgres.session import Database, transaction
-from vecfill.postgres.target import Relation, Target
-from vecfill.read.reader import Read, bounds_of
+from vecfill.postgres.database import Database
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import transaction
+from vecfill.postgres.target import Target
 from vecfill.read.units import MAX_BLOCK_ROWS, PageRange
 
 ALL = PageRange(leaf=0, first_page=0, end_page=None, rows=0)
@@ -108,8 +109,8 @@ def test_hashes_are_of_the_text(connect, database):
 
 
 def plan_of(database: str, relation: Relation, first: int | None, end: int | None) -> str:
-    bounds = bounds_of(PageRange(leaf=0, first_page=first or 0, end_page=end, rows=0))
-    query = read_sql.read(relation, relation.leaves[0], tuple(bounds))
+    bounds = PageRange(leaf=0, first_page=first or 0, end_page=end, rows=0).bounds()
+    query = read_sql.read(relation, relation.table.leaves[0], tuple(bounds))
     with closing(Database(database).connect()) as connection, transaction(connection) as cursor:
         rows = cursor.execute(sql.SQL("EXPLAIN {}").format(query), [None, *bounds.values()]).fetchall()
     return "\n".join(line for (line,) in rows)
@@ -125,7 +126,7 @@ def test_a_range_is_a_tid_range_scan(connect, database):
 
 def test_an_empty_range_is_one_empty_block(connect, database):
     make_docs(connect, 10)
-    with closing(Read(Database(database), relation_of(database))) as read:
+    with closing(reader_of(Database(database), relation_of(database))) as read:
         for pages in (
             PageRange(leaf=0, first_page=500, end_page=600, rows=9),
             PageRange(leaf=0, first_page=500, end_page=None, rows=9),
@@ -156,7 +157,7 @@ def ours(connect: psycopg.Connection) -> list[tuple]:
 
 def test_no_transaction_is_open_after_a_read(connect, database):
     make_docs(connect, 1_000)
-    with closing(Read(Database(database), relation_of(database))) as read:
+    with closing(reader_of(Database(database), relation_of(database))) as read:
         assert read(ALL).num_rows == 1_000
         wait_until(lambda: ours(connect) == [("idle", None, None)])
         connect.execute("ALTER TABLE docs RENAME TO elsewhere")
@@ -167,7 +168,7 @@ def test_no_transaction_is_open_after_a_read(connect, database):
 
 def test_the_reader_comes_back_after_its_backend_was_ended(connect, database):
     make_docs(connect, 10)
-    with closing(Read(Database(database), relation_of(database))) as read:
+    with closing(reader_of(Database(database), relation_of(database))) as read:
         read(ALL)
         connect.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vecfill'")
         assert read(ALL).num_rows == 10
@@ -175,7 +176,7 @@ def test_the_reader_comes_back_after_its_backend_was_ended(connect, database):
 
 def test_the_reader_travels_by_pickle_without_its_connection(connect, database):
     make_docs(connect, 10)
-    with closing(Read(Database(database), relation_of(database))) as read:
+    with closing(reader_of(Database(database), relation_of(database))) as read:
         read(ALL)
         with closing(pickle.loads(pickle.dumps(read))) as copy:
             assert copy(ALL).drop(["read_s"]) == read(ALL).drop(["read_s"])

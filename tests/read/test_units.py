@@ -17,7 +17,7 @@ from vecfill.read.units import (
     PageRange,
     block_rows,
     bucket_pages,
-    plan_ranges,
+    plan_units,
 )
 
 sizes = st.integers(1, 300) | st.integers(1, 200_000)
@@ -42,7 +42,7 @@ def span(one: PageRange) -> tuple[int, float]:
 
 @given(surveys())
 def test_ranges_are_ordered_disjoint_and_cover_every_bucket(buckets):
-    ranges = plan_ranges(buckets)
+    ranges = plan_units(buckets)
     assert ranges == sorted(ranges, key=lambda one: (one.leaf, one.first_page))
     for one, following in itertools.pairwise(ranges):
         assert one.leaf < following.leaf or span(one)[1] <= following.first_page
@@ -61,7 +61,7 @@ def test_ranges_are_ordered_disjoint_and_cover_every_bucket(buckets):
 
 @given(surveys())
 def test_only_the_last_range_of_a_leaf_is_open(buckets):
-    ranges = plan_ranges(buckets)
+    ranges = plan_units(buckets)
     for leaf in {bucket.leaf for bucket in buckets}:
         ends = [one.end_page for one in ranges if one.leaf == leaf]
         assert ends[-1] is None
@@ -73,13 +73,13 @@ def test_blocks_hold_about_the_rows_aimed_at(buckets):
     """At most half as many again, but for what one page holds."""
     aim = block_rows(sum(bucket.rows for bucket in buckets))
     dense = max((bucket.rows / bucket.pages for bucket in buckets), default=0)
-    assert all(one.rows <= max(1.5 * aim, dense) + 1 for one in plan_ranges(buckets))
+    assert all(one.rows <= max(1.5 * aim, dense) + 1 for one in plan_units(buckets))
 
 
 @given(surveys(), st.integers(1, 1_000_000))
 def test_a_limit_is_kept_exactly(buckets, limit):
     eligible = sum(bucket.rows for bucket in buckets)
-    ranges = plan_ranges(buckets, limit)
+    ranges = plan_units(buckets, limit)
     assert sum(one.limit for one in ranges) == sum(one.rows for one in ranges) == min(limit, eligible)
     assert all(one.limit > 0 for one in ranges)
 
@@ -98,23 +98,23 @@ def test_a_leaf_of_any_size_has_few_buckets(pages):
 
 
 def test_nothing_to_read_is_no_range():
-    assert plan_ranges([]) == []
+    assert plan_units([]) == []
 
 
 def test_a_small_table_is_one_open_range():
     bucket = Bucket(leaf=0, first_page=4, pages=4, rows=3, bytes=30)
-    assert plan_ranges([bucket]) == [PageRange(leaf=0, first_page=4, end_page=None, rows=3, limit=3 + MAX_BLOCK_ROWS)]
+    assert plan_units([bucket]) == [PageRange(leaf=0, first_page=4, end_page=None, rows=3, limit=3 + MAX_BLOCK_ROWS)]
 
 
 def test_texts_too_big_for_a_block_are_cut_by_bytes():
     bucket = Bucket(leaf=0, first_page=0, pages=100, rows=100, bytes=100 * MAX_BLOCK_BYTES)
-    assert [one.rows for one in plan_ranges([bucket])] == [1] * 100
+    assert [one.rows for one in plan_units([bucket])] == [1] * 100
 
 
 def test_big_texts_are_not_joined_beyond_the_bytes_of_a_block():
     size = MAX_BLOCK_BYTES * 2 // 5
     buckets = [Bucket(leaf=0, first_page=page, pages=1, rows=1, bytes=size) for page in range(7)]
-    assert [one.rows for one in plan_ranges(buckets)] == [2, 2, 2, 1]
+    assert [one.rows for one in plan_units(buckets)] == [2, 2, 2, 1]
 
 
 def test_a_bucket_that_starts_or_ends_within_a_page_stays_whole():
@@ -122,7 +122,7 @@ def test_a_bucket_that_starts_or_ends_within_a_page_stays_whole():
         Bucket(leaf=0, first_page=0, pages=1, rows=200, bytes=MAX_BLOCK_BYTES - 1, end_offset=120),
         Bucket(leaf=0, first_page=1, pages=3, rows=200, bytes=3 * MAX_BLOCK_BYTES, first_offset=120),
     ]
-    assert plan_ranges(halves) == [
+    assert plan_units(halves) == [
         PageRange(leaf=0, first_page=0, end_page=1, end_offset=120, rows=200),
         PageRange(leaf=0, first_page=1, first_offset=120, end_page=None, rows=200, limit=200 + MAX_BLOCK_ROWS),
     ]
@@ -131,6 +131,6 @@ def test_a_bucket_that_starts_or_ends_within_a_page_stays_whole():
 def test_listed_rows_are_read_by_their_places_alone():
     rows = [Bucket.of_row(0, (page, 7), 10) for page in (900, 3)]
     near = Bucket(leaf=1, first_page=0, pages=4, rows=5, bytes=50)
-    listed, scanned = plan_ranges([*rows, near])
+    listed, scanned = plan_units([*rows, near])
     assert (listed.tids, listed.rows, listed.end_page) == (((3, 7), (900, 7)), 2, 900)
     assert (scanned.tids, scanned.rows, scanned.end_page) == ((), 5, None)

@@ -23,7 +23,7 @@ from tests.tables import (
 from vecfill.backfill.checks import check_write
 from vecfill.backfill.run import run
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 from vecfill.postgres.target import inspect
 
 

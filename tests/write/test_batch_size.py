@@ -5,19 +5,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecfill.write.batch_size import AIM_S, MAX_ROWS, MIN_ROWS, START_ROWS, Pace, evenly, in_memory
+from vecfill.write.batch_size import AIM_S, MAX_ROWS, MIN_ROWS, START_ROWS, BatchSize, evenly, in_memory
 
 
-def settled(rows_per_s: float, batches: int = 60) -> Pace:
+def settled(rows_per_s: float, batches: int = 60) -> BatchSize:
     """After so many full batches against a server of constant speed."""
-    pace = Pace()
+    pace = BatchSize()
     for _ in range(batches):
         pace.took(pace.rows, pace.rows / rows_per_s)
     return pace
 
 
 def test_it_starts_at_the_measured_best():
-    assert Pace().rows == START_ROWS
+    assert BatchSize().rows == START_ROWS
 
 
 @given(st.floats(1, 10**6))
@@ -29,26 +29,26 @@ def test_batches_come_to_hold_their_locks_half_a_second_at_most(rows_per_s):
 
 
 def test_one_slow_batch_is_enough_to_shrink():
-    pace = Pace()
+    pace = BatchSize()
     pace.took(2_000, 4.3)  # with an HNSW index
     assert pace.rows == 232
 
 
 def test_a_small_quick_batch_proves_nothing():
-    pace = Pace()
+    pace = BatchSize()
     pace.took(17, 0.001)
     assert pace.rows == START_ROWS
 
 
 def test_growth_is_by_a_quarter_up_to_the_most():
-    pace = Pace()
+    pace = BatchSize()
     pace.took(2_000, 0.01)
     assert pace.rows == 2_500
     assert settled(10**9).rows == MAX_ROWS
 
 
 def test_half_of_a_full_batch_tells_what_a_full_one_would_take():
-    quick, slow, small = Pace(), Pace(), Pace()
+    quick, slow, small = BatchSize(), BatchSize(), BatchSize()
     quick.took(1_000, 0.12)
     slow.took(1_000, 0.13)
     small.took(999, 0.01)
@@ -75,7 +75,7 @@ def test_a_stage_stays_in_the_servers_memory():
 
 
 def test_a_time_out_halves():
-    pace = Pace()
+    pace = BatchSize()
     pace.halve(1_000)
     assert pace.rows == 500
     pace.halve(5)

@@ -18,10 +18,11 @@ from tests.tables import (
     meanwhile,
     unwritten,
     wait_until,
+    with_arrays,
+    writer_of,
 )
 
 from vecfill.errors import ConfigError
-from vecfill.write.writer import Write
 
 THEIRS = str([0.5] * DIM)
 MEANWHILE = (
@@ -91,7 +92,7 @@ def test_a_row_that_changed_after_the_snapshot(connect, database, make, arrays):
     connect.execute("CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()")
     job = job_of(database, pausing(connect))
     block = encoded(job)
-    with closing(Write(job.database, replace(job.relation, arrays=arrays))) as write:
+    with closing(writer_of(job, with_arrays(job.sink.relation, arrays=arrays))) as write:
         with held_at_the_first_row(connect, database, MEANWHILE):
             first = write(block)
         second = write(block)
@@ -117,7 +118,7 @@ def test_a_trigger_younger_than_the_run_is_seen(connect, database, make, when):
     }[when]
     job = job_of(database)
     block = encoded(job)
-    with closing(Write(job.database, job.relation)) as write:
+    with closing(writer_of(job)) as write:
         assert counts(write(block.slice(0, 10))) == {"updated": 10}
         connect.execute(f"CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$")
         connect.execute(f"CREATE TRIGGER act {when} UPDATE OF embedding ON docs FOR EACH ROW EXECUTE FUNCTION act()")
@@ -138,7 +139,7 @@ def test_a_trigger_of_the_partitioned_table_is_seen_in_a_partition_too(connect, 
     job = job_of(database, replace(DOCS, table=table))
     block = encoded(job)
     with (
-        closing(Write(job.database, job.relation)) as write,
+        closing(writer_of(job)) as write,
         pytest.raises(ConfigError, match=f"changed the text of {rows} rows"),
     ):
         write(block)

@@ -5,24 +5,23 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 import psycopg
 import pytest
-from tests.tables import encoded, job_of, make_docs
+from tests.tables import encoded, job_of, make_docs, reader_of, with_arrays, writer_of
 
 from vecfill.bench.delay import delayed
 from vecfill.postgres import write_sql
-from vecfill.postgres.session import Database, transaction
-from vecfill.read.reader import Read
+from vecfill.postgres.database import Database
+from vecfill.postgres.selection import MISSING
+from vecfill.postgres.session import transaction
 from vecfill.read.units import PageRange
 from vecfill.write.batch import Batch
 from vecfill.write.batch_size import START_ROWS
-from vecfill.write.staging import opening, stage
-from vecfill.write.write_batch import land
-from vecfill.write.writer import Write
+from vecfill.write.staging import opening, stage_batch
+from vecfill.write.write_batch import write_batch
 
 
 def trips(connection: psycopg.Connection, work: Callable[[], Any]) -> int:
@@ -50,9 +49,9 @@ def test_a_batch(connect, database, arrays, most):
     make_docs(connect, 50)
     job = job_of(database)
     batch = Batch.of(encoded(job), "vector")
-    relation = replace(job.relation, arrays=arrays)
+    relation = with_arrays(job.sink.relation, arrays=arrays)
     with connected(database) as connection:
-        assert trips(connection, lambda: land(connection, relation, batch)) == most
+        assert trips(connection, lambda: write_batch(connection, relation, MISSING, batch)) == most
     assert connect.execute("SELECT count(embedding) FROM docs").fetchone() == (50,)
 
 
@@ -60,7 +59,7 @@ def test_a_block_that_is_read(connect, database):
     make_docs(connect, 50)
     job = job_of(database)
     pages = PageRange(leaf=0, first_page=0, end_page=None, rows=50)
-    with closing(Read(job.database, job.relation)) as read:
+    with closing(reader_of(job.sink.database, job.sink.relation)) as read:
         connection = read._session._open()
         assert trips(connection, lambda: read(pages)) == 2
 
@@ -70,9 +69,9 @@ def test_a_long_line_makes_no_batch_small(connect, database):
     make_docs(connect, START_ROWS)
     job = job_of(database)
     block = encoded(job)
-    with delayed(Database(database), 0.15) as far, closing(Write(far, job.relation)) as write:
+    with delayed(Database(database), 0.15) as far, closing(writer_of(job, job.sink.relation, database=far)) as write:
         assert write(block)["updated"].to_pylist() == [START_ROWS]
-        assert write._pace.rows > START_ROWS
+        assert write._size.rows > START_ROWS
 
 
 def test_no_batch_reads_the_target_whole(connect, database):
@@ -83,10 +82,15 @@ def test_no_batch_reads_the_target_whole(connect, database):
     batch = Batch.of(encoded(job).slice(0, 2_000), "vector")
     with (
         connected(database) as connection,
-        transaction(connection, job.relation.settings, first=opening(job.relation)) as cursor,
+        transaction(connection, job.sink.relation.access.settings, first=opening(job.sink.relation)) as cursor,
     ):
-        stage(cursor, job.relation, batch)
-        plan = [line for (line,) in cursor.execute(b"EXPLAIN " + write_sql.write(job.relation).as_bytes(), (2_000,))]
+        stage_batch(cursor, job.sink.relation, batch)
+        plan = [
+            line
+            for (line,) in cursor.execute(
+                b"EXPLAIN " + write_sql.write(MISSING, job.sink.relation).as_bytes(), (2_000,)
+            )
+        ]
         connection.rollback()
     (locked,) = [at for at, line in enumerate(plan) if "LockRows" in line]
     assert "Nested Loop" in plan[locked + 1]

@@ -22,8 +22,8 @@ from vecfill.backfill.run import run
 from vecfill.errors import ConfigError
 from vecfill.job import Stop
 from vecfill.postgres import server_programs
+from vecfill.postgres.database import Database
 from vecfill.postgres.replication import role_without_replication_stats
-from vecfill.postgres.session import Database
 from vecfill.write.throttle import NO_WRITE_LIMITS, Throttle, WriteLimits
 
 # -- what a user writes

@@ -28,16 +28,19 @@ from tests.tables import (
     role,
     unwritten,
     wait_until,
+    with_arrays,
+    writer_of,
 )
 
 from vecfill.bisection import SHARED_AFTER, SharedFaultError
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
 from vecfill.errors import ConfigError, DatabaseError
-from vecfill.job import Job
-from vecfill.postgres.session import Database
-from vecfill.postgres.target import Relation, Target
-from vecfill.write.batch_size import INDEXED_ROWS, Pace
-from vecfill.write.writer import Write
+from vecfill.job import Job, Worker
+from vecfill.postgres.database import Database
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.target import Target
+from vecfill.write.batch_size import INDEXED_ROWS, BatchSize
+from vecfill.write.sink import TableSink
 
 WAY = {"arrays": False}
 """Whether batches are staged as arrays."""
@@ -50,7 +53,7 @@ def staged(request, monkeypatch):
 
 
 def relation_to_write(job: Job) -> Relation:
-    return replace(job.relation, arrays=WAY["arrays"])
+    return with_arrays(job.sink.relation, arrays=WAY["arrays"])
 
 
 @contextmanager
@@ -63,7 +66,7 @@ def prepared(connect, database: str, rows: int = 50, target: Target = DOCS, vect
 
 @contextmanager
 def writing(job: Job):
-    with closing(Write(job.database, relation_to_write(job))) as write:
+    with closing(writer_of(job, relation_to_write(job))) as write:
         yield write, encoded(job)
 
 
@@ -253,7 +256,7 @@ def test_refused_by_a_policy(connect, database, policy, refused):
     connect.execute(POLICIES[policy])
     with role(connect, database) as uri:
         job = job_of(uri)
-        assert job.relation.policies
+        assert job.sink.relation.access.policies
         with writing(job) as (write, block):
             result = write(block)
         assert counts(result) == {"updated": 50 - refused, "refused": refused}
@@ -526,7 +529,7 @@ def test_a_batch_over_the_time_out_is_halved_until_it_lands(connect, database):
     slow(connect, 0.02, "400ms")
     with writing(job_of(database)) as (write, block):
         assert counts(write(block)) == {"updated": 48}
-        assert write._pace.rows < 48
+        assert write._size.rows < 48
 
 
 def test_one_row_over_the_time_out_is_an_error(connect, database):
@@ -572,7 +575,7 @@ def test_two_writers_of_the_same_rows_write_each_once(connect, database):
         backwards = block.take(np.arange(2_000)[::-1])
 
         def rival(_):
-            with closing(Write(job.database, relation_to_write(job))) as other:
+            with closing(writer_of(job, relation_to_write(job))) as other:
                 results.append(counts(other(backwards)))
 
         with meanwhile(rival):
@@ -586,9 +589,9 @@ def test_batches_follow_the_clock(connect, database):
     """A server that takes 5 ms a row gets batches of a hundred."""
     with prepared(connect, database, 400) as (write, block):
         trigger(connect, "PERFORM pg_sleep(0.005); RETURN NEW;")
-        write._pace = Pace(rows=200)
+        write._size = BatchSize(rows=200)
         assert counts(write(block)) == {"updated": 400}
-        assert write._pace.rows < 120
+        assert write._size.rows < 120
 
 
 def test_the_writer_travels_by_pickle(connect, database):
@@ -604,7 +607,7 @@ def test_the_server_going_away_for_good_is_an_error(connect, database, monkeypat
     with prepared(connect, database) as (write, block):
         nowhere = Database(make_conninfo(database, host="/nonexistent", password="secret"))
         with (
-            closing(Write(nowhere, write._relation)) as lost,
+            closing(TableSink(database=nowhere, relation=write._relation).writer(Worker())) as lost,
             pytest.raises(DatabaseError, match="did not recover") as error,
         ):
             lost(block)

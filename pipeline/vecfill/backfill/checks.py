@@ -1,4 +1,4 @@
-"""What is checked before the first row is read: the server, the rights, the user's SQL, the dimension, the sample."""
+"""Checks before the first row is read: the server, the rights, the user's SQL, the dimension, the sample."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import psycopg
 
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError, DatabaseError
-from vecfill.postgres import target_sql, write_sql
-from vecfill.postgres.known_problems import advice
+from vecfill.postgres import checks_sql, write_sql
+from vecfill.postgres.database import Connection
+from vecfill.postgres.driver_errors import said
+from vecfill.postgres.known_problems import known_problems
+from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.replication import role_without_replication_stats
-from vecfill.postgres.session import Connection, said, transaction
-from vecfill.postgres.target import Relation, with_dimension
+from vecfill.postgres.selection import Selection
+from vecfill.postgres.session import transaction
 from vecfill.read.partial_index import helpful_index
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ def check_writable(relation: Relation) -> None:
     Raises:
         ConfigError: a standby, or a read-only session.
     """
-    server = relation.server
+    server = relation.access.server
     if server.standby or server.read_only:
         what = "a standby" if server.standby else f"read-only for role {server.role} (default_transaction_read_only)"
         raise ConfigError(
@@ -42,51 +45,52 @@ def check_writable(relation: Relation) -> None:
         )
 
 
-def check_sql(connection: Connection, relation: Relation, *, writing: bool = True) -> None:
+def check_sql(connection: Connection, relation: Relation, selection: Selection, *, writing: bool = True) -> None:
     """Plans what the user wrote, alone and in brackets, and what we do, by the extended protocol; nothing of it runs.
 
     Args:
         connection: to the target's database.
         relation: the target.
+        selection: the rows to take.
         writing: check the right to UPDATE too, and what ``--set`` assigns.
 
     Raises:
         ConfigError: it does not parse both ways, takes parameters, or this role lacks a right that it needs.
     """
     with transaction(connection, read_only=True) as cursor:
-        for option, query in target_sql.checks(relation, writing=writing):
-            complaint, remedy = f"{option} does not work as SQL on {relation.label}", "correct it"
+        for option, query in checks_sql.checks(selection, relation, writing=writing):
+            complaint, remedy = f"{option} does not work as SQL on {relation.table.label}", "correct it"
             if option == "--column":  # nothing of it is the user's
-                complaint, remedy = f"{relation.label} refuses updates", "change that"
+                complaint, remedy = f"{relation.table.label} refuses updates", "change that"
             with _understood(relation, complaint, remedy):
                 try:
                     cursor.execute(query, ())
                 except psycopg.errors.InsufficientPrivilege as error:
-                    update = f" and UPDATE on {relation.vector.name} and what --set assigns" if writing else ""
+                    update = f" and UPDATE on {relation.table.vector.name} and what --set assigns" if writing else ""
                     raise ConfigError(
-                        f"{relation.label}: {said(error)}: this role needs SELECT on the columns that are read, "
+                        f"{relation.table.label}: {said(error)}: this role needs SELECT on the columns that are read, "
                         f"ctid among them{update}: GRANT it"
                     ) from error
 
 
-def check_write(connection: Connection, relation: Relation) -> None:
-    """Has the server take in the very statement that will write, over a stage without rows; nothing of it runs.
+def check_write(connection: Connection, relation: Relation, selection: Selection) -> None:
+    """PREPAREs the write statement against an empty stand-in: the server validates it and runs nothing.
 
     Raises:
         ConfigError: what --where and --set say does not work inside it, or this role may make no temporary tables and
             a column of the key has a type that no array can hold.
     """
-    if relation.arrays:
+    if relation.access.arrays:
         log.info("role %s may make no temporary tables: batches travel as arrays", connection.info.user)
-    complaint, remedy = f"{relation.label} cannot be written as --where and --set say", "correct them"
-    if relation.where is None and not relation.assignments:
-        complaint, remedy = f"{relation.label} cannot be written", "change that"
-    with _understood(relation, complaint, remedy), transaction(connection, relation.settings) as cursor:
-        cursor.execute(write_sql.prepared(relation), ())
+    complaint, remedy = f"{relation.table.label} cannot be written as --where and --set say", "correct them"
+    if relation.user_sql.where is None and not relation.user_sql.assignments:
+        complaint, remedy = f"{relation.table.label} cannot be written", "change that"
+    with _understood(relation, complaint, remedy), transaction(connection, relation.access.settings) as cursor:
+        cursor.execute(write_sql.prepared(selection, relation), ())
         cursor.execute(write_sql.FORGET, ())
 
 
-def tell(connection: Connection, relation: Relation, *, standbys: bool) -> None:
+def warn_known_problems(connection: Connection, relation: Relation, *, standbys: bool) -> None:
     """Warns of what does not keep a run from working, a line each.
 
     Args:
@@ -100,14 +104,16 @@ def tell(connection: Connection, relation: Relation, *, standbys: bool) -> None:
             "GRANT pg_read_all_stats TO it",
             role,
         )
-    for line in advice(connection, relation):
+    for line in known_problems(connection, relation):
         log.warning("%s", line)
 
 
 def suggest_index(relation: Relation, without_vector: int) -> None:
     """Prints the index that would help to find so many rows; making it is the owner's decision."""
     if ddl := helpful_index(relation, without_vector):
-        log.info("all of %s was read to find the missing rows; this index would tell them: %s", relation.label, ddl)
+        log.info(
+            "all of %s was read to find the missing rows; this index would tell them: %s", relation.table.label, ddl
+        )
 
 
 @contextmanager
@@ -117,7 +123,7 @@ def _understood(relation: Relation, complaint: str, remedy: str) -> Iterator[Non
         yield
     except psycopg.errors.LockNotAvailable as error:
         raise DatabaseError(
-            f"{relation.label} is locked as a whole by another session, such as one that builds an index: "
+            f"{relation.table.label} is locked as a whole by another session, such as one that builds an index: "
             f"{said(error)}: run again when it has ended"
         ) from error
     except psycopg.Error as error:
@@ -130,10 +136,11 @@ def check_dimension(relation: Relation, model: Model, given: int) -> None:
     Raises:
         ConfigError: they differ.
     """
-    wanted = relation.vector.dim
+    wanted = relation.table.vector.dim
     if wanted and given != wanted:
+        vector = relation.table.vector
         raise ConfigError(
-            f"embedding column {relation.label}.{relation.vector.name} is {relation.vector.kind}({wanted}) but model "
+            f"embedding column {relation.table.label}.{vector.name} is {vector.kind}({wanted}) but model "
             f"{model.name} gives {given}: set --truncate-dim, choose another model or another column"
         )
 
@@ -144,20 +151,21 @@ def settle_dimension(relation: Relation, model: Model) -> Relation:
     Raises:
         ConfigError: they differ.
     """
-    given, wanted = model.dimension(), relation.vector.dim
+    given, wanted = model.dimension(), relation.table.vector.dim
     if given:
         check_dimension(relation, model, given)
     dim = wanted or given
     if dim is None:
         raise ConfigError(
-            f"neither {relation.label}.{relation.vector.name} nor model {model.name} tells its dimension: give --dim"
+            f"neither {relation.table.label}.{relation.table.vector.name} nor model {model.name} tells its dimension: "
+            "give --dim"
         )
     return with_dimension(relation, dim)
 
 
 def draw_sample(connection: Connection, relation: Relation) -> Sample:
     """Texts and vectors of rows that have both, from pages all over the table; empty where no row has a vector."""
-    pages = sum(leaf.pages for leaf in relation.leaves)
+    pages = sum(leaf.pages for leaf in relation.table.leaves)
     if pages > SAMPLE_PAGES:
         found = _sample(connection, relation, 100.0 * SAMPLE_PAGES / pages)
         if len(found) >= SAMPLE_ROWS // 2:
@@ -167,5 +175,5 @@ def draw_sample(connection: Connection, relation: Relation) -> Sample:
 
 def _sample(connection: Connection, relation: Relation, percent: float | None) -> Sample:
     with transaction(connection, read_only=True) as cursor:
-        rows = cursor.execute(target_sql.sample(relation, percent=percent), (SAMPLE_ROWS,)).fetchall()
+        rows = cursor.execute(checks_sql.sample(relation, percent=percent), (SAMPLE_ROWS,)).fetchall()
     return tuple((text, tuple(vector)) for text, vector in rows)

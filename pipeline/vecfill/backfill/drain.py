@@ -1,24 +1,21 @@
-"""Sweep after sweep through one engine, until nothing eligible remains, into one tally."""
+"""The second half of a run: sweep after sweep through one engine, until nothing eligible remains, into one tally."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
-from vecfill.backfill.result import judge
-from vecfill.backfill.row_report import Sink
-from vecfill.backfill.startup import StartupTimes
+from vecfill.backfill.prepare import Prepared
+from vecfill.backfill.row_report import TargetReport
 from vecfill.backfill.tally import Sweep, Tally
-from vecfill.engine.choice import most_block_rows
-from vecfill.job import Engine, Job, Stop
-from vecfill.postgres.session import Connection, Session
-from vecfill.read.survey import Coverage, Survey, survey
-from vecfill.read.units import PageRange, plan_ranges
+from vecfill.engine.choice import max_block_rows
+from vecfill.job import Engine, Stop, Unit
+from vecfill.read.survey import Coverage, Survey
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +23,12 @@ MAX_SWEEPS = 6
 """Passes over what remains. The first takes nearly all; the others take rows that moved, changed or were locked."""
 
 PAUSE_S = 0.25
-"""Wait before a sweep where the last one settled nothing, rows being locked by others; doubled each time, to 4 s."""
+"""Wait before a sweep where the last one finished no row, others holding them; doubled each time, to 4 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands: rows that came to an end in this sweep of those it was to read, and the account so far."""
+    """Where a run stands: rows finished in this sweep of those that it was to read, and the account so far."""
 
     done: int
     eligible: int
@@ -42,108 +39,122 @@ class Progress:
 
 @dataclass(kw_only=True)
 class Drain:
-    """Streams sweep after sweep through one engine, into one tally.
+    """Streams sweep after sweep through an engine, into one tally.
 
-    ``planned`` is what the last sweep was to read, ``beyond`` what the limit kept it from reading, ``seconds`` the wall
-    time that blocks were on their way.
+    Attributes:
+        prepared: what to drain.
+        stop: the request to end early.
+        limit: the most rows to finish; None for all.
+        progress: called after each block.
+        engine: that ran the job; None where nothing was eligible.
+        report: receives each row that is not updated.
+        tally: the account.
+        after: the survey after the last sweep.
+        planned: rows that the last sweep was to read.
+        beyond: eligible rows that the limit kept it from reading.
+        seconds: wall time of the streams.
+        account: what was spent on an API; None for a local model.
     """
 
-    engine: Engine
-    job: Job
-    session: Session
-    stop: Stop
-    limit: int | None
-    progress: Callable[[Progress], None]
-    startup: StartupTimes = field(default_factory=StartupTimes)
-    sink: Sink | None = None
+    prepared: Prepared
+    stop: Stop = field(default_factory=Stop)
+    limit: int | None = None
+    progress: Callable[[Progress], None] = lambda _: None
+    engine: Engine | None = None
+    report: TargetReport | None = None
     tally: Tally = field(default_factory=Tally)
+    after: Survey = field(init=False)
     planned: int = 0
     beyond: int = 0
     seconds: float = 0.0
+    account: Any = None
 
-    def until_dry(self, found: Survey) -> Survey:
-        """Sweeps until nothing eligible remains, the limit is reached, or another sweep would not help.
+    def __post_init__(self) -> None:
+        self.after = self.prepared.found
 
-        Returns:
-            The survey after the last sweep.
-        """
+    def until_dry(self, engine: Engine, report: TargetReport | None = None) -> None:
+        """Sweeps until nothing eligible remains, the limit is reached, or another sweep would not help."""
+        self.engine, self.report = engine, report
         for number in range(MAX_SWEEPS):
-            settled = self.tally.rows
-            self._sweep(found)
-            found = self.session.run(partial(self._surveyed, found))
-            if self.left(found.coverage) <= 0:
+            finished = self.tally.rows
+            self._sweep(engine, self.after)
+            self.after = self.prepared.source.survey(excluded=self._quarantined, earlier=self.after)
+            if self.left(self.after.coverage) <= 0:
                 self._nothing_open()
                 break
             if self.stop.is_set() or self._limit_reached():
                 break
-            if self.tally.rows == settled and number + 1 < MAX_SWEEPS:
+            if self.tally.rows == finished and number + 1 < MAX_SWEEPS:
                 self.stop.wait(PAUSE_S * 2**number)
-        return found
+        self.account = engine.account()
 
-    def _surveyed(self, earlier: Survey, connection: Connection) -> Survey:
-        """Rows in quarantine stay missing, but are not read again."""
-        return survey(connection, self.job.relation, excluded=tuple(self.tally.quarantine), earlier=earlier)
+    @property
+    def _quarantined(self) -> tuple[str, ...]:
+        """Keys of rows that stay missing, and are not read again."""
+        return tuple(self.tally.quarantine)
 
     def left(self, coverage: Coverage) -> int:
         """Eligible rows that are not in quarantine."""
         return coverage.missing - len(self.tally.quarantine)
 
     def _nothing_open(self) -> None:
-        """Rows that the last sweep found changed or held were settled since: by a later block, or by somebody else."""
+        """Rows that the last sweep found changed or locked were finished since: by a later block, or by others."""
         self.tally.dry = True
-        if self.sink:
-            self.sink.forget_open()
-
-    def judged(self, after: Coverage) -> tuple[str, int]:
-        """Outcome and exit code."""
-        return judge(
-            self.tally,
-            stop_reason=self.stop.reason,
-            limit=self.limit,
-            left=self.left(after),
-            planned=self.planned,
-            beyond=self.beyond,
-        )
+        if self.report:
+            self.report.forget_open()
 
     def _limit_reached(self) -> bool:
         return self.limit is not None and self.tally.settled >= self.limit
 
-    def _sweep(self, found: Survey) -> None:
-        ranges = self._ranges(found)
-        self.planned = sum(one.rows for one in ranges)
+    def _sweep(self, engine: Engine, found: Survey) -> None:
+        units = self._units(engine, found)
+        self.planned = sum(unit.rows for unit in units)
         self.beyond = sum(bucket.rows for bucket in found.buckets) - self.planned
         sweep = self.tally.begin_sweep()
-        if self.sink:
-            self.sink.forget_open()
+        if self.report:
+            self.report.forget_open()
         started = time.perf_counter()
-        for result in self.engine.stream(ranges, self.stop):
+        for result in engine.stream(units, self.stop):
             self._take(result)
-            self.progress(
-                Progress(
-                    done=sweep.rows,
-                    eligible=self.planned,
-                    sweep=len(self.tally.sweeps),
-                    tally=self.tally,
-                    workers=self.engine.workers,
-                )
-            )
+            self.progress(self._progress(engine, sweep))
         self.seconds += time.perf_counter() - started
-        log.info("sweep %d: %d of %d rows, %s", len(self.tally.sweeps), sweep.rows, self.planned, _counts(sweep))
+        number = len(self.tally.sweeps)
+        log.info(
+            "sweep %d: %d of %d rows, %s",
+            *(number, sweep.rows, self.planned, _counts(sweep)),
+            extra={"sweep": number, "rows": sweep.rows, "planned": self.planned, **sweep.counts},
+        )
+
+    def _progress(self, engine: Engine, sweep: Sweep) -> Progress:
+        return Progress(
+            done=sweep.rows,
+            eligible=self.planned,
+            sweep=len(self.tally.sweeps),
+            tally=self.tally,
+            workers=engine.workers,
+        )
 
     def _take(self, result: pa.Table) -> None:
         """Adds a WriteResult to the account; the first ends the start-up."""
-        if self.sink:
-            self.sink.add(result, self.tally.quarantine)
+        if self.report:
+            self.report.add(result, self.tally.quarantine)
         self.tally.add(result)
-        if self.tally.sweeps[-1].rows and "first block" not in self.startup.seconds:
-            self.startup.done("first block")
-            self.startup.note("model", self.tally.load_s)
+        startup = self.prepared.startup
+        if self.tally.sweeps[-1].rows and "first block" not in startup.seconds:
+            startup.done("first block")
+            startup.note("model", self.tally.load_s)
 
-    def _ranges(self, found: Survey) -> list[PageRange]:
-        limit = None if self.limit is None else self.limit - self.tally.settled
-        excluded = tuple(self.tally.quarantine)
-        most = most_block_rows(self.job.encode.model, self.engine.name)
-        return [replace(one, excluded=excluded) for one in plan_ranges(found.buckets, limit, most)]
+    def _units(self, engine: Engine, found: Survey) -> list[Unit]:
+        source, job = self.prepared.source, self.prepared.job
+        assert job is not None  # noqa: S101
+        return [
+            *source.plan(
+                found,
+                limit=None if self.limit is None else self.limit - self.tally.settled,
+                most_rows=max_block_rows(job.encode, engine.name),
+                excluded=self._quarantined,
+            )
+        ]
 
 
 def _counts(sweep: Sweep) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vecfill.errors import ConfigError
-from vecfill.postgres.target import Relation, VectorColumn
-from vecfill.postgres.update_effects import Impact
+from vecfill.postgres.relation import Relation, VectorColumn
+from vecfill.postgres.update_effects import UpdateEffects
 from vecfill.read.survey import Survey
 
 log = logging.getLogger(__name__)
@@ -88,25 +88,25 @@ class Forecast:
         return None
 
 
-def forecast(relation: Relation, found: Survey, impact: Impact, limit: int | None) -> Forecast:
+def forecast(relation: Relation, found: Survey, effects: UpdateEffects, limit: int | None) -> Forecast:
     """Reckons what writing the surveyed rows, or as many as the limit allows, will cost."""
     rows = found.coverage.missing if limit is None else min(limit, found.coverage.missing)
-    vector = vector_bytes(relation.vector)
-    toasted = impact.width + vector > TOAST_BYTES
+    vector = vector_bytes(relation.table.vector)
+    toasted = effects.width + vector > TOAST_BYTES
     chunks = -(-vector // CHUNK_BYTES) if toasted else 0
-    version = TUPLE_BYTES + impact.width + (18 if toasted else vector)
+    version = TUPLE_BYTES + effects.width + (18 if toasted else vector)
     aside = vector + chunks * CHUNK_OVERHEAD if toasted else 0
     changed = min(rows, sum(max(1, bucket.pages) for bucket in found.buckets))
-    pages = changed + min(rows * impact.indexes, impact.index_pages) if impact.full_pages else 0
-    wal = version + aside + HEAP_RECORDS + chunks * CHUNK_RECORDS + impact.indexes * INDEX_RECORD
+    pages = changed + min(rows * effects.indexes, effects.index_pages) if effects.full_pages else 0
+    wal = version + aside + HEAP_RECORDS + chunks * CHUNK_RECORDS + effects.indexes * INDEX_RECORD
     return Forecast(
         rows=rows,
         wal_bytes=rows * wal + pages * PAGE_BYTES,
-        growth_bytes=rows * (version + aside + impact.indexes * INDEX_ENTRY),
+        growth_bytes=rows * (version + aside + effects.indexes * INDEX_ENTRY),
         dead_rows=rows,
-        triggers=impact.triggers,
-        publications=impact.publications,
-        vector_indexes=relation.vector_indexes,
+        triggers=effects.triggers,
+        publications=effects.publications,
+        vector_indexes=relation.table.vector_indexes,
     )
 
 
@@ -116,7 +116,7 @@ def vector_bytes(vector: VectorColumn) -> int:
     return header + width * (vector.dim or 0)
 
 
-def agreed(ahead: Forecast, label: str, consent: Callable[[str], bool], *, yes: bool) -> Forecast:
+def confirm(ahead: Forecast, label: str, consent: Callable[[str], bool], *, yes: bool) -> Forecast:
     """Says what the run will ask of the server, and wants a yes where that is much.
 
     Raises:

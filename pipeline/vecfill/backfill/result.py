@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import time
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from vecfill.backfill.drain import Drain
 from vecfill.backfill.forecast import Forecast
 from vecfill.backfill.tally import Tally
-from vecfill.blocks import UnwrittenRow
+from vecfill.blocks import OUTCOMES, UnwrittenRow
 from vecfill.encode.api.budget import Account
 from vecfill.engine.signals import exit_code
 from vecfill.read.survey import Coverage
+
+log = logging.getLogger(__name__)
 
 EXIT_COMPLETE, EXIT_QUARANTINED, EXIT_INCOMPLETE = 0, 3, 5
 
@@ -85,6 +91,56 @@ class RunResult:
         for name, coverage in (("before", self.before), ("after", self.after)):
             found[name]["percent"] = round(coverage.percent, 2)
         return found
+
+
+def result_of(drain: Drain, started: float) -> RunResult:
+    """The account of a run that began at ``started``, by ``time.perf_counter``."""
+    prepared, tally, engine, after = drain.prepared, drain.tally, drain.engine, drain.after.coverage
+    outcome, exit_code = judged(drain) if engine else ("complete", EXIT_COMPLETE)
+    if drain.account and drain.account.spent:
+        log.warning("%s: a rerun goes on from here", drain.account.spent)
+    read = sum(sweep.rows for sweep in tally.sweeps)
+    return RunResult(
+        run_id=str(uuid.uuid4()),
+        table=prepared.relation.table.label,
+        model=prepared.model.name,
+        engine=engine.name if engine else None,
+        device=", ".join(sorted(tally.devices)) or None,
+        dtype=", ".join(sorted(tally.dtypes)) or None,
+        eligible=prepared.before.missing,
+        embedded=read - sum(sweep.counts["failed"] for sweep in tally.sweeps),
+        **{name: tally.total(name) for name in OUTCOMES},
+        empty=after.empty,
+        truncated=tally.truncated,
+        reused=tally.reused,
+        remaining=after.missing,
+        sweeps=len(tally.sweeps),
+        seconds=round(time.perf_counter() - started, 3),
+        startup_seconds=prepared.startup.seconds if engine else {},
+        stage_seconds={stage: round(seconds, 3) for stage, seconds in tally.seconds.items()},
+        rows_per_s=round(read / drain.seconds, 1) if drain.seconds else 0.0,
+        tokens_per_s=round(tally.tokens / drain.seconds, 1) if drain.seconds else 0.0,
+        bytes_sent=tally.bytes,
+        api=drain.account,
+        outcome=outcome,
+        exit_code=exit_code,
+        before=prepared.before,
+        after=after,
+        forecast=prepared.forecast,
+        quarantine=tuple(tally.quarantine.values()),
+    )
+
+
+def judged(drain: Drain) -> tuple[str, int]:
+    """Outcome and exit code of a run that drained."""
+    return judge(
+        drain.tally,
+        stop_reason=drain.stop.reason,
+        limit=drain.limit,
+        left=drain.left(drain.after.coverage),
+        planned=drain.planned,
+        beyond=drain.beyond,
+    )
 
 
 def judge(

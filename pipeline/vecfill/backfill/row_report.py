@@ -39,11 +39,11 @@ class Report:
             raise ConfigError(f"--report {path} cannot be written: {error.strerror}: check the path") from error
 
     @contextmanager
-    def of(self, target: str) -> Iterator[Sink]:
+    def of(self, target: str) -> Iterator[TargetReport]:
         """What a run of this target is to tell its results to; at its end the rows that stayed open are written."""
         with tempfile.TemporaryFile("w+", encoding="utf-8") as pending:
             try:
-                yield Sink(target, self._file, pending)
+                yield TargetReport(target, self._file, pending)
             finally:
                 pending.seek(0)
                 shutil.copyfileobj(pending, self._file)
@@ -54,7 +54,7 @@ class Report:
         self._file.close()
 
 
-class Sink:
+class TargetReport:
     """The part of a report that belongs to one target. Rows that are open wait on disk, as there may be many."""
 
     def __init__(self, target: str, final: Any, pending: Any) -> None:

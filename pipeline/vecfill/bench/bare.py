@@ -13,8 +13,8 @@ from psycopg import sql
 from vecfill.bench.batches import encoded
 from vecfill.bench.measure import Mark, Measured
 from vecfill.job import Job
-from vecfill.postgres.session import Connection
-from vecfill.postgres.target import Relation
+from vecfill.postgres.database import Connection
+from vecfill.postgres.relation import Relation
 from vecfill.write.copy_binary import binary_field, copy_stream, vector_field
 
 BATCH_ROWS = 2_000
@@ -56,13 +56,13 @@ class Bare:
 
 
 def _write(connection: Connection, relation: Relation, keys: pa.Array, vectors: Any) -> None:
-    fields = [binary_field(keys), vector_field(vectors, np.zeros(len(keys), np.bool_), relation.vector.kind)]
+    fields = [binary_field(keys), vector_field(vectors, np.zeros(len(keys), np.bool_), relation.table.vector.kind)]
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(_STAGE.format(relation.name))
+        cursor.execute(_STAGE.format(relation.table.name))
         with cursor.copy("COPY pg_temp.bare FROM STDIN (FORMAT BINARY)") as copy:
             for buffer in copy_stream(fields):
                 copy.write(buffer)
-        cursor.execute(_UPDATE.format(relation.name, sql.Literal(len(keys))))
+        cursor.execute(_UPDATE.format(relation.table.name, sql.Literal(len(keys))))
 
 
 _STAGE = sql.SQL("CREATE TEMPORARY TABLE bare ON COMMIT DROP AS SELECT id, embedding FROM {} WITH NO DATA")

@@ -14,7 +14,7 @@ from psycopg import sql
 from vecfill.bench.batches import encoded
 from vecfill.bench.measure import Measured
 from vecfill.job import Job
-from vecfill.postgres.session import Connection
+from vecfill.postgres.database import Connection
 from vecfill.write.copy_binary import Field, binary_field, vector_field
 from vecfill.write.staging import BinaryValue, accept_binary_values
 
@@ -80,4 +80,4 @@ def _values(column: Field) -> list[BinaryValue]:
 
 
 def _update(job: Job) -> sql.Composed:
-    return sql.SQL("UPDATE {} SET embedding = $1 WHERE id = $2").format(job.relation.name)
+    return sql.SQL("UPDATE {} SET embedding = $1 WHERE id = $2").format(job.relation.table.name)

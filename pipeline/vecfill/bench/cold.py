@@ -69,7 +69,7 @@ class Command:
 
     def measure(self) -> Measured:
         """Runs it; the database goes by the environment, since a process list would show a password."""
-        model, table = self.job.encode.model, self.job.relation.label
+        model, table = self.job.encode.model, self.job.relation.table.label
         flags = ["--table", table, "--text", "text", "--model", model.name, "--dtype", "float32", "--no-dedupe"]
         settings = {f"{ENV_PREFIX}DATABASE": self.job.database.conninfo}
         return _timed(["-m", "vecfill", "run", *flags, "--engine", "inline", "--quiet"], settings, self.rows)

@@ -227,6 +227,10 @@ def job_of(table: Table, model: Model) -> Job:
     """The scratch table's job: nothing is remembered and nothing sampled, so that every row is computed."""
     relation = table.relation
     spec = EncodeSpec(
-        model=model, dim=relation.vector.dim, arity=relation.arity, column=f"{relation.label}.embedding", dedupe=False
+        model=model,
+        dim=relation.table.vector.dim,
+        arity=relation.table.arity,
+        column=f"{relation.table.label}.embedding",
+        dedupe=False,
     )
     return Job(database=table.database, relation=relation, encode=spec)

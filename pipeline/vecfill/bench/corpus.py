@@ -13,7 +13,7 @@ from vecfill.backfill.checks import check_sql
 from vecfill.demo import listings
 from vecfill.demo.listings import Listing
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 from vecfill.postgres.target import Target, inspect
 from vecfill.read.reader import Read
 from vecfill.read.units import PageRange
@@ -84,14 +84,14 @@ def from_table(database: Database, target: Target, rows: int) -> Corpus:
         check_sql(connection, relation, writing=False)
     found: list[str] = []
     with closing(Read(database, relation)) as read:
-        for leaf in range(len(relation.leaves)):
+        for leaf in range(len(relation.table.leaves)):
             pages = PageRange(leaf=leaf, first_page=0, end_page=None, rows=rows, limit=rows - len(found))
             found += read(pages)["text"].to_pylist() if len(found) < rows else []
     if not found:
         raise ConfigError(
-            f"no row of {relation.label} misses a vector and has a text: name another table, --file or --corpus"
+            f"no row of {relation.table.label} misses a vector and has a text: name another table, --file or --corpus"
         )
-    return Corpus(name=relation.label, texts=tuple(found))
+    return Corpus(name=relation.table.label, texts=tuple(found))
 
 
 def _known(name: str, texts: Iterator[str]) -> Corpus:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from psycopg import conninfo
 
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 
 _PIECE = 1 << 18
 _END_S = 5.0

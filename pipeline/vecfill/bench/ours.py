@@ -20,7 +20,7 @@ from vecfill.errors import VecfillError
 from vecfill.job import Engine, Job, Stop
 from vecfill.read.reader import Read
 from vecfill.read.survey import survey
-from vecfill.read.units import Bucket, PageRange, plan_ranges
+from vecfill.read.units import Bucket, PageRange, plan_units
 from vecfill.write.writer import Write
 
 STAGES = ("read", "encode", "write")
@@ -34,7 +34,7 @@ def ranges_of(job: Job, engine: str) -> list[PageRange]:
     """What ``vecfill run --engine`` would read, block by block; at least ``LEAST_BLOCKS`` where the pages allow it."""
     with closing(job.database.connect()) as connection:
         buckets = survey(connection, job.relation).buckets
-    ranges = plan_ranges(buckets, most_rows=most_block_rows(job.encode.model, engine))
+    ranges = plan_units(buckets, most_rows=most_block_rows(job.encode.model, engine))
     return ranges if len(ranges) >= LEAST_BLOCKS else evenly(buckets, LEAST_BLOCKS)
 
 

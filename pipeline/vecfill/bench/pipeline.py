@@ -27,7 +27,8 @@ from vecfill.bench.scratch import Scratch, Table, scratch
 from vecfill.bench.worker import Worker
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
+from vecfill.postgres.session import reachable
 
 CEILING_FACTOR, CEILING_MOST = 40, 600_000
 """Rows of the ceiling for each row of the model's, and their most: without a model 2,048 rows take a blink, and Ray's
@@ -81,7 +82,7 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
     dim = plan.model.dimension()
     if dim is None:
         raise ConfigError(f"model {plan.model.name} does not tell its dimension without loading: choose another")
-    place = database.reachable()
+    place = reachable(database)
     about = machine() | {"postgresql": server_version(place)}
     device = _device(plan, found, say)
     with scratch(place) as schema, ExitStack() as stack:

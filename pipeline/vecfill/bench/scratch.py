@@ -14,8 +14,10 @@ import psycopg
 from psycopg import sql
 
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Connection, Database, said
-from vecfill.postgres.target import Relation, Target, inspect
+from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.driver_errors import said
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.target import Target, inspect
 
 PREFIX = "vecfill_bench_"
 
@@ -35,7 +37,7 @@ class Table:
     def refill(self) -> None:
         """Makes the table anew: no dead rows, no vectors, statistics up to date."""
         with closing(self.database.connect()) as connection:
-            _refill(connection, self.relation.name, self.source)
+            _refill(connection, self.relation.table.name, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,8 @@ from vecfill.bench.writers import Writers
 from vecfill.encode.spec import Model
 from vecfill.errors import VecfillError
 from vecfill.job import Job
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
+from vecfill.postgres.session import reachable
 
 ROUND_TRIP_S = 0.002
 """Of the line that is put between: a database in the same region, another zone."""
@@ -143,7 +144,7 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
         ConfigError: something cannot work as given.
         VecfillError: a way failed.
     """
-    place = database.reachable()
+    place = reachable(database)
     about = machine() | {"postgresql": server_version(place)}
     with scratch(place) as schema, ExitStack() as stack:
         table = schema.table("written", [_text(n) for n in range(plan.rows)], plan.dim)
@@ -191,7 +192,7 @@ def _wal(database: Database) -> int:
 
 
 def _check_written(table: Table, name: str, measured: Measured) -> None:
-    query = sql.SQL("SELECT pg_catalog.count(embedding) FROM {}").format(table.relation.name)
+    query = sql.SQL("SELECT pg_catalog.count(embedding) FROM {}").format(table.relation.table.name)
     with closing(table.database.connect()) as connection:
         row = connection.execute(query).fetchone()
     if row is None or row[0] != measured.rows:

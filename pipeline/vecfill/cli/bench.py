@@ -13,12 +13,13 @@ from vecfill.cli.bench_api import api
 from vecfill.cli.measuring import DEFAULT_MODEL, command_again, output_options, report_option, rounds_option
 from vecfill.cli.options import DATABASE, log_to_stderr, settings_options
 from vecfill.config import Settings
+from vecfill.postgres.session import reachable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from vecfill.bench.corpus import Corpus
-    from vecfill.postgres.session import Database
+    from vecfill.postgres.database import Database
 
 
 @click.group()
@@ -192,7 +193,7 @@ def _corpus(
     if file:
         return corpus.from_file(file, rows)
     if not name and settings.table:
-        return corpus.from_table(database.reachable(), target_of(settings), rows)
+        return corpus.from_table(reachable(database), target_of(settings), rows)
     return corpus.mixed(rows) if name == "mixed" else corpus.from_listings(rows)
 
 

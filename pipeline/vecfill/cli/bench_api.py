@@ -13,6 +13,7 @@ from vecfill.cli.measuring import DEFAULT_MODEL, command_again, output_options, 
 from vecfill.cli.options import DATABASE, MODEL, log_to_stderr, settings_options
 from vecfill.cli.specs import database_of
 from vecfill.config import Settings
+from vecfill.postgres.session import reachable
 
 if TYPE_CHECKING:
     from vecfill.bench.api.plan import Money
@@ -135,7 +136,7 @@ def _rows(settings: Settings, rows: int, label: str | None) -> Rows:
     from vecfill.cli.specs import target_of
 
     if settings.table:
-        return from_table(database_of(settings).reachable(), target_of(settings), rows, label)
+        return from_table(reachable(database_of(settings)), target_of(settings), rows, label)
     if label:
         raise click.UsageError(f"--label {label} names a column of --table, which is missing")
     return from_listings(rows)

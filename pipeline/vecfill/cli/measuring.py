@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from vecfill.config import Settings
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -20,7 +20,7 @@ from vecfill.cli.report import print_line, print_result
 from vecfill.cli.specs import database_of, model_of, options_of, target_of
 from vecfill.cli.targets import as_dict, carry_out, worst
 from vecfill.config import Settings
-from vecfill.engine.warm import Shared
+from vecfill.engine.warm import Warm
 
 
 @click.command()
@@ -59,7 +59,7 @@ class _Kept:
     """What the runs of a command have together: model and cluster, and each file that they report to."""
 
     def __init__(self) -> None:
-        self.shared = Shared()
+        self.warm = Warm()
         self._reports: dict[Path, Report] = {}
 
     def report(self, path: Path | None) -> Report | None:
@@ -71,7 +71,7 @@ class _Kept:
         return self._reports[path]
 
     def close(self) -> None:
-        self.shared.close()
+        self.warm.close()
         for report in self._reports.values():
             report.close()
 
@@ -90,7 +90,8 @@ def _prepared(settings: Settings, kept: _Kept, *, quiet: bool, verbose: bool) ->
                 options=options,
                 progress=progress,
                 consent=asked,
-                shared=kept.shared,
+                signals=True,
+                warm=kept.warm,
                 report=report,
             )
 

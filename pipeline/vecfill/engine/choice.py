@@ -9,13 +9,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vecfill.encode.api.api_options import PREFIX as API
-from vecfill.encode.spec import Model
-from vecfill.engine.warm import Shared
+from vecfill.engine.warm import Warm
 from vecfill.errors import ConfigError
-from vecfill.job import Engine, Job
-from vecfill.postgres.session import Session
-from vecfill.read.units import MAX_BLOCK_ROWS
+from vecfill.job import Encode, Engine, Job
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +22,6 @@ LEAST_CONNECTIONS = 3
 
 RAY_START_S = 10.0
 """Seconds that Ray adds on two cores: 3 to 8 for itself, the rest for the actors' own imports."""
-
-ROWS_PER_S = {"hash": 30_000.0, "gpu": 3_000.0, "cpu": 400.0}
-"""Rows a second, to orient: a stand-in model, a small model on a GPU, the same on two CPU cores, 20 tokens a row."""
 
 BLOCK_S = 5.0
 """Seconds of work in a block: a stop waits for what is in flight. A block also costs Ray some 70 ms on two cores:
@@ -66,7 +59,7 @@ class EngineOptions:
             )
 
 
-def choose(options: EngineOptions, *, rows: int, model: str, device: str, gpus: int) -> tuple[str, str]:
+def choose(options: EngineOptions, *, rows: int, encode: Encode, gpus: int) -> tuple[str, str]:
     """Returns the engine's name and the reason.
 
     ``auto`` takes Ray where a cluster is named or there is more than one GPU, or where its start is less than a tenth
@@ -76,30 +69,26 @@ def choose(options: EngineOptions, *, rows: int, model: str, device: str, gpus: 
         return options.engine, "as asked"
     if options.ray_address:
         return "ray", f"a cluster is named: {options.ray_address}"
-    if model.startswith(API):
+    if encode.device == "remote":
         return "inline", "an API computes elsewhere, and its limits hold for all encoders together"
-    if gpus > 1 and device != "cpu":
+    if gpus > 1 and encode.device != "cpu":
         return "ray", f"there are {gpus} GPUs"
-    work = rows / _rows_per_s(model, device, gpus)
+    work = rows / encode.rows_per_s(gpus)
     if work > 10 * RAY_START_S:
         return "ray", f"{rows} rows are about {work:.0f} s of work, and Ray starts in about {RAY_START_S:.0f} s"
     return "inline", f"{rows} rows are about {work:.0f} s of work, and Ray would add about {RAY_START_S:.0f} s"
 
 
-def _rows_per_s(model: str, device: str, gpus: int) -> float:
-    return ROWS_PER_S["hash" if model.startswith("hash:") else "gpu" if gpus and device != "cpu" else "cpu"]
-
-
-def most_block_rows(model: Model, engine: str) -> int:
+def max_block_rows(encode: Encode, engine: str) -> int:
     """The most rows of a block, so that it is about ``BLOCK_S`` of work.
 
     Args:
-        model: that encodes the block; on a GPU where the driver sees one, since a cluster's own are not known before it
-            is joined.
+        encode: how it is encoded; on a GPU where the driver sees one, since a cluster's own are not known before it is
+            joined.
         engine: name of the engine that carries it.
     """
-    most = INLINE_BLOCK_ROWS if engine == "inline" else MAX_BLOCK_ROWS
-    return min(most, int(BLOCK_S * _rows_per_s(model.name, model.device, gpu_count())))
+    rows = int(BLOCK_S * encode.rows_per_s(gpu_count()))
+    return min(rows, INLINE_BLOCK_ROWS) if engine == "inline" else rows
 
 
 def gpu_count(environ: Mapping[str, str] = os.environ) -> int:
@@ -110,47 +99,38 @@ def gpu_count(environ: Mapping[str, str] = os.environ) -> int:
 
 
 @contextmanager
-def opened(job: Job, options: EngineOptions, rows: int, shared: Shared, session: Session) -> Iterator[Engine]:
+def opened(job: Job, options: EngineOptions, rows: int, warm: Warm) -> Iterator[Engine]:
     """Starts the engine that fits and closes it at the end.
 
     Args:
-        job: what it is to do.
-        options: how.
-        rows: that are to be filled.
-        shared: keeps what the next run may use again.
-        session: the run's own, whose line a reader of this process uses too: the run does not while blocks are on their
-            way. Other readers have their own, and it is closed until the run needs it again.
+        job: what to run.
+        options: how to run it.
+        rows: eligible rows.
+        warm: what earlier runs of this process started, and the next may use again.
 
     Raises:
-        ConfigError: the cluster that was named does not answer, or has no GPU where one was asked for.
+        ConfigError: the named cluster does not answer, or has no GPU where one was asked for.
     """
-    model = job.encode.model
-    device = "cpu" if model.is_api else model.device  # an API's encoder needs no GPU
-    name, reason = choose(options, rows=rows, model=model.name, device=device, gpus=gpu_count())
-    log.info("engine: %s (%s)", name, reason)
-    if name == "inline":
-        with closing(_inline(job, shared, session)) as inline:
-            yield inline
-        return
-    session.close()
-    resources = shared.cluster(options.ray_address, verbose=options.verbose)
-    from vecfill.engine.ray import Pools, RayEngine
-
-    pools = Pools.fitting(
-        resources, device=device, actors=options.actors, gpus=options.gpus_per_actor, writers=options.writers
-    ).within(options.max_connections)
-    with closing(RayEngine(job, pools)) as engine:
+    name, reason = choose(options, rows=rows, encode=job.encode, gpus=gpu_count())
+    log.info("engine: %s (%s)", name, reason, extra={"engine": name, "reason": reason})
+    with closing(_inline(job, warm) if name == "inline" else _on_ray(job, options, warm)) as engine:
         yield engine
 
 
-def _inline(job: Job, shared: Shared, session: Session) -> Engine:
-    from vecfill.encode.stage import Encode
+def _inline(job: Job, warm: Warm) -> Engine:
     from vecfill.engine.inline import InlineEngine
-    from vecfill.read.reader import Read
-    from vecfill.write.writer import Write
 
-    return InlineEngine(
-        Read(session, job.relation),
-        Encode(job.encode, load=shared.load),
-        Write(job.database, job.relation, job.write_limits),
-    )
+    return InlineEngine(job, warm.kept)
+
+
+def _on_ray(job: Job, options: EngineOptions, warm: Warm) -> Engine:
+    job.source.close()  # Ray takes seconds to start
+    resources = warm.cluster(options.ray_address, verbose=options.verbose)
+    from vecfill.engine.pools import Pools
+    from vecfill.engine.ray import RayEngine
+
+    device = "cpu" if job.encode.device == "remote" else job.encode.device  # an API's encoder needs no GPU
+    pools = Pools.fitting(
+        resources, device=device, actors=options.actors, gpus=options.gpus_per_actor, writers=options.writers
+    ).within(options.max_connections)
+    return RayEngine(job, pools, warm.encoders(pools, job.encode.calls))

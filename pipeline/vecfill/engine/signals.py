@@ -16,14 +16,14 @@ SIGNALS = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM"}
 
 
 @contextmanager
-def stopping(stop: Stop, max_seconds: float | None = None) -> Iterator[None]:
-    """Sets ``stop`` on a signal, or when the time is over. To be entered after ``ray.init``, which takes SIGTERM.
+def stopping(stop: Stop, max_seconds: float | None = None, *, signals: bool) -> Iterator[None]:
+    """Sets ``stop`` when the time is over, and on a signal where asked; ``ray.init``, which takes SIGTERM, goes before.
 
-    A second signal leaves the process at once: open transactions roll back, so nothing half-written remains. Outside
+    A second signal ends the process at once: open transactions roll back, so nothing half-written remains. Outside
     the main thread signals are left alone.
     """
     timer = threading.Timer(max_seconds, stop.set, ["max-seconds"]) if max_seconds else None
-    main = threading.current_thread() is threading.main_thread()
+    main = signals and threading.current_thread() is threading.main_thread()
     previous = {number: signal.signal(number, _handler(stop)) for number in SIGNALS} if main else {}
     if timer:
         timer.daemon = True
@@ -43,7 +43,7 @@ def _handler(stop: Stop) -> Callable[[int, FrameType | None], None]:
             os._exit(128 + number)
         stop.set(SIGNALS[signal.Signals(number)])
         if sys.stderr is not None:
-            sys.stderr.write("stopping: what is in flight is finished and committed; once more to stop at once\n")
+            sys.stderr.write("stopping: committing batches in flight (Ctrl-C again aborts)\n")
 
     return handle
 

@@ -1,44 +1,30 @@
-"""What several runs of one process need to start only once: a Ray cluster, and the model in this process."""
+"""What stays warm between the runs of one process: a Ray cluster, its encoders, and the model in this process."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vecfill.encode.encoder import Encoder
-from vecfill.encode.spec import Model
+if TYPE_CHECKING:
+    from vecfill.engine.pools import Pools
 
 
-class Shared:
-    """Starts at the first asking and gives the same again; to be closed at the end.
+class Warm:
+    """Starts at the first request and returns the same again; to be closed at the end.
 
-    On Ray the encoders live as long as a sweep, so that each target loads the model anew there: a pool that outlived
-    it would keep the GPU from whatever comes next. The cluster itself, which takes longer, is kept.
+    Attributes:
+        kept: what the inline engine's stages keep in this process.
     """
 
     def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
         self._stack = ExitStack()
         self._address: str | None = None
-        self._loaded: tuple[Model, int | None] | None = None
-        self._encoder: Encoder | None = None
-
-    def load(self, model: Model, threads: int | None, **api: Any) -> Encoder:
-        """The model, loaded once for as long as no other is asked for: two may be too much for the memory.
-
-        An API's encoder is each run's own, with its budget; ``api`` is for it alone.
-
-        Raises:
-            ConfigError: as ``Model.load``.
-        """
-        if model.is_api:
-            return model.load(threads, **api)
-        if self._encoder is None or self._loaded != (model, threads):
-            self._encoder = None
-            self._encoder, self._loaded = model.load(threads), (model, threads)
-        return self._encoder
+        self._encoders: list[Any] = []
+        self._reserved: tuple[Any, ...] = ()
 
     def cluster(self, address: str | None, *, verbose: bool) -> dict[str, float]:
-        """The resources of the cluster at ``address``, or of one on this machine, joined or started where it is not.
+        """Returns the resources of the cluster at ``address``, or of one on this machine; joins or starts it first.
 
         Raises:
             ConfigError: no cluster answers there.
@@ -46,11 +32,30 @@ class Shared:
         from vecfill.engine.cluster import cluster
 
         if address != self._address:
-            self._stack.close()
+            self._leave()
         self._address = address
         return self._stack.enter_context(cluster(address, verbose=verbose))
 
+    def encoders(self, pools: Pools, calls: int) -> list[Any]:
+        """Returns encoder actors on the cluster, those of an earlier run where they reserve the same."""
+        from vecfill.engine.encoders import end_encoders, start_encoders
+
+        reserve = (pools.encoders, pools.cpus, pools.gpus, calls)
+        if reserve != self._reserved:
+            end_encoders(self._encoders)
+            self._encoders = start_encoders(pools.encoders, cpus=pools.cpus, gpus=pools.gpus, calls=calls)
+            self._reserved = reserve
+        return self._encoders
+
     def close(self) -> None:
-        """Leaves the cluster, and forgets the model."""
-        self._encoder = None
+        """Ends the encoders, leaves the cluster, and forgets the model."""
+        self.kept.clear()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._encoders:
+            from vecfill.engine.encoders import end_encoders
+
+            end_encoders(self._encoders)
+        self._encoders, self._reserved = [], ()
         self._stack.close()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vecfill.postgres.database import Connection
+from vecfill.postgres.relation import Relation
 from vecfill.postgres.server import version_numbers
-from vecfill.postgres.session import Connection, transaction
-from vecfill.postgres.target import Relation
+from vecfill.postgres.session import transaction
 
 SOUND_PGVECTOR = (0, 8, 4)
 """0.8.2 fixed a buffer overflow in parallel builds of HNSW indexes, 0.8.3 and 0.8.4 their corruption by VACUUM."""
@@ -22,27 +23,27 @@ WHERE h.inhparent = $1::pg_catalog.oid AND NOT c.relispartition
 """
 
 
-def advice(connection: Connection, relation: Relation) -> Iterator[str]:
+def known_problems(connection: Connection, relation: Relation) -> Iterator[str]:
     """One line for each thing about a table that a run should know of, and that does not keep it from working."""
-    pgvector = relation.server.pgvector or ""
+    pgvector = relation.access.server.pgvector or ""
     if version_numbers(pgvector) < SOUND_PGVECTOR and (names := _hnsw(connection, relation)):
         yield (
             f"pgvector {pgvector} has bugs that can damage HNSW indexes ({', '.join(names)}), in VACUUM and in "
             f"parallel builds: install {'.'.join(map(str, SOUND_PGVECTOR))} or newer, ALTER EXTENSION vector UPDATE, "
             "and REINDEX"
         )
-    for broken in (index.name for index in relation.indexes if index.on_column and not index.valid):
+    for broken in (index.name for index in relation.table.indexes if index.on_column and not index.valid):
         yield (
-            f"index {broken} on {relation.vector.name} is INVALID, as a CREATE INDEX CONCURRENTLY that failed leaves "
-            "it: no search uses it and each write pays for it: DROP INDEX it, or REINDEX"
+            f"index {broken} on {relation.table.vector.name} is INVALID, as a CREATE INDEX CONCURRENTLY that failed "
+            "leaves it: no search uses it and each write pays for it: DROP INDEX it, or REINDEX"
         )
-    if relation.children and (children := _children(connection, relation)):
-        yield f"tables that inherit from {relation.label} are left out: {children}: a run of its own fills each"
+    if relation.table.children and (children := _children(connection, relation)):
+        yield f"tables that inherit from {relation.table.label} are left out: {children}: a run of its own fills each"
 
 
 def _hnsw(connection: Connection, relation: Relation) -> list[str]:
     """Names of the HNSW indexes on the column."""
-    candidates = [index for index in relation.indexes if index.is_for_vectors]
+    candidates = [index for index in relation.table.indexes if index.is_for_vectors]
     if not candidates:
         return []
     with transaction(connection, read_only=True) as cursor:
@@ -53,5 +54,5 @@ def _hnsw(connection: Connection, relation: Relation) -> list[str]:
 def _children(connection: Connection, relation: Relation) -> str | None:
     """Names of the tables that inherit from it and are no partitions."""
     with transaction(connection, read_only=True) as cursor:
-        row = cursor.execute(_CHILDREN, (relation.oid,)).fetchone()
+        row = cursor.execute(_CHILDREN, (relation.table.oid,)).fetchone()
     return row[0] if row else None

@@ -13,8 +13,9 @@ from psycopg import sql
 
 from vecfill.blocks import key_names
 from vecfill.postgres.catalogue import Leaf
-from vecfill.postgres.target import Relation
-from vecfill.postgres.target_sql import Query, column, eligible, embedding, where
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
+from vecfill.postgres.target_sql import Query, column, where
 from vecfill.postgres.template import hash_expression
 
 _BOUNDS: dict[str, LiteralString] = {
@@ -28,53 +29,47 @@ _BOUNDS: dict[str, LiteralString] = {
 
 def _from(leaf: Leaf, relation: Relation) -> sql.Composed:
     return sql.SQL("{only}{name} AS {alias}").format(
-        only=sql.SQL("ONLY " if leaf.only else ""), name=leaf.name, alias=sql.Identifier(relation.alias)
+        only=sql.SQL("ONLY " if leaf.only else ""), name=leaf.name, alias=sql.Identifier(relation.table.alias)
     )
 
 
 def _tid(relation: Relation) -> sql.Composed:
-    return sql.SQL("{}.ctid").format(sql.Identifier(relation.alias))
+    return sql.SQL("{}.ctid").format(sql.Identifier(relation.table.alias))
 
 
 def _key(relation: Relation) -> sql.Composed:
     """The key as the text that ``name_keys`` gives."""
-    columns = [column(relation, part.name) for part in relation.key]
+    columns = [column(relation, part.name) for part in relation.table.key]
     row = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
     return sql.SQL("{}::pg_catalog.text").format(row)
 
 
-def _bounded(relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
+def _bounded(selection: Selection, relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
     """Eligible rows within the bounds, whose parameters are numbered from ``first``."""
     conditions = [
         sql.SQL(_BOUNDS[bound]).format(tid=_tid(relation), key=_key(relation), value=sql.SQL(f"${number}"))
         for number, bound in enumerate(bounds, first)
     ]
-    return sql.SQL("\n    AND ").join([eligible(relation), *conditions])
+    return sql.SQL("\n    AND ").join([selection.eligible(relation), *conditions])
 
 
-def _state(relation: Relation, *, excluded: bool = True) -> sql.Composed:
-    """What a row is: ``filled``, ``empty``, ``excluded`` (its key is in ``$2``; not asked without) or ``missing``."""
-    leave_out = sql.SQL("\n        WHEN {} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[]) THEN 'excluded'")
-    return sql.SQL(
-        "CASE WHEN {embedding} IS NOT NULL THEN 'filled' WHEN {blank} THEN 'empty'{leave_out} ELSE 'missing' END"
-    ).format(
-        embedding=embedding(relation),
-        blank=relation.blank,
-        leave_out=leave_out.format(_key(relation)) if excluded else sql.SQL(""),
-    )
+def _excluded(relation: Relation) -> sql.Composed:
+    """Condition that the row's key is in ``$2``."""
+    return sql.SQL("{} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[])").format(_key(relation))
 
 
-def survey(relation: Relation, leaf: Leaf) -> Query:
+def survey(selection: Selection, relation: Relation, leaf: Leaf) -> Query:
     """Counts a leaf's rows, the eligible ones by where they lie: one scan gives the coverage and the plan.
 
-    ``$1`` is the number of heap pages in a bucket, ``$2`` the keys to be left out. Rows: bucket (NULL for rows that
-    are not to be read), rows, rows with a vector, empty rows, rows left out, bytes of text.
+    ``$1`` is the number of heap pages in a bucket, ``$2`` the excluded keys. Rows: bucket (NULL for rows that are not
+    to be read), rows, filled rows, empty rows, excluded rows, bytes of text.
     """
     return sql.SQL(_SURVEY).format(
         tid=_tid(relation),
-        state=_state(relation),
-        embedding=embedding(relation),
-        text=relation.text,
+        open=selection.open(relation),
+        state=selection.state(relation, _excluded(relation)),
+        size=relation.user_sql.size,
+        selected=sql.Literal(selection.name),
         source=_from(leaf, relation),
         where=where(relation),
     )
@@ -88,40 +83,36 @@ SELECT vecfill_bucket, pg_catalog.count(*),
   COALESCE(pg_catalog.sum(vecfill_bytes), 0)::pg_catalog.int8
 FROM (
   SELECT vecfill_state,
-    CASE WHEN vecfill_state OPERATOR(pg_catalog.=) 'missing' THEN pg_catalog.int8div(
+    CASE WHEN vecfill_state OPERATOR(pg_catalog.=) {selected} THEN pg_catalog.int8div(
       (vecfill_tid::pg_catalog.text::pg_catalog.point)[0]::pg_catalog.int8, $1::pg_catalog.int8) END AS vecfill_bucket,
-    CASE WHEN vecfill_state OPERATOR(pg_catalog.=) 'missing'
-      THEN pg_catalog.octet_length(vecfill_text) END AS vecfill_bytes
+    CASE WHEN vecfill_state OPERATOR(pg_catalog.=) {selected} THEN vecfill_size END AS vecfill_bytes
   FROM (
-    SELECT {tid} AS vecfill_tid, CASE WHEN {embedding} IS NULL THEN {text} END AS vecfill_text,
-      {state} AS vecfill_state
+    SELECT {tid} AS vecfill_tid, CASE WHEN {open} THEN {size} END AS vecfill_size, {state} AS vecfill_state
     FROM {source}
     WHERE {where} OFFSET 0) AS vecfill_rows) AS vecfill_states
 GROUP BY vecfill_bucket
 """
 
 
-def listed(relation: Relation, leaf: Leaf, *, excluded: bool) -> Query:
-    """Up to ``$1`` rows without a vector: tid, state, bytes of text. ``$2`` are the keys to be left out, if any."""
+def listed(selection: Selection, relation: Relation, leaf: Leaf, *, excluded: bool) -> Query:
+    """Up to ``$1`` open rows: tid, state, bytes of text. ``$2`` are the excluded keys, if there are any."""
     return sql.SQL(
-        "SELECT {tid}::pg_catalog.text, {state},\n"
-        "  CASE WHEN NOT {blank} THEN pg_catalog.octet_length({text}) ELSE 0 END\n"
-        "FROM {source} WHERE {embedding} IS NULL AND {where} LIMIT $1::pg_catalog.int8"
+        "SELECT {tid}::pg_catalog.text, {state}, {size}\n"
+        "FROM {source} WHERE {open} AND {where} LIMIT $1::pg_catalog.int8"
     ).format(
         tid=_tid(relation),
-        state=_state(relation, excluded=excluded),
-        embedding=embedding(relation),
-        blank=relation.blank,
-        text=relation.text,
+        state=selection.state(relation, _excluded(relation) if excluded else None),
+        size=relation.user_sql.size,
+        open=selection.open(relation),
         source=_from(leaf, relation),
         where=where(relation),
     )
 
 
-def missing(relation: Relation, leaf: Leaf) -> Query:
-    """The plan, as JSON, by which the rows without a vector would be found."""
-    return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {} IS NULL AND {}").format(
-        _from(leaf, relation), embedding(relation), where(relation)
+def open_rows(selection: Selection, relation: Relation, leaf: Leaf) -> Query:
+    """The plan, as JSON, by which the open rows would be found."""
+    return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {} AND {}").format(
+        _from(leaf, relation), selection.open(relation), where(relation)
     )
 
 
@@ -130,13 +121,16 @@ def selected(relation: Relation, leaf: Leaf) -> Query:
     return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {}").format(_from(leaf, relation), where(relation))
 
 
-def cuts(relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
+def cuts(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
     """Cuts a part of a leaf into runs of at most ``$1`` bytes of text, but for the last row's, and ``$2`` rows.
 
     Further parameters are those of the bounds. Rows, in the leaf's order: first tid, rows, bytes of text.
     """
     return sql.SQL(_CUTS).format(
-        tid=_tid(relation), text=relation.text, source=_from(leaf, relation), conditions=_bounded(relation, bounds, 3)
+        tid=_tid(relation),
+        size=relation.user_sql.size,
+        source=_from(leaf, relation),
+        conditions=_bounded(selection, relation, bounds, 3),
     )
 
 
@@ -149,7 +143,7 @@ FROM (
     pg_catalog.int8div(pg_catalog.row_number() OVER vecfill_before OPERATOR(pg_catalog.-) 1::pg_catalog.int8,
       $2::pg_catalog.int8) AS vecfill_many
   FROM (
-    SELECT {tid} AS vecfill_tid, pg_catalog.octet_length({text})::pg_catalog.int8 AS vecfill_bytes
+    SELECT {tid} AS vecfill_tid, {size}::pg_catalog.int8 AS vecfill_bytes
     FROM {source}
     WHERE {conditions}) AS vecfill_rows
   WINDOW vecfill_before AS (ORDER BY vecfill_tid ROWS UNBOUNDED PRECEDING)) AS vecfill_runs
@@ -158,35 +152,39 @@ ORDER BY pg_catalog.min(vecfill_tid)
 """
 
 
-def read(relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
+def read(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
     """Reads the eligible rows within bounds: a TID (Range) Scan, or what the planner likes for a whole leaf.
 
     Args:
+        selection: the rows to take.
         relation: the target.
         leaf: one of its leaves.
         bounds: of ``from``, ``to``, ``at`` and ``excluded``, each with a parameter, after ``$1``, the row limit.
+
+    Rows: the key's columns, the text, its hash, the row's state.
     """
     return sql.SQL(
-        "SELECT {names}, vecfill_text, {hash}\n"
-        "FROM (SELECT {keys}, {text} AS vecfill_text\n  FROM {source}\n  WHERE {conditions}\n"
+        "SELECT {names}, vecfill_text, {hash}, vecfill_state\n"
+        "FROM (SELECT {keys}, {text} AS vecfill_text, {state} AS vecfill_state\n  FROM {source}\n  WHERE {conditions}\n"
         "  LIMIT $1::pg_catalog.int8) AS vecfill_rows"
     ).format(
-        names=sql.SQL(", ").join(sql.Identifier(name) for name in key_names(relation.arity)),
+        names=sql.SQL(", ").join(sql.Identifier(name) for name in key_names(relation.table.arity)),
         hash=hash_expression(sql.Identifier("vecfill_text")),
         keys=sql.SQL(", ").join(
             sql.SQL("{}({}) AS {}").format(part.send, column(relation, part.name), sql.Identifier(name))
-            for part, name in zip(relation.key, key_names(relation.arity), strict=True)
+            for part, name in zip(relation.table.key, key_names(relation.table.arity), strict=True)
         ),
-        text=relation.text,
+        text=relation.user_sql.text,
+        state=sql.Literal(selection.name),
         source=_from(leaf, relation),
-        conditions=_bounded(relation, bounds, 2),
+        conditions=_bounded(selection, relation, bounds, 2),
     )
 
 
 def helpful_index(relation: Relation, leaf: Leaf) -> Query:
-    """DDL of the partial index by which the missing rows of a leaf would be found at once."""
+    """DDL of the partial index that lists the rows of a leaf without a vector."""
     return sql.SQL("CREATE INDEX CONCURRENTLY ON {} ({}) WHERE {} IS NULL").format(
         leaf.name,
-        sql.SQL(", ").join(sql.Identifier(part.name) for part in relation.key),
-        sql.Identifier(relation.vector.name),
+        sql.SQL(", ").join(sql.Identifier(part.name) for part in relation.table.key),
+        sql.Identifier(relation.table.vector.name),
     )

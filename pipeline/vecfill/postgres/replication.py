@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vecfill.postgres.session import Connection, transaction
+from vecfill.postgres.database import Connection
+from vecfill.postgres.session import transaction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from vecfill.postgres.target import Relation
+from vecfill.postgres.relation import Relation
 from vecfill.postgres.template import raw
 
 Query = sql.Composed
@@ -78,18 +78,18 @@ def measure_of(relation: Relation, indexes: list[tuple[str, str, str | None, str
         kind, _, distance = opclass.removesuffix("_ops").partition("_")
         if distance not in OPERATORS or kind not in ("vector", "halfvec"):
             continue
-        if column == relation.vector.name:
+        if column == relation.table.vector.name:
             return Measure(distance=distance, kind=kind, cast=None, index=name)
         if (dim := _cast_dimension(relation, expression or "")) is not None:
             return Measure(distance=distance, kind=kind, cast=dim, index=name)
-    if relation.vector.kind == "real[]":
+    if relation.table.vector.kind == "real[]":
         return Measure(distance="cosine", kind="vector", cast=0, index=None)
-    return Measure(distance="cosine", kind=relation.vector.kind, cast=None, index=None)
+    return Measure(distance="cosine", kind=relation.table.vector.kind, cast=None, index=None)
 
 
 def _cast_dimension(relation: Relation, expression: str) -> int | None:
     """N where an index is on ``(embedding)::vector(N)``, as the server spells it; None for anything else."""
-    name = relation.vector.name
+    name = relation.table.vector.name
     quoted = '"' + name.replace('"', '""') + '"'
     match = re.fullmatch(r"\((.+)\)::(?:.+\.)?(?:vector|halfvec)\((\d+)\)", expression)
     return int(match[2]) if match and match[1] in (name, quoted) else None
@@ -97,24 +97,24 @@ def _cast_dimension(relation: Relation, expression: str) -> int | None:
 
 def nearest(relation: Relation, schema: str, measure: Measure, show: tuple[str, ...]) -> Query:
     """The ``$2`` rows nearest to the vector ``$1`` (float8[]): key and columns to show as text, and the distance."""
-    alias = relation.alias
+    alias = relation.table.alias
     return sql.SQL(
         "SELECT {key}, ({operand} {operator} {query})::pg_catalog.float8{show}\nFROM {only}{name} AS {alias}\n"
         "WHERE {embedding} IS NOT NULL AND (\n{where}\n)\n"
         "ORDER BY {operand} {operator} {query} LIMIT $2::pg_catalog.int8"
     ).format(
         key=sql.SQL(" OPERATOR(pg_catalog.||) ', ' OPERATOR(pg_catalog.||) ").join(
-            _as_text(alias, name) for name in [column.name for column in relation.key] or ["ctid"]
+            _as_text(alias, name) for name in [column.name for column in relation.table.key] or ["ctid"]
         ),
         operand=_operand(relation, schema, measure),
         operator=sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), raw(OPERATORS[measure.distance])),
         query=sql.SQL("$1::pg_catalog.float8[]::{}.{}").format(sql.Identifier(schema), sql.Identifier(measure.kind)),
         show=sql.SQL("").join(sql.SQL(", {}").format(_as_text(alias, name)) for name in show),
-        only=sql.SQL("ONLY " if relation.plain else ""),
-        name=relation.name,
+        only=sql.SQL("ONLY " if relation.table.plain else ""),
+        name=relation.table.name,
         alias=sql.Identifier(alias),
-        embedding=sql.Identifier(alias, relation.vector.name),
-        where=relation.where if relation.where is not None else sql.SQL("true"),
+        embedding=sql.Identifier(alias, relation.table.vector.name),
+        where=relation.user_sql.where if relation.user_sql.where is not None else sql.SQL("true"),
     )
 
 
@@ -123,7 +123,7 @@ def _as_text(alias: str, name: str) -> sql.Composed:
 
 
 def _operand(relation: Relation, schema: str, measure: Measure) -> sql.Composable:
-    column = sql.Identifier(relation.alias, relation.vector.name)
+    column = sql.Identifier(relation.table.alias, relation.table.vector.name)
     if measure.cast is None:
         return column
     typmod = f"({measure.cast})" if measure.cast else ""

@@ -11,7 +11,7 @@ from psycopg import sql
 from vecfill.blocks import key_names
 from vecfill.errors import ConfigError
 from vecfill.postgres.key import KeyColumn
-from vecfill.postgres.target import Relation
+from vecfill.postgres.relation import Relation
 from vecfill.postgres.target_sql import column, embedding, target
 
 Query = sql.Composed
@@ -19,7 +19,7 @@ Query = sql.Composed
 
 def key_columns(relation: Relation) -> list[sql.Identifier]:
     """The key's columns in the stage."""
-    return [sql.Identifier(f"vecfill_{name}") for name in key_names(relation.arity)]
+    return [sql.Identifier(f"vecfill_{name}") for name in key_names(relation.table.arity)]
 
 
 def create_stage(relation: Relation) -> Query:
@@ -36,7 +36,7 @@ def shape(relation: Relation) -> sql.Composed:
     ).format(
         keys=sql.SQL(", ").join(
             sql.SQL("{} AS {}").format(column(relation, part.name), name)
-            for part, name in zip(relation.key, key_columns(relation), strict=True)
+            for part, name in zip(relation.table.key, key_columns(relation), strict=True)
         ),
         embedding=embedding(relation),
         source=target(relation),
@@ -59,21 +59,21 @@ def array_types(relation: Relation, *, vectors: bool) -> list[sql.Composable]:
     """
     names = [
         sql.SQL("pg_catalog._int4"),
-        *(_array_over(relation, part) for part in relation.key),
+        *(_array_over(relation, part) for part in relation.table.key),
         sql.SQL("pg_catalog._bytea"),
     ]
     if not vectors:
         return names
-    if relation.vector.array is None:
+    if relation.table.vector.array is None:
         return [*names, sql.SQL("pg_catalog._int4"), sql.SQL("pg_catalog._float4")]
-    return [*names, relation.vector.array]
+    return [*names, relation.table.vector.array]
 
 
 def _array_over(relation: Relation, part: KeyColumn) -> sql.Composable:
     if part.array is None:
         raise ConfigError(
-            f"key column {part.name} of {relation.label} has a type that no array can hold, and this role may make no "
-            "temporary tables: choose another --key, or GRANT TEMPORARY ON DATABASE to it"
+            f"key column {part.name} of {relation.table.label} has a type that no array can hold, and this role may "
+            "make no temporary tables: choose another --key, or GRANT TEMPORARY ON DATABASE to it"
         )
     return part.array
 
@@ -84,9 +84,9 @@ def stage_of_arrays(relation: Relation, *, vectors: bool) -> sql.Composed:
     arrays = [sql.SQL(f"${n}::{{}}").format(kind) for n, kind in enumerate(types, start=2)]
     columns = [sql.Identifier("vecfill_n"), *key_columns(relation), sql.Identifier("vecfill_hash")]
     shown: list[sql.Composable] = [*columns]
-    if vectors and relation.vector.array is None:
+    if vectors and relation.table.vector.array is None:
         columns.append(sql.Identifier("vecfill_at"))
-        shown.append(sql.SQL(_SLICE).format(numbers=arrays.pop(), dim=sql.Literal(relation.vector.dim)))
+        shown.append(sql.SQL(_SLICE).format(numbers=arrays.pop(), dim=sql.Literal(relation.table.vector.dim)))
     elif vectors:
         columns.append(sql.Identifier("vecfill_embedding"))
         shown.append(columns[-1])
@@ -106,4 +106,4 @@ _SLICE = """CASE WHEN vecfill_at IS NOT NULL THEN ({numbers})[
 
 def stage(relation: Relation) -> sql.SQL:
     """Where a batch is."""
-    return sql.SQL("vecfill_stage" if relation.arrays else "pg_temp.vecfill_stage")
+    return sql.SQL("vecfill_stage" if relation.access.arrays else "pg_temp.vecfill_stage")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
@@ -11,7 +11,6 @@ from psycopg import sql
 from vecfill.errors import ConfigError
 from vecfill.postgres.catalogue import (
     Column,
-    Leaf,
     columns_of,
     find_table,
     leaves_of,
@@ -19,11 +18,13 @@ from vecfill.postgres.catalogue import (
     tree_of,
     type_name,
 )
-from vecfill.postgres.indexes import Index, indexes_of
-from vecfill.postgres.key import KeyColumn, key_of, usable_indexes
-from vecfill.postgres.server import CHECK_CLIENT, Server, check_versions, server_of, write_settings
-from vecfill.postgres.session import Connection, transaction
-from vecfill.postgres.template import Template, blank_expression, parse_template, raw, text_expression
+from vecfill.postgres.database import Connection
+from vecfill.postgres.indexes import indexes_of
+from vecfill.postgres.key import key_of, usable_indexes
+from vecfill.postgres.relation import Access, Relation, TargetTable, UserSql, VectorColumn
+from vecfill.postgres.server import check_versions, server_of, write_settings
+from vecfill.postgres.session import transaction
+from vecfill.postgres.template import Template, blank_expression, parse_template, raw, size_expression, text_expression
 from vecfill.postgres.types import Type, type_of
 
 VECTOR_KINDS = ("vector", "halfvec", "real[]")
@@ -59,85 +60,6 @@ class Target:
                 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class VectorColumn:
-    """The embedding column: its name, one of ``VECTOR_KINDS``, and its dimension where anything tells it.
-
-    ``oid`` is its type, ``array`` the type of arrays over it: None for a plain ``real[]``.
-    """
-
-    name: str
-    kind: str
-    dim: int | None
-    oid: int
-    array: sql.Composable | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Relation:
-    """The target as the catalogue describes it: everything that the statements are made of. Travels by pickle.
-
-    Attributes:
-        label: ``schema.table`` for messages and results.
-        alias: the table's own name, which its rows go by in every statement, so that the user's SQL may use it; another
-            where that could be a name of ours.
-        leaves: what to scan; one for a plain table.
-        text: SQL of a row's text, never NULL.
-        blank: SQL that is true where there is nothing to embed.
-        where: the user's condition, or None.
-        assignments: column and expression of each ``--set``.
-        policies: row-level policies apply to this role.
-        arrays: this role may make no temporary tables: a batch is staged as arrays.
-        generated: the text reads a generated column, which an update may change.
-        indexes: of the table and its partitions.
-        tree: oids of the table and its partitions.
-        triggers: some of them may have triggers.
-        children: tables that are no partitions may inherit from it.
-        columns: names of all its columns.
-        server: what it says of itself.
-        settings: what each of our transactions that write sets, beside the pinned.
-    """
-
-    label: str
-    oid: int
-    name: sql.Composable
-    alias: str
-    plain: bool
-    key: tuple[KeyColumn, ...]
-    vector: VectorColumn
-    leaves: tuple[Leaf, ...]
-    text: sql.Composable
-    blank: sql.Composable
-    where: sql.Composable | None
-    assignments: tuple[tuple[str, sql.Composable], ...]
-    policies: bool
-    generated: bool
-    arrays: bool
-    indexes: tuple[Index, ...]
-    tree: tuple[int, ...]
-    triggers: bool
-    children: bool
-    columns: tuple[str, ...]
-    server: Server
-    settings: dict[str, str]
-
-    @property
-    def arity(self) -> int:
-        """Number of key columns."""
-        return len(self.key)
-
-    @property
-    def vector_indexes(self) -> tuple[str, ...]:
-        """Names of the vector indexes on the embedding column that are written to; a partitioned one has no bytes."""
-        found = (index for index in self.indexes if index.is_for_vectors and index.ready and index.bytes)
-        return tuple(dict.fromkeys(index.name for index in found))
-
-    @property
-    def reading(self) -> dict[str, str]:
-        """What each transaction that only reads sets: the server notices there too that its client is gone."""
-        return {name: value for name, value in self.settings.items() if name == CHECK_CLIENT}
-
-
 def inspect(connection: Connection, target: Target, *, text_needed: bool = True, key_needed: bool = True) -> Relation:
     """Reads the catalogue and returns the target in full.
 
@@ -165,31 +87,45 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True,
         alias = f"target_{table.name}" if table.name.startswith("vecfill_") else table.name
         usable = usable_indexes(indexes, table, columns)
         key = key_of(cursor, usable, target.key, target.table, columns, needed=key_needed)
-        keys = {column.name for column in key}
-        return Relation(
+        own = TargetTable(
             label=f"{table.schema}.{table.name}",
             oid=table.oid,
             name=name,
             alias=alias,
             plain=table.kind == "r",
+            columns=tuple(columns),
             key=key,
             vector=_vector(cursor, target, columns, name),
             leaves=leaves_of(table, tree, indexes),
-            text=text_expression(template, alias) if template.parts else raw("''::pg_catalog.text"),
-            blank=blank_expression(template, alias, encoding) if template.parts else raw("false"),
-            where=raw(target.where) if target.where and target.where.strip() else None,
-            assignments=tuple(_assignment(text, columns, template, target, keys) for text in target.set),
-            policies=table.policies,
-            generated=any(columns[name].generated for name in template.fields),
-            arrays=not server.temporary,
-            indexes=tuple(indexes),
             tree=tuple(one.oid for one in tree),
+            indexes=tuple(indexes),
             triggers=any(one.triggers for one in tree),
             children=table.children,
-            columns=tuple(columns),
-            server=server,
-            settings=write_settings(cursor, server),
         )
+        return Relation(
+            table=own,
+            user_sql=_user_sql(target, template, columns, own, encoding),
+            access=Access(
+                server=server,
+                policies=table.policies,
+                arrays=not server.temporary,
+                settings=write_settings(cursor, server),
+            ),
+        )
+
+
+def _user_sql(
+    target: Target, template: Template, columns: dict[str, Column], table: TargetTable, encoding: str
+) -> UserSql:
+    keys = {column.name for column in table.key}
+    return UserSql(
+        text=text_expression(template, table.alias) if template.parts else raw("''::pg_catalog.text"),
+        size=size_expression(template, table.alias) if template.parts else raw("0"),
+        blank=blank_expression(template, table.alias, encoding) if template.parts else raw("false"),
+        where=raw(target.where) if target.where and target.where.strip() else None,
+        assignments=tuple(_assignment(text, columns, template, target, keys) for text in target.set),
+        generated=any(columns[name].generated for name in template.fields),
+    )
 
 
 def _template(target: Target, columns: dict[str, Column], needed: bool) -> Template:
@@ -198,11 +134,6 @@ def _template(target: Target, columns: dict[str, Column], needed: bool) -> Templ
     if needed:
         raise ConfigError(f"target {target.table} has no text: give a template such as '{{title}}', or a column's name")
     return Template(())
-
-
-def with_dimension(relation: Relation, dim: int) -> Relation:
-    """The same target, its embedding column's dimension settled."""
-    return replace(relation, vector=replace(relation.vector, dim=dim))
 
 
 def _vector(cursor: Any, target: Target, columns: dict[str, Column], name: sql.Composable) -> VectorColumn:

@@ -107,6 +107,19 @@ def text_expression(template: Template, alias: str) -> sql.Composed:
     )
 
 
+def size_expression(template: Template, alias: str) -> sql.Composed:
+    """SQL of about how many bytes the row's text has, from its columns' sizes: no long text is read to be measured."""
+    literals = sum(len(part.encode()) for part in template.parts if isinstance(part, str))
+    sizes = [
+        sql.SQL("pg_catalog.octet_length({})").format(_value(part.name, alias))
+        for part in template.parts
+        if isinstance(part, Field)
+    ]
+    return sql.SQL("({})").format(
+        sql.SQL(" OPERATOR(pg_catalog.+) ").join([*sizes, *([sql.Literal(literals)] if literals else [])])
+    )
+
+
 def blank_expression(template: Template, alias: str, encoding: str) -> sql.Composed:
     """SQL that is true where every field is NULL or white space: the row has nothing to embed.
 

@@ -9,15 +9,16 @@ import psycopg
 from psycopg import sql
 
 from vecfill.postgres.catalogue import USERS_TRIGGER
-from vecfill.postgres.session import Connection, transaction
-from vecfill.postgres.target import Relation
+from vecfill.postgres.database import Connection
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import transaction
 
 UNKNOWN_WIDTH = 200
 """Bytes of a row beside its vector where this role may not read all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Impact:
+class UpdateEffects:
     """The company that a row is in.
 
     Attributes:
@@ -63,43 +64,45 @@ _WIDTH = "EXPLAIN (FORMAT JSON) SELECT {} FROM {}{}"
 view ``pg_stats``, which shows them, costs 550 buffers."""
 
 
-def impact_of(connection: Connection, relation: Relation) -> Impact:
+def update_effects(connection: Connection, relation: Relation) -> UpdateEffects:
     """Reads what an UPDATE of the embedding column, and of what ``--set`` assigns, sets off."""
     indexes, pages = _most_indexes(relation)
-    return Impact(
-        triggers=_triggers(connection, relation) if relation.triggers else (),
-        publications=_publications(connection, relation) if relation.server.publishes else (),
+    return UpdateEffects(
+        triggers=_triggers(connection, relation) if relation.table.triggers else (),
+        publications=_publications(connection, relation) if relation.access.server.publishes else (),
         indexes=indexes,
         index_pages=pages,
         width=_width(connection, relation),
-        full_pages=relation.server.full_pages,
+        full_pages=relation.access.server.full_pages,
     )
 
 
 def _triggers(connection: Connection, relation: Relation) -> tuple[str, ...]:
-    written = [relation.vector.name, *(assigned for assigned, _ in relation.assignments)]
+    written = [relation.table.vector.name, *(assigned for assigned, _ in relation.user_sql.assignments)]
     with transaction(connection, read_only=True) as cursor:
-        return tuple(sorted({name for (name,) in cursor.execute(_TRIGGERS, (list(relation.tree), written)).fetchall()}))
+        return tuple(
+            sorted({name for (name,) in cursor.execute(_TRIGGERS, (list(relation.table.tree), written)).fetchall()})
+        )
 
 
 def _publications(connection: Connection, relation: Relation) -> tuple[str, ...]:
     with transaction(connection, read_only=True) as cursor:
-        return tuple(name for (name,) in cursor.execute(_PUBLICATIONS, (list(relation.tree),)).fetchall())
+        return tuple(name for (name,) in cursor.execute(_PUBLICATIONS, (list(relation.table.tree),)).fetchall())
 
 
 def _most_indexes(relation: Relation) -> tuple[int, int]:
     """Number and pages of the indexes of the table or partition whose indexes are the biggest."""
     pages: dict[int, list[int]] = {}
-    for index in relation.indexes:
+    for index in relation.table.indexes:
         if index.ready:
-            pages.setdefault(index.table, []).append(index.bytes // relation.server.block_bytes)
+            pages.setdefault(index.table, []).append(index.bytes // relation.access.server.block_bytes)
     return max(((len(of_one), sum(of_one)) for of_one in pages.values()), key=lambda one: one[::-1], default=(0, 0))
 
 
 def _width(connection: Connection, relation: Relation) -> int:
     """Bytes of a row of the biggest leaf, without the vector."""
-    leaf = max(relation.leaves, key=lambda one: one.pages, default=None)
-    names = [sql.Identifier(name) for name in relation.columns if name != relation.vector.name]
+    leaf = max(relation.table.leaves, key=lambda one: one.pages, default=None)
+    names = [sql.Identifier(name) for name in relation.table.columns if name != relation.table.vector.name]
     if leaf is None or not names:
         return 0
     query = sql.SQL(_WIDTH).format(sql.SQL(", ").join(names), sql.SQL("ONLY " if leaf.only else ""), leaf.name)

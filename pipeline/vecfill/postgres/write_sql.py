@@ -10,9 +10,10 @@ from typing import LiteralString
 from psycopg import sql
 
 from vecfill.postgres.catalogue import USERS_TRIGGER
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
 from vecfill.postgres.staging_sql import Query, key_columns, shape, stage, stage_of_arrays
-from vecfill.postgres.target import Relation
-from vecfill.postgres.target_sql import column, eligible, embedding, target
+from vecfill.postgres.target_sql import column, embedding, target
 from vecfill.postgres.template import hash_expression
 
 
@@ -25,23 +26,27 @@ def _asked(relation: Relation, query: str, **parts: sql.Composable) -> Query:
         chosen=sql.SQL("vecfill_s.vecfill_n OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])"),
         **parts,
     )
-    return sql.SQL("WITH {}\n{}").format(stage_of_arrays(relation, vectors=False), asked) if relation.arrays else asked
+    return (
+        sql.SQL("WITH {}\n{}").format(stage_of_arrays(relation, vectors=False), asked)
+        if relation.access.arrays
+        else asked
+    )
 
 
 def _join(relation: Relation) -> sql.Composed:
     return sql.SQL(" AND ").join(
         sql.SQL("{} {} vecfill_s.{}").format(column(relation, part.name), part.equals, name)
-        for part, name in zip(relation.key, key_columns(relation), strict=True)
+        for part, name in zip(relation.table.key, key_columns(relation), strict=True)
     )
 
 
 def _same(relation: Relation) -> sql.Composed:
-    return sql.SQL("({} OPERATOR(pg_catalog.=) vecfill_s.vecfill_hash)").format(hash_expression(relation.text))
+    return sql.SQL("({} OPERATOR(pg_catalog.=) vecfill_s.vecfill_hash)").format(hash_expression(relation.user_sql.text))
 
 
 def _kept(relation: Relation) -> sql.Composed:
     """Whether an updated row still has the staged text: hashed anew only where something can have changed it."""
-    if relation.generated:
+    if relation.user_sql.generated:
         return _same(relation)
     return sql.SQL("(NOT {} OR {})").format(_triggers(relation, _BEFORE), _same(relation))
 
@@ -54,9 +59,9 @@ def _triggers(relation: Relation, kind: tuple[int, int]) -> sql.Composed:
     """
     tables = sql.SQL(
         "SELECT {}::pg_catalog.regclass::pg_catalog.oid"
-        if relation.plain
+        if relation.table.plain
         else "SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree({})"
-    ).format(sql.Literal(relation.name.as_string()))
+    ).format(sql.Literal(relation.table.name.as_string()))
     return sql.SQL(_TRIGGERS).format(tables, *map(sql.Literal, kind))
 
 
@@ -68,7 +73,7 @@ _BEFORE, _AFTER = (18, 18), (82, 16)
 """Bits of a trigger's type, and what they must be: 2 BEFORE, 16 UPDATE, 64 INSTEAD OF."""
 
 
-def write(relation: Relation) -> Query:
+def write(selection: Selection, relation: Relation) -> Query:
     """Locks what is free, compares, updates, and accounts for each staged row: outcome, count, position.
 
     ``$1`` is the number of staged rows. One row tells how many were ``updated``, and whether triggers are to run after
@@ -88,42 +93,48 @@ def write(relation: Relation) -> Query:
     costs the same in any table. An ANALYZE a batch would leave dead rows in the catalogue, and a lock inside a LATERAL
     lookup, which would say the same outright, brings PostgreSQL 18.4 down where a row changed after the snapshot.
     """
-    return _write(relation, stage(relation), stage_of_arrays(relation, vectors=True) if relation.arrays else None)
+    return _write(
+        selection,
+        relation,
+        stage(relation),
+        stage_of_arrays(relation, vectors=True) if relation.access.arrays else None,
+    )
 
 
-def prepared(relation: Relation) -> Query:
+def prepared(selection: Selection, relation: Relation) -> Query:
     """Has the server take in ``write``, and do no more, over a stage that needs not be made; ``FORGET`` ends it."""
-    if relation.arrays:
-        return sql.SQL("PREPARE vecfill_write AS {}").format(write(relation))
+    if relation.access.arrays:
+        return sql.SQL("PREPARE vecfill_write AS {}").format(write(selection, relation))
     empty = sql.SQL("vecfill_stage AS MATERIALIZED (\n{})").format(shape(relation))
-    return sql.SQL("PREPARE vecfill_write AS {}").format(_write(relation, sql.SQL("vecfill_stage"), empty))
+    return sql.SQL("PREPARE vecfill_write AS {}").format(_write(selection, relation, sql.SQL("vecfill_stage"), empty))
 
 
 FORGET = "DEALLOCATE vecfill_write"
 
 
-def _write(relation: Relation, staged: sql.SQL, before: sql.Composable | None) -> Query:
+def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sql.Composable | None) -> Query:
     """See ``write``. ``staged`` is where the rows are, ``before`` the common table expression that makes it, if any."""
     assignments = [
-        sql.SQL("{} = vecfill_s.vecfill_embedding").format(sql.Identifier(relation.vector.name)),
-        *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.assignments),
+        sql.SQL("{} = vecfill_s.vecfill_embedding").format(sql.Identifier(relation.table.vector.name)),
+        *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.user_sql.assignments),
     ]
-    place = sql.SQL("{}.ctid OPERATOR(pg_catalog.=) vecfill_l.vecfill_tid").format(sql.Identifier(relation.alias))
+    place = sql.SQL("{}.ctid OPERATOR(pg_catalog.=) vecfill_l.vecfill_tid").format(sql.Identifier(relation.table.alias))
     return sql.SQL(_WRITE).format(
         before=sql.SQL("{},\n").format(before) if before else sql.SQL(""),
         same=_same(relation),
         kept=_kept(relation),
         after=_triggers(relation, _AFTER),
         embedding=embedding(relation),
-        eligible=eligible(relation),
+        open=selection.open(relation),
+        eligible=selection.eligible(relation),
         stage=staged,
         source=target(relation),
         join=_join(relation),
-        again=place if relation.plain else _join(relation),
+        again=place if relation.table.plain else _join(relation),
         seen=sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(target(relation), place)
-        if relation.plain
+        if relation.table.plain
         else sql.SQL("true"),
-        alias=sql.Identifier(relation.alias),
+        alias=sql.Identifier(relation.table.alias),
         assignments=sql.SQL(", ").join(assignments),
     )
 
@@ -131,7 +142,7 @@ def _write(relation: Relation, staged: sql.SQL, before: sql.Composable | None) -
 _WRITE = """
 WITH {before}vecfill_locked AS MATERIALIZED (
   SELECT vecfill_s.vecfill_n, {alias}.ctid AS vecfill_tid, {same} AS vecfill_same,
-    {embedding} IS NOT NULL AS vecfill_filled, {eligible} AS vecfill_open
+    NOT {open} AS vecfill_filled, {eligible} AS vecfill_open
   FROM {stage} AS vecfill_s
   JOIN {source} ON {join}
   WHERE vecfill_s.vecfill_embedding IS NOT NULL AND vecfill_s.vecfill_n OPERATOR(pg_catalog.>=) 0
@@ -193,7 +204,7 @@ def afterwards(relation: Relation) -> Query:
         _AFTERWARDS,
         same=_same(relation),
         embedding=embedding(relation),
-        alias=sql.Identifier(relation.alias),
+        alias=sql.Identifier(relation.table.alias),
     )
 
 
@@ -205,7 +216,7 @@ WHERE NOT {chosen} AND ({alias}.ctid IS NULL OR {embedding} IS NULL OR NOT {same
 
 def lockable(relation: Relation) -> Query:
     """Positions among ``$1`` whose row this role may lock now; an error 55P03 where another holds one of them."""
-    return _asked(relation, _LOCKABLE, alias=sql.Identifier(relation.alias))
+    return _asked(relation, _LOCKABLE, alias=sql.Identifier(relation.table.alias))
 
 
 _LOCKABLE = """SELECT vecfill_s.vecfill_n FROM {stage} AS vecfill_s JOIN {source} ON {join}

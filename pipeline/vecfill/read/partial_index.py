@@ -7,8 +7,10 @@ from typing import Any
 
 from vecfill.postgres import read_sql
 from vecfill.postgres.catalogue import Leaf
-from vecfill.postgres.session import Connection, transaction
-from vecfill.postgres.target import Relation
+from vecfill.postgres.database import Connection
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
+from vecfill.postgres.session import transaction
 
 MAX_LISTED = 20_000
 """Most rows of a leaf whose places the driver holds."""
@@ -31,8 +33,10 @@ def most_listed(leaf: Leaf) -> int:
     return min(MAX_LISTED, leaf.pages // PAGES_PER_ROW)
 
 
-def list_missing(connection: Connection, relation: Relation, leaf: Leaf, excluded: Sequence[str]) -> Listed | None:
-    """The rows of a leaf that have no vector: tid, ``missing``, ``empty`` or ``excluded``, and bytes of text.
+def list_open(
+    connection: Connection, relation: Relation, selection: Selection, leaf: Leaf, excluded: Sequence[str]
+) -> Listed | None:
+    """The open rows of a leaf, as a partial index lists them: tid, state, and bytes of text.
 
     Returns:
         None where no partial index names them, where there are too many, and where a tid could mean several rows.
@@ -40,11 +44,11 @@ def list_missing(connection: Connection, relation: Relation, leaf: Leaf, exclude
     most = most_listed(leaf)
     if not leaf.partial or not leaf.only or not most:
         return None
-    with transaction(connection, _FORCED | relation.reading, read_only=True) as cursor:
-        row = cursor.execute(read_sql.missing(relation, leaf), ()).fetchone()
+    with transaction(connection, _FORCED | relation.access.reading, read_only=True) as cursor:
+        row = cursor.execute(read_sql.open_rows(selection, relation, leaf), ()).fetchone()
         if row is None or not set(leaf.partial) & set(_indexes(row[0][0]["Plan"])):
             return None
-        query = read_sql.listed(relation, leaf, excluded=bool(excluded))
+        query = read_sql.listed(selection, relation, leaf, excluded=bool(excluded))
         rows: Listed = cursor.execute(query, (most + 1, *([list(excluded)] if excluded else []))).fetchall()
     return rows if len(rows) <= most else None
 
@@ -64,7 +68,7 @@ def helpful_index(relation: Relation, without_vector: int) -> str | None:
         relation: the target.
         without_vector: rows that a scan found to be missing or empty.
     """
-    lacking = [leaf for leaf in relation.leaves if leaf.only and not leaf.partial]
+    lacking = [leaf for leaf in relation.table.leaves if leaf.only and not leaf.partial]
     biggest = max(lacking, key=lambda leaf: leaf.pages, default=None)
     if biggest is None or biggest.pages < BIG_PAGES or without_vector > most_listed(biggest):
         return None

@@ -1,4 +1,4 @@
-"""The read stage: a bounded range in, a TextBlock out; the transaction is closed before the block is handed over."""
+"""The read stage: a bounded unit in, a TextBlock out; the transaction is closed before the block is handed over."""
 
 from __future__ import annotations
 
@@ -11,69 +11,56 @@ import pyarrow as pa
 from vecfill.blocks import text_schema
 from vecfill.errors import DatabaseError
 from vecfill.postgres import read_sql
-from vecfill.postgres.session import Connection, Database, Session, said, transaction
-from vecfill.postgres.target import Relation
+from vecfill.postgres.database import Connection
+from vecfill.postgres.driver_errors import said
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
+from vecfill.postgres.session import Session, transaction
 from vecfill.read.survey import of_users_sql
-from vecfill.read.units import PageRange
+from vecfill.read.units import RowUnit
 
 
-class Read:
-    """Callable ``PageRange -> TextBlock``. Travels by pickle; connects at its first call and keeps that connection."""
+class Reader:
+    """Callable ``unit -> TextBlock``. Travels by pickle without its connection, and keeps one between calls."""
 
-    def __init__(self, place: Database | Session, relation: Relation) -> None:
-        """Takes a session that somebody else uses too, though never at the same time, or makes one of its own."""
-        self._session = place if isinstance(place, Session) else Session(place)
-        self._relation = relation
+    def __init__(self, session: Session, relation: Relation, selection: Selection) -> None:
+        """Takes a session that others may use too, though never at the same time."""
+        self._session, self._relation, self._selection = session, relation, selection
 
-    def __call__(self, pages: PageRange) -> pa.Table:
-        """Reads the eligible rows of the range, in the server's order, as they are now.
+    def __call__(self, unit: RowUnit) -> pa.Table:
+        """Reads the eligible rows of the unit as they are now, in the server's order.
 
         Raises:
-            ConfigError: the user's SQL fails on some row.
+            ConfigError: the user's SQL fails on a row.
             DatabaseError: the server did not recover, or refused the statement.
         """
         start = time.perf_counter()
         try:
             with of_users_sql(self._relation):
-                rows = self._session.run(lambda connection: self._fetch(connection, pages))
+                rows = self._session.run(lambda connection: self._fetch(connection, unit))
         except psycopg.Error as error:
-            raise DatabaseError(f"{self._relation.label} cannot be read: {said(error)}") from error
-        return _block(rows, self._relation.arity, time.perf_counter() - start)
+            raise DatabaseError(f"{self._relation.table.label} cannot be read: {said(error)}") from error
+        return _block(rows, self._relation.table.arity, time.perf_counter() - start)
 
     def nothing(self) -> pa.Table:
-        """A TextBlock without rows."""
-        return text_schema(self._relation.arity).empty_table()
+        """Returns a TextBlock without rows."""
+        return text_schema(self._relation.table.arity).empty_table()
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection; the next call opens another."""
         self._session.close()
 
-    def _fetch(self, connection: Connection, pages: PageRange) -> list[tuple[Any, ...]]:
-        bounds = bounds_of(pages)
-        query = read_sql.read(self._relation, self._relation.leaves[pages.leaf], tuple(bounds))
-        parameters = (pages.limit, *bounds.values())
-        with transaction(
-            connection, self._relation.reading, read_only=True, first=query, parameters=parameters
-        ) as cursor:
+    def _fetch(self, connection: Connection, unit: RowUnit) -> list[tuple[Any, ...]]:
+        bounds, leaf = unit.bounds(), self._relation.table.leaves[unit.leaf]
+        query = read_sql.read(self._selection, self._relation, leaf, tuple(bounds))
+        parameters = (unit.limit, *bounds.values())
+        settings = self._relation.access.reading
+        with transaction(connection, settings, read_only=True, first=query, parameters=parameters) as cursor:
             return cursor.fetchall()
 
 
-def bounds_of(pages: PageRange) -> dict[str, Any]:
-    """The bounds of a range by name, each with its parameter: see ``read_sql.read``."""
-    bounds: dict[str, Any] = {}
-    if pages.tids:
-        tids = ",".join(f'"({page},{offset})"' for page, offset in pages.tids)
-        bounds["at"] = f"{{{tids}}}"
-    else:
-        if (pages.first_page, pages.first_offset) != (0, 0):
-            bounds["from"] = f"({pages.first_page},{pages.first_offset})"
-        if pages.end_page is not None:
-            bounds["to"] = f"({pages.end_page},{pages.end_offset})"
-    return {**bounds, **({"excluded": list(pages.excluded)} if pages.excluded else {})}
-
-
 def _block(rows: list[tuple[Any, ...]], arity: int, seconds: float) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * (arity + 2)
+    columns = list(zip(*rows, strict=True)) if rows else [()] * (arity + 3)
     share = [seconds / len(rows)] * len(rows) if rows else []
     schema = text_schema(arity)
     arrays = [pa.array(column, type=field.type) for column, field in zip([*columns, share], schema, strict=True)]

@@ -16,9 +16,12 @@ import psycopg
 from vecfill.errors import ConfigError, Fault, classify
 from vecfill.postgres import read_sql
 from vecfill.postgres.catalogue import Leaf
-from vecfill.postgres.session import Connection, said, transaction
-from vecfill.postgres.target import Relation
-from vecfill.read.partial_index import list_missing
+from vecfill.postgres.database import Connection
+from vecfill.postgres.driver_errors import said
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import EMPTY, EXCLUDED, MISSING, Selection
+from vecfill.postgres.session import transaction
+from vecfill.read.partial_index import list_open
 from vecfill.read.units import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, Tid, bucket_pages
 
 SMALL_PAGES = 256
@@ -85,13 +88,14 @@ def of_users_sql(relation: Relation) -> Iterator[None]:
         if classify(error.sqlstate) is not Fault.ROW and not isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
             raise
         raise ConfigError(
-            f"--where or --text fails on a row of {relation.label}: {said(error)}: correct it, for all rows"
+            f"--where or --text fails on a row of {relation.table.label}: {said(error)}: correct it, for all rows"
         ) from error
 
 
 def survey(
     connection: Connection,
     relation: Relation,
+    selection: Selection = MISSING,
     *,
     exact: bool = False,
     excluded: Sequence[str] = (),
@@ -102,6 +106,7 @@ def survey(
     Args:
         connection: to the target's database.
         relation: the target.
+        selection: the rows to take.
         exact: count every row, whatever indexes there are.
         excluded: keys, in the server's own text, whose rows count as missing and are in no bucket.
         earlier: this run's survey before, if there was one.
@@ -109,15 +114,15 @@ def survey(
     Raises:
         ConfigError: the user's SQL fails on some row.
     """
-    small = sum(leaf.pages for leaf in relation.leaves) < SMALL_PAGES
+    small = sum(leaf.pages for leaf in relation.table.leaves) < SMALL_PAGES
     estimates = dict(earlier.estimates) if earlier else {}
     leaves = []
     with of_users_sql(relation):
-        for position, leaf in enumerate(relation.leaves):
-            counted = None if exact or small else _listed(connection, relation, position, excluded)
+        for position, leaf in enumerate(relation.table.leaves):
+            counted = None if exact or small else _listed(connection, relation, selection, position, excluded)
             if counted is not None and position not in estimates:
                 estimates[position] = _estimate(connection, relation, leaf)
-            leaves.append(counted or _scanned(connection, relation, position, excluded))
+            leaves.append(counted or _scanned(connection, relation, selection, position, excluded))
     return _together(leaves, estimates)
 
 
@@ -138,11 +143,13 @@ def _together(leaves: Sequence[_Counted], estimates: Mapping[int, int]) -> Surve
     )
 
 
-def _scanned(connection: Connection, relation: Relation, position: int, excluded: Sequence[str]) -> _Counted:
-    leaf = relation.leaves[position]
+def _scanned(
+    connection: Connection, relation: Relation, selection: Selection, position: int, excluded: Sequence[str]
+) -> _Counted:
+    leaf = relation.table.leaves[position]
     pages = bucket_pages(leaf.pages)
-    query, parameters = read_sql.survey(relation, leaf), (pages, list(excluded))
-    with transaction(connection, relation.reading, read_only=True, first=query, parameters=parameters) as cursor:
+    query, parameters = read_sql.survey(selection, relation, leaf), (pages, list(excluded))
+    with transaction(connection, relation.access.reading, read_only=True, first=query, parameters=parameters) as cursor:
         rows = cursor.fetchall()
     buckets = (
         Bucket(leaf=position, first_page=bucket * pages, pages=pages, rows=count, bytes=size)
@@ -153,32 +160,36 @@ def _scanned(connection: Connection, relation: Relation, position: int, excluded
         total=sum(row[1] for row in rows),
         empty=sum(row[3] for row in rows),
         excluded=sum(row[4] for row in rows),
-        buckets=[part for bucket in buckets for part in _cut(connection, relation, bucket, excluded)],
+        buckets=[part for bucket in buckets for part in _cut(connection, relation, selection, bucket, excluded)],
     )
 
 
-def _listed(connection: Connection, relation: Relation, position: int, excluded: Sequence[str]) -> _Counted | None:
-    rows = list_missing(connection, relation, relation.leaves[position], excluded)
+def _listed(
+    connection: Connection, relation: Relation, selection: Selection, position: int, excluded: Sequence[str]
+) -> _Counted | None:
+    rows = list_open(connection, relation, selection, relation.table.leaves[position], excluded)
     if rows is None:
         return None
     states = [state for _, state, _ in rows]
     return _Counted(
         total=None,
-        empty=states.count("empty"),
-        excluded=states.count("excluded"),
-        buckets=[Bucket.of_row(position, _parsed(tid), size) for tid, state, size in rows if state == "missing"],
+        empty=states.count(EMPTY),
+        excluded=states.count(EXCLUDED),
+        buckets=[Bucket.of_row(position, _parsed(tid), size) for tid, state, size in rows if state == selection.name],
     )
 
 
 def _estimate(connection: Connection, relation: Relation, leaf: Leaf) -> int:
     """Rows of a leaf that ``where`` selects, as the planner takes them."""
     query = read_sql.selected(relation, leaf)
-    with transaction(connection, relation.reading, read_only=True, first=query) as cursor:
+    with transaction(connection, relation.access.reading, read_only=True, first=query) as cursor:
         row = cursor.fetchone()
     return int(row[0][0]["Plan"]["Plan Rows"]) if row else 0
 
 
-def _cut(connection: Connection, relation: Relation, bucket: Bucket, excluded: Sequence[str]) -> Iterator[Bucket]:
+def _cut(
+    connection: Connection, relation: Relation, selection: Selection, bucket: Bucket, excluded: Sequence[str]
+) -> Iterator[Bucket]:
     """Cuts a bucket of more text than a block may hold between its rows: a page holds up to 291, of 1 GB each."""
     if bucket.bytes <= MAX_BLOCK_BYTES:
         yield bucket
@@ -188,9 +199,9 @@ def _cut(connection: Connection, relation: Relation, bucket: Bucket, excluded: S
         "to": f"({bucket.first_page + bucket.pages},0)",
         "excluded": list(excluded),
     }
-    query = read_sql.cuts(relation, relation.leaves[bucket.leaf], tuple(bounds))
+    query = read_sql.cuts(selection, relation, relation.table.leaves[bucket.leaf], tuple(bounds))
     parameters = (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values())
-    with transaction(connection, relation.reading, read_only=True, first=query, parameters=parameters) as cursor:
+    with transaction(connection, relation.access.reading, read_only=True, first=query, parameters=parameters) as cursor:
         runs = cursor.fetchall()
     starts = [bucket.first, *(_parsed(tid) for tid, _, _ in runs[1:])]
     ends = [*starts[1:], bucket.end]

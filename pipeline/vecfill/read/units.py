@@ -1,6 +1,6 @@
-"""Ranges: how the eligible rows of a table are cut into blocks. Pure; the counts come from ``survey``.
+"""Units of work: how the eligible rows of a table are cut into blocks. Pure; the counts come from ``survey``.
 
-A range runs from a tid to a tid, mostly from page to page. Where few rows are missing it is a list of their tids.
+A unit is a range from a tid to a tid, mostly whole heap pages, or a list of tids where an index named the rows.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 512, 8_192
 """A block of 512 rows still sorts well by length; one of 8,192 holds 12 MB of vectors of 384 dimensions. The engine
@@ -76,16 +77,15 @@ class Bucket:
 
 @dataclass(frozen=True, kw_only=True)
 class PageRange:
-    """The rows of a leaf from ``first`` up to, not including, ``end``; ``end_page`` None leaves it open.
+    """The rows of a leaf from one tid up to, not including, another.
 
     Attributes:
         leaf: position among the target's leaves.
-        first_page, first_offset: tid of the first row; offset 0 stands for the whole page.
-        end_page, end_offset: tid after the last row.
-        rows: what the survey counted there.
-        limit: the most that may be read (None: all).
-        tids: only these rows; empty for all between the bounds.
-        excluded: keys to be left out, in the server's own text.
+        first_page, first_offset: tid of the first row; offset 0 is the whole page.
+        end_page, end_offset: tid after the last row; ``end_page`` None leaves the range open.
+        rows: eligible rows that the survey counted in it.
+        limit: the most rows to read (None: all).
+        excluded: keys to leave out, in the server's own text.
     """
 
     leaf: int
@@ -95,8 +95,48 @@ class PageRange:
     limit: int | None = None
     first_offset: int = 0
     end_offset: int = 0
-    tids: tuple[Tid, ...] = ()
     excluded: tuple[str, ...] = ()
+
+    def bounds(self) -> dict[str, Any]:
+        """The conditions of ``read_sql.read``, by name, each with its parameter."""
+        bounds: dict[str, Any] = {}
+        if (self.first_page, self.first_offset) != (0, 0):
+            bounds["from"] = f"({self.first_page},{self.first_offset})"
+        if self.end_page is not None:
+            bounds["to"] = f"({self.end_page},{self.end_offset})"
+        return bounds | _excluded(self.excluded)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowList:
+    """Rows of a leaf that something named, such as a partial index.
+
+    Attributes:
+        leaf: position among the target's leaves.
+        tids: where the rows are.
+        rows: eligible rows among them, by the survey.
+        limit: the most rows to read (None: all).
+        excluded: keys to leave out, in the server's own text.
+    """
+
+    leaf: int
+    tids: tuple[Tid, ...]
+    rows: int
+    limit: int | None = None
+    excluded: tuple[str, ...] = ()
+
+    def bounds(self) -> dict[str, Any]:
+        """The conditions of ``read_sql.read``, by name, each with its parameter."""
+        tids = ",".join(f'"({page},{offset})"' for page, offset in self.tids)
+        return {"at": f"{{{tids}}}"} | _excluded(self.excluded)
+
+
+RowUnit = PageRange | RowList
+"""A unit of a table; both kinds are read by the same statement."""
+
+
+def _excluded(keys: tuple[str, ...]) -> dict[str, Any]:
+    return {"excluded": list(keys)} if keys else {}
 
 
 def bucket_pages(pages: int) -> int:
@@ -106,25 +146,28 @@ def bucket_pages(pages: int) -> int:
 
 def block_rows(eligible: int, most: int = MAX_BLOCK_ROWS) -> int:
     """Rows that a block aims at, for a run of ``eligible`` rows; at most ``most``."""
-    return min(most, max(MIN_BLOCK_ROWS, eligible // BLOCKS_PER_RUN))
+    return min(most, MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, eligible // BLOCKS_PER_RUN))
 
 
-def plan_ranges(
-    buckets: Sequence[Bucket], limit: int | None = None, most_rows: int = MAX_BLOCK_ROWS
-) -> list[PageRange]:
-    """Cuts the surveyed rows into ranges of about ``block_rows`` rows and at most ``MAX_BLOCK_BYTES`` of text.
+def plan_units(
+    buckets: Sequence[Bucket], limit: int | None = None, most_rows: int = MAX_BLOCK_ROWS, excluded: tuple[str, ...] = ()
+) -> list[RowUnit]:
+    """Cuts the surveyed rows into units of about ``block_rows`` rows and at most ``MAX_BLOCK_BYTES`` of text.
 
-    ``most_rows`` bounds the rows further.
+    Pages between two units hold no eligible row and are not read. Each leaf's last range stays open, for rows that
+    arrive or move while we read; a list does not.
 
-    Pages between two ranges hold no eligible row and are not read. Each leaf's last range stays open, for rows that
-    arrive or move while we read, unless its rows were listed. With ``limit`` the ranges end where that many rows are
-    reached.
+    Args:
+        buckets: from a survey.
+        limit: the units end where they hold this many rows.
+        most_rows: the most rows of a unit.
+        excluded: keys to leave out, in the server's own text.
     """
     eligible = sum(bucket.rows for bucket in buckets)
     aim = block_rows(min(eligible, limit) if limit is not None else eligible, most_rows)
     ordered = sorted(buckets, key=lambda bucket: (bucket.leaf, *bucket.first))
-    ranges = list(_open_ends(_merge(_split(ordered, aim), aim)))
-    return ranges if limit is None else list(_limited(ranges, limit))
+    units = [replace(unit, excluded=excluded) for unit in _open_ends(_merge(_split(ordered, aim), aim))]
+    return units if limit is None else list(_limited(units, limit))
 
 
 def _split(buckets: Iterable[Bucket], aim: int) -> Iterator[Bucket]:
@@ -142,16 +185,16 @@ def _split(buckets: Iterable[Bucket], aim: int) -> Iterator[Bucket]:
             yield replace(bucket, first_page=bucket.first_page + start, pages=end - start, rows=rows, bytes=size)
 
 
-def _merge(buckets: Iterable[Bucket], aim: int) -> Iterator[PageRange]:
+def _merge(buckets: Iterable[Bucket], aim: int) -> Iterator[RowUnit]:
     """Joins neighbours until a block is full."""
     held: list[Bucket] = []
     for bucket in buckets:
         if held and not _fits(held, bucket, aim):
-            yield _range(held)
+            yield _unit(held)
             held = []
         held.append(bucket)
     if held:
-        yield _range(held)
+        yield _unit(held)
 
 
 def _fits(held: Sequence[Bucket], bucket: Bucket, aim: int) -> bool:
@@ -161,39 +204,40 @@ def _fits(held: Sequence[Bucket], bucket: Bucket, aim: int) -> bool:
     return alike and rows <= aim * 1.25 and size <= MAX_BLOCK_BYTES
 
 
-def _range(held: Sequence[Bucket]) -> PageRange:
+def _unit(held: Sequence[Bucket]) -> RowUnit:
+    leaf, rows = held[0].leaf, sum(bucket.rows for bucket in held)
+    if held[0].listed:
+        return RowList(leaf=leaf, tids=tuple(bucket.first for bucket in held), rows=rows)
     (first_page, first_offset), (end_page, end_offset) = held[0].first, held[-1].end
     return PageRange(
-        leaf=held[0].leaf,
+        leaf=leaf,
         first_page=first_page,
         first_offset=first_offset,
         end_page=end_page,
         end_offset=end_offset,
-        rows=sum(bucket.rows for bucket in held),
-        tids=tuple(bucket.first for bucket in held if bucket.listed),
+        rows=rows,
     )
 
 
-def _open_ends(ranges: Iterable[PageRange]) -> Iterator[PageRange]:
-    """Leaves each leaf's last range open at its end."""
-    previous: PageRange | None = None
-    for current in ranges:
-        if previous is not None:
-            yield _opened(previous) if previous.leaf != current.leaf else previous
-        previous = current
-    if previous is not None:
-        yield _opened(previous)
+def _open_ends(units: Iterable[RowUnit]) -> Iterator[RowUnit]:
+    """Leaves the last range of each leaf open at its end."""
+    for _, of_leaf in itertools.groupby(units, key=lambda unit: unit.leaf):
+        *others, last = of_leaf
+        yield from others
+        yield _opened(last)
 
 
-def _opened(last: PageRange) -> PageRange:
+def _opened(last: RowUnit) -> RowUnit:
     """Open for a block's worth of rows that nobody counted: a mass insert meanwhile is work for the next sweep."""
-    return last if last.tids else replace(last, end_page=None, end_offset=0, limit=last.rows + MAX_BLOCK_ROWS)
+    if isinstance(last, RowList):
+        return last
+    return replace(last, end_page=None, end_offset=0, limit=last.rows + MAX_BLOCK_ROWS)
 
 
-def _limited(ranges: Iterable[PageRange], limit: int) -> Iterator[PageRange]:
+def _limited(units: Iterable[RowUnit], limit: int) -> Iterator[RowUnit]:
     left = limit
-    for one in ranges:
+    for unit in units:
         if left <= 0:
             return
-        yield replace(one, limit=min(one.rows, left), rows=min(one.rows, left))
-        left -= one.rows
+        yield replace(unit, limit=min(unit.rows, left), rows=min(unit.rows, left))
+        left -= unit.rows

@@ -38,7 +38,7 @@ def evenly(rows: int, most: int) -> int:
 
 
 @dataclass
-class Pace:
+class BatchSize:
     """The size of the next batch, in rows."""
 
     rows: int = START_ROWS

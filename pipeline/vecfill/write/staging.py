@@ -13,9 +13,9 @@ from psycopg.adapt import Buffer, Dumper
 
 from vecfill.errors import DatabaseError
 from vecfill.postgres import staging_sql
-from vecfill.postgres.session import Cursor
+from vecfill.postgres.database import Cursor
+from vecfill.postgres.relation import Relation
 from vecfill.postgres.staging_sql import Query
-from vecfill.postgres.target import Relation
 from vecfill.write.batch import Batch
 from vecfill.write.copy_binary import (
     BYTEA_OID,
@@ -62,27 +62,27 @@ class StagedBatch:
     vectors: tuple[BinaryValue, ...]
     bytes: int
 
-    def land(self, query: Query, rows: int) -> list[tuple[Any, ...]]:
-        """Runs ``landing.write``."""
+    def write(self, query: Query, rows: int) -> list[tuple[Any, ...]]:
+        """Runs ``write_sql.write``."""
         return self.cursor.execute(query, (rows, *self.names, *self.vectors)).fetchall()
 
     def ask(self, query: Query, positions: Sequence[int]) -> list[tuple[Any, ...]]:
-        """Asks one of the other statements of ``landing``, which need no vectors, about rows of the batch."""
+        """Asks one of the other statements of ``write_sql``, which need no vectors, about rows of the batch."""
         return self.cursor.execute(query, (list(positions), *self.names)).fetchall()
 
 
 def opening(relation: Relation) -> Query | None:
     """What a batch's transaction starts with: the temporary table; nothing where arrays take its place."""
-    return None if relation.arrays else staging_sql.create_stage(relation)
+    return None if relation.access.arrays else staging_sql.create_stage(relation)
 
 
-def stage(cursor: Cursor, relation: Relation, batch: Batch) -> StagedBatch:
+def stage_batch(cursor: Cursor, relation: Relation, batch: Batch) -> StagedBatch:
     """Stages a batch as this role may, in a transaction that started with ``opening``.
 
     Raises:
         DatabaseError: the server did not take every row.
     """
-    if not relation.arrays:
+    if not relation.access.arrays:
         return StagedBatch(cursor, (), (), _copied(cursor, relation, batch))
     accept_binary_values(cursor)
     names = tuple(map(BinaryValue, _name_arrays(relation, batch)))
@@ -98,7 +98,7 @@ def _names(batch: Batch) -> list[Field]:
 
 def _copied(cursor: Cursor, relation: Relation, batch: Batch) -> int:
     """Fills the temporary table and returns the bytes that were sent."""
-    fields = [*_names(batch), vector_field(batch.vectors, batch.failed, relation.vector.kind)]
+    fields = [*_names(batch), vector_field(batch.vectors, batch.failed, relation.table.vector.kind)]
     sent = 0
     with cursor.copy(staging_sql.copy_stage()) as copy:
         for buffer in copy_stream(fields):
@@ -110,14 +110,16 @@ def _copied(cursor: Cursor, relation: Relation, batch: Batch) -> int:
 
 
 def _name_arrays(relation: Relation, batch: Batch) -> Iterator[bytes]:
-    oids = [INT4_OID, *(key.oid for key in relation.key), BYTEA_OID]
+    oids = [INT4_OID, *(key.oid for key in relation.table.key), BYTEA_OID]
     for field, oid in zip(_names(batch), oids, strict=True):
         yield binary_array(field, oid)
 
 
 def _vector_arrays(relation: Relation, batch: Batch) -> Iterator[bytes]:
     """One array of vectors; for a plain ``real[]`` where each row's numbers start, and the numbers of all."""
-    if relation.vector.array is not None:
-        yield binary_array(vector_field(batch.vectors, batch.failed, relation.vector.kind), relation.vector.oid)
+    if relation.table.vector.array is not None:
+        yield binary_array(
+            vector_field(batch.vectors, batch.failed, relation.table.vector.kind), relation.table.vector.oid
+        )
     else:
         yield from real_arrays(batch.vectors, batch.failed)

@@ -11,10 +11,12 @@ import psycopg
 from vecfill.blocks import OUTCOMES, UnwrittenRow
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.postgres import write_sql
-from vecfill.postgres.session import Connection, transaction
-from vecfill.postgres.target import Relation
+from vecfill.postgres.database import Connection
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
+from vecfill.postgres.session import transaction
 from vecfill.write.batch import Batch
-from vecfill.write.staging import StagedBatch, opening, stage
+from vecfill.write.staging import StagedBatch, opening, stage_batch
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class BatchResult:
     held_s: float = 0.0
 
 
-def land(connection: Connection, relation: Relation, batch: Batch) -> BatchResult:
+def write_batch(connection: Connection, relation: Relation, selection: Selection, batch: Batch) -> BatchResult:
     """Writes a batch in one short transaction; committed when it returns. Safe to repeat: what is filled stays.
 
     Raises:
@@ -43,11 +45,11 @@ def land(connection: Connection, relation: Relation, batch: Batch) -> BatchResul
         psycopg.Error: as the server said; nothing of the batch was kept.
     """
     started = time.perf_counter()
-    with transaction(connection, relation.settings, first=opening(relation)) as cursor:
+    with transaction(connection, relation.access.settings, first=opening(relation)) as cursor:
         trip = time.perf_counter() - started  # the server has next to nothing to do in it
-        staged = stage(cursor, relation, batch)
+        staged = stage_batch(cursor, relation, batch)
         locking = time.perf_counter()
-        outcomes, updated = _written(staged, relation, len(batch))
+        outcomes, updated = _written(staged, relation, selection, len(batch))
         keys = _keys(staged, relation, outcomes)
         outcomes |= _settled(staged, relation, outcomes, keys)
         _check_kept(relation, outcomes, keys)
@@ -62,9 +64,9 @@ def land(connection: Connection, relation: Relation, batch: Batch) -> BatchResul
     return BatchResult({outcome: counts[outcome] for outcome in OUTCOMES}, unwritten, staged.bytes, max(0.0, held))
 
 
-def _written(staged: StagedBatch, relation: Relation, size: int) -> tuple[dict[int, str], int]:
+def _written(staged: StagedBatch, relation: Relation, selection: Selection, size: int) -> tuple[dict[int, str], int]:
     """Writes, and gives the outcomes of the rows that have no new vector, and how many have, once triggers have run."""
-    rows = staged.land(write_sql.write(relation), size)
+    rows = staged.write(write_sql.write(selection, relation), size)
     outcomes = dict(sorted((position, outcome) for outcome, _, position, _ in rows if position is not None))
     updated = sum(count for _, count, position, _ in rows if position is None)
     if not any(after for *_, after in rows):
@@ -87,7 +89,7 @@ def _settled(
     """Why the rows that could not be locked could not: they are gone, another holds them, or a policy hides them."""
     settled = {row: "locked" if keys[row][1] else "gone" for row, outcome in outcomes.items() if outcome == "unlocked"}
     locked = [row for row, outcome in settled.items() if outcome == "locked"]
-    if locked and relation.policies:
+    if locked and relation.access.policies:
         settled |= dict.fromkeys(_hidden(staged, relation, locked), "refused")
     return settled
 
@@ -106,7 +108,7 @@ def _check_kept(relation: Relation, outcomes: dict[int, str], keys: dict[int, tu
     rewritten = [keys[row][0] for row, outcome in outcomes.items() if outcome == "rewritten"]
     if rewritten:
         raise ConfigError(
-            f"a trigger on {relation.label} changed the text of {len(rewritten)} rows while their vector was written "
-            f"(key {rewritten[0]}): the vector would not belong to it, and the batch was rolled back: take the column "
-            "that the trigger, or a generated column over --set, changes out of --text, or disable the trigger"
+            f"a trigger on {relation.table.label} changed the text of {len(rewritten)} rows while their vector was "
+            f"written (key {rewritten[0]}): the vector would not belong to it, and the batch was rolled back: take the "
+            "column that the trigger, or a generated column over --set, changes out of --text, or disable the trigger"
         )

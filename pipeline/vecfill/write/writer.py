@@ -12,26 +12,32 @@ import pyarrow.compute as pc
 from vecfill.bisection import isolate
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA, UnwrittenRow
 from vecfill.errors import ConfigError, DatabaseError, Fault, classify
+from vecfill.job import Worker
+from vecfill.postgres.database import Connection
+from vecfill.postgres.driver_errors import said
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
 from vecfill.postgres.server import STATEMENT_TIMEOUT_MS
-from vecfill.postgres.session import Connection, Database, Session, said
-from vecfill.postgres.target import Relation
+from vecfill.postgres.session import Session
 from vecfill.write.batch import Batch
-from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, Pace, evenly, in_memory
-from vecfill.write.throttle import NO_WRITE_LIMITS, Throttle, WriteLimits
-from vecfill.write.write_batch import BatchResult, land
+from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, BatchSize, evenly, in_memory
+from vecfill.write.throttle import Throttle, WriteLimits
+from vecfill.write.write_batch import BatchResult, write_batch
 
 
-class Write:
-    """Callable ``EncodedBlock -> WriteResult``. Travels by pickle; connects at its first call, and stays connected."""
+class Writer:
+    """Callable ``EncodedBlock -> WriteResult``. Connects at its first call, and stays connected."""
 
-    def __init__(self, database: Database, relation: Relation, write_limits: WriteLimits = NO_WRITE_LIMITS) -> None:
-        self._session = Session(database)
-        self._relation = relation
-        self._pace = Pace(INDEXED_ROWS if relation.vector_indexes else START_ROWS)
-        self.throttle = Throttle(write_limits)
+    def __init__(
+        self, session: Session, relation: Relation, selection: Selection, limits: WriteLimits, worker: Worker
+    ) -> None:
+        """Takes a session of its own; the limits are those of all writers together."""
+        self._session, self._relation, self._selection = session, relation, selection
+        self._size = BatchSize(INDEXED_ROWS if relation.table.vector_indexes else START_ROWS)
+        self._throttle = Throttle(limits.shared(worker.peers), stopped=worker.stopped, say=worker.say)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Lands every row of the block, committed batch by batch, but for those that still wait when a stop comes.
+        """Writes every row of the block, committed batch by batch; after a stop it leaves the rows that still wait.
 
         Raises:
             ConfigError: a trigger changes the texts, or the table or the role is not set up to be written.
@@ -41,9 +47,9 @@ class Write:
         at, room = 0, self._room(table)
         try:
             while at < table.num_rows:
-                most = min(room, self.throttle.most(self._pace.rows))
+                most = min(room, self._throttle.most(self._size.rows))
                 piece = table.slice(at, evenly(table.num_rows - at, most))
-                if not self.throttle.admit(piece.num_rows, self._session):
+                if not self._throttle.admit(piece.num_rows, self._session):
                     break
                 results += [_result(part, landed, seconds) for part, landed, seconds in self._write(piece)]
                 at += piece.num_rows
@@ -58,13 +64,13 @@ class Write:
 
     def _room(self, table: pa.Table) -> int:
         dim = table.schema.field("embedding").type.list_size
-        return in_memory(dim, self._relation.vector.kind, arrays=self._relation.arrays)
+        return in_memory(dim, self._relation.table.vector.kind, arrays=self._relation.access.arrays)
 
     def _write(self, piece: pa.Table) -> list[tuple[pa.Table, BatchResult, float]]:
         """Lands a piece whole, or in the parts that its faulty rows leave."""
-        batch = Batch.of(piece, self._relation.vector.kind)
+        batch = Batch.of(piece, self._relation.table.vector.kind)
         landed = []
-        for rows, result in isolate(len(batch), lambda rows: self._land(batch.part(rows)), _row_fault):
+        for rows, result in isolate(len(batch), lambda rows: self._landed(batch.part(rows)), _row_fault):
             part = batch.part(rows)
             if isinstance(result, Exception):
                 done, seconds = self._set_aside(part, result)
@@ -73,7 +79,7 @@ class Write:
             landed.append((piece.slice(rows.start, rows.stop - rows.start), done, seconds))
         return landed
 
-    def _land(self, batch: Batch) -> tuple[BatchResult, float]:
+    def _landed(self, batch: Batch) -> tuple[BatchResult, float]:
         """Lands a batch and says how many seconds it took."""
         start = time.perf_counter()
         try:
@@ -83,7 +89,7 @@ class Write:
                 raise DatabaseError(
                     "a write was cancelled on the server, not by our own time-out: run again to go on"
                 ) from error
-            self._pace.halve(len(batch))
+            self._size.halve(len(batch))
             raise
         except psycopg.errors.LockNotAvailable:
             # Another session holds the table as a whole: all rows are locked, and the next sweep tries them again.
@@ -93,18 +99,18 @@ class Write:
             if fault is Fault.ROW:
                 raise
             kind = ConfigError if fault is Fault.CONFIGURATION else DatabaseError
-            raise kind(f"{self._relation.label} refuses to be written: {said(error)}") from error
+            raise kind(f"{self._relation.table.label} refuses to be written: {said(error)}") from error
         return landed, time.perf_counter() - start
 
     def _paced(self, connection: Connection, batch: Batch) -> BatchResult:
-        landed = land(connection, self._relation, batch)
-        self._pace.took(len(batch), landed.held_s)
+        landed = write_batch(connection, self._relation, self._selection, batch)
+        self._size.took(len(batch), landed.held_s)
         return landed
 
     def _set_aside(self, batch: Batch, error: Exception) -> tuple[BatchResult, float]:
         """Accounts for a row that the server would not take: refused by a trigger or a policy, failed otherwise."""
         refused = isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in ("P0", "42")
-        landed, seconds = self._land(batch.failing(("row", said(error))))
+        landed, seconds = self._landed(batch.failing(("row", said(error))))
         if not refused:
             return landed, seconds
         counts = {**landed.counts, "failed": 0, "refused": landed.counts["failed"]}
@@ -113,7 +119,7 @@ class Write:
 
     @property
     def _timeout_s(self) -> float:
-        return int(self._relation.settings.get("statement_timeout", STATEMENT_TIMEOUT_MS)) / 1000
+        return int(self._relation.access.settings.get("statement_timeout", STATEMENT_TIMEOUT_MS)) / 1000
 
 
 def _row_fault(error: Exception) -> bool:

@@ -10,7 +10,7 @@ from vecfill.bench.api import retrieval
 from vecfill.bench.api.rows import Rows, from_listings, from_table
 from vecfill.demo import listings
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 from vecfill.postgres.target import Target
 
 DOCS = Target(table="docs", text="{title}", where="id <> 3")

@@ -30,7 +30,7 @@ from vecfill.encode.api.api_options import ApiOptions
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
 from vecfill.job import Stop
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
 from vecfill.search import search
 
 ROWS = 3_000

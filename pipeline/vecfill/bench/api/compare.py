@@ -26,7 +26,8 @@ from vecfill.encode.api.budget import RequestBudget
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError, VecfillError
 from vecfill.job import Job
-from vecfill.postgres.session import Database
+from vecfill.postgres.database import Database
+from vecfill.postgres.session import reachable
 
 Say = Callable[[str], None]
 
@@ -46,7 +47,7 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
         BudgetError: the API's budget does not reach for all of it.
         VecfillError: a side failed.
     """
-    place = database.reachable()
+    place = reachable(database)
     about = machine() | {"postgresql": server_version(place)}
     tokens = counted(plan.rows, plan.local, plan.api)
     needs, ledger = needed(plan, tokens), RequestBudget(plan.api.api.limits(plan.api.api_name))
@@ -142,7 +143,7 @@ def _vectors(table: Table) -> Vectors:
     """
     with closing(table.database.connect()) as connection:
         rows = connection.execute(
-            b"SELECT embedding::pg_catalog.float4[] FROM " + table.relation.name.as_bytes() + b" ORDER BY id"
+            b"SELECT embedding::pg_catalog.float4[] FROM " + table.relation.table.name.as_bytes() + b" ORDER BY id"
         ).fetchall()
     if any(vector is None for (vector,) in rows):
         raise ConfigError("a row of the scratch table has no vector: run again")

@@ -11,8 +11,11 @@ from psycopg import sql
 from vecfill.backfill.checks import check_sql
 from vecfill.demo import listings
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import Connection, Database, said, transaction
-from vecfill.postgres.target import Relation, Target, inspect
+from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.driver_errors import said
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import transaction
+from vecfill.postgres.target import Target, inspect
 
 BUILT_IN_LABEL = "department"
 
@@ -66,9 +69,9 @@ def from_table(database: Database, target: Target, rows: int, label: str | None)
         check_sql(connection, relation, writing=False)
         found = _fetch(connection, relation, rows, label)
     if not found:
-        raise ConfigError(f"no row of {relation.label} has a text: name another table, or none for the listings")
+        raise ConfigError(f"no row of {relation.table.label} has a text: name another table, or none for the listings")
     return Rows(
-        name=relation.label,
+        name=relation.table.label,
         texts=tuple(text for text, _ in found),
         labels=tuple(one for _, one in found) if label else None,
         label=label,
@@ -81,21 +84,23 @@ def _fetch(connection: Connection, relation: Relation, rows: int, label: str | N
         with transaction(connection, read_only=True) as cursor:
             return cursor.execute(query, (rows,)).fetchall()
     except psycopg.errors.UndefinedColumn as error:
-        raise ConfigError(f"--label {label}: {relation.label} has no such column: {said(error)}") from error
+        raise ConfigError(f"--label {label}: {relation.table.label} has no such column: {said(error)}") from error
 
 
 def _select(relation: Relation, label: str | None) -> sql.Composed:
     """Text and label of the rows that have a text and meet ``--where``; ``$1`` is the limit."""
-    column = sql.SQL("{}::pg_catalog.text").format(sql.Identifier(relation.alias, label)) if label else sql.SQL("NULL")
+    column = (
+        sql.SQL("{}::pg_catalog.text").format(sql.Identifier(relation.table.alias, label)) if label else sql.SQL("NULL")
+    )
     return sql.SQL(
         "SELECT {text}, {label}\nFROM {only}{name} AS {alias}\nWHERE NOT {blank} AND (\n{where}\n)\n"
         "LIMIT $1::pg_catalog.int8"
     ).format(
-        text=relation.text,
+        text=relation.user_sql.text,
         label=column,
-        only=sql.SQL("ONLY " if relation.plain else ""),
-        name=relation.name,
-        alias=sql.Identifier(relation.alias),
-        blank=relation.blank,
-        where=relation.where or sql.SQL("true"),
+        only=sql.SQL("ONLY " if relation.table.plain else ""),
+        name=relation.table.name,
+        alias=sql.Identifier(relation.table.alias),
+        blank=relation.user_sql.blank,
+        where=relation.user_sql.where or sql.SQL("true"),
     )

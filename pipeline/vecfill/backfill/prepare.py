@@ -1,0 +1,130 @@
+"""The first half of a run: introspect, check, survey and forecast. Nothing is written, and no engine is started."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vecfill.backfill import checks
+from vecfill.backfill.forecast import Forecast, confirm, forecast
+from vecfill.backfill.options import RunOptions
+from vecfill.backfill.startup import StartupTimes
+from vecfill.encode.spec import Model
+from vecfill.encode.stage import EncodeSpec
+from vecfill.job import Job
+from vecfill.postgres.database import Connection
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import MISSING, Selection
+from vecfill.postgres.session import Session
+from vecfill.postgres.target import Target, inspect
+from vecfill.postgres.update_effects import update_effects
+from vecfill.read.source import TableSource
+from vecfill.read.survey import Coverage, Survey
+from vecfill.write.sink import TableSink
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A run that is ready to drain.
+
+    Attributes:
+        relation: the target.
+        model: what makes the vectors.
+        source: the target as a source.
+        found: the survey.
+        job: what an engine is to run; None where nothing is eligible.
+        forecast: what the run asks of the server; None where nothing is eligible.
+        startup: the clock of the start-up.
+    """
+
+    relation: Relation
+    model: Model
+    source: TableSource
+    found: Survey
+    job: Job | None = None
+    forecast: Forecast | None = None
+    startup: StartupTimes = field(default_factory=StartupTimes)
+
+    @property
+    def before(self) -> Coverage:
+        """The coverage that was found."""
+        return self.found.coverage
+
+
+def prepare(
+    session: Session,
+    target: Target,
+    model: Model,
+    options: RunOptions,
+    *,
+    selection: Selection = MISSING,
+    consent: Callable[[str], bool] = lambda _: False,
+) -> Prepared:
+    """Checks a run and counts its work.
+
+    Args:
+        session: to the target's database.
+        target: the table, its text and its embedding column.
+        model: what makes the vectors.
+        options: limits of the run.
+        selection: the rows to take.
+        consent: asked, where ``options.yes`` is not set, whether a run above a limit of the forecast may go on.
+
+    Raises:
+        ConfigError: something cannot work as given, or consent was refused.
+        ServerGoneError: the server did not recover.
+    """
+    startup = StartupTimes()
+    relation = session.run(lambda connection: _inspected(connection, target, selection, options))
+    source = TableSource(session=session, relation=relation, selection=selection)
+    found = source.survey()
+    coverage = found.coverage
+    checks.suggest_index(relation, coverage.missing + coverage.empty)
+    if model.is_local or coverage.missing:
+        relation = checks.settle_dimension(relation, model)
+        source = TableSource(session=session, relation=relation, selection=selection)
+    if not coverage.missing:
+        return Prepared(relation=relation, model=model, source=source, found=found, startup=startup)
+    effects = session.run(lambda connection: update_effects(connection, relation))
+    ahead = forecast(relation, found, effects, options.limit)
+    confirm(ahead, relation.table.label, consent, yes=options.yes)
+    sample = session.run(lambda connection: checks.draw_sample(connection, relation)) if coverage.filled else ()
+    startup.done("survey")
+    return Prepared(
+        relation=relation,
+        model=model,
+        source=source,
+        found=found,
+        job=_job(source, session, model, sample, options),
+        forecast=ahead,
+        startup=startup,
+    )
+
+
+def _inspected(connection: Connection, target: Target, selection: Selection, options: RunOptions) -> Relation:
+    relation = inspect(connection, target)
+    checks.check_writable(relation)
+    checks.check_sql(connection, relation, selection)
+    checks.check_write(connection, relation, selection)
+    checks.warn_known_problems(connection, relation, standbys=options.write_limits.watches_standbys)
+    return relation
+
+
+def _job(source: TableSource, session: Session, model: Model, sample: checks.Sample, options: RunOptions) -> Job:
+    relation = source.relation
+    encode = EncodeSpec(
+        model=model.anchored(),
+        dim=relation.table.vector.dim,
+        arity=relation.table.arity,
+        sample=sample,
+        column=f"{relation.table.label}.{relation.table.vector.name}",
+        allow_mixed=options.allow_mixed,
+        dedupe=options.dedupe,
+    )
+    sink = TableSink(
+        database=session.database, relation=relation, selection=source.selection, limits=options.write_limits
+    )
+    return Job(source=source, encode=encode, sink=sink)

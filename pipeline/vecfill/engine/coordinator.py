@@ -1,0 +1,93 @@
+"""The actor that the workers of a run ask once a block: whether to go on, and which encoder is free."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import ray
+
+
+@ray.remote(num_cpus=0)
+class Coordinator:
+    """Keeps the stop, the load of each encoder, and lines for the driver, which does not see the workers' logs.
+
+    A stop empties the blocks that follow. To leave Ray's iterator instead would kill a writer 2 s later, before its
+    COMMIT.
+    """
+
+    def __init__(self, encoders: int) -> None:
+        self._busy = [0] * encoders
+        self._reason: str | None = None
+        self._lines: list[str] = []
+        self._members: list[Any] = []
+
+    def join(self, actor: Any) -> None:
+        """Notes an actor of Ray Data's pools."""
+        self._members.append(actor)
+
+    def members(self) -> list[Any]:
+        """Returns the actors that joined, dead or alive."""
+        return self._members
+
+    def set(self, reason: str) -> None:
+        """Asks for the stop; the first reason stays."""
+        self._reason = self._reason or reason
+
+    def is_set(self) -> bool:
+        """Whether the stop was asked for."""
+        return self._reason is not None
+
+    def reason(self) -> str | None:
+        """Why, if it was."""
+        return self._reason
+
+    def take_encoder(self) -> int | None:
+        """Returns the least busy encoder and counts a block for it; None once the stop is asked for."""
+        if self._reason is not None:
+            return None
+        least = self._busy.index(min(self._busy))
+        self._busy[least] += 1
+        return least
+
+    def give_back(self, encoder: int) -> None:
+        """Counts a block of an encoder as done."""
+        self._busy[encoder] -= 1
+
+    def say(self, line: str) -> None:
+        """Keeps a line for the driver."""
+        self._lines.append(line)
+
+    def lines(self) -> list[str]:
+        """Returns the lines since the last call."""
+        lines, self._lines = self._lines, []
+        return lines
+
+
+@ray.remote(num_cpus=0)
+class SharedActor:
+    """Holds the one object that all encode workers share, such as the budget of an API."""
+
+    def __init__(self, shared: Any) -> None:
+        self._shared = shared
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Calls a method of the object, which may be a coroutine."""
+        found = getattr(self._shared, method)(*arguments)
+        return await found if inspect.isawaitable(found) else found
+
+
+class SharedProxy:
+    """The shared object as a worker sees it: every method is a coroutine."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def __getattr__(self, method: str) -> Any:
+        if method.startswith("_"):
+            raise AttributeError(method)
+
+        async def call(*arguments: Any) -> Any:
+            return await self._actor.call.remote(method, *arguments)
+
+        return call

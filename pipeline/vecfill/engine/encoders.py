@@ -1,0 +1,120 @@
+"""Encoders as Ray actors that outlive a stream: the model is loaded once, however many sweeps and runs follow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from vecfill.engine.coordinator import SharedProxy
+from vecfill.job import Encode, EncodeStage, Worker
+
+RETRIES = {"max_restarts": 2, "max_task_retries": 2}
+"""Ray's default is without end: a row that kills its process would loop. Encoding and writing are idempotent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """What the encoders of one run do.
+
+    Attributes:
+        encode: how texts become vectors.
+        share: encoders that share the cores of a node.
+        coordinator: of the run.
+        shared: the actor of what the encoders share; None where they share nothing.
+    """
+
+    encode: Encode
+    share: int
+    coordinator: Any
+    shared: Any
+
+
+@ray.remote
+class EncoderActor:
+    """An encode stage in a process of its own; keeps the model from one run to the next."""
+
+    def __init__(self) -> None:
+        self._run: str | None = None
+        self._kept: dict[str, Any] = {}
+        self._loader = ThreadPoolExecutor(1, "load")
+        self._stage: EncodeStage
+        self._warmed: Future[object]
+
+    def begin(self, run: str, assignment: list[Any]) -> None:
+        """Starts loading the model of a run, while rows are read; does nothing where that run has begun.
+
+        In a thread, so that an error is raised as it was by the first block. Of several actors on a node one fetches a
+        hub model's files; the others wait at the hub library's lock.
+        """
+        if self._run != run:
+            self._loader.submit(self._begin, run, assignment).result()
+
+    def encode(self, run: str, assignment: list[Any], block: pa.Table) -> pa.Table:
+        """TextBlock in, EncodedBlock out; after a restart of this process the run begins anew."""
+        self.begin(run, assignment)
+        self._warmed.result()
+        return self._stage(block)
+
+    def _begin(self, run: str, assignment: list[Any]) -> None:
+        if self._run == run:  # another call was first
+            return
+        given: Assignment = ray.get(assignment[0])
+        coordinator = given.coordinator
+        worker = Worker(
+            threads=max(1, len(os.sched_getaffinity(0)) // given.share),
+            stopped=lambda: bool(ray.get(coordinator.is_set.remote())),
+            stop=lambda reason: ray.get(coordinator.set.remote(reason)),
+            say=coordinator.say.remote,
+            shared=SharedProxy(given.shared) if given.shared else None,
+            kept=self._kept,
+        )
+        self._stage = given.encode.stage(worker)
+        self._warmed = self._loader.submit(self._stage.warm)
+        self._run = run
+
+
+class Encoders:
+    """The encoders of a run as one callable ``TextBlock -> EncodedBlock``; the least busy one computes.
+
+    Travels by pickle: writers on any node call the same actors.
+    """
+
+    def __init__(self, actors: list[Any], assignment: Assignment) -> None:
+        self._actors, self._coordinator = actors, assignment.coordinator
+        self._run = str(uuid.uuid4())
+        self._assignment = [ray.put(assignment)]
+
+    def begin(self) -> None:
+        """Lets every encoder load its model."""
+        for actor in self._actors:
+            actor.begin.remote(self._run, self._assignment)
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Encodes a block; an empty one once the stop is asked for."""
+        number = ray.get(self._coordinator.take_encoder.remote())
+        if number is None:
+            return block.slice(0, 0)
+        try:
+            return ray.get(self._actors[number].encode.remote(self._run, self._assignment, block))
+        finally:
+            self._coordinator.give_back.remote(number)
+
+
+def start_encoders(count: int, *, cpus: float, gpus: float, calls: int) -> list[Any]:
+    """Starts encoder actors, each with its CPUs and GPUs, that take so many blocks at a time."""
+    options = {"num_cpus": cpus, "num_gpus": gpus, "max_concurrency": calls + 1, **RETRIES}
+    return [EncoderActor.options(**options).remote() for _ in range(count)]  # type: ignore[attr-defined]  # by ray.remote
+
+
+def end_encoders(actors: list[Any]) -> None:
+    """Ends the actors, and with them gives back their GPUs."""
+    for actor in actors:
+        with contextlib.suppress(Exception):  # Ray may be gone already
+            ray.kill(actor)

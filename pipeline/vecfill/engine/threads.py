@@ -1,0 +1,89 @@
+"""Blocks through three stages in threads of this process: reading, encoding and writing wait for different things."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from vecfill.job import ABANDONED, Stop, Unit
+
+OTHERS = 3
+"""Blocks in flight beside those in the encoder: one that is read, one that is written, and one that waits for the
+model, so that the model never waits for the server."""
+
+Block = Future[pa.Table | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """Three stages; ``calls`` is how many blocks the encode stage takes at a time."""
+
+    read: Callable[[Any], pa.Table]
+    encode: Callable[[pa.Table], pa.Table]
+    write: Callable[[pa.Table], pa.Table]
+    calls: int
+
+
+def stream(stages: Stages, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
+    """Yields the result of each unit, in order; ends early, nothing in flight, once ``stop`` is set.
+
+    An error of any stage is raised here, as it was.
+    """
+    with (
+        ThreadPoolExecutor(1, "read") as read,
+        ThreadPoolExecutor(stages.calls, "encode") as encode,
+        ThreadPoolExecutor(1, "write") as write,
+        closing(_Flight(stop, (read, encode, write))) as flight,
+    ):
+        for unit in units:
+            text = read.submit(_text, stages, unit, stop)
+            vectors = encode.submit(_vectors, stages, text, stop)
+            flight.blocks.append(write.submit(_result, stages, vectors))
+            if len(flight.blocks) >= stages.calls + OTHERS:
+                yield from _done(flight.blocks.popleft())
+        while flight.blocks:
+            yield from _done(flight.blocks.popleft())
+        flight.whole = True
+
+
+class _Flight:
+    """Blocks in flight; where the stream ends early, those that nobody works on are cancelled."""
+
+    def __init__(self, stop: Stop, pools: Sequence[ThreadPoolExecutor]) -> None:
+        self.blocks: deque[Block] = deque()
+        self.whole = False
+        self._stop, self._pools = stop, pools
+
+    def close(self) -> None:
+        if not self.whole:  # an error, or a second signal: calls in flight send nothing more to an API
+            self._stop.set(ABANDONED)
+        for block in self.blocks:
+            block.cancel()
+        for pool in self._pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _text(stages: Stages, unit: Unit, stop: Stop) -> pa.Table | None:
+    return None if stop.is_set() else stages.read(unit)
+
+
+def _vectors(stages: Stages, text: Block, stop: Stop) -> pa.Table | None:
+    table = text.result()
+    return None if table is None or stop.is_set() else stages.encode(table)
+
+
+def _result(stages: Stages, vectors: Block) -> pa.Table | None:
+    table = vectors.result()
+    return None if table is None else stages.write(table)
+
+
+def _done(block: Block) -> Iterator[pa.Table]:
+    table = block.result()
+    if table is not None:
+        yield table

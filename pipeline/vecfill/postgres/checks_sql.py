@@ -1,0 +1,58 @@
+"""The statements that a run asks before it reads: EXPLAINs of what it will do, and a sample of stored vectors. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import LiteralString
+
+from psycopg import sql
+
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
+from vecfill.postgres.target_sql import Query, column, embedding, target, where
+
+
+def sample(relation: Relation, *, percent: float | None) -> Query:
+    """Texts and vectors of up to ``$1`` rows that have both, from ``percent`` of the pages where given."""
+    tablesample = sql.SQL("" if percent is None else " TABLESAMPLE SYSTEM ({})").format(
+        *([] if percent is None else [percent])
+    )
+    return sql.SQL(
+        "SELECT {text}, {embedding}::pg_catalog.float4[] FROM {source}{tablesample}\n"
+        "WHERE {embedding} IS NOT NULL AND NOT {blank} LIMIT $1::pg_catalog.int8"
+    ).format(
+        text=relation.user_sql.text,
+        embedding=embedding(relation),
+        source=target(relation),
+        tablesample=tablesample,
+        blank=relation.user_sql.blank,
+    )
+
+
+def checks(selection: Selection, relation: Relation, *, writing: bool = True) -> Iterator[tuple[str, Query]]:
+    """Yields what each statement checks, and the statement: an EXPLAIN, which needs the same rights and runs nothing.
+
+    Without ``writing`` they need no right but SELECT, and leave out what only a run uses.
+
+    The user's SQL comes alone and as we use it: alone, ``true) or (true`` does not parse; in brackets on its own
+    lines, ``true union select 1`` does not.
+    """
+    source = target(relation)
+    if relation.user_sql.where is not None:
+        yield "--where", _explain("SELECT 1 FROM {} WHERE {}", source, relation.user_sql.where)
+        yield "--where", _explain("SELECT 1 FROM {} WHERE {}", source, where(relation))
+    for name, expression in relation.user_sql.assignments if writing else ():
+        yield f"--set {name}", _explain("SELECT {} FROM {}", expression, source)
+        yield f"--set {name}", _explain("UPDATE {} SET {} = (\n{}\n)", source, sql.Identifier(name), expression)
+    key = [column(relation, part.name) for part in relation.table.key] if writing else []
+    read = [relation.user_sql.text, embedding(relation), column(relation, "ctid"), *key]
+    yield (
+        "--text",
+        _explain("SELECT {} FROM {} WHERE {}", sql.SQL(", ").join(read), source, selection.eligible(relation)),
+    )
+    if writing:
+        yield "--column", _explain("UPDATE {} SET {} = NULL", source, sql.Identifier(relation.table.vector.name))
+
+
+def _explain(query: LiteralString, *parts: sql.Composable) -> Query:
+    return sql.SQL("EXPLAIN {}").format(sql.SQL(query).format(*parts))

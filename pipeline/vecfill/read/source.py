@@ -1,0 +1,54 @@
+"""A table of PostgreSQL as the source of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import MISSING, Selection
+from vecfill.postgres.session import Session
+from vecfill.read.reader import Reader
+from vecfill.read.survey import Survey, survey
+from vecfill.read.units import RowUnit, plan_units
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSource:
+    """Surveys a target, cuts its eligible rows into units and reads them. Travels by pickle without its connection.
+
+    Attributes:
+        session: the run's own; the reader of this process uses it too, while the run itself does not.
+        relation: the target.
+        selection: the rows to take.
+    """
+
+    session: Session
+    relation: Relation
+    selection: Selection = MISSING
+
+    def survey(self, *, exact: bool = False, excluded: tuple[str, ...] = (), earlier: Survey | None = None) -> Survey:
+        """Counts the rows; see ``survey.survey``.
+
+        Raises:
+            ConfigError: the user's SQL fails on a row.
+            ServerGoneError: the server did not recover.
+        """
+        return self.session.run(
+            lambda connection: survey(
+                connection, self.relation, self.selection, exact=exact, excluded=excluded, earlier=earlier
+            )
+        )
+
+    def plan(
+        self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()
+    ) -> list[RowUnit]:
+        """Cuts the surveyed rows into units; see ``units.plan_units``."""
+        return plan_units(found.buckets, limit, most_rows, excluded)
+
+    def reader(self) -> Reader:
+        """Returns the read stage."""
+        return Reader(self.session, self.relation, self.selection)
+
+    def close(self) -> None:
+        """Closes the connection until it is needed again."""
+        self.session.close()

@@ -1,0 +1,115 @@
+"""What every engine does: the same rows, errors as they were, a stop that drains. Over both engines."""
+
+from __future__ import annotations
+
+import psycopg
+import pyarrow as pa
+import pytest
+from tests.tables import (
+    DOCS,
+    assert_every_vector_is_its_texts,
+    counts,
+    job_of,
+    make_docs,
+    ranges_of,
+    vectors,
+)
+
+from vecfill.encode.spec import Model
+from vecfill.errors import ConfigError, DatabaseError, VecfillError
+from vecfill.job import Job, Stop
+from vecfill.read.units import PageRange, RowUnit
+
+ROWS = 6_000
+
+
+def job_and_units(connect: psycopg.Connection, database: str, rows: int = ROWS, **job) -> tuple[Job, list[RowUnit]]:
+    make_docs(connect, rows)
+    target = job_of(database, DOCS, **job)
+    return target, ranges_of(database, target.sink.relation)
+
+
+def test_fills_every_row_and_gives_one_result_a_unit(connect, database, open_engine):
+    job, units = job_and_units(connect, database)
+    engine = open_engine(job)
+    results = list(engine.stream(units, Stop()))
+    assert len(results) == len(units) > 4
+    assert counts(pa.concat_tables(results)) == {"updated": ROWS}
+    assert_every_vector_is_its_texts(connect, rows=ROWS)
+    assert engine.workers.keys() == {"read", "encode", "write"}
+    assert engine.account() is None
+
+
+def test_an_error_of_the_encoder_comes_out_as_it_was(connect, database, open_engine):
+    job, units = job_and_units(connect, database, model=Model(name="hash:9"))
+    with pytest.raises(ConfigError, match="has 8 dimensions but model hash:9 gives 9"):
+        list(open_engine(job).stream(units, Stop()))
+    assert vectors(connect) == []
+
+
+def test_an_error_of_the_writer_comes_out_as_it_was(connect, database, open_engine):
+    job, units = job_and_units(connect, database)
+    connect.execute(
+        "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.title := upper(NEW.title); RETURN NEW; END $$;"
+        "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
+    )
+    with pytest.raises(ConfigError, match=r"a trigger on public\.docs changed the text"):
+        list(open_engine(job).stream(units, Stop()))
+    assert vectors(connect) == []
+
+
+def test_an_error_of_the_reader_comes_out_as_it_was(connect, database, open_engine):
+    job, units = job_and_units(connect, database)
+    connect.execute("ALTER TABLE docs RENAME title TO headline")
+    with pytest.raises(VecfillError, match="cannot be read") as error:
+        list(open_engine(job).stream(units, Stop()))
+    assert isinstance(error.value, DatabaseError)
+
+
+def test_a_stop_drains_and_every_counted_row_is_in_the_table(connect, database, open_engine):
+    job, units = job_and_units(connect, database, 60_000)
+    stop, results = Stop(), []
+    for result in open_engine(job).stream(units, stop):
+        results.append(result)
+        stop.set("enough")
+    written = counts(pa.concat_tables(results))["updated"]
+    assert 0 < written < 60_000
+    assert_every_vector_is_its_texts(connect, rows=written)
+
+
+def test_units_without_rows_pass_through(connect, database, open_engine):
+    job, units = job_and_units(connect, database, 100)
+    empty = [PageRange(leaf=0, first_page=page, end_page=page + 1, rows=1) for page in range(90_000, 90_006)]
+    engine = open_engine(job)
+    assert sum(result.num_rows for result in engine.stream(empty, Stop())) == 0
+    assert counts(pa.concat_tables(engine.stream([empty[0], *units, empty[1]], Stop()))) == {"updated": 100}
+
+
+def test_one_engine_streams_sweep_after_sweep(connect, database, open_engine):
+    job, units = job_and_units(connect, database)
+    engine = open_engine(job)
+    list(engine.stream(units, Stop()))
+    for _ in range(2):
+        connect.execute("UPDATE docs SET embedding = NULL WHERE id <= 10")
+        few = ranges_of(database, job.sink.relation)
+        assert counts(pa.concat_tables(engine.stream(few, Stop()))) == {"updated": 10}
+    assert_every_vector_is_its_texts(connect, rows=ROWS)
+
+
+def test_no_transaction_of_ours_is_left_open(connect, database, open_engine):
+    job, units = job_and_units(connect, database)
+    for _ in open_engine(job).stream(units, Stop()):
+        idle = connect.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecfill'"
+            " AND state = 'idle in transaction' AND now() - state_change > '1 s'"
+        ).fetchone()
+        assert idle == (0,)
+
+
+def test_a_stop_before_the_start_reads_nothing(connect, database, open_engine):
+    job, units = job_and_units(connect, database)
+    stop = Stop()
+    stop.set("too late")
+    assert sum(result.num_rows for result in open_engine(job).stream(units, stop)) == 0
+    assert vectors(connect) == []
