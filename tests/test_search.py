@@ -234,7 +234,7 @@ def test_select_is_all_the_right_that_it_needs(connect, connection, reader):
     make_items(connect, 20)
     connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(reader)))
     with pytest.raises(
-        ConfigError, match=r"permission denied.*needs SELECT on the columns that are read, ctid among them: GRANT it"
+        ConfigError, match=r"permission denied.*needs SELECT on the columns it reads, including ctid: GRANT it"
     ):
         search(connection, ITEMS, MODEL, QUERY)
     connect.execute(sql.SQL("GRANT SELECT ON items TO {}").format(sql.Identifier(reader)))
@@ -269,7 +269,11 @@ def test_a_zero_vector_has_no_cosine_and_comes_last(connect, connection):
     [
         ({}, {"text": " \n"}, "the text to search for is blank"),
         ({}, {"limit": 0}, "limit is 0: it must be at least 1"),
-        ({}, {"show": ("title", "compny", "x")}, r"--show compny, x: public\.items has no such column: there are emb"),
+        (
+            {},
+            {"show": ("title", "compny", "x")},
+            r"--show compny, x: public\.items has no such column; its col",
+        ),
         ({}, {"model": Model(name="hash:9")}, r"public\.items\.embedding is vector\(8\) but model hash:9 gives 9: set"),
         ({}, {"encoder": HashEncoder(9)}, r"public\.items\.embedding is vector\(8\) but model hash:8 gives 9: set"),
         ({"where": "true) or (true"}, {}, "--where does not work as SQL"),

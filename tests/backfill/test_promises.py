@@ -78,7 +78,7 @@ def test_two_keys_with_the_same_words_are_two_rows(connect, database):
 @pytest.mark.parametrize(
     ("where", "assignments", "says"),
     [
-        ("ctid < '(10,0)'", (), "cannot be written as --where and --set say"),
+        ("ctid < '(10,0)'", (), "cannot be written with this --where and --set"),
         (None, ("seen = 1", "seen = 2"), "multiple assignments to same column"),
         (None, ("id = id + 1000",), "a column of the key"),
     ],

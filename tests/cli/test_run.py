@@ -251,7 +251,7 @@ def test_status_and_search_need_no_key(jobs, vecfill, database):
         (["-t", "keyless", "--key", "title"], "--key title of keyless must be the columns of a unique index"),
         (["--column", "embeddin"], "--column embeddin: public.jobs has no such column"),
         (["--column", "title"], "--column title of public.jobs is of type text"),
-        (["--key", "nope"], "--key nope: public.jobs has no such column: there are code, company"),
+        (["--key", "nope"], "--key nope: public.jobs has no such column; its columns are code, company"),
         (["--key", "company"], "--key company of public.jobs must be the columns of a unique index"),
         (["--key", "slug"], "--key slug of public.jobs must be"),
         (["--key", "code"], "--key code of public.jobs must be"),

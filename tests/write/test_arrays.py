@@ -48,7 +48,7 @@ def test_a_whole_run(connect, database, caplog):
     assert (second.updated, second.exit_code) == (1, 0)
     told = [record.message for record in caplog.records if "temporary" in record.message]
     assert len(told) == 2
-    assert told[0].endswith("may make no temporary tables: batches travel as arrays")
+    assert told[0].endswith("may not create temporary tables: sending batches as arrays")
     assert_every_vector_is_its_texts(connect, rows=3_000)
     assert rest(connect) == before
 

@@ -253,7 +253,7 @@ def test_a_role_that_may_not_see_the_standbys_is_told_once(connect, database, ca
     try:
         with caplog.at_level(logging.INFO, "vecfill"):
             assert run(DOCS, MODEL, database=theirs, options=options).updated == 10
-        assert len(said(caplog, f"max_replication_lag cannot be kept: role {role} does not see")) == 1
+        assert len(said(caplog, f"cannot watch --max-replication-lag: role {role} does not see")) == 1
         connect.execute(f"GRANT pg_read_all_stats TO {role}")
         with theirs.connect() as connection:
             assert role_without_replication_stats(connection) is None

@@ -96,7 +96,7 @@ def test_nothing_eligible_sends_no_byte(connect, database):
     [
         ("vector(9)", None, r"has 9 dimensions but model test at 127\.0\.0\.1 gives 8"),
         ("vector(9)", 4, r"is vector\(9\) but model openai:test gives 4"),
-        ("real[]", None, "nor model openai:test tells its dimension: give --dim"),
+        ("real[]", None, "nor model openai:test declares its dimension: pass --dim"),
     ],
 )
 def test_a_dimension_that_does_not_fit_is_found_before_a_row_is_written(connect, database, column, truncate_dim, says):

@@ -100,7 +100,7 @@ class Caller:
                     return None
                 trials.send()
                 outcome = await self._attempt(texts, guess, again=trials.sent > 1)
-            if (answer := trials.settled(outcome)) is not None:
+            if (answer := trials.finished(outcome)) is not None:
                 self._pace.succeeded()
                 return answer
             assert isinstance(outcome, Failure)  # noqa: S101
