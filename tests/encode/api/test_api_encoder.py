@@ -45,7 +45,7 @@ def encoder(api, dim: int | None = DIM, **options):
 def assert_right(found, texts=TEXTS, dim=DIM):
     np.testing.assert_array_equal(found.vectors, HashEncoder(dim).encode(texts).vectors)
     assert not found.errors
-    assert found.unasked is None
+    assert not found.unasked.any()
 
 
 FAULTS = [
@@ -327,7 +327,7 @@ def test_a_server_that_quotes_the_key_does_not_bring_it_into_a_message(monkeypat
     with serving(lambda request: request.error(403, f"{KEY} is not allowed")) as api, encoder(api) as ours, refuses:
         ours.encode(TEXTS[:1])
     with serving(lambda request: request.error(400, f"{KEY} is bad")) as api, encoder(api) as ours:
-        assert KEY not in ours.encode(TEXTS[:1]).errors[0]
+        assert KEY not in ours.encode(TEXTS[:1]).errors[0].message
 
 
 def test_a_command_gives_the_key_and_again_when_it_has_expired(tmp_path):
@@ -375,8 +375,8 @@ def test_a_text_that_the_api_refuses_fails_alone():
         found = ours.encode(texts)
         good = [row for row in range(len(texts)) if row not in (3, 40, 41)]
         assert sorted(found.errors) == [3, 40, 41]
-        assert "the API refuses this text of about" in found.errors[3]
-        assert "HTTP 400: 'poison' is not acceptable" in found.errors[3]
+        assert "the API refuses this text of about" in found.errors[3].message
+        assert "HTTP 400: 'poison' is not acceptable" in found.errors[3].message
         np.testing.assert_array_equal(found.vectors[good], HashEncoder(DIM).encode(texts).vectors[good])
         assert api.seen.requests <= 9 + 2 * 3 * 4
         rows = RowEncoder(ours).encode(texts)
@@ -413,7 +413,7 @@ def test_a_text_that_stays_zero_fails_alone():
 
     with serving(act) as api, encoder(api, request_inputs=100) as ours:
         found = ours.encode(["fine", "poison", "also fine"])
-        assert found.errors == {1: "the API gives this text a vector of zeros"}
+        assert found.errors == {1: ("row", "the API gives this text a vector of zeros")}
         assert found.vectors.any(axis=1).tolist() == [True, False, True]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -19,14 +20,15 @@ from vecfill.encode.api.event_loop import LoopThread
 from vecfill.encode.api.faults import RefusedError
 from vecfill.encode.api.token_counts import Estimate, Exact, Prepared, requests
 from vecfill.encode.api.usage import Meter, Usage
-from vecfill.encode.encoder import MOST_TOKENS, Encoding
+from vecfill.encode.encoder import MAX_BATCH_TOKENS
+from vecfill.encode.encoding import Encoding
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
 
 PROBE = "dimension"
 """Text that is embedded where nothing else tells the vectors' length."""
 
-Outcome = Answer | RefusedError | None
+Outcome = Answer | Exception | None
 
 
 class ApiEncoder:
@@ -97,8 +99,8 @@ class ApiEncoder:
         """What has been asked so far; safe in any thread."""
         return self._meter.usage()
 
-    def encode(self, texts: list[str], most_tokens: int = MOST_TOKENS) -> Encoding:
-        """Gets float32 vectors [n, dim]; ``most_tokens`` is for a device's memory, and there is none here.
+    def encode(self, texts: list[str], max_batch_tokens: int = MAX_BATCH_TOKENS) -> Encoding:
+        """Gets float32 vectors [n, dim]; ``max_batch_tokens`` is for a device's memory, and there is none here.
 
         Raises:
             ConfigError: key, model, address or dimension are not right.
@@ -107,10 +109,12 @@ class ApiEncoder:
         """
         ready = self._counts.prepare([self._prompt + text for text in texts] if self._prompt else texts)
         parts = list(requests(ready.sent, self._inputs, self._tokens))
-        result = _Result(ready)
-        for part, outcome in self._loop.run(self._all(ready, parts)):
-            self._take(result, ready, part, outcome)
-        return result.encoding(self._caller.dimension.value or 0, count=not self._counts.exact)
+        outcomes = [
+            single
+            for part, outcome in self._loop.run(self._all(ready, parts))
+            for single in self._isolated(ready, part, outcome)
+        ]
+        return self._assembled(ready, outcomes)
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
         """Gets the float32 vector [dim] of a search query, with the same prompt as the rows have.
@@ -120,8 +124,8 @@ class ApiEncoder:
         """
         found = self.encode([text])
         if found.errors:
-            raise ConfigError(f"{self.what} gives no vector for this text: {found.errors[0]}")
-        if found.unasked is not None:
+            raise ConfigError(f"{self.what} gives no vector for this text: {found.errors[0].message}")
+        if found.unasked.any():
             raise ConfigError("--max-requests or --max-cost allow no request: raise them, or leave them out")
         vector: npt.NDArray[np.float32] = found.vectors[0]
         return vector
@@ -157,10 +161,10 @@ class ApiEncoder:
             self._counts.learn(texts, answer.tokens)
         return answer
 
-    def _take(self, result: _Result, ready: Prepared, part: slice, outcome: Outcome) -> None:
-        """Notes a request's outcome; one that was refused is halved until the texts at fault stand alone."""
+    def _isolated(self, ready: Prepared, part: slice, outcome: Outcome) -> Iterator[tuple[slice, Outcome]]:
+        """Yields a request's outcome; a rejected request is halved until each text at fault stands alone."""
         if not isinstance(outcome, RefusedError):
-            result.fill(part, outcome)
+            yield part, outcome
             return
         n, first = part.stop - part.start, outcome
 
@@ -169,55 +173,34 @@ class ApiEncoder:
                 raise first
             here = slice(part.start + some.start, part.start + some.stop)
             again = self._loop.run(self._ask(ready, here, splits=False))
-            if isinstance(again, RefusedError):
+            if isinstance(again, Exception):
                 raise again
             return again
 
         for some, found in isolate(n, attempt, lambda error: isinstance(error, RefusedError)):
-            rows = slice(part.start + some.start, part.start + some.stop)
-            if isinstance(found, Exception):
-                result.errors[rows.start] = self._explained(found, ready, rows.start)
+            yield slice(part.start + some.start, part.start + some.stop), found
+
+    def _assembled(self, ready: Prepared, outcomes: list[tuple[slice, Outcome]]) -> Encoding:
+        """Builds the whole from its parts; without a tokenizer the estimates are scaled to the API's token count."""
+        n = len(ready.texts)
+        vectors = np.zeros((n, self._caller.dimension.value or 0), np.float32)
+        encoding = Encoding.of(vectors, n_tokens=ready.tokens.copy(), truncated=ready.truncated)
+        for rows, outcome in outcomes:
+            if outcome is None:
+                encoding.unasked[rows] = True
+            elif isinstance(outcome, Exception):
+                encoding.fail(rows.start, "row", self._explained(outcome, ready, rows.start))
             else:
-                result.fill(rows, found)
+                vectors[rows] = outcome.vectors
+                if outcome.tokens is not None and not self._counts.exact:
+                    encoding.n_tokens[rows] = shares(outcome.tokens, ready.sent[rows])
+                for row in np.flatnonzero(~outcome.vectors.any(axis=1)):
+                    encoding.fail(rows.start + int(row), "row", "the API gives this text a vector of zeros")
+        return encoding
 
     def _explained(self, refusal: Exception, ready: Prepared, row: int) -> str:
         kind = "" if self._counts.exact else "about "
         return f"the API refuses this text of {kind}{int(ready.sent[row]):,} tokens: {refusal}"
-
-
-class _Result:
-    """Gathers what became of ``n`` texts."""
-
-    def __init__(self, ready: Prepared) -> None:
-        self._ready = ready
-        self._parts: list[tuple[slice, Answer]] = []
-        self._tokens = ready.tokens.copy()
-        self._unasked = np.zeros(len(ready.texts), np.bool_)
-        self.errors: dict[int, str] = {}
-
-    def fill(self, rows: slice, answer: Answer | None) -> None:
-        """Takes an answer over, or notes that the budget did not allow the question."""
-        if answer is None:
-            self._unasked[rows] = True
-            return
-        self._parts.append((rows, answer))
-        zero = np.flatnonzero(~answer.vectors.any(axis=1))
-        self.errors |= {rows.start + int(row): "the API gives this text a vector of zeros" for row in zero}
-        if answer.tokens is not None:
-            self._tokens[rows] = shares(answer.tokens, self._ready.sent[rows])
-
-    def encoding(self, dim: int, *, count: bool) -> Encoding:
-        """The whole; with ``count`` the tokens are what the API counted, shared out by the estimate of each text."""
-        vectors = np.zeros((len(self._ready.texts), dim), np.float32)
-        for rows, answer in self._parts:
-            vectors[rows] = answer.vectors
-        return Encoding(
-            vectors=vectors,
-            n_tokens=self._tokens if count else self._ready.tokens,
-            truncated=self._ready.truncated,
-            errors=self.errors,
-            unasked=self._unasked if self._unasked.any() else None,
-        )
 
 
 def shares(total: int, weights: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
