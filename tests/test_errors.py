@@ -21,7 +21,16 @@ from vecfill.errors import (
     classify,
 )
 
-LIGHT = ("errors", "isolate", "config", "backfill", "preflight", "encode.rows", "encode.stage", "postgres.session")
+LIGHT = (
+    "errors",
+    "bisection",
+    "config",
+    "backfill.run",
+    "backfill.checks",
+    "encode.row_encoder",
+    "encode.stage",
+    "postgres.session",
+)
 
 
 def subclasses(of: type) -> set[type]:
@@ -83,7 +92,7 @@ def test_every_exception_survives_pickling(kind):
     assert error.exit_code == kind.exit_code
 
 
-INSIDE = {"RefusedError", "TooDearError"}
+INSIDE = {"RefusedError", "RetryableError", "SplitRequestError", "WrongAnswerError"}
 """Never leave the encode stage, which takes what is none of our errors for the fault of a text."""
 
 

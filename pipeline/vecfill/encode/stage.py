@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from vecfill.blocks import encoded_schema, key_names
-from vecfill.encode.api.budget import Account, Budget, RequestBudget
+from vecfill.encode.api.budget import Account, Budget, shared_budget
 from vecfill.encode.encoder import Encoder
 from vecfill.encode.encoding import Encoding, Flags
 from vecfill.encode.row_encoder import RowEncoder
@@ -84,7 +84,7 @@ class Encode:
         self.over_budget = False
         self.stopped: Callable[[], bool] = lambda: False
         self._load = load
-        self._ledger = RequestBudget(spec.model.api.limits(spec.model.api_name)) if spec.model.is_api else None
+        self._ledger = shared_budget(spec.model)
         self._budget = budget or self._ledger
         self._lock = threading.Lock()
         self._ready: RowEncoder | None = None

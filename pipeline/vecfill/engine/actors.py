@@ -11,7 +11,7 @@ import pyarrow as pa
 import ray
 
 from vecfill.blocks import encoded_schema
-from vecfill.encode.api.budget import RequestBudget, Verdict
+from vecfill.encode.api.budget import Decision, RequestBudget
 from vecfill.encode.stage import Encode, EncodeSpec
 from vecfill.job import BUDGET, Job
 from vecfill.write.writer import Write
@@ -59,10 +59,10 @@ class SharedBudget:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    async def reserve(self, tokens: int, splits: bool) -> Verdict:
+    async def reserve(self, tokens: int, can_split: bool) -> Decision:
         """See ``RequestBudget``."""
-        verdict: Verdict = await self._actor.reserve.remote(tokens, splits)
-        return verdict
+        decision: Decision = await self._actor.reserve.remote(tokens, can_split)
+        return decision
 
     async def settle(self, held: int, used: int) -> None:
         """See ``RequestBudget``."""

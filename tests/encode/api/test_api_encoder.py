@@ -118,7 +118,9 @@ def test_usage_is_the_server_s_own_count():
     assert (usage.throttled, usage.retries) == (2, 2)
     assert usage.bytes_sent <= api.seen.bytes_in
     assert 0 < usage.bytes_received <= api.seen.bytes_out
-    assert usage.estimated_cost_usd == pytest.approx(usage.tokens * 2 / 1e6)
+    account = ours.budget.account()
+    assert (account.requests, account.tokens) == (usage.requests, usage.tokens)
+    assert account.cost_usd == pytest.approx(usage.tokens * 2 / 1e6)
     assert 0 < usage.first_vector_s <= took
     assert all(0 < latency <= took for latency in usage.latencies)
 
@@ -237,10 +239,10 @@ def test_a_server_that_trickles_is_no_better():
         (server.too_few, {}, "gave no vectors in 3 requests .* the answer is wrong: it has 6 vectors for 7 texts"),
         (server.no_base64, {}, "the vector of index 0 is not base64 of float32"),
         (server.closed_mid_body, {}, "in 6 requests .* the connection broke: RemoteProtocolError"),
-        (status(500), {}, r"in 6 requests .* the last: HTTP 500 \(no\): run again"),
+        (status(500), {}, r"in 6 requests .* last error: HTTP 500 \(no\): run again"),
         (status(429, Retry_After="3600"), {}, r"HTTP 429 \(no\), which asks to wait 3600 s"),
         (status(429), {"give_up_after": 0.3}, r"HTTP 429 \(no\): run again"),
-        (stalls(0.4), {"request_timeout": 0.05}, "no whole answer within --request-timeout"),
+        (stalls(0.4), {"request_timeout": 0.05}, "no complete answer within --request-timeout"),
     ],
     ids=["few", "base64", "closed", "500", "hours", "storm", "stall"],
 )
@@ -308,7 +310,11 @@ def test_what_the_configuration_is_to_blame_for_is_not_tried_twice(fault, says):
 
 def test_a_wrong_key_is_not_in_the_message(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-000111222333")
-    with serving(key=KEY) as api, encoder(api) as ours, pytest.raises(ConfigError, match="does not take") as raised:
+    with (
+        serving(key=KEY) as api,
+        encoder(api) as ours,
+        pytest.raises(ConfigError, match="does not accept") as raised,
+    ):
         ours.encode(TEXTS[:1])
     assert "sk-wrong" not in str(raised.value)
     assert "sk-wrong" not in repr(model(api.url).anchored())

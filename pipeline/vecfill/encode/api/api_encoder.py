@@ -1,4 +1,4 @@
-"""An embedding API as an ``Encoder``: texts in requests, side by side, every vector at its text."""
+"""An embedding API as an ``Encoder``: sends texts in parallel requests and puts every vector at its text."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ import numpy.typing as npt
 
 from vecfill.bisection import isolate
 from vecfill.encode.api.answer import Answer
-from vecfill.encode.api.budget import Budget, RequestBudget
-from vecfill.encode.api.caller import Caller, TooDearError
+from vecfill.encode.api.budget import Budget, shared_budget
 from vecfill.encode.api.concurrency import Stopped
 from vecfill.encode.api.event_loop import LoopThread
-from vecfill.encode.api.faults import RefusedError
-from vecfill.encode.api.token_counts import Estimate, Exact, Prepared, requests
-from vecfill.encode.api.usage import Meter, Usage
+from vecfill.encode.api.http_errors import RefusedError
+from vecfill.encode.api.requester import Requester, SplitRequestError
+from vecfill.encode.api.token_counts import Estimate, Exact, Prepared, split_into_requests
+from vecfill.encode.api.usage import Usage
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
 
 PROBE = "dimension"
-"""Text that is embedded where nothing else tells the vectors' length."""
+"""Text that is embedded if nothing else tells the vectors' length."""
 
 Outcome = Answer | Exception | None
 
 
 class ApiEncoder:
-    """Asks an OpenAI-compatible API for vectors; several threads may encode at once and share its pace.
+    """Gets vectors from an OpenAI-compatible API. Several threads may encode at once and share its pace.
 
-    A text that the API refuses, or gives zeros for, fails alone, by ``Encoding.errors``; texts that the budget does
-    not reach are ``Encoding.unasked``.
+    A text that the API refuses, or gives zeros for, fails alone (``Encoding.errors``); texts that the budget does not
+    cover are ``Encoding.unasked``.
+
+    Attributes:
+        budget: limits and counts the requests.
     """
 
     device: Final = "api"
@@ -49,66 +52,62 @@ class ApiEncoder:
         budget: Budget | None = None,
         stopped: Stopped = lambda: False,
     ) -> None:
-        """Makes the client; nothing is sent.
+        """Makes the client; sends nothing.
 
         Args:
             model: ``openai:NAME``.
-            dim: length that the vectors must have, None takes the first answer's.
-            budget: of the run, where it is shared; None keeps one of its own.
-            stopped: whether the run is to stop: texts that were not sent by then are ``unasked``.
+            dim: length that the vectors must have; None takes the first answer's.
+            budget: of the run; None makes one for this encoder.
+            stopped: whether the run is to stop: texts not sent by then are ``unasked``.
         """
         name, api = model.api_name, model.api
         self.what, self._prompt = f"model {name} at {api.host}", model.prompt or ""
         self._inputs, self._tokens = api.request_inputs, api.request_tokens
         self._counts = _counts(model)
-        self._meter = Meter(api.price(name))
-        self._caller = Caller(
-            name,
-            api,
-            budget=budget or RequestBudget(api.limits(name)),
-            meter=self._meter,
-            dimensions=model.truncate_dim,
-            dim=dim,
-            stopped=stopped,
+        found = budget or shared_budget(model)
+        assert found is not None  # noqa: S101
+        self.budget: Budget = found
+        self._requester = Requester(
+            name, api, budget=self.budget, dimensions=model.truncate_dim, dim=dim, stopped=stopped
         )
         self._probing = threading.Lock()
         self._loop = LoopThread("api")
-        self.close = weakref.finalize(self, self._loop.close, self._caller.close)
-        """Closes the connections and ends the thread; happens by itself once the encoder is forgotten."""
+        self.close = weakref.finalize(self, self._loop.close, self._requester.close)
+        """Closes the connections and ends the thread; the garbage collector does it too."""
 
     @property
     def dim(self) -> int:
-        """Length of the vectors; where nobody told it, one word is embedded to see.
+        """Length of the vectors; if unknown, embeds one word to find out.
 
         Raises:
             EncodeError, ConfigError: the API gives no vector, or the budget allows no request.
         """
         with self._probing:
-            if self._caller.dimension.value is None:
-                self._probe()
-        assert self._caller.dimension.value is not None  # noqa: S101
-        return self._caller.dimension.value
+            if self._requester.dimension.value is None:
+                self.encode_query(PROBE)
+        assert self._requester.dimension.value is not None  # noqa: S101
+        return self._requester.dimension.value
 
     @property
     def max_tokens(self) -> int | None:
-        """Length in tokens that texts are cut to; None where the API is left to refuse what is too long."""
+        """Length in tokens that texts are cut to; None if the API is to refuse longer texts."""
         return self._counts.max_tokens
 
     @property
     def usage(self) -> Usage:
-        """What has been asked so far; safe in any thread."""
-        return self._meter.usage()
+        """What has been sent so far; safe in any thread."""
+        return Usage.of(list(self._requester.sent))
 
     def encode(self, texts: list[str], max_batch_tokens: int = MAX_BATCH_TOKENS) -> Encoding:
-        """Gets float32 vectors [n, dim]; ``max_batch_tokens`` is for a device's memory, and there is none here.
+        """Gets float32 vectors [n, dim]; ignores ``max_batch_tokens``, which is for a device's memory.
 
         Raises:
-            ConfigError: key, model, address or dimension are not right.
-            EncodeError: the API kept failing, or putting off.
-            SharedFaultError: it refuses each of many texts alone.
+            ConfigError: key, model, address or dimension are wrong.
+            EncodeError: the API kept failing or throttling.
+            SharedFaultError: it refuses many texts, each individually.
         """
         ready = self._counts.prepare([self._prompt + text for text in texts] if self._prompt else texts)
-        parts = list(requests(ready.sent, self._inputs, self._tokens))
+        parts = list(split_into_requests(ready.sent, self._inputs, self._tokens))
         outcomes = [
             single
             for part, outcome in self._loop.run(self._all(ready, parts))
@@ -117,10 +116,10 @@ class ApiEncoder:
         return self._assembled(ready, outcomes)
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
-        """Gets the float32 vector [dim] of a search query, with the same prompt as the rows have.
+        """Gets the float32 vector [dim] of a search query, with the same prompt as the rows.
 
         Raises:
-            ConfigError: the API refuses the text, or as ``encode``.
+            ConfigError: the API refuses the text; or as ``encode``.
         """
         found = self.encode([text])
         if found.errors:
@@ -130,11 +129,8 @@ class ApiEncoder:
         vector: npt.NDArray[np.float32] = found.vectors[0]
         return vector
 
-    def _probe(self) -> None:
-        self.encode_query(PROBE)
-
     async def _all(self, ready: Prepared, parts: list[slice]) -> list[tuple[slice, Outcome]]:
-        """Every request's outcome; the first error that is nobody's single fault ends all others."""
+        """Returns the outcome of every request; the first error that is not a single text's cancels all others."""
         tasks = [asyncio.create_task(self._one(ready, part)) for part in parts]
         try:
             return [one for several in await asyncio.gather(*tasks) for one in several]
@@ -143,18 +139,18 @@ class ApiEncoder:
                 task.cancel()
 
     async def _one(self, ready: Prepared, part: slice) -> list[tuple[slice, Outcome]]:
-        """Asks for a part whole, or, where the budget does not reach that far, for its halves."""
+        """Sends a part as one request, or its halves if the budget does not cover it."""
         try:
-            return [(part, await self._ask(ready, part, splits=part.stop - part.start > 1))]
-        except TooDearError:
+            return [(part, await self._request(ready, part, can_split=part.stop - part.start > 1))]
+        except SplitRequestError:
             middle = (part.start + part.stop) // 2
             first = await self._one(ready, slice(part.start, middle))
             return first + await self._one(ready, slice(middle, part.stop))
 
-    async def _ask(self, ready: Prepared, part: slice, *, splits: bool) -> Outcome:
+    async def _request(self, ready: Prepared, part: slice, *, can_split: bool) -> Outcome:
         texts = ready.texts[part]
         try:
-            answer = await self._caller.ask(texts, int(ready.sent[part].sum()), splits=splits)
+            answer = await self._requester.request(texts, int(ready.sent[part].sum()), can_split=can_split)
         except RefusedError as refusal:
             return refusal
         if answer is not None and answer.tokens is not None:
@@ -162,7 +158,7 @@ class ApiEncoder:
         return answer
 
     def _isolated(self, ready: Prepared, part: slice, outcome: Outcome) -> Iterator[tuple[slice, Outcome]]:
-        """Yields a request's outcome; a rejected request is halved until each text at fault stands alone."""
+        """Yields a request's outcome; halves a refused request until each text at fault stands alone."""
         if not isinstance(outcome, RefusedError):
             yield part, outcome
             return
@@ -172,7 +168,7 @@ class ApiEncoder:
             if some == slice(0, n):
                 raise first
             here = slice(part.start + some.start, part.start + some.stop)
-            again = self._loop.run(self._ask(ready, here, splits=False))
+            again = self._loop.run(self._request(ready, here, can_split=False))
             if isinstance(again, Exception):
                 raise again
             return again
@@ -183,7 +179,7 @@ class ApiEncoder:
     def _assembled(self, ready: Prepared, outcomes: list[tuple[slice, Outcome]]) -> Encoding:
         """Builds the whole from its parts; without a tokenizer the estimates are scaled to the API's token count."""
         n = len(ready.texts)
-        vectors = np.zeros((n, self._caller.dimension.value or 0), np.float32)
+        vectors = np.zeros((n, self._requester.dimension.value or 0), np.float32)
         encoding = Encoding.of(vectors, n_tokens=ready.tokens.copy(), truncated=ready.truncated)
         for rows, outcome in outcomes:
             if outcome is None:
@@ -204,7 +200,7 @@ class ApiEncoder:
 
 
 def shares(total: int, weights: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Splits a count by weights into whole numbers that add up to it."""
+    """Splits a count in proportion to weights, into whole numbers that add up to it."""
     until = np.cumsum(weights, dtype=np.int64) * total // max(1, int(weights.sum(dtype=np.int64)))
     return np.diff(until, prepend=0).astype(np.int32)
 
@@ -214,7 +210,7 @@ def _counts(model: Model) -> Estimate | Exact:
         if model.max_tokens is not None:
             raise ConfigError(
                 f"--max-tokens is {model.max_tokens} but nothing here knows the tokens of {model.name}: give the "
-                "API's tokenizer by --tokenizer, or leave --max-tokens out"
+                "API's tokenizer as --tokenizer, or leave --max-tokens out"
             )
         return Estimate()
     return Exact(Model(name=model.api.tokenizer).locate(), model.max_tokens)

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own: what is asynchronous lives there, and any thread may ask for it."""
+"""An event loop in its own thread, which runs coroutines for any other thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines; ends by ``close``, or with the process."""
+    """Runs coroutines until ``close``, or the end of the process."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -19,7 +19,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Waits for a coroutine's result; where the wait is broken off (Ctrl-C), so is the coroutine."""
+        """Returns a coroutine's result; Ctrl-C during the wait cancels the coroutine."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -28,7 +28,7 @@ class LoopThread:
             raise
 
     def close(self, last: Callable[[], Awaitable[None]]) -> None:
-        """Awaits what is to be closed in the loop, and ends the thread."""
+        """Awaits ``last`` in the loop, and ends the thread."""
         if self._loop.is_closed():
             return
 
