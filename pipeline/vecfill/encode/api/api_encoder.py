@@ -60,16 +60,12 @@ class ApiEncoder:
             budget: of the run; None makes one for this encoder.
             stopped: whether the run is to stop: texts not sent by then are ``unasked``.
         """
-        name, api = model.api_name, model.api
-        self.what, self._prompt = f"model {name} at {api.host}", model.prompt or ""
-        self._inputs, self._tokens = api.request_inputs, api.request_tokens
-        self._counts = _counts(model)
+        self._prompt, self._counts = model.prompt or "", _counts(model)
+        self._inputs, self._tokens = model.api.request_inputs, model.api.request_tokens
         found = budget or shared_budget(model)
         assert found is not None  # noqa: S101
         self.budget: Budget = found
-        self._requester = Requester(
-            name, api, budget=self.budget, dimensions=model.truncate_dim, dim=dim, stopped=stopped
-        )
+        self._requester = Requester(model, dim, self.budget, stopped)
         self._probing = threading.Lock()
         self._loop = LoopThread("api")
         self.close = weakref.finalize(self, self._loop.close, self._requester.close)
@@ -108,12 +104,8 @@ class ApiEncoder:
         """
         ready = self._counts.prepare([self._prompt + text for text in texts] if self._prompt else texts)
         parts = list(split_into_requests(ready.sent, self._inputs, self._tokens))
-        outcomes = [
-            single
-            for part, outcome in self._loop.run(self._all(ready, parts))
-            for single in self._isolated(ready, part, outcome)
-        ]
-        return self._assembled(ready, outcomes)
+        results = self._loop.run(self._all(ready, parts))
+        return self._assembled(ready, [one for result in results for one in self._isolated(ready, *result)])
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
         """Gets the float32 vector [dim] of a search query, with the same prompt as the rows.
@@ -123,7 +115,7 @@ class ApiEncoder:
         """
         found = self.encode([text])
         if found.errors:
-            raise ConfigError(f"{self.what} gives no vector for this text: {found.errors[0].message}")
+            raise ConfigError(f"{self._requester.what} gives no vector for this text: {found.errors[0].message}")
         if found.unasked.any():
             raise ConfigError("--max-requests or --max-cost allow no request: raise them, or leave them out")
         vector: npt.NDArray[np.float32] = found.vectors[0]
@@ -159,33 +151,27 @@ class ApiEncoder:
 
     def _isolated(self, ready: Prepared, part: slice, outcome: Outcome) -> Iterator[tuple[slice, Outcome]]:
         """Yields a request's outcome; halves a refused request until each text at fault stands alone."""
-        if not isinstance(outcome, RefusedError):
-            yield part, outcome
-            return
-        n, first = part.stop - part.start, outcome
 
         def attempt(some: slice) -> Answer | None:
-            if some == slice(0, n):
-                raise first
-            here = slice(part.start + some.start, part.start + some.stop)
-            again = self._loop.run(self._request(ready, here, can_split=False))
-            if isinstance(again, Exception):
-                raise again
-            return again
+            rows = slice(part.start + some.start, part.start + some.stop)
+            found = outcome if rows == part else self._loop.run(self._request(ready, rows, can_split=False))
+            if isinstance(found, Exception):
+                raise found
+            return found
 
-        for some, found in isolate(n, attempt, lambda error: isinstance(error, RefusedError)):
+        for some, found in isolate(part.stop - part.start, attempt, lambda error: isinstance(error, RefusedError)):
             yield slice(part.start + some.start, part.start + some.stop), found
 
     def _assembled(self, ready: Prepared, outcomes: list[tuple[slice, Outcome]]) -> Encoding:
         """Builds the whole from its parts; without a tokenizer the estimates are scaled to the API's token count."""
-        n = len(ready.texts)
-        vectors = np.zeros((n, self._requester.dimension.value or 0), np.float32)
+        vectors = np.zeros((len(ready.texts), self._requester.dimension.value or 0), np.float32)
         encoding = Encoding.of(vectors, n_tokens=ready.tokens.copy(), truncated=ready.truncated)
         for rows, outcome in outcomes:
             if outcome is None:
                 encoding.unasked[rows] = True
             elif isinstance(outcome, Exception):
-                encoding.fail(rows.start, "row", self._explained(outcome, ready, rows.start))
+                tokens = f"{'' if self._counts.exact else 'about '}{ready.sent[rows.start]:,}"
+                encoding.fail(rows.start, "row", f"the API refuses this text of {tokens} tokens: {outcome}")
             else:
                 vectors[rows] = outcome.vectors
                 if outcome.tokens is not None and not self._counts.exact:
@@ -193,10 +179,6 @@ class ApiEncoder:
                 for row in np.flatnonzero(~outcome.vectors.any(axis=1)):
                     encoding.fail(rows.start + int(row), "row", "the API gives this text a vector of zeros")
         return encoding
-
-    def _explained(self, refusal: Exception, ready: Prepared, row: int) -> str:
-        kind = "" if self._counts.exact else "about "
-        return f"the API refuses this text of {kind}{int(ready.sent[row]):,} tokens: {refusal}"
 
 
 def shares(total: int, weights: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Literal
 
 from vecfill.encode.api.api_key import ApiKey
-from vecfill.encode.api.api_options import ApiOptions
+from vecfill.encode.spec import Model
 
 CONNECT_S = 10.0
 """Seconds to connect at most; ``request_timeout`` limits the whole request."""
@@ -20,12 +20,13 @@ class Client:
         encoding: how the API is asked to encode vectors.
     """
 
-    def __init__(self, name: str, api: ApiOptions, dimensions: int | None) -> None:
+    def __init__(self, model: Model) -> None:
         import openai
 
+        api, dimensions = model.api, model.truncate_dim
         self.key = ApiKey(api.key, api.key_command)
         self.encoding: Literal["base64", "float"] = "base64"
-        self._name, self._timeout = name, api.request_timeout
+        self._name, self._timeout = model.api_name, api.request_timeout
         self._extra: dict[str, Any] = {} if dimensions is None else {"dimensions": dimensions}
         self._client = openai.AsyncOpenAI(
             api_key=self.key.get,

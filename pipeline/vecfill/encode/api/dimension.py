@@ -28,15 +28,13 @@ class Dimension:
         """
         if self.value in (None, given):
             self.value, self._seen = given, True
-        elif self._seen:
+            return
+        if self._seen:
             raise WrongAnswerError(f"its vectors have {given} dimensions, earlier ones had {self.value}")
-        elif self._asked is not None:
-            raise ConfigError(
-                f"{self._what} gives {given} dimensions although --truncate-dim asks for {self._asked}: it cannot "
-                "shorten its vectors; leave --truncate-dim out"
-            )
-        else:
-            raise ConfigError(
-                f"the embedding column has {self.value} dimensions but {self._what} gives {given}: set --truncate-dim "
-                "if the model can shorten its vectors, or choose another model or column"
-            )
+        raise ConfigError(
+            f"{self._what} gives {given} dimensions although --truncate-dim asks for {self._asked}: it cannot shorten "
+            "its vectors; leave --truncate-dim out"
+            if self._asked
+            else f"the embedding column has {self.value} dimensions but {self._what} gives {given}: set --truncate-dim "
+            "if the model can shorten its vectors, or choose another model or column"
+        )

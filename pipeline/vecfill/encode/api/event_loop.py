@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -27,19 +27,13 @@ class LoopThread:
             future.cancel()
             raise
 
-    def close(self, last: Callable[[], Awaitable[None]]) -> None:
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Awaits ``last`` in the loop, and ends the thread."""
         if self._loop.is_closed():
             return
-
-        async def end() -> None:
-            try:
-                await last()
-            finally:
-                self._loop.stop()
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop)
-        if threading.current_thread() is not self._thread:  # the garbage collector may call from anywhere
+        done = asyncio.run_coroutine_threadsafe(last(), self._loop)
+        done.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
+        if threading.current_thread() is not self._thread:  # the garbage collector may call from any thread
             self._thread.join()
 
     def _run(self) -> None:

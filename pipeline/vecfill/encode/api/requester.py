@@ -13,7 +13,6 @@ from tenacity import AsyncRetrying, retry_if_exception_type
 
 from vecfill.bisection import SHARED_AFTER
 from vecfill.encode.api.answer import Answer, parse
-from vecfill.encode.api.api_options import ApiOptions
 from vecfill.encode.api.budget import Budget, Decision
 from vecfill.encode.api.client import Client
 from vecfill.encode.api.concurrency import Pace, Stopped, sleep
@@ -30,6 +29,7 @@ from vecfill.encode.api.rate_limits import Headers, rate_wait
 from vecfill.encode.api.retries import Retries
 from vecfill.encode.api.token_counts import token_bound
 from vecfill.encode.api.usage import SentRequest
+from vecfill.encode.spec import Model
 from vecfill.errors import VecfillError
 
 if TYPE_CHECKING:
@@ -51,36 +51,19 @@ class Requester:
     """Asks one model of one API. Lives in one event loop.
 
     Attributes:
+        what: model and host, for messages.
         dimension: of the vectors.
         sent: all requests so far.
     """
 
-    def __init__(
-        self,
-        name: str,
-        api: ApiOptions,
-        *,
-        budget: Budget,
-        dimensions: int | None,
-        dim: int | None,
-        stopped: Stopped,
-    ) -> None:
-        """Makes the client; sends nothing.
-
-        Args:
-            name: the API's name of the model.
-            api: the API's options.
-            budget: of the run.
-            dimensions: length of the vectors that the API is asked for; None leaves it to the API.
-            dim: length that the vectors must have; None takes the first answer's.
-            stopped: whether the run is to stop: then nothing more is sent.
-        """
-        self._what, self._give_up_after = f"model {name} at {api.host}", api.give_up_after
+    def __init__(self, model: Model, dim: int | None, budget: Budget, stopped: Stopped) -> None:
+        """Makes the client; sends nothing. See ``ApiEncoder``."""
+        self.what, self._give_up_after = f"model {model.api_name} at {model.api.host}", model.api.give_up_after
         self._budget, self._stopped = budget, stopped
-        self.dimension = Dimension(self._what, dim, dimensions)
+        self.dimension = Dimension(self.what, dim, model.truncate_dim)
         self.sent: list[SentRequest] = []
-        self._pace = Pace(api.max_concurrency, stopped)
-        self._client = Client(name, api, dimensions)
+        self._pace = Pace(model.api.max_concurrency, stopped)
+        self._client = Client(model)
         self._ended: tuple[float, VecfillError] | None = None
 
     async def request(self, texts: list[str], estimate: int, *, can_split: bool) -> Answer | None:
@@ -97,7 +80,7 @@ class Requester:
             ConfigError: key, model, address or dimension are wrong.
             EncodeError: the API kept failing or throttling.
         """
-        retries = Retries(self._what, self._give_up_after)
+        retries = Retries(self.what, self._give_up_after)
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(RetryableError),
             wait=retries.sleep,
@@ -136,7 +119,7 @@ class Requester:
 
     def _before_sleep(self, retries: Retries) -> None:
         """Logs the wait; pauses all requests if the API asks for it."""
-        _log.info("%s: %s; trying again in %.1f s", self._what, retries.error, retries.wait_s)
+        _log.info("%s: %s; trying again in %.1f s", self.what, retries.error, retries.wait_s)
         if retries.error.wait:
             self._pace.pause(retries.wait_s)
 
@@ -196,7 +179,7 @@ class Requester:
             return RetryableError("the API does not support base64", wait=0.0)
         if error.status_code == UNAUTHORIZED and await self._client.key.renew(secret):
             return RetryableError("the key has expired", wait=0.0)
-        return classify(error, self._what, self._client.key.hidden(server_message(error)))
+        return classify(error, self.what, self._client.key.hidden(server_message(error)))
 
 
 def _cause(error: APIConnectionError) -> str:

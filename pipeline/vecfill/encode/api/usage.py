@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_SUMMED = ("tokens", "throttled", "bytes_sent", "bytes_received")
+
 
 @dataclass(kw_only=True)
 class SentRequest:
@@ -65,11 +67,8 @@ class Usage:
         ends = sorted((one.answered_at, one.sent_at) for one in sent if one.answered_at is not None)
         return cls(
             requests=len(sent),
-            tokens=sum(one.tokens for one in sent),
-            throttled=sum(one.throttled for one in sent),
             retries=sum(one.is_retry for one in sent),
-            bytes_sent=sum(one.bytes_sent for one in sent),
-            bytes_received=sum(one.bytes_received for one in sent),
+            **{name: sum(getattr(one, name) for one in sent) for name in _SUMMED},
             latencies=tuple(answered - sent_at for answered, sent_at in ends),
             sent_at=tuple(one.sent_at for one in sent),
             answered_at=tuple(answered for answered, _ in ends),
