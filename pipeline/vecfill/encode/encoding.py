@@ -15,6 +15,12 @@ _MESSAGE_LENGTH = 300
 """Characters of an error message that are kept with its row: some libraries quote the whole input."""
 
 
+def one_line(text: str, length: int) -> str:
+    """Returns the text on one line, cut to a number of characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
 class RowError(NamedTuple):
     """Why a text has no vector: the class of the error (``row`` or ``resource``) and its message."""
 
@@ -75,9 +81,7 @@ class Encoding:
     def fail(self, row: int, error_class: str, message: str) -> None:
         """Removes the vector of a text and records the error, its message on one line and cut short."""
         self.vectors[row], self.counted[row], self.truncated[row] = 0.0, False, False
-        line = " ".join(message.split())
-        short = line if len(line) <= _MESSAGE_LENGTH else line[: _MESSAGE_LENGTH - 1] + "…"
-        self.errors[row] = RowError(error_class, short)
+        self.errors[row] = RowError(error_class, one_line(message, _MESSAGE_LENGTH))
 
     def copy_from(self, to: Positions, other: Encoding, rows: Positions) -> None:
         """Copies the rows ``rows`` of ``other``, in order, to the positions ``to``."""

@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
-from vecfill.encode.encoding import Encoding
+from vecfill.encode.encoding import Encoding, one_line
 from vecfill.encode.forward import forward_of
 from vecfill.encode.precision import lower, lower_where_it_helps
 from vecfill.encode.spec import Model
@@ -138,8 +138,8 @@ def _load(model: Model, device: str) -> SentenceTransformer:
                 model_kwargs={"dtype": "float32"},
             )
     except _LOAD_ERRORS as exc:
-        reason = " ".join(str(exc).split())
-        raise ConfigError(f"model {model.name} cannot be loaded: {type(exc).__name__}: {reason[:400]}") from exc
+        reason = f"{type(exc).__name__}: {one_line(str(exc), 400)}"
+        raise ConfigError(f"model {model.name} cannot be loaded: {reason}") from exc
 
 
 @contextmanager

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecfill.encode.api.budget import Decision, Limits, RequestBudget
+from vecfill.encode.api.api_options import ApiOptions
+from vecfill.encode.api.budget import Decision, Limits, RequestBudget, shared_budget
+from vecfill.encode.spec import Model
 
 sizes = st.lists(st.tuples(st.integers(1, 400), st.floats(0, 1), st.integers(0, 3)), max_size=60)
 
@@ -81,6 +84,16 @@ def test_requests_are_counted_not_those_that_are_done():
     found, spent = decisions(Limits(max_requests=2), 1, (1, 0), 1, 1)
     assert found[-1] is Decision.SPENT
     assert spent == "--max-requests 2 is reached"
+
+
+def test_the_budget_that_encoders_share_travels_with_its_account():
+    budget = shared_budget(Model(name="openai:test", api=ApiOptions(max_requests=2, price_per_million=1e6)))
+    assert asyncio.run(budget.reserve(5, False)) is Decision.GRANTED
+    asyncio.run(budget.settle(5, 3))
+    again = pickle.loads(pickle.dumps(budget))
+    assert again.account() == budget.account()
+    assert (again.account().requests, again.account().cost_usd) == (1, 3.0)
+    assert shared_budget(Model(name="hash:8")) is None
 
 
 def test_what_is_free_costs_nothing_whatever_the_limit():

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from vecfill.encode.api.api_key import VARIABLES
 from vecfill.encode.api.rate_limits import retry_after
+from vecfill.encode.encoding import one_line
 from vecfill.errors import ConfigError, EncodeError
 
 if TYPE_CHECKING:
@@ -95,8 +96,7 @@ def server_message(error: APIStatusError) -> str:
     """Returns the server's message on one line, cut short."""
     body = error.body
     message = body.get("message") or body.get("detail") if isinstance(body, dict) else None
-    line = " ".join(str(message or error.message).split())
-    return line if len(line) <= _MESSAGE_LENGTH else line[: _MESSAGE_LENGTH - 1] + "…"
+    return one_line(str(message or error.message), _MESSAGE_LENGTH)
 
 
 def refuses_parameter(error: APIStatusError, parameter: str) -> bool:
