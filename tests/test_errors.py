@@ -92,7 +92,7 @@ def test_every_exception_survives_pickling(kind):
     assert error.exit_code == kind.exit_code
 
 
-INSIDE = {"RefusedError", "TooDearError"}
+INSIDE = {"RefusedError", "RetryableError", "SplitRequestError", "WrongAnswerError"}
 """Never leave the encode stage, which takes what is none of our errors for the fault of a text."""
 
 

@@ -21,8 +21,8 @@ MAX_ROWS = 5_000_000
 """Rows above which a run needs confirmation: autovacuum has to clean up as many dead versions."""
 
 MAX_INDEXED_ROWS = 50_000
-"""Rows above which a run through a vector index needs confirmation: at 384 dimensions HNSW allows 315 to 343 rows/s, and
-22,000 go without; to build the index over 32,322 rows took 20 s."""
+"""Rows above which a run through a vector index needs confirmation: at 384 dimensions HNSW allows 315 to 343 rows/s,
+and 22,000 go without it; to build the index over 32,322 rows took 20 s."""
 
 PAGE_BYTES = 8_192
 TUPLE_BYTES = 28

@@ -45,7 +45,7 @@ def encoder(api, dim: int | None = DIM, **options):
 def assert_right(found, texts=TEXTS, dim=DIM):
     np.testing.assert_array_equal(found.vectors, HashEncoder(dim).encode(texts).vectors)
     assert not found.errors
-    assert found.unasked is None
+    assert not found.unasked.any()
 
 
 FAULTS = [
@@ -118,7 +118,9 @@ def test_usage_is_the_server_s_own_count():
     assert (usage.throttled, usage.retries) == (2, 2)
     assert usage.bytes_sent <= api.seen.bytes_in
     assert 0 < usage.bytes_received <= api.seen.bytes_out
-    assert usage.estimated_cost_usd == pytest.approx(usage.tokens * 2 / 1e6)
+    account = ours.budget.account()
+    assert (account.requests, account.tokens) == (usage.requests, usage.tokens)
+    assert account.cost_usd == pytest.approx(usage.tokens * 2 / 1e6)
     assert 0 < usage.first_vector_s <= took
     assert all(0 < latency <= took for latency in usage.latencies)
 
@@ -237,10 +239,10 @@ def test_a_server_that_trickles_is_no_better():
         (server.too_few, {}, "gave no vectors in 3 requests .* the answer is wrong: it has 6 vectors for 7 texts"),
         (server.no_base64, {}, "the vector of index 0 is not base64 of float32"),
         (server.closed_mid_body, {}, "in 6 requests .* the connection broke: RemoteProtocolError"),
-        (status(500), {}, r"in 6 requests .* the last: HTTP 500 \(no\): run again"),
+        (status(500), {}, r"in 6 requests .* last error: HTTP 500 \(no\): run again"),
         (status(429, Retry_After="3600"), {}, r"HTTP 429 \(no\), which asks to wait 3600 s"),
         (status(429), {"give_up_after": 0.3}, r"HTTP 429 \(no\): run again"),
-        (stalls(0.4), {"request_timeout": 0.05}, "no whole answer within --request-timeout"),
+        (stalls(0.4), {"request_timeout": 0.05}, "no complete answer within --request-timeout"),
     ],
     ids=["few", "base64", "closed", "500", "hours", "storm", "stall"],
 )
@@ -308,7 +310,11 @@ def test_what_the_configuration_is_to_blame_for_is_not_tried_twice(fault, says):
 
 def test_a_wrong_key_is_not_in_the_message(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-000111222333")
-    with serving(key=KEY) as api, encoder(api) as ours, pytest.raises(ConfigError, match="does not take") as raised:
+    with (
+        serving(key=KEY) as api,
+        encoder(api) as ours,
+        pytest.raises(ConfigError, match="does not accept") as raised,
+    ):
         ours.encode(TEXTS[:1])
     assert "sk-wrong" not in str(raised.value)
     assert "sk-wrong" not in repr(model(api.url).anchored())
@@ -327,7 +333,7 @@ def test_a_server_that_quotes_the_key_does_not_bring_it_into_a_message(monkeypat
     with serving(lambda request: request.error(403, f"{KEY} is not allowed")) as api, encoder(api) as ours, refuses:
         ours.encode(TEXTS[:1])
     with serving(lambda request: request.error(400, f"{KEY} is bad")) as api, encoder(api) as ours:
-        assert KEY not in ours.encode(TEXTS[:1]).errors[0]
+        assert KEY not in ours.encode(TEXTS[:1]).errors[0].message
 
 
 def test_a_command_gives_the_key_and_again_when_it_has_expired(tmp_path):
@@ -375,8 +381,8 @@ def test_a_text_that_the_api_refuses_fails_alone():
         found = ours.encode(texts)
         good = [row for row in range(len(texts)) if row not in (3, 40, 41)]
         assert sorted(found.errors) == [3, 40, 41]
-        assert "the API refuses this text of about" in found.errors[3]
-        assert "HTTP 400: 'poison' is not acceptable" in found.errors[3]
+        assert "the API refuses this text of about" in found.errors[3].message
+        assert "HTTP 400: 'poison' is not acceptable" in found.errors[3].message
         np.testing.assert_array_equal(found.vectors[good], HashEncoder(DIM).encode(texts).vectors[good])
         assert api.seen.requests <= 9 + 2 * 3 * 4
         rows = RowEncoder(ours).encode(texts)
@@ -413,7 +419,7 @@ def test_a_text_that_stays_zero_fails_alone():
 
     with serving(act) as api, encoder(api, request_inputs=100) as ours:
         found = ours.encode(["fine", "poison", "also fine"])
-        assert found.errors == {1: "the API gives this text a vector of zeros"}
+        assert found.errors == {1: ("row", "the API gives this text a vector of zeros")}
         assert found.vectors.any(axis=1).tolist() == [True, False, True]
 
 

@@ -145,7 +145,7 @@ def test_an_api_that_fails_for_good_keeps_what_was_committed(connect, database):
 
 @pytest.mark.parametrize(
     ("budget", "says"),
-    [({"max_requests": 4}, "--max-requests 4 is reached"), ({"max_cost": 0.002}, "--max-cost 0.002 could be passed")],
+    [({"max_requests": 4}, "--max-requests 4 is reached"), ({"max_cost": 0.002}, "--max-cost 0.002 could be exceeded")],
 )
 def test_a_budget_ends_a_run_as_incomplete_and_a_rerun_goes_on(connect, database, caplog, budget, says):
     make_docs(connect, ROWS)
@@ -262,7 +262,7 @@ def test_a_key_that_is_refused_is_one_line_without_it(connect, database):
             check=False,
         )
     assert ended.returncode == 2
-    assert "does not take the key (HTTP 401)" in ended.stderr
+    assert "does not accept the key (HTTP 401)" in ended.stderr
     assert KEY not in ended.stdout + ended.stderr
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from vecfill.encode.api.api_encoder import shares
-from vecfill.encode.api.token_counts import Estimate, Exact, bound, requests
+from vecfill.encode.api.token_counts import Estimate, Exact, split_into_requests, token_bound
 from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
 
@@ -28,7 +28,7 @@ def wordpiece() -> Tokenizer:
 
 @given(st.lists(st.integers(1, 50), max_size=80), st.integers(1, 9), st.integers(1, 120))
 def test_requests_hold_every_text_once_within_both_bounds(sizes, inputs, tokens):
-    parts = list(requests(np.array(sizes, np.int32), inputs, tokens))
+    parts = list(split_into_requests(np.array(sizes, np.int32), inputs, tokens))
     assert [row for part in parts for row in range(part.start, part.stop)] == list(range(len(sizes)))
     for part in parts:
         assert 1 <= part.stop - part.start <= inputs
@@ -44,7 +44,7 @@ def test_shares_add_up(total, weights):
 
 @given(st.lists(st.text(), min_size=1, max_size=5))
 def test_no_tokenizer_makes_more_tokens_than_the_bound(texts):
-    assert sum(len(one) for one in wordpiece().encode_batch(texts)) <= bound(texts)
+    assert sum(len(one) for one in wordpiece().encode_batch(texts)) <= token_bound(texts)
 
 
 def test_an_estimate_learns():

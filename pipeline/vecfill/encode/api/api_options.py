@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from vecfill.encode.api import key, prices
+from vecfill.encode.api import api_key as key
+from vecfill.encode.api import prices
 from vecfill.encode.api.budget import Limits
 from vecfill.errors import ConfigError
 
