@@ -14,16 +14,17 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from vecfill.backfill.run import RunOptions
 from vecfill.blocks import OUTCOMES
+from vecfill.config.engine import EngineOptions
+from vecfill.config.model import Model
+from vecfill.config.run import RunOptions
+from vecfill.config.target import Target
 from vecfill.encode.hash_encoder import HashEncoder
-from vecfill.encode.spec import Model
 from vecfill.encode.stage import Encode, EncodeSpec
-from vecfill.engine.choice import EngineOptions
 from vecfill.engine.inline import InlineEngine
 from vecfill.job import Job
 from vecfill.postgres.session import Database
-from vecfill.postgres.target import Relation, Target, inspect, with_dimension
+from vecfill.postgres.target import Relation, inspect, with_dimension
 from vecfill.read.reader import Read
 from vecfill.read.survey import Survey, survey
 from vecfill.read.units import PageRange, plan_ranges

@@ -9,12 +9,12 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from vecfill.config.limits import NO_WRITE_LIMITS, WriteLimits
 from vecfill.encode.api.budget import Account
 from vecfill.encode.stage import EncodeSpec
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Relation
 from vecfill.read.units import PageRange
-from vecfill.write.throttle import NO_WRITE_LIMITS, WriteLimits
 
 
 @dataclass(frozen=True, kw_only=True)

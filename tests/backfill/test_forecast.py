@@ -14,10 +14,10 @@ from tests.tables import DOCS, INLINE, add_docs, make_docs, relation_of, survey_
 import vecfill.backfill.forecast
 from vecfill.backfill.forecast import Forecast, forecast, size
 from vecfill.backfill.run import run
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import Database
-from vecfill.postgres.target import Target
 from vecfill.postgres.update_effects import impact_of
 
 NOTHING = Forecast(rows=0, wal_bytes=0, growth_bytes=0, dead_rows=0, triggers=(), publications=(), vector_indexes=())

@@ -12,7 +12,8 @@ import pytest
 
 from vecfill.bisection import SharedFaultError
 from vecfill.blocks import encoded_schema, text_schema
-from vecfill.encode import Encode, EncodeSpec, Encoding, Model
+from vecfill.config.model import Model
+from vecfill.encode import Encode, EncodeSpec, Encoding
 from vecfill.encode.encoder import MOST_TOKENS
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.row_encoder import is_out_of_memory

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecfill.engine.choice import RAY_START_S, ROWS_PER_S, EngineOptions, choose, gpu_count
+from vecfill.config.engine import EngineOptions
+from vecfill.engine.choice import RAY_START_S, ROWS_PER_S, choose, gpu_count
 
 AUTO = EngineOptions()
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"

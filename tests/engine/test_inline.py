@@ -19,14 +19,15 @@ from tests.tables import (
     vectors,
 )
 
-from vecfill.encode.spec import LOCAL_CALLS, Model
+from vecfill.config.model import Model
+from vecfill.encode.load import LOCAL_BLOCKS
 from vecfill.engine.inline import OTHERS, InlineEngine
 from vecfill.errors import ConfigError, VecfillError
 from vecfill.job import Stop
 from vecfill.read.units import PageRange
 
 ROWS = 6_000
-AHEAD = LOCAL_CALLS + OTHERS
+AHEAD = LOCAL_BLOCKS + OTHERS
 WAIT_S = 10
 
 

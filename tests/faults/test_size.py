@@ -20,11 +20,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from vecfill.backfill.run import RunOptions, run
-from vecfill.encode.spec import Model
-from vecfill.engine.choice import EngineOptions
-from vecfill.engine.warm import Shared
-from vecfill.postgres.target import Target
+from vecfill import EngineOptions, Model, RunOptions, Shared, Target, run
 
 database, engine, model, *tables = sys.argv[1:]
 dedupe = model == "hash:384"  # the vectors that a run keeps take 128 MiB after 87,000 texts, with fewer numbers later

@@ -10,9 +10,10 @@ import pytest
 from psycopg import sql
 from tests.tables import DOCS, encoded, job_of, make_docs, read_all, relation_of, role
 
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import Database
-from vecfill.postgres.target import Relation, Target, inspect
+from vecfill.postgres.target import Relation, inspect
 from vecfill.write.writer import Write
 
 

@@ -12,10 +12,11 @@ from psycopg import sql
 from tests.tables import DOCS, add_docs, make_docs, ranges_of, read_all, relation_of, survey_of, wait_until
 
 from vecfill.blocks import text_schema
+from vecfill.config.target import Target
 from vecfill.errors import DatabaseError
 from vecfill.postgres import read_sql
 from vecfill.postgres.session import Database, transaction
-from vecfill.postgres.target import Relation, Target
+from vecfill.postgres.target import Relation
 from vecfill.read.reader import Read, bounds_of
 from vecfill.read.units import MAX_BLOCK_ROWS, PageRange
 

@@ -32,10 +32,11 @@ from tests.tables import (
 
 from vecfill.bisection import SHARED_AFTER, SharedFaultError
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.job import Job
 from vecfill.postgres.session import Database
-from vecfill.postgres.target import Relation, Target
+from vecfill.postgres.target import Relation
 from vecfill.write.batch_size import INDEXED_ROWS, Pace
 from vecfill.write.writer import Write
 

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 
 from vecfill.backfill.checks import (
     Sample,
@@ -27,38 +26,23 @@ from vecfill.backfill.row_report import Report
 from vecfill.backfill.startup import StartupTimes
 from vecfill.backfill.tally import Tally
 from vecfill.blocks import OUTCOMES
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.config.run import RunOptions
+from vecfill.config.target import Target
+from vecfill.encode.model_location import is_local, portable
 from vecfill.encode.stage import EncodeSpec
-from vecfill.engine.choice import EngineOptions, opened
+from vecfill.engine.choice import opened
 from vecfill.engine.signals import stopping
 from vecfill.engine.warm import Shared
-from vecfill.errors import ConfigError
 from vecfill.job import Job, Stop
 from vecfill.postgres.session import Connection, Database, Session
-from vecfill.postgres.target import Relation, Target, inspect
+from vecfill.postgres.target import Relation, inspect
 from vecfill.postgres.update_effects import impact_of
 from vecfill.read.survey import Coverage, Survey, survey
-from vecfill.write.throttle import NO_WRITE_LIMITS, WriteLimits
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What bounds a run, and how it is carried out."""
-
-    limit: int | None = None
-    max_seconds: float | None = None
-    allow_mixed: bool = False
-    yes: bool = False
-    write_limits: WriteLimits = NO_WRITE_LIMITS
-    dedupe: bool = True
-    engine: EngineOptions = field(default_factory=EngineOptions)
-
-    def __post_init__(self) -> None:
-        for name in ("limit", "max_seconds"):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ConfigError(f"{name} is {value}: it must be above 0, or None for no bound")
+DEFAULTS = RunOptions()
 
 
 def run(
@@ -66,7 +50,7 @@ def run(
     model: Model,
     *,
     database: str | Database | None = None,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULTS,
     stop: Stop | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     consent: Callable[[str], bool] = lambda _: False,
@@ -99,7 +83,7 @@ def run(
     with closing(Session.to(place)) as session:
         relation, found = session.run(lambda connection: _survey(connection, target, options))
         suggest_index(relation, found.coverage.missing + found.coverage.empty)
-        if model.is_local or found.coverage.missing:
+        if is_local(model) or found.coverage.missing:
             relation = settle_dimension(relation, model)
         if not found.coverage.missing:
             return _result(relation, model, started, before=found.coverage, after=found.coverage)
@@ -107,7 +91,7 @@ def run(
         ahead = agreed(forecast(relation, found, impact, options.limit), relation.label, consent, yes=options.yes)
         sample = session.run(lambda connection: draw_sample(connection, relation))
         startup.done("survey")
-        job = _job(session.database, relation, model.anchored(), sample, options)
+        job = _job(session.database, relation, portable(model), sample, options)
         with (
             contextlib.nullcontext(shared) if shared else closing(Shared()) as kept,
             opened(job, options.engine, found.coverage.missing, kept, session) as engine,

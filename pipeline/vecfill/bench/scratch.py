@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import Connection, Database, said
-from vecfill.postgres.target import Relation, Target, inspect
+from vecfill.postgres.target import Relation, inspect
 
 PREFIX = "vecfill_bench_"
 

@@ -9,20 +9,22 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal
 
 import click
 from rich.console import Console
 
 from vecfill.backfill.drain import Progress
 from vecfill.backfill.result import RunResult
-from vecfill.cli.options import log_to_stderr
+from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.progress import shown
 from vecfill.cli.report import print_result
+from vecfill.config.engine import EngineOptions
+from vecfill.config.output import Output
 from vecfill.demo.board import TARGET, Attempt
 from vecfill.demo.story import MODEL, SHOWN, Board, tell
-from vecfill.engine.choice import EngineOptions
 from vecfill.postgres.server_programs import installed
-from vecfill.search import Hit
+from vecfill.vector_search import Hit
 
 _WHERE = {
     "ray": ", on Ray; it, its actors and the model first take some seconds to start",
@@ -46,7 +48,7 @@ _EMPTY = "\"UPDATE jobs SET embedding = NULL WHERE title LIKE 'Senior%'\""
 )
 @click.option("--quiet", is_flag=True, help="Only errors on stderr; the story is on stdout.")
 @click.option("--verbose", is_flag=True, help="Also what Ray says, and tracebacks.")
-def demo(rows: int | None, engine: str, quiet: bool, verbose: bool) -> None:
+def demo(rows: int | None, engine: Literal["auto", "ray", "inline"], quiet: bool, verbose: bool) -> None:
     r"""Fill a job board of 17,269 real listings, on a server of its own.
 
     Starts the embedded PostgreSQL, makes the table public.jobs anew, fills a fifth of its vectors, shows what the
@@ -59,7 +61,7 @@ def demo(rows: int | None, engine: str, quiet: bool, verbose: bool) -> None:
 
     Exit codes: 0 every row has a vector; otherwise that of the run that left one out, as for `vecfill run`.
     """
-    log_to_stderr(quiet=quiet, verbose=verbose)
+    log_to_stderr(Output(quiet=quiet, verbose=verbose))
     narrator = _Narrator(quiet)
     try:
         code = tell(narrator, rows=rows, engine=EngineOptions(engine=engine, verbose=verbose))

@@ -14,19 +14,24 @@ import click
 from vecfill.backfill.result import RunResult
 from vecfill.backfill.row_report import Report
 from vecfill.backfill.run import run as run_target
-from vecfill.cli.options import CARRIED_OUT, DATABASE, MODEL, TARGET, log_to_stderr, output_options, settings_options
+from vecfill.cli.logs import log_to_stderr
+from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.cli.progress import asked, shown
 from vecfill.cli.report import print_line, print_result
-from vecfill.cli.specs import database_of, model_of, options_of, target_of
 from vecfill.cli.targets import as_dict, carry_out, worst
-from vecfill.config import Settings
+from vecfill.config.engine import EngineOptions
+from vecfill.config.model import Model
+from vecfill.config.output import Output
+from vecfill.config.run import RunOptions
+from vecfill.config.settings import OPTIONS, Settings
+from vecfill.config.target import Target
 from vecfill.engine.warm import Shared
 
 
 @click.command()
-@settings_options(*DATABASE, *TARGET, *MODEL, *CARRIED_OUT)
+@settings_options(OPTIONS.values())
 @output_options
-def run(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **flags: Any) -> None:
+def run(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Fill every missing vector of a table.
 
     Rows whose embedding is NULL and whose text is not blank get the model's vector, written with a compare-and-set: a
@@ -44,13 +49,13 @@ def run(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **flags:
     Exit codes: 0 nothing that was eligible at the start remains, or --limit is reached; 1 failed; 2 usage or
     configuration; 3 complete but for rows that failed or were refused; 5 incomplete, with counts; 130, 143 stopped.
     """
-    log_to_stderr(quiet=quiet, verbose=verbose)
+    log_to_stderr(output)
     targets = Settings.load_all(flags, config)
     with closing(_Kept()) as kept:
-        fills = [_prepared(settings, kept, quiet=quiet, verbose=verbose) for settings in targets]
+        fills = [_prepared(settings, kept, output) for settings in targets]
         show = print_result if len(targets) == 1 else print_line
-        ended = carry_out(targets, fills, (lambda _: None) if quiet or as_json else show)
-    if as_json:
+        ended = carry_out(targets, fills, (lambda _: None) if output.quiet or output.json else show)
+    if output.json:
         click.echo(json.dumps(as_dict(targets, ended)))
     sys.exit(worst(one.exit_code for one in ended))
 
@@ -76,13 +81,14 @@ class _Kept:
             report.close()
 
 
-def _prepared(settings: Settings, kept: _Kept, *, quiet: bool, verbose: bool) -> Callable[[], RunResult]:
-    """A run of one target, its settings checked: none starts before all are seen to be whole."""
-    target, model, database = target_of(settings), model_of(settings), database_of(settings)
-    options, report = options_of(settings, verbose=verbose), kept.report(settings.report)
+def _prepared(settings: Settings, kept: _Kept, output: Output) -> Callable[[], RunResult]:
+    """The run of one target. Its settings are checked here: no run starts before those of all targets are."""
+    target, model = settings.need("table", "text").of(Target), settings.of(Model)
+    database, engine = database_of(settings), settings.of(EngineOptions, verbose=output.verbose)
+    options, report = settings.of(RunOptions, engine=engine), kept.report(settings.report)
 
     def fill() -> RunResult:
-        with shown(quiet=quiet) as progress:
+        with shown(quiet=output.quiet) as progress:
             return run_target(
                 target,
                 model,

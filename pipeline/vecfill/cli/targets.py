@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import click
 
 from vecfill.cli.failures import described
-from vecfill.config import Settings
+from vecfill.config.settings import Settings
 from vecfill.errors import ServerGoneError, UnreachableError
 
 EXIT_SIGNAL = 128

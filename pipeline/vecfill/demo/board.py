@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import psycopg
 
+from vecfill.config.target import Target
 from vecfill.demo.listings import Listing
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import Connection, said
-from vecfill.postgres.target import Target
 
 TARGET = Target(table="public.jobs", text="{title} at {company}", set=("updated_at = now()",))
 

@@ -13,10 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vecfill.blocks import encoded_schema, key_names
+from vecfill.config.model import Model
 from vecfill.encode.api.budget import Account, Budget, RequestBudget
+from vecfill.encode.api.terms import limits_of
 from vecfill.encode.encoder import Encoder
+from vecfill.encode.load import load_model
 from vecfill.encode.row_encoder import RowEncoder, Rows
-from vecfill.encode.spec import Model
 from vecfill.encode.vector_cache import VectorCache
 from vecfill.errors import ConfigError, MixedModelsError
 
@@ -88,14 +90,14 @@ class Encode:
         self,
         spec: EncodeSpec,
         budget: Budget | None = None,
-        load: Callable[..., Encoder] = lambda model, threads, **api: model.load(threads, **api),
+        load: Callable[..., Encoder] = load_model,
     ) -> None:
         """Takes what to do, the budget of an API's requests where several encoders share it, and the way to load."""
         self.spec = spec
         self.over_budget = False
         self.stopped: Callable[[], bool] = lambda: False
         self._load = load
-        self._ledger = RequestBudget(spec.model.api.limits(spec.model.api_name)) if spec.model.is_api else None
+        self._ledger = RequestBudget(limits_of(spec.model)) if spec.model.is_api else None
         self._budget = budget or self._ledger
         self._lock = threading.Lock()
         self._ready: RowEncoder | None = None

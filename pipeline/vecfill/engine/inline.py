@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pyarrow as pa
 
 from vecfill.encode.api.budget import Account
+from vecfill.encode.load import blocks_at_once
 from vecfill.encode.stage import Encode
 from vecfill.job import BROKEN_OFF, BUDGET, Stop
 from vecfill.read.reader import Read
@@ -45,7 +46,7 @@ class InlineEngine:
 
     def stream(self, ranges: Sequence[PageRange], stop: Stop) -> Iterator[pa.Table]:
         """See ``Engine``. An error of any stage is raised here, as it was."""
-        calls = self._encode.spec.model.calls
+        calls = blocks_at_once(self._encode.spec.model)
         self._encode.stopped = stop.is_set
         with (
             ThreadPoolExecutor(1, "read") as read,

@@ -15,6 +15,8 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 
 from vecfill.encode.api.budget import Account
+from vecfill.encode.api.terms import limits_of
+from vecfill.encode.load import blocks_at_once
 from vecfill.engine.actors import BudgetActor, EncodeActor, StopFlag, WriteActor
 from vecfill.engine.cluster import unwrapped
 from vecfill.engine.datasource import TargetDatasource
@@ -128,7 +130,7 @@ class RayEngine:
     def __init__(self, job: Job, pools: Pools) -> None:
         self._job, self._pools = job, pools
         model = job.encode.model
-        self._ledger = BudgetActor.remote(model.api.limits(model.api_name)) if model.is_api else None
+        self._ledger = BudgetActor.remote(limits_of(model)) if model.is_api else None
 
     @property
     def workers(self) -> dict[str, int]:
@@ -162,7 +164,7 @@ class RayEngine:
         return self._write(self._encode(source, flag), flag)
 
     def _encode(self, source: Dataset, flag: Any) -> Dataset:
-        pools, calls = self._pools, self._job.encode.model.calls
+        pools, calls = self._pools, blocks_at_once(self._job.encode.model)
         return _mapped(
             source,
             EncodeActor,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
+from vecfill.config.model import Model
 from vecfill.encode.encoder import Encoder
-from vecfill.encode.spec import Model
+from vecfill.encode.load import load_model
 
 
 class Shared:
@@ -31,10 +32,10 @@ class Shared:
             ConfigError: as ``Model.load``.
         """
         if model.is_api:
-            return model.load(threads, **api)
+            return load_model(model, threads, **api)
         if self._encoder is None or self._loaded != (model, threads):
             self._encoder = None
-            self._encoder, self._loaded = model.load(threads), (model, threads)
+            self._encoder, self._loaded = load_model(model, threads), (model, threads)
         return self._encoder
 
     def cluster(self, address: str | None, *, verbose: bool) -> dict[str, float]:

@@ -11,13 +11,14 @@ import pyarrow.compute as pc
 
 from vecfill.bisection import isolate
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA, UnwrittenRow
+from vecfill.config.limits import NO_WRITE_LIMITS, WriteLimits
 from vecfill.errors import ConfigError, DatabaseError, Fault, classify
 from vecfill.postgres.server import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.session import Connection, Database, Session, said
 from vecfill.postgres.target import Relation
 from vecfill.write.batch import Batch
 from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, Pace, evenly, in_memory
-from vecfill.write.throttle import NO_WRITE_LIMITS, Throttle, WriteLimits
+from vecfill.write.throttle import Throttle
 from vecfill.write.write_batch import BatchResult, land
 
 

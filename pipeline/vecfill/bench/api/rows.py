@@ -9,10 +9,11 @@ import psycopg
 from psycopg import sql
 
 from vecfill.backfill.checks import check_sql
+from vecfill.config.target import Target
 from vecfill.demo import listings
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import Connection, Database, said, transaction
-from vecfill.postgres.target import Relation, Target, inspect
+from vecfill.postgres.target import Relation, inspect
 
 BUILT_IN_LABEL = "department"
 

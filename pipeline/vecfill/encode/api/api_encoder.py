@@ -11,16 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from vecfill.bisection import isolate
+from vecfill.config.model import Model
 from vecfill.encode.api.answer import Answer
 from vecfill.encode.api.budget import Budget, RequestBudget
 from vecfill.encode.api.caller import Caller, TooDearError
 from vecfill.encode.api.concurrency import Stopped
 from vecfill.encode.api.event_loop import LoopThread
 from vecfill.encode.api.faults import RefusedError
+from vecfill.encode.api.terms import limits_of, price_of
 from vecfill.encode.api.token_counts import Estimate, Exact, Prepared, requests
 from vecfill.encode.api.usage import Meter, Usage
 from vecfill.encode.encoder import MOST_TOKENS, Encoding
-from vecfill.encode.spec import Model
+from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 
 PROBE = "dimension"
@@ -59,11 +61,11 @@ class ApiEncoder:
         self.what, self._prompt = f"model {name} at {api.host}", model.prompt or ""
         self._inputs, self._tokens = api.request_inputs, api.request_tokens
         self._counts = _counts(model)
-        self._meter = Meter(api.price(name))
+        self._meter = Meter(price_of(model))
         self._caller = Caller(
             name,
             api,
-            budget=budget or RequestBudget(api.limits(name)),
+            budget=budget or RequestBudget(limits_of(model)),
             meter=self._meter,
             dimensions=model.truncate_dim,
             dim=dim,
@@ -234,4 +236,4 @@ def _counts(model: Model) -> Estimate | Exact:
                 "API's tokenizer by --tokenizer, or leave --max-tokens out"
             )
         return Estimate()
-    return Exact(Model(name=model.api.tokenizer).locate(), model.max_tokens)
+    return Exact(locate_model(Model(name=model.api.tokenizer)), model.max_tokens)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vecfill.bisection import SHARED_AFTER
+from vecfill.config.api import ApiOptions
 from vecfill.encode.api.answer import Answer, WrongAnswerError, read
-from vecfill.encode.api.api_options import ApiOptions
 from vecfill.encode.api.budget import Budget, Verdict
 from vecfill.encode.api.client import Client, Response
 from vecfill.encode.api.concurrency import Pace, Stopped, sleep

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vecfill.encode.api.api_options import ApiOptions
+from vecfill.config.api import ApiOptions
 from vecfill.encode.api.key import Key
 from vecfill.encode.api.usage import Meter
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from vecfill.encode.api.key import VARIABLES
+from vecfill.config.api import KEY_VARIABLES
 from vecfill.encode.api.rate_limits import retry_after
 from vecfill.errors import ConfigError, EncodeError
 
@@ -108,7 +108,7 @@ def _blames_model(error: APIStatusError) -> bool:
 def _remedy(status: int, what: str, said: str) -> str:
     """One line; what a server says to a wrong key may quote it, in part."""
     if status == 401:  # noqa: PLR2004
-        return f"{what} does not take the key (HTTP 401): check {' or '.join(VARIABLES)}, or --api-key-command"
+        return f"{what} does not take the key (HTTP 401): check {' or '.join(KEY_VARIABLES)}, or --api-key-command"
     if status == 403:  # noqa: PLR2004
         return f"{what} does not allow this (HTTP 403): {said}: use another key, or ask for access to the model"
     if status == 404:  # noqa: PLR2004

@@ -10,15 +10,13 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vecfill.config.api import DEFAULT_HOST
 from vecfill.errors import ConfigError
 
 FILE = "api-prices.toml"
 
 STALE_DAYS = 90
 """An entry that is older is used, with a warning."""
-
-DEFAULT_HOST = "api.openai.com"
-"""Where an OpenAI client goes without a base URL."""
 
 MILLION = 1_000_000
 
