@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vecfill.backfill.result import RunResult as RunResult
     from vecfill.backfill.row_report import Report as Report
     from vecfill.backfill.run import run as run
+    from vecfill.blocks import UnwrittenRow as UnwrittenRow
     from vecfill.config.api import ApiOptions as ApiOptions
     from vecfill.config.engine import EngineOptions as EngineOptions
     from vecfill.config.limits import WriteLimits as WriteLimits
@@ -62,6 +63,7 @@ _EXPORTS = {
     "backfill.result": ("RunResult",),
     "backfill.row_report": ("Report",),
     "backfill.run": ("run",),
+    "blocks": ("UnwrittenRow",),
     "config.api": ("ApiOptions",),
     "config.engine": ("EngineOptions",),
     "config.limits": ("WriteLimits",),
@@ -95,3 +97,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,7 +3,6 @@ import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
@@ -16,6 +15,7 @@ from vecfill.config.model import Model
 from vecfill.encode import Encode, EncodeSpec, Encoding
 from vecfill.encode.encoder import MOST_TOKENS
 from vecfill.encode.hash_encoder import HashEncoder
+from vecfill.encode.load import load_model
 from vecfill.encode.row_encoder import is_out_of_memory
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
 
@@ -57,19 +57,12 @@ class Flawed(HashEncoder):
         return Encoding(vectors=encoding.vectors, n_tokens=lengths, truncated=lengths > 9)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Given(Model):
-    """A model that is there already."""
-
-    encoder: HashEncoder
-
-    def load(self, threads=None, **_):
-        return self.encoder
-
-
-def stage(encoder=None, **values):
-    model = Model(name=f"hash:{DIM}") if encoder is None else Given(name="given", encoder=encoder)
-    return Encode(EncodeSpec(**{"model": model, "dim": DIM, "arity": 1, "column": "jobs.embedding", **values}))
+def stage(encoder=None, load=None, **values):
+    """The stage; with an encoder that is there already, or one that ``load`` makes."""
+    name = f"hash:{DIM}" if encoder is None and load is None else "given"
+    load = load or (load_model if encoder is None else lambda *_, **__: encoder)
+    spec = EncodeSpec(**{"model": Model(name=name), "dim": DIM, "arity": 1, "column": "jobs.embedding", **values})
+    return Encode(spec, load=load)
 
 
 def block(texts, arity=1):
@@ -251,14 +244,12 @@ def test_a_handful_of_vectors_accuses_no_model(caplog):
 def test_the_model_loads_once_for_all_threads():
     loads = []
 
-    @dataclass(frozen=True, kw_only=True)
-    class Slow(Model):
-        def load(self, threads=None, **_):
-            loads.append(threads)
-            time.sleep(0.05)
-            return HashEncoder(DIM)
+    def load(model, threads=None, **_):
+        loads.append(threads)
+        time.sleep(0.05)
+        return HashEncoder(DIM)
 
-    encode = stage(model=Slow(name="slow"), threads=3)
+    encode = stage(load=load, threads=3)
     assert loads == []
     threads = [threading.Thread(target=encode.warm) for _ in range(4)]
     for thread in threads:

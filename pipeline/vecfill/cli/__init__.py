@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
 from typing import TypeVar
 
 import click
 
 from vecfill import __version__
-from vecfill.cli.failures import described
+from vecfill.cli.failures import report_failure
 from vecfill.cli.mask import mask_process
 from vecfill.cli.pipes import readers_may_leave
 
@@ -82,10 +81,8 @@ def _main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except Exception as error:
-        if (said := described(error)) is None:
+        if (reported := report_failure(error)) is None:
             raise
-        logging.getLogger(__name__).debug("", exc_info=error)
-        click.echo(f"vecfill: {said[0]}", err=True)
-        sys.exit(said[1])
+        sys.exit(reported[1])
     except KeyboardInterrupt:
         sys.exit(130)

@@ -30,6 +30,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, default=str, ensure_ascii=False)
 
 
+def logs_json() -> bool:
+    """Whether our own log is written as JSON."""
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger("vecfill").handlers)
+
+
 def log_to_stderr(output: Output) -> None:
     """Sends our own log to stderr: information and above, with ``quiet`` only errors, with ``verbose`` everything."""
     handler = logging.StreamHandler()

@@ -50,16 +50,19 @@ def database_of(settings: Settings) -> Database:
     return Database.named(settings.database, password_command=settings.password_command)
 
 
+class Flag(click.Option):
+    """The flag of a declared option."""
+
+    def __init__(self, *args: Any, declared: Option, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.declared = declared
+
+
 def _flag(option: Option, *, name: str | None = None, envvar: str | None = None) -> Callable[[F], F]:
-    flag, short = option.flag, option.marks["short"]
-    if option.is_switch and option.info.default is True:
-        flag += "/--no-" + flag.removeprefix("--")
-    spellings = [*([short] if short else []), flag, name or option.name]
-    if option.is_switch:
-        return click.option(*spellings, is_flag=True, default=None, envvar=envvar, help=option.help)
-    return click.option(
-        *spellings, multiple=option.repeats, default=None, envvar=envvar, metavar=option.metavar, help=option.help
-    )
+    short = option.marks["short"]
+    spellings = [*([short] if short else []), option.spelling, name or option.name]
+    value = {"is_flag": True} if option.is_switch else {"multiple": option.repeats, "metavar": option.metavar}
+    return click.option(*spellings, cls=Flag, declared=option, default=None, envvar=envvar, help=option.help, **value)
 
 
 def output_options(function: F) -> F:

@@ -60,7 +60,9 @@ def search(text: str, config: Path | None, *, limit: int, show: str, output: Out
     found = find(target, model, text, database=database_of(settings), limit=limit, show=names)
     if not found.hits:
         which = " that meets --where" if settings.where else ""
-        log.warning("no row of %s%s has a vector: `vecfill run` fills them", found.table, which)
+        log.warning(
+            "no row of %s%s has a vector: `vecfill run` fills them", found.table, which, extra={"table": found.table}
+        )
     if output.json:
         click.echo(json.dumps(_as_dict(found, names)))
     elif found.hits:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import click
-
-from vecfill.cli.failures import described
+from vecfill.cli.failures import print_error, report_failure
 from vecfill.config.settings import Settings
 from vecfill.errors import ServerGoneError, UnreachableError
 
@@ -49,6 +46,9 @@ class Failed:
 
 E = TypeVar("E", bound=Ended)
 
+SAME_SERVER = "not tried: its server did not answer for an earlier target"
+"""Error of a target that would only wait as long again."""
+
 
 def carry_out(
     targets: Sequence[Settings], work: Sequence[Callable[[], E]], show: Callable[[Any], None] = lambda _: None
@@ -75,9 +75,8 @@ def _in_order(
     gone: dict[object, int] = {}
     for settings, of_target in zip(targets, work, strict=True):
         place = settings.database, settings.password_command
-        ended = _not_tried(settings, gone[place]) if place in gone else _tried(settings, of_target)
+        ended = _failed(settings, SAME_SERVER, gone[place]) if place in gone else _tried(settings, of_target)
         if isinstance(ended, Failed):
-            click.echo(f"vecfill: {ended.table}: {ended.error}", err=True)
             if ended.gone:
                 gone[place] = ended.exit_code
         else:
@@ -91,16 +90,18 @@ def _tried(settings: Settings, work: Callable[[], E]) -> E | Failed:
     try:
         return work()
     except KeyboardInterrupt:  # before or after the part of a run that a signal ends with an account
-        return Failed(str(settings.table), "stopped", EXIT_SIGNAL + signal.SIGINT)
+        return _failed(settings, "stopped", EXIT_SIGNAL + signal.SIGINT)
     except Exception as error:
-        if (said := described(error)) is None:
+        table = str(settings.table)
+        if (reported := report_failure(error, table=table)) is None:
             raise
-        logging.getLogger(__name__).debug("", exc_info=error)
-        return Failed(str(settings.table), *said, gone=isinstance(error, ServerGoneError | UnreachableError))
+        return Failed(table, *reported, gone=isinstance(error, ServerGoneError | UnreachableError))
 
 
-def _not_tried(settings: Settings, exit_code: int) -> Failed:
-    return Failed(str(settings.table), "not tried: its server did not answer for an earlier target", exit_code)
+def _failed(settings: Settings, message: str, exit_code: int) -> Failed:
+    table = str(settings.table)
+    print_error(message, table=table, exit_code=exit_code)
+    return Failed(table, message, exit_code)
 
 
 def is_stop(code: int) -> bool:

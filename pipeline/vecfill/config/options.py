@@ -33,6 +33,11 @@ class Option:
         return flag_of(self.name)
 
     @property
+    def spelling(self) -> str:
+        """The flag, and the one that turns it off where it is on by default."""
+        return f"{self.flag}/--no-{self.flag[2:]}" if self.info.default is True else self.flag
+
+    @property
     def variable(self) -> str:
         """Such as ``VECFILL_MAX_RATE``."""
         return ENV_PREFIX + self.name.upper()
