@@ -34,7 +34,7 @@ class Status:
 def status(target: Target, *, database: str | Database | None = None) -> Status:
     """Counts the rows of the target with and without a vector. The role needs SELECT alone.
 
-    Without a text in the target, rows that have nothing to embed count as missing.
+    Without a text in the target, rows with nothing to embed count as missing.
 
     Args:
         target: what to count.

@@ -211,7 +211,7 @@ def test_status_without_a_text_says_what_it_cannot_tell(jobs, vecfill, database)
     ended = vecfill("status", "-d", database, "-t", "jobs", "--json")
     assert ended.code == 0
     assert (ended.json["missing"], ended.json["empty"]) == (20, 0)
-    assert ended.err == "without --text, rows that have nothing to embed count as missing\n"
+    assert ended.err == "without --text, rows with nothing to embed count as missing\n"
     assert vecfill("status", "-d", database, "-t", "jobs", "--json", "--quiet").err == ""
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def bench() -> None:
-    r"""Measure vecfill beside what else there is.
+    r"""Measure vecfill against the alternatives.
 
     \b
     Examples:

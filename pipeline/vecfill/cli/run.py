@@ -34,20 +34,21 @@ from vecfill.engine.warm import Shared
 def run(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Fill every missing vector of a table.
 
-    Rows whose embedding is NULL and whose text is not blank get the model's vector, written with a compare-and-set: a
-    row whose text changed meanwhile is read again. Only UPDATEs are made, and only of the embedding column and of what
-    --set assigns.
+    Fills rows whose embedding is NULL and whose text is not blank. Writes a vector only if the row still has no vector
+    and the same text; a row whose text changed is read again. Sends only UPDATEs, and changes only the embedding column
+    and the columns of --set.
 
     \b
     vecfill run -d postgresql://localhost/app -t public.jobs --text '{title} at {company}\n{description}' \
       -m sentence-transformers/all-MiniLM-L6-v2 --set 'updated_at = now()'
     vecfill run --config configs/cron.toml --json
 
-    Several [[target]]s of a file are filled one after the other, each by its own settings; --table picks one. They give
-    a line each, with --json one object {"targets": [...], "exit_code": N}, and the worst exit code.
+    A file may hold several [[target]]s. They run one after the other, each with its own settings; --table picks one.
+    The output is one line per target, or with --json one object {"targets": [...], "exit_code": N}. The exit code is
+    the worst of all targets.
 
-    Exit codes: 0 nothing that was eligible at the start remains, or --limit is reached; 1 failed; 2 usage or
-    configuration; 3 complete but for rows that failed or were refused; 5 incomplete, with counts; 130, 143 stopped.
+    Exit codes: 0 every row is filled, or --limit is reached; 1 failed; 2 usage or configuration error, nothing written;
+    3 complete except for rows that failed or were refused; 5 incomplete (see the counts); 130, 143 stopped by a signal.
     """
     log_to_stderr(output)
     targets = Settings.load_all(flags, config)
@@ -61,14 +62,14 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
 
 
 class _Kept:
-    """What the runs of a command have together: model and cluster, and each file that they report to."""
+    """What the runs of a command share: the model, the cluster and the report files."""
 
     def __init__(self) -> None:
         self.shared = Shared()
         self._reports: dict[Path, Report] = {}
 
     def report(self, path: Path | None) -> Report | None:
-        """The report at this path, opened once."""
+        """Returns the report at this path; each path is opened once."""
         if path is None:
             return None
         if path not in self._reports:

@@ -28,7 +28,7 @@ WRITTEN = ("text", "set", "dim")
 """Settings of a target that only a run needs."""
 
 MAX_CELL = 60
-"""Characters of a value that the table shows; ``--json`` has all of it."""
+"""Characters of a value that the table shows; ``--json`` shows all."""
 
 
 @click.command()
@@ -37,14 +37,14 @@ MAX_CELL = 60
 @click.option(
     "--limit", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Show the N nearest rows."
 )
-@click.option("--show", default="", metavar="NAMES", help="Columns to show, such as title,company.")
+@click.option("--show", default="", metavar="NAMES", help="Show these columns, such as title,company.")
 @output_options
 def search(text: str, config: Path | None, *, limit: int, show: str, output: Output, **flags: Any) -> None:
     r"""Find the rows nearest to a text.
 
-    TEXT gets a vector from the model that made the table's own, and the rows with the nearest ones are shown: through
-    the column's HNSW or IVFFlat index, and by its distance, where there is one; else every row is compared by cosine
-    distance. The role needs no right but SELECT.
+    Embeds TEXT and shows the rows with the nearest vectors. Give the model that made the table's vectors. Uses the
+    column's HNSW or IVFFlat index and its distance; without an index it compares every row by cosine distance. The role
+    needs SELECT alone.
 
     \b
     vecfill search -d postgresql://localhost/app -t public.jobs -m sentence-transformers/all-MiniLM-L6-v2 \
@@ -101,6 +101,6 @@ def _print(found: Found, names: tuple[str, ...]) -> None:
 
 
 def _cell(value: str | None) -> str:
-    """A value on one line, cut to ``MAX_CELL``."""
+    """The value on one line, cut to ``MAX_CELL``."""
     line = " ".join((value or "").split())
     return line if len(line) <= MAX_CELL else line[: MAX_CELL - 1] + "…"

@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 @settings_options(options_of(Connection, Target))
 @output_options
 def status(config: Path | None, output: Output, **flags: Any) -> None:
-    r"""Show how full an embedding column is.
+    r"""Count the rows with and without a vector.
 
-    Counts rows with a vector, rows that miss one, and rows that have nothing to embed, as `vecfill run` would see them.
-    Without --text, rows that have nothing to embed count as missing. The role needs no right but SELECT.
+    Counts rows with a vector, rows without one, and rows with nothing to embed, exactly as `vecfill run` sees them.
+    Without --text, rows with nothing to embed count as missing. The role needs SELECT alone.
 
-    Of a file with several [[target]]s all are counted; --table picks one.
+    Counts every [[target]] of a file; --table picks one.
 
     \b
     vecfill status -d postgresql://localhost/app -t public.jobs --text '{title} at {company}'
@@ -44,7 +44,7 @@ def status(config: Path | None, output: Output, **flags: Any) -> None:
     looks = [_prepared(settings) for settings in targets]
     ended = carry_out(targets, looks)
     if any(settings.text is None for settings in targets):
-        log.info("without --text, rows that have nothing to embed count as missing")
+        log.info("without --text, rows with nothing to embed count as missing")
     if output.json:
         click.echo(json.dumps(as_dict(targets, ended)))
     else:

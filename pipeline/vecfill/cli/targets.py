@@ -1,4 +1,4 @@
-"""Several targets in one file: one after the other, an error in one not keeping the next from its turn."""
+"""Several targets in one file: they run one after the other, and an error in one does not stop the next."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from vecfill.config.settings import Settings
 from vecfill.errors import ServerGoneError, UnreachableError
 
 EXIT_SIGNAL = 128
-"""Added to a signal's number, by the shell's convention."""
+"""Shells add it to the number of a signal."""
 
 _BY_WEIGHT = (0, 3, 5, 2, 1)
-"""Exit codes of a target, the worst last; a stop, whose code is above these, outweighs them all."""
+"""Exit codes of a target, the worst last; a stop has a higher code and is worse than all of them."""
 
 
 class Ended(Protocol):
-    """What became of a target: the result of a verb, or ``Failed``."""
+    """The outcome of a target: the result of a verb, or ``Failed``."""
 
     @property
     def exit_code(self) -> int:
-        """As if the target had stood alone."""
+        """The exit code of a command that works on this target alone."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -31,7 +31,7 @@ class Ended(Protocol):
 
 @dataclass(frozen=True)
 class Failed:
-    """A target whose turn ended with an error."""
+    """A target that ended with an error."""
 
     table: str
     error: str
@@ -53,15 +53,15 @@ SAME_SERVER = "not tried: its server did not answer for an earlier target"
 def carry_out(
     targets: Sequence[Settings], work: Sequence[Callable[[], E]], show: Callable[[Any], None] = lambda _: None
 ) -> list[E | Failed]:
-    """Calls each target's ``work`` in turn. The error of one that stands alone is the command's, and is raised.
+    """Calls each target's ``work`` in turn. With one target, its error is raised.
 
-    Of several, an error of ours or the server's is told on stderr and becomes a ``Failed``. One whose server was gone
-    for an earlier one is not tried: it would wait as long again. A stop ends all.
+    With several, an error of vecfill or of the server is printed on stderr and becomes a ``Failed``. A target is not
+    tried if its server did not answer for an earlier one: it would wait as long again. A stop ends all.
 
     Args:
         targets: their settings.
-        work: what is to be done for each.
-        show: told of each result as soon as it is there.
+        work: the function to call for each.
+        show: called with each result at once.
     """
     if len(targets) == 1:
         show(alone := work[0]())
@@ -105,19 +105,19 @@ def _failed(settings: Settings, message: str, exit_code: int) -> Failed:
 
 
 def is_stop(code: int) -> bool:
-    """Whether a signal ended it."""
+    """Whether the code says that a signal stopped the command."""
     return code > EXIT_SIGNAL
 
 
 def worst(codes: Iterable[int]) -> int:
-    """The exit code of several targets: a stop, else 1 (failed) before 2, 5, 3 and 0."""
+    """Returns the exit code of several targets: a stop, else 1 (failed), 2, 5, 3, 0 in this order."""
     return max(codes, key=lambda code: len(_BY_WEIGHT) if is_stop(code) else _BY_WEIGHT.index(code), default=0)
 
 
 def as_dict(targets: Sequence[Settings], ended: Sequence[Ended]) -> dict[str, Any]:
-    """For JSON: a target that stands alone as it is; of several ``targets``, in their order, and the ``exit_code``.
+    """Returns plain values, for JSON: one target as it is; several as ``targets``, in order, and the ``exit_code``.
 
-    After a stop the last of ``targets`` is the one that was stopped.
+    After a stop, the last of ``targets`` is the one that was stopped.
     """
     if len(targets) == 1:
         return ended[0].as_dict()

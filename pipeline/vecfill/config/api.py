@@ -46,7 +46,7 @@ class ApiOptions(Spec):
     )
     key: str | None = Field(default=None, repr=False)
     key_command: str | None = option(
-        "Run COMMAND to get the API key, when neither VECFILL_API_KEY nor OPENAI_API_KEY holds it.",
+        "Run COMMAND to get the API key, instead of reading VECFILL_API_KEY or OPENAI_API_KEY.",
         default=None,
         name="api_key_command",
         metavar="COMMAND",

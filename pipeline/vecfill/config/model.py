@@ -77,6 +77,5 @@ class Model(Spec):
             value = getattr(self, field)
             if value != fields_of(type(self))[field].default:
                 raise ConfigError(
-                    f"{flag_of(field)} is {value!r} but model {self.name} is an API's, which has "
-                    "no such setting: leave it out"
+                    f"{flag_of(field)} is {value!r} but API model {self.name} has no such setting: leave it out"
                 )

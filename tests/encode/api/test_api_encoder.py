@@ -537,7 +537,10 @@ def test_what_cannot_work_is_found_before_a_byte_is_sent(options, says):
 
 @pytest.mark.parametrize("setting", [{"dtype": "float32"}, {"device": "cpu"}, {"revision": "x"}, {"prompt_name": "q"}])
 def test_what_only_a_local_model_can_be_told_is_refused(setting):
-    with pytest.raises(ConfigError, match=f"--{next(iter(setting)).replace('_', '-')} is .* an API's"):
+    with pytest.raises(
+        ConfigError,
+        match=f"--{next(iter(setting)).replace('_', '-')} is .* but API model openai:test has no such setting",
+    ):
         Model(name="openai:test", **setting)
 
 
