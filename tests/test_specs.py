@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from vecfill.config.api import ApiOptions
-from vecfill.config.connection import Connection
+from vecfill.config.database import DatabaseOptions
 from vecfill.config.engine import EngineOptions
 from vecfill.config.limits import WriteLimits
 from vecfill.config.model import Model
@@ -24,7 +24,7 @@ SPECS = [
     Target(table="t", key=("a", "b"), where="x"),
     Model(name="openai:m", api=ApiOptions(max_requests=3, key_command="c")),
     RunOptions(engine=EngineOptions(engine="ray"), write_limits=WriteLimits(max_slot_wal="1GB"), limit=5),
-    Connection(database="d"),
+    DatabaseOptions(database="d"),
     ReportFile(report="rows.jsonl"),
     Output(json=True),
 ]
@@ -74,7 +74,7 @@ def test_a_value_that_does_not_fit_is_one_line_of_ours(make, message):
     [
         lambda secret: ApiOptions(key=secret),
         lambda secret: ApiOptions(key_command=secret),
-        lambda secret: Connection(database=secret, password_command=secret),
+        lambda secret: DatabaseOptions(database=secret, password_command=secret),
     ],
 )
 def test_a_secret_shows_in_no_repr_and_no_message(make):
@@ -126,5 +126,5 @@ def test_without_sources_the_settings_are_the_defaults_of_the_specs():
 
 
 def test_names_are_unique_over_all_specs():
-    found = options_of(Connection, Target, Model, RunOptions, ReportFile, Output)
+    found = options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, Output)
     assert len({one.name for one in found}) == len(found) == len(OPTIONS) + len(OUTPUT)

@@ -12,7 +12,7 @@ import pytest
 
 import vecfill as package
 from vecfill.cli import VERBS
-from vecfill.config.connection import Connection
+from vecfill.config.database import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.settings import OPTIONS, OUTPUT
@@ -21,8 +21,8 @@ from vecfill.config.target import Target
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {
     "run": (*OPTIONS.values(), *OUTPUT.values()),
-    "status": (*options_of(Connection, Target), *OUTPUT.values()),
-    "search": (*options_of(Connection, Target, Model, without=("text", "set", "dim")), *OUTPUT.values()),
+    "status": (*options_of(DatabaseOptions, Target), *OUTPUT.values()),
+    "search": (*options_of(DatabaseOptions, Target, Model, without=("text", "set", "dim")), *OUTPUT.values()),
 }
 
 

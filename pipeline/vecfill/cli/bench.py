@@ -13,7 +13,7 @@ from vecfill.cli.bench_api import api
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.measuring import DEFAULT_MODEL, command_again, output_options, report_option, rounds_option
 from vecfill.cli.options import database_of, settings_options
-from vecfill.config.connection import Connection
+from vecfill.config.database import DatabaseOptions
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
 from vecfill.config.settings import OPTIONS, Settings
@@ -43,7 +43,7 @@ bench.add_command(api)
 
 
 @bench.command()
-@settings_options([*options_of(Connection), *map(OPTIONS.__getitem__, ("table", "text", "model"))])
+@settings_options([*options_of(DatabaseOptions), *map(OPTIONS.__getitem__, ("table", "text", "model"))])
 @click.option(
     "--file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -114,7 +114,7 @@ def pipeline(
 
 
 @bench.command()
-@settings_options(options_of(Connection))
+@settings_options(options_of(DatabaseOptions))
 @click.option(
     "--rows", type=click.IntRange(min=1), default=40_000, show_default=True, metavar="N", help="Write N rows."
 )

@@ -13,7 +13,7 @@ from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.measuring import DEFAULT_MODEL, command_again, output_options, report_option, rounds_option
 from vecfill.cli.options import database_of, settings_options
 from vecfill.config.api import ApiOptions
-from vecfill.config.connection import Connection
+from vecfill.config.database import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
@@ -30,7 +30,7 @@ NOT_OFFERED = ("set", "dim", "prompt_name", "max_tokens", "trust_remote_code")
 
 
 @click.command()
-@settings_options(options_of(Connection, Target, Model, without=NOT_OFFERED))
+@settings_options(options_of(DatabaseOptions, Target, Model, without=NOT_OFFERED))
 @click.option("--api", "api_name", required=True, metavar="openai:NAME", help="The API's model.")
 @click.option("--label", metavar="NAME", help="Column of the table whose equal values mean that rows belong together.")
 @click.option("--rows", type=click.IntRange(min=2), default=2_048, show_default=True, metavar="N", help="Take N rows.")

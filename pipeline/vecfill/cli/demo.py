@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import click
 from rich.console import Console
@@ -19,7 +19,7 @@ from vecfill.backfill.result import RunResult
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.progress import shown
 from vecfill.cli.report import print_result
-from vecfill.config.engine import EngineOptions
+from vecfill.config.engine import EngineName, EngineOptions
 from vecfill.config.output import Output
 from vecfill.demo.board import TARGET, Attempt
 from vecfill.demo.story import MODEL, SHOWN, Board, tell
@@ -29,7 +29,6 @@ from vecfill.vector_search import Hit
 _WHERE = {
     "ray": ", on Ray, which takes some seconds to start with its actors and the model",
     "inline": ", in this process",
-    "auto": "",
 }
 """Where the main job runs, for each engine."""
 
@@ -41,14 +40,14 @@ _EMPTY = "\"UPDATE jobs SET embedding = NULL WHERE title LIKE 'Senior%'\""
 @click.option("--rows", type=click.IntRange(min=1), metavar="N", help="Load N of the listings.  [default: all]")
 @click.option(
     "--engine",
-    type=click.Choice(list(_WHERE)),
+    type=click.Choice(get_args(EngineName)),
     default="ray",
     show_default=True,
     help="Engine of the main job, as for `vecfill run`.",
 )
 @click.option("--quiet", is_flag=True, help="Print only errors on stderr; the story is on stdout.")
 @click.option("--verbose", is_flag=True, help="Also print Ray's log and tracebacks.")
-def demo(rows: int | None, engine: Literal["auto", "ray", "inline"], quiet: bool, verbose: bool) -> None:
+def demo(rows: int | None, engine: EngineName, quiet: bool, verbose: bool) -> None:
     r"""Fill a table of 17,269 job listings on an embedded server.
 
     Starts the embedded PostgreSQL, creates the table public.jobs again, fills a fifth of its vectors, shows how the
@@ -98,7 +97,7 @@ class _Narrator:
 
     def main_run(self, rows: int, engine: str) -> None:
         self._heading("The main job fills the rest")
-        self._say(f"{rows:,} rows{_WHERE[engine]}")
+        self._say(f"{rows:,} rows{_WHERE.get(engine, '')}")
 
     def progress(self) -> AbstractContextManager[Callable[[Progress], None]]:
         return shown(quiet=self._quiet)

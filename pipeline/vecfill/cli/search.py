@@ -6,21 +6,20 @@ import json
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
-from vecfill.config.connection import Connection
+from vecfill.config.database import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
 from vecfill.config.settings import Settings
 from vecfill.config.target import Target
-
-if TYPE_CHECKING:
-    from vecfill.vector_search import Found
+from vecfill.vector_search import DEFAULT_LIMIT, Found
+from vecfill.vector_search import search as find
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +32,14 @@ MAX_CELL = 60
 
 @click.command()
 @click.argument("text")
-@settings_options(options_of(Connection, Target, Model, without=WRITTEN))
+@settings_options(options_of(DatabaseOptions, Target, Model, without=WRITTEN))
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Show the N nearest rows."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=DEFAULT_LIMIT,
+    show_default=True,
+    metavar="N",
+    help="Show the N nearest rows.",
 )
 @click.option("--show", default="", metavar="NAMES", help="Show these columns, such as title,company.")
 @output_options
@@ -51,8 +55,6 @@ def search(text: str, config: Path | None, *, limit: int, show: str, output: Out
       --show title,company 'someone who keeps routers running'
     vecfill search --config configs/cron.toml --where "status = 'open'" --json 'night shifts'
     """
-    from vecfill.vector_search import search as find
-
     log_to_stderr(output)
     settings = Settings.load(flags, config)
     target, model = settings.of(Target), settings.of(Model)

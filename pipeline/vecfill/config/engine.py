@@ -9,6 +9,8 @@ from pydantic import Field
 from vecfill.config.spec import Spec, option, spec
 from vecfill.errors import ConfigError
 
+EngineName = Literal["auto", "ray", "inline"]
+
 LEAST_CONNECTIONS = 3
 """A reader, a writer and the run's own session: what the in-process engine has, and the least that Ray can do with."""
 
@@ -17,7 +19,7 @@ LEAST_CONNECTIONS = 3
 class EngineOptions(Spec):
     """The engine of a run, its workers and their connections; ``verbose`` also shows what Ray logs."""
 
-    engine: Literal["auto", "ray", "inline"] = option(
+    engine: EngineName = option(
         "Engine: ray (a cluster, or all of this machine), inline (this process), or auto (the faster for this table).",
         default="auto",
     )

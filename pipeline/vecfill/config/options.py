@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -12,14 +12,18 @@ from vecfill.config.spec import Spec, fields_of, flag_of
 ENV_PREFIX = "VECFILL_"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Option:
     """One option: ``spec`` and ``field`` say where it is declared."""
 
-    name: str
     spec: type[Spec]
     field: str
     info: FieldInfo
+
+    @property
+    def name(self) -> str:
+        """The setting's name: the key in a file."""
+        return str(self.marks["name"] or self.field)
 
     @property
     def marks(self) -> dict[str, Any]:
@@ -72,11 +76,8 @@ class Option:
         """The placeholder of the value in a help text."""
         if self.choices:
             return "|".join(self.choices)
-        kinds = {int: "N", float: "X"}
-        found = next(
-            (kinds[one] for one in (self.info.annotation, *get_args(self.info.annotation)) if one in kinds), ""
-        )
-        return str(self.marks["metavar"] or found or "TEXT")
+        kinds = {self.info.annotation, *get_args(self.info.annotation)}
+        return str(self.marks["metavar"] or ("N" if int in kinds else "X" if float in kinds else "TEXT"))
 
     @property
     def default(self) -> str | None:
@@ -121,6 +122,5 @@ def _options(spec: type[Spec]) -> list[Option]:
         if field in inner:
             found += _options(inner[field])
         elif info.json_schema_extra:
-            one = Option(name=field, spec=spec, field=field, info=info)
-            found.append(dataclasses.replace(one, name=one.marks["name"] or field))
+            found.append(Option(spec=spec, field=field, info=info))
     return found

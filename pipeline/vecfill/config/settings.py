@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 from pydantic import BeforeValidator, ValidationError, create_model
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from vecfill.config.connection import Connection
+from vecfill.config.database import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import ENV_PREFIX, Option, inner_specs, options_of
 from vecfill.config.output import Output
@@ -25,7 +25,7 @@ from vecfill.errors import ConfigError
 
 S = TypeVar("S", bound=Spec)
 
-OPTIONS = {option.name: option for option in options_of(Connection, Target, Model, RunOptions, ReportFile)}
+OPTIONS = {option.name: option for option in options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile)}
 """Every setting by name."""
 
 OUTPUT = {option.name: option for option in options_of(Output)}

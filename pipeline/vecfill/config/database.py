@@ -6,7 +6,7 @@ from vecfill.config.spec import Spec, option, spec
 
 
 @spec
-class Connection(Spec):
+class DatabaseOptions(Spec):
     """The database that a verb works on; None for both leaves it to libpq's environment."""
 
     database: str | None = option(
