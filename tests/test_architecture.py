@@ -18,7 +18,7 @@ MAX_LINES = 300
 
 CORE = {"config", "errors", "blocks", "bisection", "postgres", "secret"}
 STAGES = {"read", "encode", "write"}
-VERBS = {"backfill", "status", "search", "demo"}
+VERBS = {"backfill", "table_status", "vector_search", "demo"}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
     "job": set(),

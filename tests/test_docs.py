@@ -19,7 +19,7 @@ from psycopg import conninfo, sql
 import vecfill as package
 from vecfill.cli import VERBS
 from vecfill.cli import vecfill as command_line
-from vecfill.config import Settings
+from vecfill.config.settings import OPTIONS, Settings
 from vecfill.postgres import server_programs
 
 SOURCE = Path(package.__file__).parent
@@ -144,7 +144,7 @@ def test_calls_are_understood(words):
         given = command.make_context("vecfill", rest).params
     except click.exceptions.Exit:
         return  # --help
-    Settings.load({key: value for key, value in given.items() if key in Settings.model_fields})
+    Settings.load({key: value for key, value in given.items() if key in OPTIONS})
 
 
 def flags(command: click.Command) -> set[str]:

@@ -11,15 +11,7 @@ import psycopg
 import pytest
 
 import vecfill
-from vecfill.errors import (
-    ConfigError,
-    DatabaseError,
-    EncodeError,
-    Fault,
-    MixedModelsError,
-    VecfillError,
-    classify,
-)
+from vecfill.errors import ConfigError, DatabaseError, EncodeError, Fault, MixedModelsError, VecfillError, classify
 
 LIGHT = (
     "errors",

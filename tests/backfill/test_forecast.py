@@ -14,10 +14,10 @@ from tests.tables import DOCS, INLINE, add_docs, make_docs, relation_of, survey_
 import vecfill.backfill.forecast
 from vecfill.backfill.forecast import Forecast, forecast, size
 from vecfill.backfill.run import run
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
-from vecfill.postgres.target import Target
 from vecfill.postgres.update_effects import update_effects
 
 NOTHING = Forecast(rows=0, wal_bytes=0, growth_bytes=0, dead_rows=0, triggers=(), publications=(), vector_indexes=())
@@ -99,7 +99,7 @@ def test_triggers_publications_and_vector_indexes_are_named(connect, database, c
     assert any("public.docs: 10 rows to write, about" in line for line in said)
     assert "each row fires the triggers always, vectors" in said
     assert "each row is replicated by the publications everything, theirs" in said
-    assert any("into the vector indices half, near, at 60 to 170 times the cost" in line for line in said)
+    assert any("updates the vector indices half, near, at 60 to 170 times the cost" in line for line in said)
 
 
 def test_what_the_partitions_have_counts(connect, database):

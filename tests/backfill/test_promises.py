@@ -10,9 +10,9 @@ import pytest
 from tests.tables import DOCS, INLINE, MODEL, another, make_docs, vectors
 
 from vecfill.backfill.run import run
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError, DatabaseError
-from vecfill.postgres.target import Target
 
 
 def fill(database, target=DOCS, model=MODEL):

@@ -3,21 +3,22 @@ import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.tables import stage_of
 
 from vecfill.bisection import SharedFaultError
 from vecfill.blocks import encoded_schema, text_schema
-from vecfill.encode import EncodeSpec, Encoding, Model
+from vecfill.config.model import Model
+from vecfill.encode import EncodeSpec, EncodeStage, Encoding
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.hash_encoder import HashEncoder
+from vecfill.encode.load import load_model
 from vecfill.encode.row_encoder import is_out_of_memory
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
+from vecfill.job import Worker
 
 DIM = 8
 
@@ -57,19 +58,22 @@ class Flawed(HashEncoder):
         return Encoding.of(encoding.vectors, n_tokens=lengths, truncated=lengths > 9)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Given(Model):
-    """A model that is there already."""
+class Loaded(EncodeStage):
+    """A stage whose model is made by ``load``."""
 
-    encoder: HashEncoder
+    load = staticmethod(load_model)
 
-    def load(self, threads=None, **_):
-        return self.encoder
+    def _load(self):
+        return self.load(self.spec.model, self._worker.threads)
 
 
-def stage(encoder=None, **values):
-    model = Model(name=f"hash:{DIM}") if encoder is None else Given(name="given", encoder=encoder)
-    return stage_of(EncodeSpec(**{"model": model, "dim": DIM, "arity": 1, "column": "jobs.embedding", **values}))
+def stage(encoder=None, load=None, **values):
+    """The stage; with an encoder that is there already, or one that ``load`` makes."""
+    name = f"hash:{DIM}" if encoder is None and load is None else "given"
+    spec = EncodeSpec(**{"model": Model(name=name), "dim": DIM, "arity": 1, "column": "jobs.embedding", **values})
+    made = Loaded(spec, Worker())
+    made.load = load or (load_model if encoder is None else lambda *_, **__: encoder)
+    return made
 
 
 def block(texts, arity=1):
@@ -252,14 +256,13 @@ def test_a_handful_of_vectors_accuses_no_model(caplog):
 def test_the_model_loads_once_for_all_threads():
     loads = []
 
-    @dataclass(frozen=True, kw_only=True)
-    class Slow(Model):
-        def load(self, threads=None, **_):
-            loads.append(threads)
-            time.sleep(0.05)
-            return HashEncoder(DIM)
+    def load(model, threads=None, **_):
+        loads.append(threads)
+        time.sleep(0.05)
+        return HashEncoder(DIM)
 
-    encode = stage(model=Slow(name="slow"), threads=3)
+    encode = stage(load=load)
+    encode._worker.threads = 3
     assert loads == []
     threads = [threading.Thread(target=encode.warm) for _ in range(4)]
     for thread in threads:

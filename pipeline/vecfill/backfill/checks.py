@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import psycopg
 
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.postgres import checks_sql, write_sql
 from vecfill.postgres.database import Connection
@@ -157,7 +158,7 @@ def settle_dimension(relation: Relation, model: Model) -> Relation:
     Raises:
         ConfigError: they differ.
     """
-    given, wanted = model.dimension(), relation.table.vector.dim
+    given, wanted = dimension_of(model), relation.table.vector.dim
     if given:
         check_dimension(relation, model, given)
     dim = wanted or given

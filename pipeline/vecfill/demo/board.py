@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import psycopg
 
+from vecfill.config.target import Target
 from vecfill.demo.listings import Listing
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import said
-from vecfill.postgres.target import Target
 
 TARGET = Target(table="public.jobs", text="{title} at {company}", set=("updated_at = now()",))
 

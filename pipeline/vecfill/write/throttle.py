@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from vecfill.errors import ConfigError
+from vecfill.config.limits import NO_WRITE_LIMITS, WriteLimits
 from vecfill.postgres.replication import Replication, replication
 from vecfill.postgres.session import Session
 
@@ -22,81 +21,6 @@ SAVED_S = 1.0
 
 NAP_S = 0.1
 """How soon a wait notices that the run is to stop."""
-
-_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3_600.0}
-_BYTES = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
-
-
-@dataclass(frozen=True, kw_only=True)
-class WriteLimits:
-    """What a run keeps to; None for no bound.
-
-    Attributes:
-        max_rate: rows a second, of all writers together.
-        max_lag_s: seconds that the slowest standby may be behind.
-        max_lag_bytes: bytes of WAL that it may be behind.
-        max_slot_bytes: bytes of WAL that a replication slot may keep.
-    """
-
-    max_rate: float | None = None
-    max_lag_s: float | None = None
-    max_lag_bytes: int | None = None
-    max_slot_bytes: int | None = None
-
-    @classmethod
-    def of(
-        cls, *, max_rate: float | None = None, max_replication_lag: str | None = None, max_slot_wal: str | None = None
-    ) -> WriteLimits:
-        """Makes it of what a user writes: a lag as ``30s`` or ``256MB``, WAL as ``10GB``; units as PostgreSQL's.
-
-        Raises:
-            ConfigError: a value that is none.
-        """
-        if max_rate is not None and max_rate <= 0:
-            raise ConfigError(f"max_rate is {max_rate:g} rows/s: it must be above 0, or absent for no bound")
-        lag_s = max_replication_lag and _amount(max_replication_lag, _SECONDS)
-        lag_bytes = max_replication_lag and _amount(max_replication_lag, _BYTES)
-        if max_replication_lag is not None and not (lag_s or lag_bytes):
-            raise ConfigError(
-                f"max_replication_lag is {max_replication_lag!r}: write a time such as 30s or 5min, or an amount of "
-                "WAL such as 256MB"
-            )
-        kept = max_slot_wal and _amount(max_slot_wal, _BYTES)
-        if max_slot_wal is not None and not kept:
-            raise ConfigError(f"max_slot_wal is {max_slot_wal!r}: write an amount of WAL such as 512MB or 10GB")
-        return cls(
-            max_rate=max_rate,
-            max_lag_s=lag_s or None,
-            max_lag_bytes=int(lag_bytes) if lag_bytes else None,
-            max_slot_bytes=int(kept) if kept else None,
-        )
-
-    @property
-    def watches_standbys(self) -> bool:
-        """Whether it depends on how far standbys are."""
-        return self.max_lag_s is not None or self.max_lag_bytes is not None
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether a write may have to wait."""
-        return self.max_rate is not None or self.watches_replication
-
-    @property
-    def watches_replication(self) -> bool:
-        """Whether the server has to be asked at all."""
-        return self.watches_standbys or self.max_slot_bytes is not None
-
-    def shared(self, writers: int) -> WriteLimits:
-        """The part of one of ``writers`` writers: they share the rate, and each minds the lag."""
-        return self if self.max_rate is None else replace(self, max_rate=self.max_rate / writers)
-
-
-NO_WRITE_LIMITS = WriteLimits()
-
-
-def _amount(text: str, units: dict[str, float] | dict[str, int]) -> float | None:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", text.strip())
-    return float(match[1]) * units[match[2]] if match and match[2] in units else None
 
 
 def _never() -> bool:
@@ -199,5 +123,5 @@ class Throttle:
         return True
 
 
-def _mebibytes(count: int) -> str:
+def _mebibytes(count: float) -> str:
     return f"{count / (1 << 20):,.1f} MB"

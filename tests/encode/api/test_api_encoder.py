@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -18,11 +19,14 @@ from tests.encode.api import server
 from tests.encode.api.server import DIM, KEY, Request, first, serving, stalls, status, tokens_of
 
 from vecfill.bisection import SharedFaultError
+from vecfill.config.api import ApiOptions
+from vecfill.config.model import Model
 from vecfill.encode.api.api_encoder import ApiEncoder
-from vecfill.encode.api.api_options import ApiOptions
+from vecfill.encode.api.terms import price_of
 from vecfill.encode.hash_encoder import HashEncoder
+from vecfill.encode.load import load_model
+from vecfill.encode.model_location import locate_model, portable
 from vecfill.encode.row_encoder import RowEncoder
-from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError, EncodeError
 
 TEXTS = [f"title {row} of some words" for row in range(60)]
@@ -317,7 +321,7 @@ def test_a_wrong_key_is_not_in_the_message(monkeypatch):
     ):
         ours.encode(TEXTS[:1])
     assert "sk-wrong" not in str(raised.value)
-    assert "sk-wrong" not in repr(model(api.url).anchored())
+    assert "sk-wrong" not in repr(portable(model(api.url)))
 
 
 def test_keys_come_from_the_environment_ours_first(monkeypatch):
@@ -525,32 +529,36 @@ def test_an_idle_encoder_sends_nothing_and_ends_with_its_thread():
         ({"base_url": "api.example.com"}, "--base-url is no address"),
         ({"base_url": "https://me:secret@host/v1"}, "--base-url holds a user, a password"),
         ({"max_cost": 1.0}, "the price of test at 127.0.0.1 is not known: give --price-per-million"),
-        ({"max_cost": -1.0}, "--max-cost is -1.0"),
-        ({"max_requests": 0}, "--max-requests is 0"),
+        ({"max_cost": -1.0}, "--max-cost -1.0: input should be greater than or equal to 0"),
+        ({"max_requests": 0}, "--max-requests 0: input should be greater than 0"),
         ({"max_tokens": 9}, "--max-tokens is 9 but nothing here knows the tokens"),
         ({"tokenizer": "/nowhere"}, "there is no folder /nowhere"),
     ],
 )
 def test_what_cannot_work_is_found_before_a_byte_is_sent(options, says):
     with pytest.raises(ConfigError, match=says) as raised:
-        model(**{"url": None, "base_url": "http://127.0.0.1:9/v1", **options}).load()
+        load_model(model(**{"url": None, "base_url": "http://127.0.0.1:9/v1", **options}))
     assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("setting", [{"dtype": "float32"}, {"device": "cpu"}, {"revision": "x"}, {"prompt_name": "q"}])
 def test_what_only_a_local_model_can_be_told_is_refused(setting):
-    with pytest.raises(ConfigError, match=f"--{next(iter(setting)).replace('_', '-')} is .* an API's"):
+    with pytest.raises(
+        ConfigError,
+        match=f"--{next(iter(setting)).replace('_', '-')} is .* but API model openai:test has no such setting",
+    ):
         Model(name="openai:test", **setting)
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ConfigError, match=r"pip install 'vecfill\[api\]'"):
-        model("http://127.0.0.1:9/v1").locate()
+        locate_model(model("http://127.0.0.1:9/v1"))
 
 
 def test_the_price_of_a_known_model_is_that_of_the_table(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    assert ApiOptions().price("text-embedding-3-small") > 0
-    assert ApiOptions(base_url="http://127.0.0.1/v1").price("text-embedding-3-small") is None
-    assert Model(name="openai:text-embedding-3-small", api=ApiOptions(max_cost=1.0)).locate()
+    known = Model(name="openai:text-embedding-3-small")
+    assert price_of(known) > 0
+    assert price_of(replace(known, api=ApiOptions(base_url="http://127.0.0.1/v1"))) is None
+    assert locate_model(replace(known, api=ApiOptions(max_cost=1.0)))

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecfill.encode.api.api_options import ApiOptions
-from vecfill.encode.api.budget import Decision, Limits, RequestBudget, shared_budget
-from vecfill.encode.spec import Model
+from vecfill.config.api import ApiOptions
+from vecfill.config.model import Model
+from vecfill.encode.api.budget import Decision, Limits, RequestBudget
+from vecfill.encode.api.terms import shared_budget
 
 sizes = st.lists(st.tuples(st.integers(1, 400), st.floats(0, 1), st.integers(0, 3)), max_size=60)
 

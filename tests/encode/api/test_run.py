@@ -26,12 +26,12 @@ from tests.tables import (
 )
 
 from vecfill.backfill.run import run
-from vecfill.encode.api.api_options import ApiOptions
-from vecfill.encode.spec import Model
+from vecfill.config.api import ApiOptions
+from vecfill.config.model import Model
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
 from vecfill.job import Stop
 from vecfill.postgres.database import Database
-from vecfill.search import search
+from vecfill.vector_search import nearest
 
 ROWS = 3_000
 
@@ -196,7 +196,7 @@ def test_search_asks_the_api_for_the_query(connect, database):
         fill(database, api.url)
         before = api.seen.requests
         with Database(database).connect() as connection:
-            found = search(connection, DOCS, model(api.url), "title 42", limit=1)
+            found = nearest(connection, DOCS, model(api.url), "title 42", limit=1)
         assert (found.hits[0].key, api.seen.requests) == ("42", before + 1)
         assert found.hits[0].distance == pytest.approx(0, abs=1e-6)
 

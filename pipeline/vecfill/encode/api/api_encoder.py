@@ -12,17 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from vecfill.bisection import isolate
+from vecfill.config.model import Model
 from vecfill.encode.api.answer import Answer
-from vecfill.encode.api.budget import Budget, shared_budget
+from vecfill.encode.api.budget import Budget
 from vecfill.encode.api.concurrency import Stopped
 from vecfill.encode.api.event_loop import LoopThread
 from vecfill.encode.api.http_errors import RefusedError
 from vecfill.encode.api.requester import Requester, SplitRequestError
+from vecfill.encode.api.terms import shared_budget
 from vecfill.encode.api.token_counts import Estimate, Exact, Prepared, split_into_requests
 from vecfill.encode.api.usage import Usage
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding
-from vecfill.encode.spec import Model
+from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 
 PROBE = "dimension"
@@ -195,4 +197,4 @@ def _counts(model: Model) -> Estimate | Exact:
                 "API's tokenizer as --tokenizer, or leave --max-tokens out"
             )
         return Estimate()
-    return Exact(Model(name=model.api.tokenizer).locate(), model.max_tokens)
+    return Exact(locate_model(Model(name=model.api.tokenizer)), model.max_tokens)

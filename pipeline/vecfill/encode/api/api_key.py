@@ -6,11 +6,9 @@ import asyncio
 import os
 from collections.abc import Mapping
 
+from vecfill.config.api import KEY_VARIABLES
 from vecfill.errors import ConfigError
 from vecfill.secret import secret_by
-
-VARIABLES = ("VECFILL_API_KEY", "OPENAI_API_KEY")
-"""Environment variables that may hold the key, in this order."""
 
 NO_KEY = "none"
 """Sent to a server of your own that needs no key: the client requires one."""
@@ -20,7 +18,7 @@ _COMMAND = "--api-key-command"
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> str | None:
     """Returns the key from the environment, if any."""
-    return next((environ[name].strip() for name in VARIABLES if environ.get(name, "").strip()), None)
+    return next((environ[name].strip() for name in KEY_VARIABLES if environ.get(name, "").strip()), None)
 
 
 def from_command(command: str) -> str:
@@ -51,7 +49,7 @@ class ApiKey:
     def __init__(self, secret: str | None, command: str | None) -> None:
         self._command = command
         given = secret or (None if command else from_environment())
-        self.secret = from_command(command) if command and not given else checked(given or NO_KEY, VARIABLES[0])
+        self.secret = from_command(command) if command and not given else checked(given or NO_KEY, KEY_VARIABLES[0])
         self._renewing = asyncio.Lock()
 
     async def get(self) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from vecfill.encode.spec import Model
+    pass
 
 MILLION = 1_000_000
 
@@ -120,8 +120,3 @@ class RequestBudget:
     def _exceeds(self, tokens: int) -> bool:
         cost = self.limits.cost(tokens)
         return self.limits.max_cost is not None and cost is not None and cost > self.limits.max_cost
-
-
-def shared_budget(model: Model) -> RequestBudget | None:
-    """Returns a new budget for all encoders of a run; None for a local model, which sends no requests."""
-    return RequestBudget(model.api.limits(model.api_name)) if model.is_api else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal
 
+from vecfill.config.model import Model
 from vecfill.encode.api.api_key import ApiKey
-from vecfill.encode.spec import Model
 
 CONNECT_S = 10.0
 """Seconds to connect at most; ``request_timeout`` limits the whole request."""

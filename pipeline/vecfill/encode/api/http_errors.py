@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from vecfill.encode.api.api_key import VARIABLES
+from vecfill.config.api import KEY_VARIABLES
 from vecfill.encode.api.rate_limits import retry_after
 from vecfill.encode.encoding import one_line
 from vecfill.errors import ConfigError, EncodeError
@@ -107,7 +107,7 @@ def refuses_parameter(error: APIStatusError, parameter: str) -> bool:
 def _complaint(status: int, what: str, message: str) -> str:
     """Returns complaint and remedy; for a wrong key without the server's message, which may quote a part of it."""
     if status == 401:  # noqa: PLR2004
-        return f"{what} does not accept the key (HTTP 401): check {' or '.join(VARIABLES)}, or --api-key-command"
+        return f"{what} does not accept the key (HTTP 401): check {' or '.join(KEY_VARIABLES)}, or --api-key-command"
     if status == 403:  # noqa: PLR2004
         return f"{what} does not allow this (HTTP 403): {message}: use another key, or ask for access to the model"
     if status == 404:  # noqa: PLR2004

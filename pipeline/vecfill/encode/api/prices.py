@@ -10,15 +10,13 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vecfill.config.api import DEFAULT_HOST
 from vecfill.errors import ConfigError
 
 FILE = "api-prices.toml"
 
 STALE_DAYS = 90
 """Older entries are used, with a warning."""
-
-DEFAULT_HOST = "api.openai.com"
-"""Host of an OpenAI client without a base URL."""
 
 MILLION = 1_000_000
 

@@ -12,6 +12,7 @@ import numpy as np
 from tenacity import AsyncRetrying, retry_if_exception_type
 
 from vecfill.bisection import SHARED_AFTER
+from vecfill.config.model import Model
 from vecfill.encode.api.answer import Answer, parse
 from vecfill.encode.api.budget import Budget, Decision
 from vecfill.encode.api.client import Client
@@ -29,7 +30,6 @@ from vecfill.encode.api.rate_limits import Headers, rate_wait
 from vecfill.encode.api.retries import Retries
 from vecfill.encode.api.token_counts import token_bound
 from vecfill.encode.api.usage import SentRequest
-from vecfill.encode.spec import Model
 from vecfill.errors import VecfillError
 
 if TYPE_CHECKING:
