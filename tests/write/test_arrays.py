@@ -17,6 +17,7 @@ from tests.tables import (
     relation_of,
     rest,
     role,
+    with_arrays,
 )
 
 from vecfill.backfill.checks import check_write
