@@ -16,6 +16,7 @@ from vecfill.demo.listings import load
 from vecfill.encode.spec import Model
 from vecfill.engine.choice import EngineOptions
 from vecfill.postgres import embedded
+from vecfill.postgres.embedded_home import data_home
 from vecfill.postgres.session import Connection, Database
 from vecfill.search import Hit, search
 
@@ -111,7 +112,7 @@ def tell(narrator: Narrator, *, rows: int | None, engine: EngineOptions) -> int:
 
 def _board(connection: Connection, rows: int) -> Board:
     postgres, pgvector = versions(connection)
-    return Board(rows=rows, ddl=CREATE, postgres=postgres, pgvector=pgvector, home=embedded.data_home())
+    return Board(rows=rows, ddl=CREATE, postgres=postgres, pgvector=pgvector, home=data_home())
 
 
 def _fill(narrator: Narrator, database: Database, options: RunOptions) -> int:
