@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -16,6 +15,9 @@ from click.testing import CliRunner
 from vecfill.cli.db import db
 from vecfill.errors import ConfigError
 from vecfill.postgres import embedded, server_programs
+
+ON_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+"""Runs its arguments with a terminal of their own, which it connects to its stdin and stdout."""
 
 
 @pytest.fixture
@@ -106,28 +108,26 @@ def test_ctrl_c_cancels_the_statement_and_psql_goes_on(home, monkeypatch):
     monkeypatch.setenv("VECFILL_HOME", str(home))
     monkeypatch.setenv("PAGER", "cat")
     embedded.start(18, home)
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "vecfill", "db", "psql"])
-    try:
-        wait_for(terminal, b"vecfill=# ")
-        os.write(terminal, b"SELECT pg_sleep(300);\n")
+    command = [sys.executable, "-c", ON_A_TERMINAL, sys.executable, "-m", "vecfill", "db", "psql"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        read_until(process.stdout, b"vecfill=# ")
+        process.stdin.write(b"SELECT pg_sleep(300);\n")
         wait_until_asleep(home)
-        os.write(terminal, b"\x03")
-        wait_for(terminal, b"canceling statement due to user request")
-        os.write(terminal, b"SELECT 'still ' || 'here';\n")
-        wait_for(terminal, b"still here")
-        os.write(terminal, b"\\q\n")
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    finally:
-        os.close(terminal)
+        process.stdin.write(b"\x03")
+        read_until(process.stdout, b"canceling statement due to user request")
+        process.stdin.write(b"SELECT 'still ' || 'here';\n")
+        read_until(process.stdout, b"still here")
+        process.stdin.write(b"\\q\n")
+        process.stdout.read()  # to its end: the copying in between never ends if its reader leaves first
+    assert process.returncode == 0
 
 
-def wait_for(terminal, text):
-    """Reads what the terminal shows until the text is there; psql's end, or pytest's time limit, ends a vain wait."""
+def read_until(stream, text):
     shown = b""
     while text not in shown:
-        shown += os.read(terminal, 4096)
+        chunk = os.read(stream.fileno(), 4096)
+        assert chunk, shown
+        shown += chunk
 
 
 def wait_until_asleep(home):
