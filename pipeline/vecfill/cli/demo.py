@@ -23,17 +23,16 @@ from vecfill.config.engine import EngineName, EngineOptions
 from vecfill.config.output import Output
 from vecfill.demo.board import TARGET, Attempt
 from vecfill.demo.story import MODEL, SHOWN, Board, tell
-from vecfill.postgres.server_programs import installed
 from vecfill.vector_search import Hit
 
 _WHERE = {
-    "ray": ", on Ray, which takes some seconds to start with its actors and the model",
+    "ray": ", on Ray; Ray, its actors and the model first take some seconds to start",
     "inline": ", in this process",
 }
-"""Where the main job runs, for each engine."""
+"""Where the main job runs, per engine."""
 
 _EMPTY = "\"UPDATE jobs SET embedding = NULL WHERE title LIKE 'Senior%'\""
-"""SQL that empties some vectors, quoted for a shell."""
+"""Empties some vectors, so that a run has rows to fill; quoted for a shell."""
 
 
 @click.command()
@@ -58,7 +57,7 @@ def demo(rows: int | None, engine: EngineName, quiet: bool, verbose: bool) -> No
     vecfill demo
     vecfill demo --rows 2000
 
-    Exit codes: 0 every row has a vector; otherwise as for `vecfill run`.
+    Exit codes: 0 every row has a vector; otherwise the exit code of the run that failed, as for `vecfill run`.
     """
     log_to_stderr(Output(quiet=quiet, verbose=verbose))
     narrator = _Narrator(quiet)
@@ -70,7 +69,7 @@ def demo(rows: int | None, engine: EngineName, quiet: bool, verbose: bool) -> No
 
 
 class _Narrator:
-    """Prints the story on stdout, in numbered parts."""
+    """Prints the story to stdout in numbered parts."""
 
     def __init__(self, quiet: bool) -> None:
         self._console = Console(soft_wrap=True, highlight=False)
@@ -90,8 +89,8 @@ class _Narrator:
         self._say("A job board's cron job sent this upsert, here for an existing row:")
         self._code(upsert.statement)
         self._answer(upsert)
-        self._say("PostgreSQL checks NOT NULL on the proposed row before it handles ON CONFLICT.")
-        self._say("An UPDATE proposes no row, so it cannot fail this way. vecfill writes by UPDATE only:")
+        self._say("PostgreSQL checks NOT NULL on the proposed row before it looks at ON CONFLICT.")
+        self._say("An UPDATE proposes no row, so it cannot fail this way; vecfill only sends UPDATEs:")
         self._code(update.statement)
         self._answer(update)
 
@@ -124,11 +123,9 @@ class _Narrator:
             self._console.print(command, markup=False)
 
     def leave(self) -> None:
-        """Says that the server still runs, if the story ended early."""
+        """Says that the server keeps running, if the story broke off after starting it."""
         if self._part and not self._ended:
-            self._say(
-                f"\nThe server keeps running: stop it by {_program()} db stop. Another demo starts from the beginning."
-            )
+            self._say(f"\nThe server keeps running: {_program()} db stop stops it; another demo starts over.")
 
     def _heading(self, text: str) -> None:
         self._part += 1
@@ -146,24 +143,23 @@ class _Narrator:
 
 
 def _commands(program: str) -> list[tuple[str, str]]:
-    """Comments and commands that work when they are pasted where the demo was started."""
+    """Comments, and commands that work if pasted into the shell that started the demo."""
     place = f"--database embedded --table {TARGET.table}"
     text, model = f"--text {shlex.quote(TARGET.text or '')}", f"--model {MODEL.name}"
-    shell = f'{shlex.quote(_psql())} "$({program} db url)"'
     home = os.environ.get("VECFILL_HOME")
     return [
-        *([("the server's folder, as for this demo", f"export VECFILL_HOME={shlex.quote(home)}")] if home else []),
+        *([("use the same server folder as this demo", f"export VECFILL_HOME={shlex.quote(home)}")] if home else []),
         ("search for something else", f"{program} search {place} {model} --show {','.join(SHOWN)} 'night shift'"),
-        ("empty some vectors", f"{shell} -c {_EMPTY}"),
+        ("empty some vectors", f"{program} db psql -- -c {_EMPTY}"),
         ("count the missing vectors", f"{program} status {place} {text}"),
         ("fill them", f"{program} run {place} {text} {model} --dtype {MODEL.dtype} --set {shlex.quote(TARGET.set[0])}"),
-        ("look around", shell),
+        ("open psql", f"{program} db psql"),
         ("stop the server; its data stays", f"{program} db stop"),
     ]
 
 
 def _program() -> str:
-    """How this very command is called from here: by name where PATH has it, else by its path."""
+    """Returns how to call this command from here: by its name if PATH finds it, else by its path."""
     started = Path(sys.argv[0])
     if started.name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m vecfill"
@@ -172,8 +168,3 @@ def _program() -> str:
         return shlex.quote(started.name)
     near = os.path.relpath(started)
     return shlex.quote(str(started.resolve()) if near.startswith("..") else near if "/" in near else f"./{near}")
-
-
-def _psql() -> str:
-    """The machine's ``psql``, or the one that comes with the embedded server."""
-    return "psql" if shutil.which("psql") else str(installed(18) / "bin" / "psql")
