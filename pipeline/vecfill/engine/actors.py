@@ -13,6 +13,7 @@ import ray
 from vecfill.blocks import encoded_schema
 from vecfill.encode.api.budget import RequestBudget, Verdict
 from vecfill.encode.stage import Encode, EncodeSpec
+from vecfill.engine.worker_log import log_to_stderr
 from vecfill.job import BUDGET, Job
 from vecfill.write.writer import Write
 
@@ -80,6 +81,7 @@ class EncodeActor:
     """
 
     def __init__(self, spec: EncodeSpec, share: int, flag: Any, ledger: Any) -> None:
+        log_to_stderr()
         threads = spec.threads or max(1, len(os.sched_getaffinity(0)) // share)
         budget = SharedBudget(ledger) if ledger else None
         self._encode, self._flag = Encode(replace(spec, threads=threads), budget), flag
@@ -102,6 +104,7 @@ class WriteActor:
     """``Write``, one of ``share``; what was encoded is written, stop or not, but for what the limits hold back."""
 
     def __init__(self, job: Job, share: int, flag: Any) -> None:
+        log_to_stderr()
         self._write = Write(job.database, job.relation, job.write_limits.shared(share))
         self._write.throttle.stopped = lambda: bool(ray.get(flag.is_set.remote()))
         self._write.throttle.say = flag.say.remote

@@ -12,6 +12,7 @@ import pyarrow as pa
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
+from vecfill.engine.worker_log import log_to_stderr
 from vecfill.job import Job
 from vecfill.postgres.session import Database
 from vecfill.postgres.target import Relation
@@ -55,6 +56,7 @@ def _reader(database: Database, relation: Relation, pages: PageRange, flag: Any)
     def read() -> Iterable[pa.Table]:
         import ray
 
+        log_to_stderr()
         with _to_its_end(), closing(Read(database, relation)) as reader:
             return [reader.nothing() if ray.get(flag.is_set.remote()) else reader(pages)]
 
