@@ -11,9 +11,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.delay import delayed
 from tests.tables import encoded, job_of, make_docs
 
-from vecfill.bench.delay import delayed
 from vecfill.postgres import write_sql
 from vecfill.postgres.session import Database, transaction
 from vecfill.read.reader import Read

@@ -1,23 +1,25 @@
-"""Our own contenders: both engines from PostgreSQL to PostgreSQL, and single stages."""
+"""Everything of the benchmark that depends on how vecfill makes its jobs, stages and engines."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from vecfill.bench.measure import Mark, Measured
-from vecfill.bench.padding import Padding, padding_counted
-from vecfill.bench.watch import Spans, WatchedEncode, WatchedRead, WatchedWrite
+from vecfill.bench.scratch import Table
+from vecfill.bench.watch import Spans, Watched
 from vecfill.blocks import OUTCOMES
-from vecfill.encode.stage import Encode
+from vecfill.encode.api.budget import Budget
+from vecfill.encode.spec import Model
+from vecfill.encode.stage import Encode, EncodeSpec
 from vecfill.engine.choice import most_block_rows
-from vecfill.errors import VecfillError
 from vecfill.job import Engine, Job, Stop
+from vecfill.postgres.session import Database
+from vecfill.postgres.target import Relation
 from vecfill.read.reader import Read
 from vecfill.read.survey import survey
 from vecfill.read.units import Bucket, PageRange, plan_ranges
@@ -25,16 +27,51 @@ from vecfill.write.writer import Write
 
 STAGES = ("read", "encode", "write")
 
+Results = Callable[[Sequence[PageRange]], Iterator[pa.Table]]
+"""An engine: WriteResults of the ranges given."""
 
 LEAST_BLOCKS = 4
 """Blocks of a measurement: a warm rate leaves the first out. Smaller blocks than a run's, where there are few rows."""
 
 
-def ranges_of(job: Job, engine: str) -> list[PageRange]:
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A scratch table to fill and the model to do it with; ``dedupe`` computes each distinct text once."""
+
+    table: Table
+    model: Model
+    dedupe: bool = False
+
+    def with_dtype(self, dtype: str) -> Work:
+        """The same work with the model in this type."""
+        return replace(self, model=replace(self.model, dtype=dtype))
+
+
+def _job(work: Work) -> Job:
+    """The job that fills the scratch table: it remembers nothing and samples nothing."""
+    relation = work.table.relation
+    spec = EncodeSpec(
+        model=work.model,
+        dim=relation.vector.dim,
+        arity=relation.arity,
+        column=f"{work.table.label}.embedding",
+        dedupe=work.dedupe,
+    )
+    return Job(database=work.table.database, relation=relation, encode=spec)
+
+
+def _reader(work: Work) -> Read:
+    return Read(work.table.database, work.table.relation)
+
+
+# -- what is read, block by block
+
+
+def ranges_of(work: Work, engine: str) -> list[PageRange]:
     """What ``vecfill run --engine`` would read, block by block; at least ``LEAST_BLOCKS`` where the pages allow it."""
-    with closing(job.database.connect()) as connection:
-        buckets = survey(connection, job.relation).buckets
-    ranges = plan_ranges(buckets, most_rows=most_block_rows(job.encode.model, engine))
+    with closing(work.table.database.connect()) as connection:
+        buckets = survey(connection, work.table.relation).buckets
+    ranges = plan_ranges(buckets, most_rows=most_block_rows(work.model, engine))
     return ranges if len(ranges) >= LEAST_BLOCKS else evenly(buckets, LEAST_BLOCKS)
 
 
@@ -54,203 +91,108 @@ def evenly(buckets: Sequence[Bucket], blocks: int) -> list[PageRange]:
     ]
 
 
-def blocks_of(job: Job) -> list[pa.Table]:
-    """Every TextBlock of the job's target."""
-    with closing(Read(job.database, job.relation)) as read:
-        return [read(pages) for pages in ranges_of(job, "ray")]
+def missing_texts(database: Database, relation: Relation, rows: int) -> list[str]:
+    """Texts of the first ``rows`` rows that miss a vector."""
+    found: list[str] = []
+    with closing(Read(database, relation)) as read:
+        for leaf in range(len(relation.leaves)):
+            pages = PageRange(leaf=leaf, first_page=0, end_page=None, rows=rows, limit=rows - len(found))
+            found += read(pages)["text"].to_pylist() if len(found) < rows else []
+    return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class Texts:
-    """What the encoder says of the texts: their tokens before truncation, and how many it cut."""
-
-    tokens: int
-    truncated: int
+def text_blocks(work: Work) -> list[pa.Table]:
+    """Every TextBlock of the table."""
+    with closing(_reader(work)) as read:
+        return [read(pages) for pages in ranges_of(work, "ray")]
 
 
-def timed_stream(engine: Engine, ranges: Sequence[PageRange]) -> tuple[Measured, Texts]:
-    """Runs the ranges through an engine, with a mark a block.
-
-    Raises:
-        VecfillError: a row was left without a vector: what was measured is not the work.
-    """
-    start = time.perf_counter()
-    marks: list[Mark] = []
-    results: list[pa.Table] = []
-    for result in engine.stream(ranges, Stop()):
-        results.append(result)
-        marks.append((time.perf_counter() - start, _rows(result)))
-    seconds = time.perf_counter() - start
-    everything = pa.concat_tables(results)
-    if sum(everything["updated"].to_pylist()) != sum(rows for _, rows in marks):
-        raise VecfillError(_told_missing(everything))
-    stages = {stage: sum(everything[f"{stage}_s"].to_pylist()) for stage in STAGES}
-    texts = Texts(**{name: sum(everything[name].to_pylist()) for name in ("tokens", "truncated")})
-    return Measured(seconds=seconds, marks=tuple(marks), stages=stages), texts
+def encoded_blocks(work: Work, batch: int | None = None, rows: int | None = None) -> list[pa.Table]:
+    """The table's EncodedBlocks: as they are read, or of ``batch`` rows each; of the first ``rows`` rows if given."""
+    encode, blocks = encode_stage(work), text_blocks(work)
+    if batch is None:
+        return [encode(block) for block in blocks]
+    found = encode(pa.concat_tables(blocks).slice(0, rows)).combine_chunks()
+    return [found.slice(at, batch).combine_chunks() for at in range(0, found.num_rows, batch)]
 
 
-def _told_missing(results: pa.Table) -> str:
-    """How many rows have no vector, and why the first has none."""
-    first = next(one for rows in results["unwritten"].to_pylist() for one in rows)
-    rows = _rows(results)
-    return (
-        f"{rows - sum(results['updated'].to_pylist()):,} of {rows:,} rows got no vector, the first: "
-        f"{first['error'] or first['outcome']}: leave such rows out by --where, so that all can be measured"
-    )
-
-
-def _rows(result: pa.Table) -> int:
+def rows_of(result: pa.Table) -> int:
+    """Rows that a WriteResult accounts for."""
     return int(sum(sum(result[outcome].to_pylist()) for outcome in OUTCOMES))
 
 
-@dataclass(kw_only=True)
-class Inline:
-    """The in-process engine; the model stays loaded between measurements.
+# -- stages and engines
 
-    Attributes:
-        fresh: begin each measurement with nothing remembered, for texts that repeat.
+
+def encode_stage(work: Work, budget: Budget | None = None) -> Encode:
+    """The encode stage alone."""
+    return Encode(_job(work).encode, budget)
+
+
+def write_stage(work: Work) -> Write:
+    """The write stage alone."""
+    return Write(work.table.database, work.table.relation)
+
+
+def inline_engine(work: Work, spans: Spans, budget: Budget | None = None) -> tuple[Engine, Any]:
+    """The in-process engine over watched stages, and its encode stage."""
+    from vecfill.engine.inline import InlineEngine
+
+    stages = (_reader(work), encode_stage(work, budget), write_stage(work))
+    watched: list[Any] = [Watched(name, stage, spans) for name, stage in zip(STAGES, stages, strict=True)]
+    return InlineEngine(*watched), watched[1]
+
+
+def results_of(engine: Engine, ranges: Sequence[PageRange]) -> Iterator[pa.Table]:
+    """The engine's WriteResults, a block each."""
+    return engine.stream(ranges, Stop())
+
+
+@contextmanager
+def ray_engine(work: Work) -> Iterator[Results]:
+    """The Ray engine on a cluster of its own, as ``vecfill run`` starts it."""
+    from vecfill.engine.cluster import cluster
+
+    with cluster(None, verbose=False) as resources:
+        from vecfill.engine.ray import Pools, RayEngine
+
+        pools = Pools.fitting(resources, device=work.model.device, actors=None, gpus=None, writers=None)
+        with closing(RayEngine(_job(work), pools)) as engine:
+            yield partial(results_of, engine)
+
+
+@contextmanager
+def ray_recipe(work: Work, encode: Callable[[Any, int], Any]) -> Iterator[Results]:
+    """Our reader and writer around somebody else's encoder, on a cluster of its own.
+
+    Args:
+        work: what to read and write.
+        encode: maps a Ray dataset of TextBlocks, given with the number of its rows, to one of EncodedBlocks.
     """
+    from vecfill.engine.cluster import cluster
 
-    job: Job
-    fresh: bool = False
-    _spans: Spans = field(default_factory=Spans, repr=False)
-    _engine: Any = field(default=None, repr=False)
-    _encode: Any = field(default=None, repr=False)
-
-    def prepare(self) -> dict[str, Any]:
-        """Loads the model and fills two blocks: over the first it looks for the best size of a batch."""
-        self._open()
-        encoder = self._encode.warm()
-        loaded = time.monotonic()
-        shares = [share for share in (self._padding_of_a_block(), self._padding_of_a_block()) if share is not None]
-        padding = shares[-1] if shares else None
-        return {"loaded": loaded, "dtype": encoder.dtype, "device": encoder.device, "padding": padding}
-
-    def measure(self) -> Measured:
-        """Fills the table."""
-        if self.fresh:
-            self.close()
-            self._open()
-            self._encode.warm()
-        ranges = ranges_of(self.job, "inline")
-        self._spans.restart()
-        measured, _ = timed_stream(self._engine, ranges)
-        return Measured(
-            seconds=measured.seconds, marks=measured.marks, stages=measured.stages, spans=self._spans.found()
-        )
-
-    def close(self) -> None:
-        """Closes the engine's connections."""
-        if self._engine is not None:
-            self._engine.close()
-
-    def _padding_of_a_block(self) -> float | None:
-        """Fills a block, where any is left, and says how much of it was padding."""
-        padding = Padding()
-        if ranges := ranges_of(self.job, "inline")[:1]:
-            with padding_counted(padding, self.job.encode.model.name):
-                timed_stream(self._engine, ranges)
-        return padding.share
-
-    def _stage(self) -> WatchedEncode:
-        return WatchedEncode(self.job.encode, self._spans)
-
-    def _open(self) -> None:
-        from vecfill.engine.inline import InlineEngine
-
-        place = self.job.database, self.job.relation
-        self._encode = self._stage()
-        self._engine = InlineEngine(WatchedRead(*place, self._spans), self._encode, WatchedWrite(*place, self._spans))
+    with cluster(None, verbose=False):
+        yield partial(_recipe_results, _job(work), encode)
 
 
-@dataclass(kw_only=True)
-class OnRay:
-    """The Ray engine on a cluster of its own, started for each measurement as ``vecfill run`` does."""
+def _recipe_results(job: Job, encode: Callable[[Any, int], Any], ranges: Sequence[PageRange]) -> Iterator[pa.Table]:
+    """The recipe's WriteResults. The writer's share of a CPU is ours: with Ray's own, two cores are too few."""
+    import ray
+    from ray.data import ActorPoolStrategy
 
-    job: Job
+    from vecfill.engine.actors import StopFlag, WriteActor
+    from vecfill.engine.datasource import TargetDatasource
+    from vecfill.engine.ray import READ_CPUS, WRITE_CPUS
 
-    def prepare(self) -> dict[str, Any]:
-        """Nothing yet: the cluster's start belongs to the measurement's start-up."""
-        return {}
-
-    def measure(self) -> Measured:
-        """Starts Ray and fills the table."""
-        from vecfill.engine.cluster import cluster
-
-        ranges = ranges_of(self.job, "ray")
-        begun = time.perf_counter()
-        with cluster(None, verbose=False) as resources:
-            from vecfill.engine.ray import Pools, RayEngine
-
-            pools = Pools.fitting(resources, device=self.job.encode.model.device, actors=None, gpus=None, writers=None)
-            with closing(RayEngine(self.job, pools)) as engine:
-                started = time.perf_counter() - begun
-                measured, _ = timed_stream(engine, ranges)
-        return Measured(seconds=measured.seconds, marks=measured.marks, stages=measured.stages, started=started)
-
-    def close(self) -> None:
-        """Ray ended with the measurement."""
-
-
-@dataclass(kw_only=True)
-class EncoderAlone:
-    """The encode stage over blocks that were read before."""
-
-    job: Job
-    _blocks: list[pa.Table] = field(default_factory=list, repr=False)
-    _encode: Any = field(default=None, repr=False)
-
-    def prepare(self) -> dict[str, Any]:
-        """Reads the blocks, loads the model and encodes the first, over which it looks for the best size of a batch."""
-        self._blocks, self._encode = blocks_of(self.job), Encode(self.job.encode)
-        encoder = self._encode.warm()
-        loaded = time.monotonic()
-        self._encode(self._blocks[0])
-        padding = Padding()
-        with padding_counted(padding, self.job.encode.model.name):
-            self._encode(self._blocks[-1])
-        return {"loaded": loaded, "dtype": encoder.dtype, "device": encoder.device, "padding": padding.share}
-
-    def measure(self) -> Measured:
-        """Encodes block after block."""
-        return timed_blocks("encode", self._encode, self._blocks)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-@dataclass(kw_only=True)
-class WriterAlone:
-    """The write stage over blocks that were encoded before."""
-
-    job: Job
-    _blocks: list[pa.Table] = field(default_factory=list, repr=False)
-    _write: Any = field(default=None, repr=False)
-
-    def prepare(self) -> dict[str, Any]:
-        """Reads and encodes the blocks, and writes the first."""
-        encode = Encode(self.job.encode)
-        self._blocks = [encode(block) for block in blocks_of(self.job)]
-        self._write = Write(self.job.database, self.job.relation)
-        self._write(self._blocks[0])
-        return {}
-
-    def measure(self) -> Measured:
-        """Writes block after block."""
-        return timed_blocks("write", self._write, self._blocks)
-
-    def close(self) -> None:
-        """Closes the connection."""
-        if self._write is not None:
-            self._write.close()
-
-
-def timed_blocks(stage: str, work: Any, blocks: Iterable[pa.Table]) -> Measured:
-    """Calls a stage with block after block, with a mark a block."""
-    start = time.perf_counter()
-    marks: list[Mark] = []
-    for block in blocks:
-        work(block)
-        marks.append((time.perf_counter() - start, block.num_rows))
-    seconds = time.perf_counter() - start
-    return Measured(seconds=seconds, marks=tuple(marks), stages={stage: seconds})
+    flag = StopFlag.remote()  # type: ignore[attr-defined]
+    source = TargetDatasource(job, ranges, flag)
+    texts = ray.data.read_datasource(source, override_num_blocks=len(ranges), num_cpus=READ_CPUS)
+    written = encode(texts, sum(one.rows for one in ranges)).map_batches(
+        WriteActor,
+        fn_constructor_args=(job, 1, flag),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=1),
+        num_cpus=WRITE_CPUS,
+    )
+    yield from written.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
