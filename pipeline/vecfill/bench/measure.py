@@ -1,4 +1,4 @@
-"""Rates and ratios: what is made of the clock's readings. Pure."""
+"""Measurements, and the rates and ratios computed from them. Pure."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def ratio(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Ratio
 
 
 def median(values: Sequence[float | None]) -> float | None:
-    """The median of what is known."""
+    """The median of the values that are known."""
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
 

@@ -64,7 +64,7 @@ def _reader(work: Work) -> Read:
     return Read(work.table.database, work.table.relation)
 
 
-# -- what is read, block by block
+# -- blocks
 
 
 def ranges_of(work: Work, engine: str) -> list[PageRange]:

@@ -89,8 +89,8 @@ def _throughput(sides: Report) -> Drawing:
             panel.barh(row, sides[side]["rows_per_s"], color=COLORS[side], height=0.56)
             places = row + _POINTS_APART * (np.arange(len(rounds)) - (len(rounds) - 1) / 2)
             panel.plot(rounds, places, "o", markersize=4, color=INK, markerfacecolor="white", linestyle="none")
-            label = f"  {number(sides[side]['rows_per_s'])}"
-            panel.text(max(rounds), row, label, va="center", fontweight="bold")
+            label, end = number(sides[side]["rows_per_s"]), (max(rounds), row)
+            panel.annotate(label, end, (8, 0), textcoords="offset points", va="center", fontweight="bold")
         panel.set_yticks(range(len(SIDES)), [NAMES[side] for side in SIDES])
         panel.invert_yaxis()
         panel.grid(visible=False, axis="y")
@@ -132,7 +132,8 @@ def _mark(panel: Axes, rows: float, xs: list[float], ys: list[float]) -> None:
     """Marks the break-even on a curve."""
     height = math.exp(np.interp(math.log(rows), np.log(xs), np.log(np.maximum(ys, 1e-12))))
     panel.plot([rows], [height], "o", color=INK, markersize=5)
-    panel.text(rows, height, f"equal at {rows_short(rows)}  ", ha="right", va="bottom", fontsize=8, fontweight="bold")
+    label = panel.text(rows / 1.6, height * 2.5, f"equal at {rows_short(rows)}", ha="right", fontsize=8)
+    label.set(fontweight="bold", bbox={"facecolor": TINT, "edgecolor": "none", "pad": 1.5})
 
 
 def _time(modelled: Report) -> Drawing:
