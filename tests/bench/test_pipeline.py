@@ -26,7 +26,7 @@ LINE = {
 CEILING = "bare copy+join,writer alone,hash inline"
 OF_EACH_KIND = (
     *("encode", "encode best", "ray recipe", "inline", "inline auto", "encoder alone"),
-    *("encode duplicates", "inline duplicates", "script", "command", "hash ray"),
+    *("inline duplicates", "script", "command", "hash ray"),
 )
 """One contender of each kind beside those of the ceiling; an engine on Ray starts once."""
 

@@ -19,7 +19,7 @@ VERBS = {
     "status": "Show how full an embedding column is.",
     "search": "Find the rows nearest to a text.",
     "demo": "Fill a job board of 17,269 real listings, on a server of its own.",
-    "bench": "Measure vecfill beside what else there is.",
+    "bench": "Measure vecfill beside other ways.",
     "db": "Start, find or stop the embedded server of the demo.",
 }
 """Verbs and their short help, here so that ``vecfill --help`` imports none of them."""
