@@ -62,12 +62,15 @@ def test_scripts_are_executable(script):
     assert os.access(ROOT / script, os.X_OK)
 
 
-def test_the_wheel_ships_the_price_table(tmp_path):
+def test_the_wheel_ships_the_price_table_and_the_templates(tmp_path):
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as files:
         assert files.read("vecfill/api-prices.toml") == (ROOT / "configs" / "api-prices.toml").read_bytes()
+        templates = (ROOT / "pipeline").glob("vecfill/bench/templates/*.j2")
+        assert {str(path.relative_to(ROOT / "pipeline")) for path in templates} <= set(files.namelist())
+        assert "vecfill/bench/templates/api.html.j2" in files.namelist()
 
 
 def test_the_server_of_the_recipe_is_pinned_and_has_the_same_torch():

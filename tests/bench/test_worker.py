@@ -8,25 +8,12 @@ import sys
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from vecfill.bench.memory import family, held, watched
-from vecfill.bench.watch import Spans
-from vecfill.bench.worker import Worker
+from vecfill.bench.measure import Measured
+from vecfill.bench.memory import held, watched
+from vecfill.bench.watch import Spans, Watched
+from vecfill.bench.worker import FreshWorker, Runner, Worker
 from vecfill.errors import VecfillError
-
-
-def test_the_family_is_all_that_descends():
-    assert family(2, {2: 1, 3: 2, 4: 3, 5: 1, 6: 5}) == {2, 3, 4}
-    assert family(9, {}) == {9}
-
-
-@given(st.dictionaries(st.integers(1, 30), st.integers(1, 30)), st.integers(1, 30))
-def test_a_family_ends_whatever_the_tree(parents, pid):
-    found = family(pid, parents)
-    assert pid in found
-    assert all(parents[child] in found for child in found - {pid})
 
 
 def test_memory_of_a_child_counts():
@@ -43,7 +30,7 @@ def test_memory_of_a_child_counts():
     assert held(2**22 + 1) == 0
 
 
-class Failing:
+class Failing(Runner):
     """Does what its name says, each in its own way."""
 
     def __init__(self, error: Exception | None = None) -> None:
@@ -58,8 +45,15 @@ class Failing:
             os._exit(9)
         raise self.error
 
-    def close(self):
-        pass
+
+class Counting(Runner):
+    """Measures its own process."""
+
+    def prepare(self):
+        return {"pid": os.getpid()}
+
+    def measure(self):
+        return Measured(seconds=1.0, marks=((1.0, os.getpid()),), stages={})
 
 
 def test_a_process_of_its_own_that_ends_with_its_block(capfd):
@@ -71,6 +65,16 @@ def test_a_process_of_its_own_that_ends_with_its_block(capfd):
         assert worker.peak > 1 << 20
     assert not os.path.exists(f"/proc/{pid}")  # noqa: PTH110
     assert capfd.readouterr().out == ""
+
+
+def test_a_fresh_worker_has_a_process_for_each_measurement():
+    with FreshWorker("one", Counting()) as worker:
+        worker.prepare()
+        pids = [worker.measure().rows for _ in range(2)]
+        assert worker.facts["pid"] == pids[-1] != pids[0]
+        assert worker.started > 0
+        assert worker.peak > 1 << 20
+    assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []  # noqa: PTH110
 
 
 @pytest.mark.parametrize(
@@ -101,3 +105,23 @@ def test_spans_are_those_since_the_restart():
     ((start, end, rows),) = spans.found()["write"]
     assert (list(spans.found()), rows) == (["write"], 3)
     assert 0 <= start <= end
+
+
+def test_a_watched_stage_is_the_stage_but_for_its_calls():
+    class Stage:
+        stopped = False
+
+        def __call__(self, block):
+            return block
+
+    class Block:
+        num_rows = 2
+
+    stage, spans = Stage(), Spans()
+    watched = Watched("encode", stage, spans)
+    watched.stopped = True
+    assert (stage.stopped, watched.stopped) == (True, True)
+    watched(Block())
+    assert [rows for _, _, rows in spans.found()["encode"]] == [2]
+    with pytest.raises(AttributeError):
+        _ = watched.missing

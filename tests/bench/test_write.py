@@ -1,7 +1,9 @@
-"""``vecfill bench write`` from its command line to its report, and the line that it puts between."""
+"""``vecfill bench write`` from its command line to its report, and over a slower connection."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import signal
@@ -14,10 +16,12 @@ from dataclasses import astuple
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from tests.bench.far_write import ROUND_TRIP_S, measure_far
 from tests.bench.test_scratch import remains
+from tests.delay import delayed
 
-from vecfill.bench.delay import delayed
-from vecfill.bench.write import COMPARED, WAYS
+from vecfill.bench import report
+from vecfill.bench.write import COMPARED, WAYS, Plan
 from vecfill.postgres.database import Database
 
 KEYS = {"machine", "rows", "dim", "rounds", "batch", "writers", "round_trip_s", "ways", "ratios", "command"}
@@ -36,27 +40,47 @@ def test_names_are_unique_and_what_is_compared_takes_part():
 
 
 @pytest.mark.slow
-def test_every_way_from_end_to_end(write, database, connect):
-    given = ("-d", database, "--rows", "400", "--dim", "8", "--batch", "50", "--rounds", "2", "--writers", "3")
-    code, out, err = write(*given, "--json")
-    found = json.loads(out)
-    assert (code, set(found)) == (0, KEYS)
-    assert "round 2 of 2: vecfill, far: " in err
+def test_every_way_over_a_slower_connection_too(database, connect):
+    lines = []
+    found = measure_far(Plan(rows=400, dim=8, batch=50, rounds=2, writers=3), Database(database), lines.append)
+    assert set(found) == KEYS - {"command"}
+    assert any(line.startswith("round 2 of 2: vecfill, far: ") for line in lines)
     assert [line["name"] for line in found["ways"]] == [one.name for one in WAYS]
     for line in found["ways"]:
         assert line["rows"] == (300 if line["name"] == "update, far" else 400)
         assert len(line["rounds"]) == 2
         assert min(line["rows_per_s"], line["wal_bytes_per_row"], *line["rounds"]) > 0
+        assert line["about"].endswith("over a round trip of 2 ms") == ("far" in line["name"])
     assert [(one["contender"], one["against"]) for one in found["ratios"]] == list(COMPARED)
     for one in found["ratios"]:
         assert one["least"] <= one["median"] <= one["greatest"]
     rates = {line["name"]: line["rows_per_s"] for line in found["ways"]}
-    assert rates["update, far"] < 500  # 2 ms each
+    assert rates["update, far"] < 1 / ROUND_TRIP_S
     assert remains(connect) == []
-    code, out, _ = write(*given)
-    assert code == 0
-    assert "400 rows of 8 dimensions" in out
-    assert "vecfill / bare copy+join: " in out
+
+
+@pytest.mark.slow
+def test_the_command_measures_the_server_given(write, database, connect):
+    given = ("-d", database, "--rows", "40", "--dim", "8", "--batch", "10", "--rounds", "1")
+    code, out, err = write(*given, "--json")
+    found = json.loads(out)
+    assert (code, set(found)) == (0, KEYS)
+    assert "round 1 of 1: vecfill, writers: " in err
+    assert [line["name"] for line in found["ways"]] == [one.name for one in WAYS if not one.far]
+    assert found["round_trip_s"] is None
+    assert remains(connect) == []
+    print_write(found)
+
+
+def print_write(found):
+    """The report, as the command prints it without --json."""
+    with io.StringIO() as out:
+        with contextlib.redirect_stdout(out):
+            report.print_write(found)
+        text = out.getvalue()
+    assert "40 rows of 8 dimensions" in text
+    assert "vecfill / bare copy+join: " in text
+    assert "Median of 1 rounds" in text
 
 
 @pytest.mark.parametrize(

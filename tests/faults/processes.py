@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 from tests.tables import wait_until
-
-from vecfill.bench.memory import _parents, family
 
 OURS = "datname = current_database() AND application_name = 'vecfill'"
 BACKENDS = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}"
@@ -61,9 +60,17 @@ def wait_for_backends(connect: psycopg.Connection, seconds: float = 30.0) -> Non
     assert connect.execute(LOCKS).fetchone() == (0,)
 
 
+def descendants(pid: int) -> set[int]:
+    """The process and all below it; none where it is gone."""
+    try:
+        return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+    except psutil.NoSuchProcess:
+        return set()
+
+
 def workers(driver: int, name: str) -> list[int]:
     """Ray's workers below a process that are at work as ``name``, such as ``EncodeActor``."""
-    return [pid for pid in family(driver, _parents()) if (title := shown(pid)).startswith("ray::") and name in title]
+    return [pid for pid in descendants(driver) if (title := shown(pid)).startswith("ray::") and name in title]
 
 
 def shown(pid: int) -> str:

@@ -12,10 +12,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from tests.faults.gate import AT, ROWS, Gate
-from tests.faults.processes import shown
+from tests.faults.processes import descendants, shown
 from tests.tables import meanwhile, wait_until
-
-from vecfill.bench.memory import _parents, family
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +66,7 @@ def command_lines(process: subprocess.Popen, seen: set[str]):
     def look(done: threading.Event) -> None:
         wait_until(lambda: done.is_set() or "password=xxx" in shown(process.pid))
         while not done.wait(0.05):
-            seen.update(map(shown, family(process.pid, _parents())))
+            seen.update(map(shown, descendants(process.pid)))
 
     return look
 

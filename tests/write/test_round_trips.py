@@ -10,9 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.delay import delayed
 from tests.tables import encoded, job_of, make_docs, reader_of, with_arrays, writer_of
 
-from vecfill.bench.delay import delayed
 from vecfill.postgres import write_sql
 from vecfill.postgres.database import Database
 from vecfill.postgres.selection import MISSING

@@ -1,22 +1,32 @@
-"""The texts of a benchmark: a table's, a file's lines, the built-in listings, or a mix of lengths made of them."""
+"""The texts of a benchmark: a table's, a file's lines, the built-in listings, or a mix of lengths made of them.
+
+``bench api`` also takes labels: rows of equal labels belong together.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain, cycle, islice
 from pathlib import Path
 
+import psycopg
+from psycopg import sql
+
 from vecfill.backfill.checks import check_sql
+from vecfill.bench.ours import missing_texts
 from vecfill.config.target import Target
 from vecfill.demo import listings
 from vecfill.demo.listings import Listing
 from vecfill.errors import ConfigError
-from vecfill.postgres.database import Database
+from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.driver_errors import said
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import MISSING
+from vecfill.postgres.session import transaction
 from vecfill.postgres.target import inspect
-from vecfill.read.units import PageRange
 
 SHORTEST, LONGEST = 8, 512
 """Tokens of the mixed corpus's texts; the logarithm is spread evenly between them."""
@@ -32,10 +42,22 @@ _GOLDEN = 0.6180339887498949
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Texts, and what to call them."""
+    """Texts of a table, a file or the package's listings (``built_in``).
+
+    Attributes:
+        labels: as many as texts, None where a row has none; None without a label column.
+        label: the label column's name.
+    """
 
     name: str
     texts: tuple[str, ...]
+    labels: tuple[str | None, ...] | None = None
+    label: str | None = None
+    built_in: bool = False
+
+    def distinct(self) -> list[int]:
+        """The first row of each distinct text: ties would decide between neighbours of equal texts."""
+        return sorted({text: row for row, text in reversed([*enumerate(self.texts)])}.values())
 
 
 def from_listings(rows: int) -> Corpus:
@@ -43,15 +65,24 @@ def from_listings(rows: int) -> Corpus:
     return _known("listings", (_text(one) for one in listings.load(rows)))
 
 
+def labelled_listings(rows: int) -> Corpus:
+    """Takes ``rows`` of the listings, drawn evenly: title and company, labelled by department, which no text holds."""
+    found = listings.load(rows)
+    return Corpus(
+        name="listings",
+        texts=tuple(f"{one.title} at {one.company}" for one in found),
+        labels=tuple(one.department for one in found),
+        label="department",
+        built_in=True,
+    )
+
+
 def mixed(rows: int) -> Corpus:
     """Makes texts of 8 to 512 tokens, log-uniform, by joining listings until each is long enough."""
     pieces = cycle(_PIECE.findall(" ".join(_text(one) for one in listings.load())))
     lengths = (SHORTEST * (LONGEST / SHORTEST) ** (number * _GOLDEN % 1.0) for number in range(rows))
-    return _known("mixed", (" ".join(islice(pieces, _pieces(length))) for length in lengths))
-
-
-def _pieces(tokens: float) -> int:
-    return max(1, round((tokens - 2) / TOKENS_PER_PIECE))
+    counts = (max(1, round((length - 2) / TOKENS_PER_PIECE)) for length in lengths)
+    return _known("mixed", (" ".join(islice(pieces, count)) for count in counts))
 
 
 def _text(listing: Listing) -> str:
@@ -74,24 +105,64 @@ def from_file(path: Path, rows: int) -> Corpus:
 
 
 def from_table(database: Database, target: Target, rows: int) -> Corpus:
-    """Takes the texts of the first ``rows`` rows of the target that miss a vector; the table is only read.
+    """Takes the texts of the first ``rows`` rows that miss a vector; the table is only read.
 
     Raises:
-        ConfigError: the target cannot be had, or no row misses a vector.
+        ConfigError: the target cannot be read, or no row misses a vector.
     """
-    with closing(database.connect()) as connection:
-        relation = inspect(connection, target)
-        check_sql(connection, relation, writing=False)
-    found: list[str] = []
-    with closing(Read(database, relation)) as read:
-        for leaf in range(len(relation.table.leaves)):
-            pages = PageRange(leaf=leaf, first_page=0, end_page=None, rows=rows, limit=rows - len(found))
-            found += read(pages)["text"].to_pylist() if len(found) < rows else []
+    with _inspected(database, target) as (_, relation):
+        found = missing_texts(database, relation, rows)
     if not found:
         raise ConfigError(
             f"no row of {relation.table.label} misses a vector and has a text: name another table, --file or --corpus"
         )
     return Corpus(name=relation.table.label, texts=tuple(found))
+
+
+def labelled_table(database: Database, target: Target, rows: int, label: str | None) -> Corpus:
+    """Takes the first ``rows`` rows that have a text, with a vector or without; the table is only read.
+
+    Raises:
+        ConfigError: the target or the label column cannot be read, or no row has a text.
+    """
+    with _inspected(database, target) as (connection, relation):
+        try:
+            with transaction(connection, read_only=True) as cursor:
+                found = cursor.execute(_labelled(relation, label), (rows,)).fetchall()
+        except psycopg.errors.UndefinedColumn as error:
+            raise ConfigError(f"--label {label}: {relation.table.label} has no such column: {said(error)}") from error
+    if not found:
+        raise ConfigError(f"no row of {relation.table.label} has a text: name another table, or none for the listings")
+    texts, labels = zip(*found, strict=True)
+    return Corpus(name=relation.table.label, texts=texts, labels=labels if label else None, label=label)
+
+
+@contextmanager
+def _inspected(database: Database, target: Target) -> Iterator[tuple[Connection, Relation]]:
+    """A connection, and the target as it is checked for reading."""
+    with closing(database.connect()) as connection:
+        relation = inspect(connection, target)
+        check_sql(connection, relation, MISSING, writing=False)
+        yield connection, relation
+
+
+def _labelled(relation: Relation, label: str | None) -> sql.Composed:
+    """Text and label of the rows that have a text and meet ``--where``; ``$1`` is the limit."""
+    column = (
+        sql.SQL("{}::pg_catalog.text").format(sql.Identifier(relation.table.alias, label)) if label else sql.SQL("NULL")
+    )
+    return sql.SQL(
+        "SELECT {text}, {label}\nFROM {only}{name} AS {alias}\nWHERE NOT {blank} AND (\n{where}\n)\n"
+        "LIMIT $1::pg_catalog.int8"
+    ).format(
+        text=relation.user_sql.text,
+        label=column,
+        only=sql.SQL("ONLY " if relation.table.plain else ""),
+        name=relation.table.name,
+        alias=sql.Identifier(relation.table.alias),
+        blank=relation.user_sql.blank,
+        where=relation.user_sql.where or sql.SQL("true"),
+    )
 
 
 def _known(name: str, texts: Iterator[str]) -> Corpus:

@@ -1,4 +1,4 @@
-"""The device: what it is, how fast it multiplies matrices of the model's own shapes, and what the texts are to it."""
+"""The machine, its matrix rate at the model's own shapes, and the texts' tokens."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from vecfill.bench.library import BATCHES, load
-from vecfill.bench.measure import Measured, sorted_padding
+from vecfill.bench.measure import sorted_padding
+from vecfill.bench.others import BATCHES, load
+from vecfill.bench.worker import Runner
 from vecfill.config.model import Model
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 """What decides the rate of a CPU's matrix products, by /proc/cpuinfo's names (x86 and ARM)."""
 
 TOKENS_AT_ONCE = {"cpu": (1_024, 2_048, 4_096), "cuda": (8_192, 32_768, 65_536)}
-"""Rows of the matrices that are tried: as many as the encoder's batches have tokens."""
+"""Rows of the matrices: as many as the encoder's batches have tokens."""
 
 SHAPE_S = 0.15
 """Seconds that each shape is repeated for; the best time counts."""
@@ -31,7 +32,7 @@ LIBRARIES = ("vecfill", "torch", "sentence-transformers", "transformers", "ray",
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, load and versions: what a figure is worth nothing without."""
+    """Processor, cores, memory, load and versions: no figure means anything without them."""
     info = _cpuinfo()
     flags = set((info.get("flags") or info.get("Features") or "").split())
     return {
@@ -56,12 +57,8 @@ def _cpuinfo() -> dict[str, str]:
 
 
 @dataclass(kw_only=True)
-class Device:
-    """Asked once, in a process of its own, before anybody is measured.
-
-    Attributes:
-        dtypes: types whose matrix rate is wanted.
-    """
+class Device(Runner):
+    """The device's own figures in each of ``dtypes``, taken once in a process of their own before all else."""
 
     model: Model
     texts: tuple[str, ...]
@@ -86,13 +83,6 @@ class Device:
             "padding": {size: sorted_padding(tokens, sizes, size) for size in BATCHES},
         }
 
-    def measure(self) -> Measured:
-        """There is nothing to measure twice."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Nothing is held."""
-
 
 def _token_counts(net: Any, texts: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.int32]]:
     """int32 [n]: tokens after truncation, special tokens included; zeros where the model has no tokenizer."""
@@ -104,7 +94,7 @@ def _token_counts(net: Any, texts: tuple[str, ...]) -> np.ndarray[Any, np.dtype[
 
 
 def _parameters(net: Any) -> int:
-    """Parameters that take part in products: all but the embedding tables, and BERT's pooler, which nobody asks."""
+    """Parameters that take part in products: all but the embedding tables, and BERT's pooler, which is not used."""
     from torch import nn
 
     tables = {id(one) for module in net.modules() if isinstance(module, nn.Embedding) for one in module.parameters()}
@@ -121,11 +111,7 @@ def _shapes(net: Any) -> Counter[tuple[int, int]]:
 
 
 def matrix_rate(shapes: Counter[tuple[int, int]], dtype: Any, device: str) -> float:
-    """FLOP a second of the layers' matrix products, one after the other, at the best number of tokens.
-
-    Returns:
-        0.0 where there are no linear layers.
-    """
+    """FLOP a second of the layers' matrix products at the best number of tokens; 0 where there are no linear layers."""
     return max(_rate(shapes, tokens, dtype, device) for tokens in TOKENS_AT_ONCE[device]) if shapes else 0.0
 
 

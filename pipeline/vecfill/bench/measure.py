@@ -1,13 +1,16 @@
-"""Rates and ratios: what is made of the clock's readings. Pure."""
+"""Measurements, and the rates and ratios computed from them. Pure."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+T = TypeVar("T")
 
 Mark = tuple[float, int]
 """Seconds since the start of a measurement, and the rows that were done at that moment since the mark before."""
@@ -25,7 +28,10 @@ class Measured:
         marks: a mark a block, in order; one for all where the contender knows no blocks.
         stages: seconds of work by stage.
         spans: the calls of each stage, where they were watched.
-        started: seconds until a cluster was there, where the measurement started one; ``seconds`` come after them.
+        started: seconds until a cluster was up, where the measurement started one; ``seconds`` come after them.
+        tokens: before truncation, as the encoder counts them, where an engine ran.
+        truncated: rows whose text was cut at the model's length, likewise.
+        usage: requests to an API meanwhile; empty for a local model.
     """
 
     seconds: float
@@ -33,6 +39,9 @@ class Measured:
     stages: dict[str, float]
     spans: dict[str, list[Span]] = field(default_factory=dict)
     started: float | None = None
+    tokens: int = 0
+    truncated: int = 0
+    usage: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -42,7 +51,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """A contender's rate over another's: the median of the rounds' ratios, and the least and the greatest."""
+    """A contender's rate over another's: median, least and greatest of the rounds' ratios."""
 
     median: float
     least: float
@@ -77,15 +86,15 @@ def ratio(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Ratio
 
 
 def median(values: Sequence[float | None]) -> float | None:
-    """The median of what is known."""
+    """The median of the values that are known."""
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
 
 
-def rotated(names: Sequence[str], turn: int) -> list[str]:
-    """The order of a round: everyone comes first, in the middle and last in turn."""
-    at = turn % len(names) if names else 0
-    return [*names[at:], *names[:at]]
+def rotated(items: Sequence[T], turn: int) -> list[T]:
+    """The order of a round: each item is first in one round, and last in another."""
+    at = turn % len(items) if items else 0
+    return [*items[at:], *items[:at]]
 
 
 def matrix_share(parameters: int, tokens_per_s: float, flops: float) -> float:

@@ -1,29 +1,26 @@
-"""Peak memory of a process and its children, from /proc, sampled beside the work."""
+"""Peak memory of a process and its children, sampled with psutil while they work."""
 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 EVERY_S = 0.2
 """A sample of thirty processes costs about 3 ms."""
 
-_PROC = Path("/proc")
 
-
+@dataclass
 class Peak:
-    """The most bytes that were seen."""
+    """The most bytes seen."""
 
-    def __init__(self) -> None:
-        self.bytes = 0
+    bytes: int = 0
 
 
 @contextmanager
 def watched(pid: int) -> Iterator[Peak]:
-    """Watches the process and everything below it until the end of the block."""
+    """Watches the process and its descendants until the end of the block."""
     peak, done = Peak(), threading.Event()
 
     def watch() -> None:
@@ -42,51 +39,19 @@ def watched(pid: int) -> Iterator[Peak]:
 
 
 def held(pid: int) -> int:
-    """Bytes that the tree holds now.
+    """Resident bytes of the process tree now; 0 where there is no such process.
 
-    What is each process's own adds up; of what processes share (libraries, Ray's object store) the largest view counts
-    once. 0 where /proc tells nothing.
+    Private memory adds up; memory that processes share (libraries, Ray's object store) counts once, by the process that
+    maps most of it.
     """
-    found = [_status(one) for one in family(pid, _parents())]
-    own = sum(one.get("RssAnon", 0) for one in found)
-    return own + sum(max((one.get(kind, 0) for one in found), default=0) for kind in ("RssFile", "RssShmem"))
+    import psutil
 
-
-def family(pid: int, parents: Mapping[int, int]) -> set[int]:
-    """The process and all that descend from it. Pure.
-
-    Args:
-        pid: the root.
-        parents: parent by process.
-    """
-    children: dict[int, list[int]] = defaultdict(list)
-    for child, parent in parents.items():
-        children[parent].append(child)
-    found, left = {pid}, [pid]
-    while left:
-        new = [child for child in children[left.pop()] if child not in found]
-        found.update(new)
-        left += new
-    return found
-
-
-def _parents() -> dict[int, int]:
-    parents = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit() and (stat := _read(entry / "stat")):
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    return parents
-
-
-def _status(pid: int) -> dict[str, int]:
-    """Bytes by kind, as ``RssAnon``."""
-    lines = (line.split() for line in _read(_PROC / str(pid) / "status").splitlines() if line.startswith("Rss"))
-    return {parts[0].rstrip(":"): int(parts[1]) * 1024 for parts in lines}
-
-
-def _read(path: Path) -> str:
-    """The file's content; empty where the process ended meanwhile."""
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
+    private, shared = 0, 0
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with suppress(psutil.Error):
+                info = process.memory_info()
+                private += info.rss - info.shared
+                shared = max(shared, info.shared)
+    return private + shared

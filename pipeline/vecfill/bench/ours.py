@@ -1,38 +1,79 @@
-"""Our own contenders: both engines from PostgreSQL to PostgreSQL, and single stages."""
+"""Everything of the benchmark that depends on how vecfill makes its jobs, stages and engines."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from vecfill.bench.measure import Mark, Measured
-from vecfill.bench.padding import Padding, padding_counted
-from vecfill.bench.watch import Spans, WatchedEncode, WatchedRead, WatchedWrite
+from vecfill.bench.scratch import Table
+from vecfill.bench.watch import Spans, Watched
 from vecfill.blocks import OUTCOMES
-from vecfill.engine.choice import most_block_rows
-from vecfill.errors import VecfillError
-from vecfill.job import Engine, Job, Stop
-from vecfill.read.survey import survey
-from vecfill.read.units import Bucket, PageRange, plan_units
+from vecfill.config.engine import EngineOptions
+from vecfill.config.model import Dtype, Model
+from vecfill.encode.stage import EncodeSpec
+from vecfill.engine.choice import max_block_rows, opened
+from vecfill.engine.warm import Warm
+from vecfill.job import EncodeStage, Engine, Job, Shared, Stage, Stop, Worker
+from vecfill.postgres.database import Database
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import Session
+from vecfill.read.source import TableSource
+from vecfill.read.units import Bucket, PageRange, RowUnit, plan_units
+from vecfill.write.sink import TableSink
 
 STAGES = ("read", "encode", "write")
 
+Results = Callable[[Sequence[RowUnit]], Iterator[pa.Table]]
+"""An engine: WriteResults of the units given."""
 
 LEAST_BLOCKS = 4
 """Blocks of a measurement: a warm rate leaves the first out. Smaller blocks than a run's, where there are few rows."""
 
 
-def ranges_of(job: Job, engine: str) -> list[PageRange]:
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A scratch table to fill and the model to do it with; ``dedupe`` computes each distinct text once."""
+
+    table: Table
+    model: Model
+    dedupe: bool = False
+
+    def with_dtype(self, dtype: Dtype) -> Work:
+        """The same work with the model in this type."""
+        return replace(self, model=replace(self.model, dtype=dtype))
+
+
+def _job(work: Work) -> Job:
+    """The job that fills the scratch table: it remembers nothing and samples nothing."""
+    relation, database = work.table.relation, work.table.database
+    encode = EncodeSpec(
+        model=work.model,
+        dim=relation.table.vector.dim,
+        arity=relation.table.arity,
+        column=f"{work.table.label}.embedding",
+        dedupe=work.dedupe,
+    )
+    return Job(source=_source(work), encode=encode, sink=TableSink(database=database, relation=relation))
+
+
+def _source(work: Work) -> TableSource:
+    return TableSource(session=Session(work.table.database), relation=work.table.relation)
+
+
+# -- blocks
+
+
+def ranges_of(work: Work, engine: str) -> list[RowUnit]:
     """What ``vecfill run --engine`` would read, block by block; at least ``LEAST_BLOCKS`` where the pages allow it."""
-    with closing(job.database.connect()) as connection:
-        buckets = survey(connection, job.relation).buckets
-    ranges = plan_units(buckets, most_rows=most_block_rows(job.encode.model, engine))
-    return ranges if len(ranges) >= LEAST_BLOCKS else evenly(buckets, LEAST_BLOCKS)
+    with closing(_source(work)) as source:
+        buckets = source.survey().buckets
+    units = plan_units(buckets, most_rows=max_block_rows(_job(work).encode, engine))
+    return units if len(units) >= LEAST_BLOCKS else [*evenly(buckets, LEAST_BLOCKS)]
 
 
 def evenly(buckets: Sequence[Bucket], blocks: int) -> list[PageRange]:
@@ -51,203 +92,100 @@ def evenly(buckets: Sequence[Bucket], blocks: int) -> list[PageRange]:
     ]
 
 
-def blocks_of(job: Job) -> list[pa.Table]:
-    """Every TextBlock of the job's target."""
-    with closing(Read(job.database, job.relation)) as read:
-        return [read(pages) for pages in ranges_of(job, "ray")]
+def missing_texts(database: Database, relation: Relation, rows: int) -> list[str]:
+    """Texts of the first ``rows`` rows that miss a vector."""
+    found: list[str] = []
+    with closing(TableSource(session=Session(database), relation=relation)) as source:
+        read = source.reader()
+        for leaf in range(len(relation.table.leaves)):
+            unit = PageRange(leaf=leaf, first_page=0, end_page=None, rows=rows, limit=rows - len(found))
+            found += read(unit)["text"].to_pylist() if len(found) < rows else []
+    return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class Texts:
-    """What the encoder says of the texts: their tokens before truncation, and how many it cut."""
-
-    tokens: int
-    truncated: int
-
-
-def timed_stream(engine: Engine, ranges: Sequence[PageRange]) -> tuple[Measured, Texts]:
-    """Runs the ranges through an engine, with a mark a block.
-
-    Raises:
-        VecfillError: a row was left without a vector: what was measured is not the work.
-    """
-    start = time.perf_counter()
-    marks: list[Mark] = []
-    results: list[pa.Table] = []
-    for result in engine.stream(ranges, Stop()):
-        results.append(result)
-        marks.append((time.perf_counter() - start, _rows(result)))
-    seconds = time.perf_counter() - start
-    everything = pa.concat_tables(results)
-    if sum(everything["updated"].to_pylist()) != sum(rows for _, rows in marks):
-        raise VecfillError(_told_missing(everything))
-    stages = {stage: sum(everything[f"{stage}_s"].to_pylist()) for stage in STAGES}
-    texts = Texts(**{name: sum(everything[name].to_pylist()) for name in ("tokens", "truncated")})
-    return Measured(seconds=seconds, marks=tuple(marks), stages=stages), texts
+def text_blocks(work: Work) -> list[pa.Table]:
+    """Every TextBlock of the table."""
+    with closing(_source(work)) as source:
+        read = source.reader()
+        return [read(unit) for unit in ranges_of(work, "ray")]
 
 
-def _told_missing(results: pa.Table) -> str:
-    """How many rows have no vector, and why the first has none."""
-    first = next(one for rows in results["unwritten"].to_pylist() for one in rows)
-    rows = _rows(results)
-    return (
-        f"{rows - sum(results['updated'].to_pylist()):,} of {rows:,} rows got no vector, the first: "
-        f"{first['error'] or first['outcome']}: leave such rows out by --where, so that all can be measured"
-    )
+def encoded_blocks(work: Work, batch: int | None = None, rows: int | None = None) -> list[pa.Table]:
+    """The table's EncodedBlocks: as they are read, or of ``batch`` rows each; of the first ``rows`` rows if given."""
+    encode, blocks = encode_stage(work), text_blocks(work)
+    if batch is None:
+        return [encode(block) for block in blocks]
+    found = encode(pa.concat_tables(blocks).slice(0, rows)).combine_chunks()
+    return [found.slice(at, batch).combine_chunks() for at in range(0, found.num_rows, batch)]
 
 
-def _rows(result: pa.Table) -> int:
+def rows_of(result: pa.Table) -> int:
+    """Rows that a WriteResult accounts for."""
     return int(sum(sum(result[outcome].to_pylist()) for outcome in OUTCOMES))
 
 
-@dataclass(kw_only=True)
-class Inline:
-    """The in-process engine; the model stays loaded between measurements.
+# -- stages and engines
 
-    Attributes:
-        fresh: begin each measurement with nothing remembered, for texts that repeat.
+
+def encode_stage(work: Work) -> EncodeStage:
+    """The encode stage alone."""
+    return _job(work).encode.stage(Worker())
+
+
+def write_stage(work: Work) -> Stage:
+    """The write stage alone."""
+    return _job(work).sink.writer(Worker())
+
+
+def inline_engine(work: Work, spans: Spans, budget: Shared | None = None) -> tuple[Engine, Any]:
+    """The in-process engine over watched stages, and its encode stage; ``budget`` is an API's, across measurements."""
+    from vecfill.engine.inline import InlineEngine
+
+    engine = InlineEngine(_job(work), shared=budget)
+    for name in STAGES:
+        setattr(engine, name, Watched(name, getattr(engine, name), spans))
+    return engine, engine.encode
+
+
+def results_of(engine: Engine, units: Sequence[RowUnit]) -> Iterator[pa.Table]:
+    """The engine's WriteResults, a block each."""
+    return engine.stream(units, Stop())
+
+
+@contextmanager
+def ray_engine(work: Work) -> Iterator[Results]:
+    """The Ray engine on a cluster of its own, as ``vecfill run`` starts it."""
+    with (
+        closing(Warm()) as warm,
+        opened(_job(work), EngineOptions(engine="ray"), work.table.rows, warm) as engine,
+    ):
+        yield partial(results_of, engine)
+
+
+@contextmanager
+def ray_recipe(work: Work, encode: Callable[[Any, int], Any]) -> Iterator[Results]:
+    """Our reader and writer around somebody else's encoder, on a cluster of its own.
+
+    Args:
+        work: what to read and write.
+        encode: maps a Ray dataset of TextBlocks, given with the number of its rows, to one of EncodedBlocks.
     """
-
-    job: Job
-    fresh: bool = False
-    _spans: Spans = field(default_factory=Spans, repr=False)
-    _engine: Any = field(default=None, repr=False)
-    _encode: Any = field(default=None, repr=False)
-
-    def prepare(self) -> dict[str, Any]:
-        """Loads the model and fills two blocks: over the first it looks for the best size of a batch."""
-        self._open()
-        encoder = self._encode.warm()
-        loaded = time.monotonic()
-        shares = [share for share in (self._padding_of_a_block(), self._padding_of_a_block()) if share is not None]
-        padding = shares[-1] if shares else None
-        return {"loaded": loaded, "dtype": encoder.dtype, "device": encoder.device, "padding": padding}
-
-    def measure(self) -> Measured:
-        """Fills the table."""
-        if self.fresh:
-            self.close()
-            self._open()
-            self._encode.warm()
-        ranges = ranges_of(self.job, "inline")
-        self._spans.restart()
-        measured, _ = timed_stream(self._engine, ranges)
-        return Measured(
-            seconds=measured.seconds, marks=measured.marks, stages=measured.stages, spans=self._spans.found()
-        )
-
-    def close(self) -> None:
-        """Closes the engine's connections."""
-        if self._engine is not None:
-            self._engine.close()
-
-    def _padding_of_a_block(self) -> float | None:
-        """Fills a block, where any is left, and says how much of it was padding."""
-        padding = Padding()
-        if ranges := ranges_of(self.job, "inline")[:1]:
-            with padding_counted(padding, self.job.encode.model.name):
-                timed_stream(self._engine, ranges)
-        return padding.share
-
-    def _stage(self) -> WatchedEncode:
-        return WatchedEncode(self.job.encode, self._spans)
-
-    def _open(self) -> None:
-        from vecfill.engine.inline import InlineEngine
-
-        place = self.job.database, self.job.relation
-        self._encode = self._stage()
-        self._engine = InlineEngine(WatchedRead(*place, self._spans), self._encode, WatchedWrite(*place, self._spans))
+    with closing(Warm()) as warm:
+        warm.cluster(None, verbose=False)
+        yield partial(_recipe_results, _job(work), encode)
 
 
-@dataclass(kw_only=True)
-class OnRay:
-    """The Ray engine on a cluster of its own, started for each measurement as ``vecfill run`` does."""
+def _recipe_results(job: Job, encode: Callable[[Any, int], Any], units: Sequence[RowUnit]) -> Iterator[pa.Table]:
+    """The recipe's WriteResults. The readers and the writer are ours: with Ray's own, two cores are too few."""
+    from vecfill.engine.coordinator import Coordinator
+    from vecfill.engine.ray_actors import encode_and_write, read_units
 
-    job: Job
-
-    def prepare(self) -> dict[str, Any]:
-        """Nothing yet: the cluster's start belongs to the measurement's start-up."""
-        return {}
-
-    def measure(self) -> Measured:
-        """Starts Ray and fills the table."""
-        from vecfill.engine.cluster import cluster
-
-        ranges = ranges_of(self.job, "ray")
-        begun = time.perf_counter()
-        with cluster(None, verbose=False) as resources:
-            from vecfill.engine.ray import Pools, RayEngine
-
-            pools = Pools.fitting(resources, device=self.job.encode.model.device, actors=None, gpus=None, writers=None)
-            with closing(RayEngine(self.job, pools)) as engine:
-                started = time.perf_counter() - begun
-                measured, _ = timed_stream(engine, ranges)
-        return Measured(seconds=measured.seconds, marks=measured.marks, stages=measured.stages, started=started)
-
-    def close(self) -> None:
-        """Ray ended with the measurement."""
+    coordinator = Coordinator.remote(0)  # type: ignore[attr-defined]  # by ray.remote
+    texts = read_units(job.source.reader(), units, coordinator, readers=1)
+    encoded = encode(texts, sum(unit.rows for unit in units))
+    written = encode_and_write(encoded, _unchanged, job.sink, coordinator, writers=1, at_a_time=1)
+    yield from written.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
-@dataclass(kw_only=True)
-class EncoderAlone:
-    """The encode stage over blocks that were read before."""
-
-    job: Job
-    _blocks: list[pa.Table] = field(default_factory=list, repr=False)
-    _encode: Any = field(default=None, repr=False)
-
-    def prepare(self) -> dict[str, Any]:
-        """Reads the blocks, loads the model and encodes the first, over which it looks for the best size of a batch."""
-        self._blocks, self._encode = blocks_of(self.job), Encode(self.job.encode)
-        encoder = self._encode.warm()
-        loaded = time.monotonic()
-        self._encode(self._blocks[0])
-        padding = Padding()
-        with padding_counted(padding, self.job.encode.model.name):
-            self._encode(self._blocks[-1])
-        return {"loaded": loaded, "dtype": encoder.dtype, "device": encoder.device, "padding": padding.share}
-
-    def measure(self) -> Measured:
-        """Encodes block after block."""
-        return timed_blocks("encode", self._encode, self._blocks)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-@dataclass(kw_only=True)
-class WriterAlone:
-    """The write stage over blocks that were encoded before."""
-
-    job: Job
-    _blocks: list[pa.Table] = field(default_factory=list, repr=False)
-    _write: Any = field(default=None, repr=False)
-
-    def prepare(self) -> dict[str, Any]:
-        """Reads and encodes the blocks, and writes the first."""
-        encode = Encode(self.job.encode)
-        self._blocks = [encode(block) for block in blocks_of(self.job)]
-        self._write = Write(self.job.database, self.job.relation)
-        self._write(self._blocks[0])
-        return {}
-
-    def measure(self) -> Measured:
-        """Writes block after block."""
-        return timed_blocks("write", self._write, self._blocks)
-
-    def close(self) -> None:
-        """Closes the connection."""
-        if self._write is not None:
-            self._write.close()
-
-
-def timed_blocks(stage: str, work: Any, blocks: Iterable[pa.Table]) -> Measured:
-    """Calls a stage with block after block, with a mark a block."""
-    start = time.perf_counter()
-    marks: list[Mark] = []
-    for block in blocks:
-        work(block)
-        marks.append((time.perf_counter() - start, block.num_rows))
-    seconds = time.perf_counter() - start
-    return Measured(seconds=seconds, marks=tuple(marks), stages={stage: seconds})
+def _unchanged(block: pa.Table) -> pa.Table:
+    return block

@@ -1,11 +1,14 @@
-"""The report as a person reads it: a table, the ratios, and the machine, in words that the pictures use too."""
+"""The reports of ``bench pipeline`` and ``bench write`` as tables and lines, for the terminal and the page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
+
+from vecfill.bench.render import render
 
 Report = dict[str, Any]
 
@@ -16,21 +19,16 @@ GROUPS = {
     "ceiling": "the database side, a model that costs nothing",
 }
 
+STAGE_COLUMN = "seconds by stage"
 COLUMNS = (
-    "contender",
-    "rows/s",
-    "× yardstick",
-    "tokens/s",
-    "padding",
-    "of matrix rate",
-    "seconds by stage",
-    "peak MiB",
+    *("contender", "rows/s", "× yardstick", "tokens/s", "padding", "of matrix rate", STAGE_COLUMN, "peak MiB"),
     "start-up s",
 )
+WAY_COLUMNS = ("way", "what it does", "rows", "rows/s", "least–greatest", "WAL bytes a row")
 
 
-def cells(line: dict[str, Any]) -> list[str]:
-    """A contender's line, cell by cell as ``COLUMNS`` names them; a dash where there is nothing to tell."""
+def cells(line: Report) -> list[str]:
+    """A contender's line, cell by cell as ``COLUMNS`` names them; a dash where there is no figure."""
     share = line["matrix_share"]
     return [
         line["name"] + (f" ({line['batch']})" if line["name"] == "encode best" else ""),
@@ -43,6 +41,13 @@ def cells(line: dict[str, Any]) -> list[str]:
         number(line["peak_bytes"] / 2**20),
         "–" if line["startup_s"] is None else f"{line['startup_s']:.1f}",
     ]
+
+
+def way_cells(line: Report) -> list[str]:
+    """A way's line, cell by cell as ``WAY_COLUMNS`` names them."""
+    spread = f"{number(min(line['rounds']))}–{number(max(line['rounds']))}"
+    rates = [number(line["rows"]), number(line["rows_per_s"]), spread, number(line["wal_bytes_per_row"])]
+    return [line["name"], line["about"], *rates]
 
 
 def times(found: dict[str, float] | None) -> str:
@@ -59,68 +64,58 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.0f}%"
 
 
-def by_group(report: Report) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The lines of each group that took part, with the group's name."""
-    for group in GROUPS:
-        lines = [line for line in report["contenders"] if line["group"] == group]
-        if lines:
-            yield group, lines
-
-
-def title(report: Report, group: str, lines: list[dict[str, Any]]) -> str:
-    """A group's heading: what, how many rows, against whom."""
-    named = GROUPS[group]
-    return f"{named}: {lines[0]['rows']:,} rows of {report['corpus']['name']}, × {lines[0]['against']}"
-
-
-def tables(report: Report) -> Iterator[Table]:
-    """A rich table a group."""
-    for group, lines in by_group(report):
-        table = Table(title=title(report, group, lines), title_justify="left")
-        for number, column in enumerate(COLUMNS):
-            table.add_column(column, justify="left" if number in (0, COLUMNS.index("seconds by stage")) else "right")
-        for line in lines:
-            table.add_row(*cells(line))
-        yield table
+def by_group(report: Report) -> Iterator[tuple[str, list[Report]]]:
+    """The lines of each group that took part, with the group's heading: what, how many rows, against whom."""
+    for group, named in GROUPS.items():
+        if lines := [line for line in report["contenders"] if line["group"] == group]:
+            yield f"{named}: {lines[0]['rows']:,} rows of {report['corpus']['name']}, × {lines[0]['against']}", lines
 
 
 def ratio_lines(report: Report) -> list[str]:
-    """The comparisons that are made beside the yardsticks."""
+    """The comparisons beside the yardsticks."""
     return [f"{one['contender']} / {one['against']}: {times(one)}" for one in report["ratios"]]
 
 
-def computer_lines(report: Report) -> list[str]:
-    """Where it was measured."""
-    about = report["machine"]
-    memory, flags = f"{about['memory_gib']} GiB", " ".join(about["flags"])
-    return [
-        f"{about['cpu']}, {about['cores']} cores ({flags}), {memory}, load {about['load']} at the start",
-        f"{about['system']}, Python {about['python']}, PostgreSQL {about['postgresql']}, "
-        + ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
-    ]
-
-
 def machine_lines(report: Report) -> list[str]:
-    """Where it was measured, and on what."""
-    device, lines = report["device"], computer_lines(report)
-    if device:
-        rates = ", ".join(f"{flops / 1e9:,.0f} GFLOP/s {dtype}" for dtype, flops in device["flops"].items())
-        where = device["device_name"] or f"CPU, {device['threads']} threads"
-        lines.append(f"{where}: matrix products at the model's shapes {rates}")
-        low, middle, high = device["tokens_p5_p50_p95"]
-        parameters, mean = device["parameters"] / 1e6, device["tokens"] / report["corpus"]["rows"]
-        lines.append(
-            f"{report['model']}: {parameters:.1f} M parameters without embedding tables; texts of {mean:.1f} tokens on "
-            f"average after truncation, median {middle}, 5% to 95% {low} to {high}"
-        )
-    return lines
+    """Where it was measured, and on which device."""
+    return render("machine.txt.j2", {"number": number}, report=report).splitlines()
 
 
-def legend(report: Report) -> str:
-    """How to read the figures."""
-    return (
-        f"Median of {report['rounds']} rounds in one run, everybody in each, in rotated order. Rows/s of the engines "
-        "are warm: from the end of the first block to the end of the last. A ratio is the median of the rounds' "
-        "ratios, with least and greatest. Share of matrix rate: 2 FLOP × parameters × tokens/s over the measured rate. "
-        "Peak: of the process tree, what is shared counted once."
-    )
+def legend(verb: str, report: Report) -> str:
+    """How to read the figures of ``pipeline`` or ``write``."""
+    return render(f"{verb}_legend.txt.j2", report=report).strip()
+
+
+def print_pipeline(report: Report) -> None:
+    """Prints the report of ``bench pipeline``."""
+    tables = [table(title, COLUMNS, map(cells, lines), left=[STAGE_COLUMN]) for title, lines in by_group(report)]
+    show(tables, [*ratio_lines(report), *machine_lines(report), legend("pipeline", report)], width=200)
+
+
+def print_write(report: Report) -> None:
+    """Prints the report of ``bench write``."""
+    title = f"{report['rows']:,} rows of {report['dim']} dimensions, blocks of {report['batch']:,}"
+    title += f", {report['writers']} writers where there are several"
+    ways = table(title, WAY_COLUMNS, map(way_cells, report["ways"]), left=WAY_COLUMNS[:2])
+    show([ways], [*ratio_lines(report), *machine_lines(report), legend("write", report)], width=200)
+
+
+def table(title: str, head: Sequence[str], lines: Iterable[Sequence[str]], *, left: Sequence[str] = ()) -> Table:
+    """A table for the terminal; the first column and ``left`` are aligned left, the others right."""
+    found = Table(title=title, title_justify="left")
+    for column in head:
+        found.add_column(column, justify="left" if column in (head[0], *left) else "right")
+    for line in lines:
+        found.add_row(*line)
+    return found
+
+
+def show(tables: Iterable[Table], lines: Iterable[str], *, width: int) -> None:
+    """Prints tables and lines; ``width`` characters wide where stdout is not a terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = width
+    for one in tables:
+        console.print(one)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)

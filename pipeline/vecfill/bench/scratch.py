@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -31,14 +32,34 @@ class Table:
     """A scratch table, full of texts and empty of vectors after each ``refill``."""
 
     database: Database
+    name: sql.Composable
     relation: Relation
     source: sql.Composable
     rows: int
 
+    @property
+    def label(self) -> str:
+        """The table as the command line takes it."""
+        return self.relation.table.label
+
     def refill(self) -> None:
         """Makes the table anew: no dead rows, no vectors, statistics up to date."""
         with closing(self.database.connect()) as connection:
-            _refill(connection, self.relation.table.name, self.source)
+            _refill(connection, self.name, self.source)
+
+    def vectors(self) -> int:
+        """Rows that have a vector."""
+        return int(self._value(sql.SQL("SELECT pg_catalog.count(embedding) FROM {}").format(self.name)))
+
+    def wal_position(self) -> int:
+        """Bytes of WAL that the whole server has ever written."""
+        lsn = "pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')"
+        return int(self._value(sql.SQL("SELECT {}").format(sql.SQL(lsn))))
+
+    def _value(self, query: sql.Composed) -> Any:
+        with closing(self.database.connect()) as connection:
+            row = connection.execute(query).fetchone()
+        return row[0] if row else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +79,13 @@ class Scratch:
         full, source = (sql.Identifier(self.schema, part) for part in (name, f"{name}_source"))
         try:
             with closing(self.database.connect()) as connection:
-                _create(connection, full, source, self.vector, dim)
+                _create(connection, full, sql.SQL("{}({})").format(self.vector, sql.Literal(dim)))
                 _fill(connection, source, texts)
                 _refill(connection, full, source)
                 relation = inspect(connection, Target(table=f"{self.schema}.{name}", text="text"))
         except psycopg.Error as error:
             raise ConfigError(f"the scratch table of {dim} dimensions cannot be made: {said(error)}") from error
-        return Table(database=self.database, relation=relation, source=source, rows=len(texts))
+        return Table(database=self.database, name=full, relation=relation, source=source, rows=len(texts))
 
 
 @contextmanager
@@ -119,19 +140,13 @@ def _vector_type(connection: Connection) -> sql.Composable:
     return sql.Identifier(row[0], "vector")
 
 
-def _create(
-    connection: Connection, full: sql.Composable, source: sql.Composable, vector: sql.Composable, dim: int
-) -> None:
-    connection.execute(
-        sql.SQL(
-            "CREATE TABLE {} (id bigint PRIMARY KEY, text text NOT NULL, embedding {}({}))"
-            " WITH (autovacuum_enabled = false)"
-        ).format(full, vector, sql.Literal(dim))
-    )
-    connection.execute(sql.SQL("CREATE UNLOGGED TABLE {} (id bigint, text text)").format(source))
+def _create(connection: Connection, full: sql.Composable, vector: sql.Composable) -> None:
+    columns = sql.SQL("id bigint PRIMARY KEY, text text NOT NULL, embedding {}").format(vector)
+    connection.execute(sql.SQL("CREATE TABLE {} ({}) WITH (autovacuum_enabled = false)").format(full, columns))
 
 
 def _fill(connection: Connection, source: sql.Composable, texts: Sequence[str]) -> None:
+    connection.execute(sql.SQL("CREATE UNLOGGED TABLE {} (id bigint, text text)").format(source))
     statement = sql.SQL("COPY {} (id, text) FROM STDIN").format(source)
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for number, text in enumerate(texts, start=1):

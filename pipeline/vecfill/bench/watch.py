@@ -1,19 +1,15 @@
-"""The stages with a clock at their door, for the timeline of a run."""
+"""What a run shows while it works: when each stage was busy, and how much of the model's input was padding."""
 
 from __future__ import annotations
 
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 
 from vecfill.bench.measure import Span
-from vecfill.encode.api.budget import Budget
-from vecfill.encode.stage import EncodeSpec
-from vecfill.postgres.database import Database
-from vecfill.postgres.relation import Relation
-from vecfill.read.units import PageRange
 
 
 class Spans:
@@ -22,61 +18,74 @@ class Spans:
     def __init__(self) -> None:
         self.restart()
 
-    def __reduce__(self) -> tuple[type[Spans], tuple[()]]:
-        return Spans, ()
-
     def restart(self) -> None:
         """Forgets everything and starts the clock."""
-        self._start, self._lock = time.perf_counter(), threading.Lock()
+        self._start = time.perf_counter()
         self._found: dict[str, list[Span]] = {}
 
     def call(self, stage: str, work: Any, item: Any) -> pa.Table:
         """Calls ``work(item)`` and notes when."""
         begun = time.perf_counter()
         table = work(item)
-        ended = time.perf_counter()
-        with self._lock:
-            span = (begun - self._start, ended - self._start, int(table.num_rows))
-            self._found.setdefault(stage, []).append(span)
+        span = (begun - self._start, time.perf_counter() - self._start, int(table.num_rows))
+        self._found.setdefault(stage, []).append(span)  # both are atomic
         return table
 
     def found(self) -> dict[str, list[Span]]:
         """The spans by stage."""
-        with self._lock:
-            return {stage: list(spans) for stage, spans in self._found.items()}
+        return {stage: list(spans) for stage, spans in self._found.items()}
 
 
-class WatchedRead(Read):
-    """``Read``, watched."""
+class Watched:
+    """A stage whose calls are timed; every other attribute is the stage's own, to read and to set."""
 
-    def __init__(self, database: Database, relation: Relation, spans: Spans) -> None:
-        super().__init__(database, relation)
-        self._spans = spans
+    def __init__(self, name: str, stage: Any, spans: Spans) -> None:
+        self.__dict__.update(_name=name, _stage=stage, _spans=spans)
 
-    def __call__(self, pages: PageRange) -> pa.Table:
-        """See ``Read``."""
-        return self._spans.call("read", super().__call__, pages)
+    def __call__(self, item: Any) -> pa.Table:
+        """Calls the stage."""
+        return self._spans.call(self._name, self._stage, item)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_stage"], name)
 
-class WatchedEncode(Encode):
-    """``Encode``, watched."""
-
-    def __init__(self, spec: EncodeSpec, spans: Spans, budget: Budget | None = None) -> None:
-        super().__init__(spec, budget)
-        self._spans = spans
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """See ``Encode``."""
-        return self._spans.call("encode", super().__call__, table)
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._stage, name, value)
 
 
-class WatchedWrite(Write):
-    """``Write``, watched."""
+class Padding:
+    """Batches that went into the model: positions that it computed, and tokens among them."""
 
-    def __init__(self, database: Database, relation: Relation, spans: Spans) -> None:
-        super().__init__(database, relation)
-        self._spans = spans
+    def __init__(self) -> None:
+        self._batches: list[tuple[int, Any]] = []
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """See ``Write``."""
-        return self._spans.call("write", super().__call__, table)
+    def add(self, features: dict[str, Any]) -> None:
+        """Counts one batch; sums stay on the device until ``share``."""
+        self._batches.append((int(features["input_ids"].numel()), features["attention_mask"].sum()))
+
+    @property
+    def share(self) -> float | None:
+        """Padding in [0, 1); None where no batch was counted."""
+        positions = sum(count for count, _ in self._batches)
+        return 1.0 - sum(int(tokens) for _, tokens in self._batches) / positions if positions else None
+
+
+@contextmanager
+def padding_counted(model: str) -> Iterator[Padding]:
+    """Counts the input of every SentenceTransformer of this process; nothing for a model without weights."""
+    padding = Padding()
+    if model.startswith("hash:"):
+        yield padding
+        return
+    from sentence_transformers.base.modules import Transformer
+    from torch.nn.modules.module import register_module_forward_pre_hook
+
+    def hook(module: Any, inputs: tuple[Any, ...]) -> None:
+        if isinstance(module, Transformer) and {"input_ids", "attention_mask"} <= set(inputs[0]):
+            padding.add(inputs[0])
+
+    handle = register_module_forward_pre_hook(hook)
+    try:
+        yield padding
+    finally:
+        handle.remove()

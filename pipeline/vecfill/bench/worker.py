@@ -1,4 +1,4 @@
-"""A contender in a process of its own: what it loads, sets and holds is nobody else's, and its start can be timed."""
+"""A contender in a process of its own, so that nothing it loads or sets reaches another, and its start can be timed."""
 
 from __future__ import annotations
 
@@ -10,43 +10,55 @@ import signal
 import sys
 import time
 from multiprocessing.connection import Connection as Pipe
-from typing import Any, Protocol
+from typing import Any
 
 from vecfill.bench.measure import Measured
 from vecfill.bench.memory import watched
 from vecfill.errors import VecfillError
 
 _END_S = 15.0
-"""How long a process may take to end by itself: Ray's needs some seconds."""
+"""Seconds that a process gets to end by itself: Ray needs some."""
 
 _MOST_CHARACTERS = 500
-"""Of an error that is not ours."""
+"""Of the message of an error that is not ours."""
 
 
-class Runner(Protocol):
-    """A contender as it travels to its process."""
+class Runner:
+    """A contender as it travels to its process.
+
+    Attributes:
+        writes: it fills the scratch table, which is refilled before each measurement.
+        whole: its rate counts from start to end, since no start-up is in it; else from the first block's end.
+        ray: it starts a cluster for each measurement.
+    """
+
+    writes = True
+    whole = False
+    ray = False
 
     def prepare(self) -> dict[str, Any]:
-        """Loads what is needed and warms it up; says what turned out."""
+        """Loads what it needs and warms up; returns facts for the report."""
+        return {}
 
     def measure(self) -> Measured:
         """Does the work once, on a table that was just refilled."""
+        raise NotImplementedError
 
     def close(self) -> None:
-        """Gives back connections."""
+        """Closes connections."""
 
 
 class Worker:
-    """The process, from this side. To be used in a ``with``.
+    """The process, seen from the benchmark. Use it in a ``with``.
 
     Attributes:
-        facts: what ``prepare`` told.
+        facts: what ``prepare`` returned.
         started: seconds from the process's start until it was loaded (``loaded`` of the facts, before any warm-up).
         peak: the most bytes that its process tree held.
     """
 
     def __init__(self, name: str, runner: Runner) -> None:
-        self.name, self._runner = name, runner
+        self.name, self.runner = name, runner
         self.facts: dict[str, Any] = {}
         self.started = 0.0
         self.peak = 0
@@ -55,7 +67,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._born = time.monotonic()
-        self._process = context.Process(target=_serve, args=(theirs, self._runner), name=self.name, daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, self.runner), name=self.name, daemon=True)
         self._process.start()
         theirs.close()
         return self
@@ -81,7 +93,7 @@ class Worker:
         self.started = self.facts.get("loaded", time.monotonic()) - self._born  # one clock for all of the machine
 
     def measure(self) -> Measured:
-        """Has it measured once.
+        """Measures the contender once.
 
         Raises:
             VecfillError: it failed.
@@ -97,7 +109,7 @@ class Worker:
             except (EOFError, OSError) as error:
                 self._process.join(1)
                 raise VecfillError(
-                    f"the process of {self.name} ended with code {self._process.exitcode} while it was to {what}: "
+                    f"the process of {self.name} ended with code {self._process.exitcode} during {what}: "
                     "memory may have run out; try with fewer --rows"
                 ) from error
         self.peak = max(self.peak, peak.bytes)
@@ -106,10 +118,31 @@ class Worker:
         return answer
 
 
-def _serve(pipe: Pipe, runner: Runner) -> None:
-    """The other side: answers until it is told to end, or nobody asks any more.
+class FreshWorker(Worker):
+    """A process for each measurement: an idle Ray cluster would disturb the other contenders."""
 
-    A Ctrl-C is for the other side to handle. What libraries print to stdout goes to stderr: stdout is the report's.
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Every process ended with its measurement."""
+
+    def prepare(self) -> None:
+        """Does nothing: the start belongs to each measurement."""
+
+    def measure(self) -> Measured:
+        """See ``Worker``."""
+        with Worker(self.name, self.runner) as worker:
+            worker.prepare()
+            found = worker.measure()
+        self.facts, self.started, self.peak = worker.facts, worker.started, max(self.peak, worker.peak)
+        return found
+
+
+def _serve(pipe: Pipe, runner: Runner) -> None:
+    """The process itself: answers until it is told to end, or the benchmark is gone.
+
+    The benchmark handles Ctrl-C. What libraries print to stdout goes to stderr, since stdout carries the report.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # libraries tidy up at a normal exit
@@ -142,6 +175,6 @@ def _travels(error: Exception) -> bool:
 
 
 def _short(message: str) -> str:
-    """On one line; of a long one (Ray puts a whole traceback in) the last part, where the cause is."""
+    """The message on one line; of a long one (Ray includes a whole traceback) the last part, which has the cause."""
     line = " ".join(message.split())
     return line if len(line) <= _MOST_CHARACTERS else "…" + line[-_MOST_CHARACTERS:]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +9,25 @@ import click
 
 from vecfill.cli.bench_api import api
 from vecfill.cli.logs import log_to_stderr
-from vecfill.cli.measuring import DEFAULT_MODEL, command_again, output_options, report_option, rounds_option
+from vecfill.cli.measuring import (
+    DEFAULT_MODEL,
+    command_again,
+    output_options,
+    print_found,
+    progress_to_stderr,
+    report_option,
+    rounds_option,
+)
 from vecfill.cli.options import database_of, settings_options
 from vecfill.config.database import DatabaseOptions
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
 from vecfill.config.settings import OPTIONS, Settings
+from vecfill.config.target import Target
 from vecfill.encode.model_location import portable
 from vecfill.postgres.session import reachable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from vecfill.bench.corpus import Corpus
     from vecfill.postgres.database import Database
 
@@ -48,17 +53,17 @@ bench.add_command(api)
 @click.option(
     "--file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Measure on the lines of this file, a text a line.",
+    help="Measure on this file, one text a line.",
 )
 @click.option(
     "--corpus",
     type=click.Choice(["listings", "mixed"]),
-    help="Measure on the built-in job listings, or on texts of 8 to 512 tokens made of them.  [default: listings]",
+    help="Measure on the built-in job listings, or on texts of 8 to 512 tokens made from them.  [default: listings]",
 )
 @click.option("--rows", type=click.IntRange(min=1), default=2_048, show_default=True, metavar="N", help="Take N texts.")
-@rounds_option("Measure everybody N times, in rotated order.")
-@click.option("--only", metavar="NAMES", help="Measure only these, such as 'encode,inline'.  [default: everybody]")
-@report_option("Write pictures (PNG), an HTML page and the JSON into this folder; needs the extra bench.")
+@rounds_option("Measure every contender N times, in rotated order.")
+@click.option("--only", metavar="NAMES", help="Measure only these contenders, such as 'encode,inline'.  [default: all]")
+@report_option("Write drawings (PNG), an HTML page and the JSON into this folder.")
 @output_options
 def pipeline(
     config: Path | None,
@@ -73,12 +78,12 @@ def pipeline(
     quiet: bool,
     **flags: Any,
 ) -> None:
-    r"""Measure the whole way, from text to vectors in PostgreSQL, in one run.
+    r"""Measure the way from text to vectors in PostgreSQL, in one run.
 
-    Side by side, round by round: SentenceTransformer.encode alone, Ray Data's plain recipe, vecfill in-process and on
-    Ray, its encoder alone; and with a model that costs nothing, the writer, both engines and a bare COPY and join. Each
-    has a process of its own. Texts come from --file, --corpus, or the rows of --table that miss a vector; the table is
-    only read. All writing happens in a schema that is made for the run and dropped at its end.
+    The contenders, in each round: SentenceTransformer.encode alone; Ray Data's plain recipe; vecfill in-process, on
+    Ray, and its encoder alone; and with a model that costs nothing, the writer, both engines and a bare COPY and join.
+    Each has its own process. Texts come from --file, --corpus, or the rows of --table without a vector; the table is
+    only read. vecfill writes to a schema of its own and drops it at the end. Needs the extra bench.
 
     \b
     vecfill bench pipeline --database embedded
@@ -88,30 +93,30 @@ def pipeline(
 
     Exit codes: 0 measured; 1 a contender failed; 2 usage or configuration.
     """
-    from vecfill.bench.picture import check_matplotlib, write_report
     from vecfill.bench.pipeline import Plan, measure
+    from vecfill.bench.plots import write_report
+    from vecfill.bench.render import check_folder, check_installed
+    from vecfill.bench.report import print_pipeline
     from vecfill.config.model import Model
 
     log_to_stderr(Output(quiet=quiet))
     settings = Settings.load(flags, config)
     database = database_of(settings)
+    check_installed("jinja2", "psutil", *(["matplotlib"] if report else []))
     if report:
-        check_matplotlib()
+        check_folder(report)
     plan = Plan(
         corpus=_corpus(settings, database, file, corpus, rows=rows, table=flags["table"]),
         model=portable(Model(name=settings.model or DEFAULT_MODEL)),
         rounds=rounds,
         only=tuple(name.strip() for name in (only or "").split(",") if name.strip()),
     )
-    found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
+    found = measure(plan, database, progress_to_stderr(quiet=quiet))
     found["command"] = command_again(settings, database)
     if report:
         for path in write_report(found, report):
             click.echo(f"written: {path}", err=True)
-    if as_json:
-        click.echo(json.dumps(found))
-    elif not quiet:
-        _print(found)
+    print_found(found, print_pipeline, as_json=as_json, quiet=quiet)
 
 
 @bench.command()
@@ -125,7 +130,7 @@ def pipeline(
     default=384,
     show_default=True,
     metavar="N",
-    help="Vectors of N numbers.",
+    help="Write vectors of N dimensions.",
 )
 @click.option(
     "--batch",
@@ -133,7 +138,7 @@ def pipeline(
     default=4_096,
     show_default=True,
     metavar="N",
-    help="Give the writers blocks of N rows; those of a run in one process have 4,096.",
+    help="Give the writers blocks of N rows, as a run in one process does.",
 )
 @click.option(
     "--writers",
@@ -141,9 +146,9 @@ def pipeline(
     default=4,
     show_default=True,
     metavar="N",
-    help="Measure N writers beside the one.",
+    help="Measure N writers beside a single one.",
 )
-@rounds_option("Measure every way N times, in rotated order.")
+@rounds_option("Measure each way N times, in rotated order.")
 @output_options
 def write(
     config: Path | None,
@@ -159,9 +164,10 @@ def write(
 ) -> None:
     r"""Measure ways to write vectors, on your server, in one run.
 
-    Side by side, round by round: an UPDATE a row, executemany, a bare COPY and join that accounts for nothing, and
-    vecfill's write stage with one writer and several; an UPDATE a row and the write stage also over a line with a round
-    trip of 2 ms. All writing happens in a schema that is made for the run and dropped at its end.
+    The ways, in each round: an UPDATE a row; executemany; a bare COPY and join, which accounts for nothing; and
+    vecfill's write stage with one writer and with several. For the cost of a distant server, run this on a machine as
+    far from it as your workers are. vecfill writes to a schema of its own and drops it at the end. Needs the extra
+    bench.
 
     \b
     vecfill bench write --database embedded
@@ -169,26 +175,25 @@ def write(
 
     Exit codes: 0 measured; 1 a way failed; 2 usage or configuration.
     """
+    from vecfill.bench.render import check_installed
+    from vecfill.bench.report import print_write
     from vecfill.bench.write import Plan, measure
 
     log_to_stderr(Output(quiet=quiet))
     settings = Settings.load(flags, config)
     database = database_of(settings)
+    check_installed("jinja2", "psutil")
     plan = Plan(rows=rows, dim=dim, batch=batch, writers=writers, rounds=rounds)
-    found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
+    found = measure(plan, database, progress_to_stderr(quiet=quiet))
     found["command"] = command_again(settings, database)
-    if as_json:
-        click.echo(json.dumps(found))
-    elif not quiet:
-        _print_write(found)
+    print_found(found, print_write, as_json=as_json, quiet=quiet)
 
 
 def _corpus(
     settings: Settings, database: Database, file: Path | None, name: str | None, *, rows: int, table: str | None
 ) -> Corpus:
-    """The texts that are asked for: at most one source, the listings without any."""
+    """The texts of the source given, by default the listings."""
     from vecfill.bench import corpus
-    from vecfill.config.target import Target
 
     given = [flag for flag, value in {"--file": file, "--corpus": name, "--table": table}.items() if value]
     if len(given) > 1:
@@ -198,28 +203,3 @@ def _corpus(
     if not name and settings.table:
         return corpus.from_table(reachable(database), settings.need("table", "text").of(Target), rows)
     return corpus.mixed(rows) if name == "mixed" else corpus.from_listings(rows)
-
-
-def _print(found: dict[str, Any]) -> None:
-    from vecfill.bench import report as words
-
-    _show(words.tables(found), (*words.ratio_lines(found), *words.machine_lines(found), words.legend(found)))
-
-
-def _print_write(found: dict[str, Any]) -> None:
-    from vecfill.bench import report as words
-    from vecfill.bench.write_report import legend, table
-
-    _show([table(found)], (*words.ratio_lines(found), *words.computer_lines(found), legend(found)))
-
-
-def _show(tables: Iterable[Table], lines: Iterable[str]) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200
-    for table in tables:
-        console.print(table)
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)

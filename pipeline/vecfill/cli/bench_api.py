@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vecfill.cli.logs import log_to_stderr
-from vecfill.cli.measuring import DEFAULT_MODEL, command_again, output_options, report_option, rounds_option
+from vecfill.cli.measuring import (
+    DEFAULT_MODEL,
+    F,
+    command_again,
+    output_options,
+    print_found,
+    progress_to_stderr,
+    report_option,
+    rounds_option,
+)
 from vecfill.cli.options import database_of, settings_options
 from vecfill.config.api import ApiOptions
 from vecfill.config.database import DatabaseOptions
@@ -24,30 +33,32 @@ from vecfill.postgres.session import reachable
 
 if TYPE_CHECKING:
     from vecfill.bench.api.plan import Money
-    from vecfill.bench.api.rows import Rows
-
+    from vecfill.bench.corpus import Corpus
 NOT_OFFERED = ("set", "dim", "prompt_name", "max_tokens", "trust_remote_code")
 """Settings of a target and a model that a comparison has no use for."""
 
 
+def _amount(flag: str, default: float, help_text: str) -> Callable[[F], F]:
+    """Adds an amount of 0 or more."""
+    return click.option(flag, type=click.FloatRange(min=0), default=default, show_default=True, help=help_text)
+
+
 @click.command()
 @settings_options(options_of(DatabaseOptions, Target, Model, without=NOT_OFFERED))
-@click.option("--api", "api_name", required=True, metavar="openai:NAME", help="The API's model.")
-@click.option("--label", metavar="NAME", help="Column of the table whose equal values mean that rows belong together.")
+@click.option("--api", "api_name", required=True, metavar="openai:NAME", help="Name the API's model.")
+@click.option("--label", metavar="NAME", help="Judge neighbours by this column: rows of equal values belong together.")
 @click.option("--rows", type=click.IntRange(min=2), default=2_048, show_default=True, metavar="N", help="Take N rows.")
-@rounds_option("Fill N times on each side, in alternation; each is paid.")
-@click.option("--dry-run", is_flag=True, help="Tell what it would cost, and send nothing to the API.")
+@rounds_option("Fill N times on each side, in turn; you pay for each.")
+@click.option("--dry-run", is_flag=True, help="Print the cost and send nothing to the API.")
 @click.option("--no-retrieval", is_flag=True, help="Leave out the built-in retrieval set.")
-@click.option("--prices", type=click.Path(path_type=Path, dir_okay=False), help="Price table in place of the built-in.")
-@click.option("--price-as", metavar="NAME", help="Reckon with the price and limits of this model of the table.")
-@click.option(
-    "--machine", default="cloud-2-vcpu", show_default=True, metavar="NAME", help="Machine of the price table."
-)
-@click.option("--setup-usd", type=click.FloatRange(min=0), default=100.0, show_default=True, help="Work, once.")
-@click.option("--standing-usd", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Local, a month.")
-@click.option("--growth", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Rows a month.")
-@click.option("--months", type=click.FloatRange(min=0), default=12.0, show_default=True, help="Months looked at.")
-@report_option("Write api.html, api.md and api.json into this folder; needs the extra bench.")
+@click.option("--prices", type=click.Path(path_type=Path, dir_okay=False), help="Read the price table from this file.")
+@click.option("--price-as", metavar="NAME", help="Use the price and limits of this model of the price table.")
+@click.option("--machine", default="cloud-2-vcpu", show_default=True, metavar="NAME", help="Use this machine's price.")
+@_amount("--setup-usd", 100.0, "Count this much work, once, to set the local side up.")
+@_amount("--standing-usd", 0.0, "Count this much a month for the local side while it is idle.")
+@_amount("--growth", 0.0, "Assume this many new or changed rows a month.")
+@_amount("--months", 12.0, "Compare costs over this many months.")
+@report_option("Write api.html, api.md and api.json into this folder.")
 @output_options
 def api(
     config: Path | None,
@@ -65,10 +76,10 @@ def api(
 ) -> None:
     r"""Compare the local model with an embedding API on the same rows, database to database.
 
-    Rows come from --table, which is only read, or are job listings that come along. Both sides fill scratch tables,
-    which are dropped at the end. Measured: rates, waits, requests, and how well neighbours agree with one another and
-    with --label. Modelled, apart from that: cost and time at any size, and from where on which side wins. The key comes
-    from VECFILL_API_KEY or OPENAI_API_KEY, or --api-key-command.
+    Rows come from --table, which is only read, or are built-in job listings. Both sides fill scratch tables, which are
+    dropped at the end. Measured: rates, latencies, requests, and how well neighbours agree with each other and with
+    --label. Modelled from that: cost and time at any size, and from which size on which side wins. The key comes from
+    VECFILL_API_KEY, OPENAI_API_KEY or --api-key-command. Needs the extra bench.
 
     \b
     vecfill bench api --api openai:text-embedding-3-small --dry-run
@@ -77,11 +88,13 @@ def api(
     vecfill bench api --database embedded --api openai:all-MiniLM-L6-v2 --base-url http://127.0.0.1:7997 \
       --price-as text-embedding-3-small --report out
 
-    Exit codes: 0 measured; 1 a side failed; 2 usage or configuration; 5 --max-requests or --max-cost do not reach.
+    Exit codes: 0 measured; 1 a side failed; 2 usage or configuration; 5 --max-requests or --max-cost is too low.
     """
+    from vecfill.bench.api import output
     from vecfill.bench.api.compare import measure
+    from vecfill.bench.api.judged import build
     from vecfill.bench.api.plan import Plan, priced
-    from vecfill.bench.api.retrieval import build
+    from vecfill.bench.render import check_folder, check_installed
 
     log_to_stderr(Output(quiet=quiet))
     own = {name: flags.pop(name) for name in ("prices", "price_as", "machine", "setup_usd", "standing_usd")}
@@ -89,7 +102,7 @@ def api(
     settings = Settings.load(flags, config)
     local, remote = _sides(settings, api_name)
     plan = Plan(
-        rows=_rows(settings, rows, label),
+        corpus=_corpus(settings, rows, label),
         local=local,
         api=remote,
         rounds=rounds,
@@ -97,28 +110,22 @@ def api(
         retrieval=None if no_retrieval else build(),
     )
     if dry_run:
-        _told(priced(plan), as_json=as_json, quiet=quiet)
+        print_found(priced(plan), output.print_dry_run, as_json=as_json, quiet=quiet)
         return
+    check_installed("jinja2", "psutil", *(["matplotlib"] if report else []))
     if report:
-        from vecfill.bench.api.folder import check_folder
-        from vecfill.bench.picture import check_matplotlib
-
-        check_matplotlib()
         check_folder(report)
     database = database_of(settings)
     plan = replace(plan, local=portable(local), api=portable(remote))
-    found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
+    found = measure(plan, database, progress_to_stderr(quiet=quiet))
     found["command"] = command_again(settings, database)
-    _told(found, as_json=as_json, quiet=quiet)
+    print_found(found, output.print_report, as_json=as_json, quiet=quiet)
     if report:
-        from vecfill.bench.api.folder import write_report
-
-        for path in write_report(found, report):
+        for path in output.write_report(found, report):
             click.echo(f"written: {path}", err=True)
 
 
 def _sides(settings: Settings, api_name: str) -> tuple[Model, Model]:
-
     if not api_name.startswith("openai:"):
         raise click.UsageError(f"--api {api_name} is no API: write openai:NAME, such as openai:text-embedding-3-small")
     local = settings.of(
@@ -134,15 +141,15 @@ def _sides(settings: Settings, api_name: str) -> tuple[Model, Model]:
     return local, Model(name=api_name, api=settings.of(ApiOptions))
 
 
-def _rows(settings: Settings, rows: int, label: str | None) -> Rows:
-    """The table's rows where one is named, else the listings."""
-    from vecfill.bench.api.rows import from_listings, from_table
+def _corpus(settings: Settings, rows: int, label: str | None) -> Corpus:
+    """The rows of the table if one is named, else the listings."""
+    from vecfill.bench.corpus import labelled_listings, labelled_table
 
     if settings.table:
-        return from_table(reachable(database_of(settings)), settings.need("table", "text").of(Target), rows, label)
+        return labelled_table(reachable(database_of(settings)), settings.need("table", "text").of(Target), rows, label)
     if label:
         raise click.UsageError(f"--label {label} names a column of --table, which is missing")
-    return from_listings(rows)
+    return labelled_listings(rows)
 
 
 def _money(
@@ -172,12 +179,3 @@ def _money(
         growth=growth,
         months=months,
     )
-
-
-def _told(found: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
-    from vecfill.bench.api.terminal import tell
-
-    if as_json:
-        click.echo(json.dumps(found))
-    elif not quiet:
-        tell(found)

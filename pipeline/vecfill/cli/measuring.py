@@ -1,8 +1,9 @@
-"""What the verbs of ``vecfill bench`` have in common."""
+"""Options and output that the verbs of ``vecfill bench`` share."""
 
 from __future__ import annotations
 
 import functools
+import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -34,14 +35,27 @@ def report_option(help_text: str) -> Callable[[F], F]:
 def output_options(function: F) -> F:
     """Adds ``--json`` and ``--quiet``."""
     options = (
-        click.option("--quiet", is_flag=True, help="Only errors on stderr."),
-        click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+        click.option("--quiet", is_flag=True, help="Print only errors."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
     )
     return functools.reduce(lambda command, option: option(command), options, function)
 
 
+def progress_to_stderr(*, quiet: bool) -> Callable[[str], None]:
+    """Prints each line to stderr; nothing if ``quiet``."""
+    return lambda line: None if quiet else click.echo(line, err=True)
+
+
+def print_found(found: dict[str, Any], show: Callable[[dict[str, Any]], None], *, as_json: bool, quiet: bool) -> None:
+    """Prints the report to stdout: as one JSON object, by ``show``, or not at all."""
+    if as_json:
+        click.echo(json.dumps(found))
+    elif not quiet:
+        show(found)
+
+
 def command_again(settings: Settings, database: Database) -> str:
-    """This command line, as a report may show it: a connection string, or the command for a secret, may hold one."""
+    """This command line without secrets, for the report: no connection string, no command that prints a secret."""
     shown = {
         settings.database: f"postgresql://{database.label}",
         settings.password_command: "…",

@@ -12,6 +12,8 @@ from vecfill.errors import ConfigError
 
 API_PREFIX = "openai:"
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
 LOCAL_ONLY = ("revision", "prompt_name", "dtype", "device", "trust_remote_code")
 """Fields that an API's model has no use for."""
 
@@ -45,7 +47,7 @@ class Model(Spec):
     prompt_name: str | None = option("Use the prompt of this name from the model's own list.", default=None)
     truncate_dim: int | None = option("Keep the first N dimensions (Matryoshka models).", default=None, gt=0)
     max_tokens: int | None = option("Truncate texts to N tokens.", default=None, unset="the model's limit", gt=0)
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+    dtype: Dtype = option(
         "Number type of the computation; auto is bfloat16 if the device is fast at it and vectors agree, else float32.",
         default="auto",
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from vecfill.engine.threads import Stages, stream
-from vecfill.job import Job, Stop, Unit, Worker
+from vecfill.job import Job, Shared, Stop, Unit, Worker
 
 
 class InlineEngine:
@@ -20,15 +20,16 @@ class InlineEngine:
 
     name = "inline"
 
-    def __init__(self, job: Job, kept: MutableMapping[str, Any] | None = None) -> None:
+    def __init__(self, job: Job, kept: MutableMapping[str, Any] | None = None, *, shared: Shared | None = None) -> None:
         """Makes the stages.
 
         Args:
             job: what to run.
             kept: what this process keeps from one run to the next, such as a loaded model.
+            shared: the budget of an API, where several engines share it; None makes this engine's own.
         """
         self._job, self._stop = job, Stop()
-        self._shared = job.encode.shared()
+        self._shared = shared or job.encode.shared()
         worker = Worker(
             stopped=self._stopped,
             stop=self._ask_to_stop,

@@ -11,13 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
+from ray.data import DataContext, Dataset, ExecutionResources
 
 from vecfill.engine.cluster import unwrapped
 from vecfill.engine.coordinator import Coordinator, SharedActor
-from vecfill.engine.encoders import RETRIES, Assignment, Encoders
-from vecfill.engine.pools import READ_CPUS, WRITE_CPUS, Pools
-from vecfill.engine.ray_actors import EncodeAndWrite, ReadUnits, unit_blocks
+from vecfill.engine.encoders import Assignment, Encoders
+from vecfill.engine.pools import Pools
+from vecfill.engine.ray_actors import encode_and_write, read_units
 from vecfill.engine.threads import Stages, stream
 from vecfill.job import Job, Stop, Unit, Worker
 
@@ -93,25 +93,14 @@ class RayEngine:
         )
         if self._job.sink.may_wait:
             context.execution_no_progress_timeout_s = -1  # a write that waits is no stall, which ends a run at 30 min
-        texts = _mapped(
-            ray.data.from_arrow(unit_blocks(units)),
-            ReadUnits,
-            (self._job.source.reader(), self._coordinator),
-            cpus=READ_CPUS,
-            pool=ActorPoolStrategy(size=min(pools.readers, len(units))),
-        )
-        at_a_time = pools.blocks_a_writer(self._job.encode.calls)
-        return _mapped(
+        texts = read_units(self._job.source.reader(), units, self._coordinator, readers=pools.readers)
+        return encode_and_write(
             texts,
-            EncodeAndWrite,
-            (self._encoders, self._job.sink, pools.writers, self._coordinator),
-            cpus=WRITE_CPUS,
-            pool=ActorPoolStrategy(
-                size=pools.writers,
-                max_tasks_in_flight_per_actor=at_a_time + 1,  # one more waits at the door
-                max_concurrent_calls_per_actor=at_a_time,
-                enable_true_multi_threading=True,
-            ),
+            self._encoders,
+            self._job.sink,
+            self._coordinator,
+            writers=pools.writers,
+            at_a_time=pools.blocks_a_writer(self._job.encode.calls),
         )
 
     def close(self) -> None:
@@ -148,18 +137,3 @@ class RayEngine:
     def _log_lines(self) -> None:
         for line in ray.get(self._coordinator.lines.remote()):
             log.warning("%s", line)
-
-
-def _mapped(
-    source: Dataset, actor: type, arguments: tuple[Any, ...], *, cpus: float, pool: ActorPoolStrategy
-) -> Dataset:
-    """A pool of ``actor`` over whole blocks; the public ``map_batches`` takes restart limits only with a warning."""
-    return source.map_batches_internal(
-        actor,
-        fn_constructor_args=arguments,
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=cpus,
-        compute=pool,
-        **RETRIES,
-    )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import ray
+from ray.data import ActorPoolStrategy, Dataset
 
 from vecfill.blocks import RESULT_SCHEMA
-from vecfill.engine.encoders import Encoders
+from vecfill.engine.encoders import RETRIES
+from vecfill.engine.pools import READ_CPUS, WRITE_CPUS
 from vecfill.engine.worker_log import log_to_stderr
 from vecfill.job import Reader, Sink, Unit, Worker
+
+BlockCall = Callable[[pa.Table], pa.Table]
 
 
 def unit_blocks(units: Sequence[Unit]) -> list[pa.Table]:
@@ -52,17 +56,53 @@ class EncodeAndWrite:
     encoded: calls overlap, all but their writes.
     """
 
-    def __init__(self, encoders: Encoders, sink: Sink, peers: int, coordinator: Any) -> None:
+    def __init__(self, encode: BlockCall, sink: Sink, peers: int, coordinator: Any) -> None:
         worker = Worker(
             peers=peers, stopped=lambda: bool(ray.get(coordinator.is_set.remote())), say=coordinator.say.remote
         )
-        self._encoders, self._write, self._lock = encoders, sink.writer(worker), threading.Lock()
+        self._encode, self._write, self._lock = encode, sink.writer(worker), threading.Lock()
         _join(coordinator)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """TextBlock in, WriteResult out. What was encoded is written, stop or not, but for what a limit holds back."""
-        encoded = self._encoders(block)
+        encoded = self._encode(block)
         if encoded.num_rows == 0:
             return RESULT_SCHEMA.empty_table()
         with self._lock:
             return self._write(encoded)
+
+
+def read_units(reader: Reader, units: Sequence[Unit], coordinator: Any, *, readers: int) -> Dataset:
+    """A dataset of TextBlocks: a pool of ``readers`` over the units."""
+    pool = ActorPoolStrategy(size=min(readers, max(1, len(units))))
+    return _mapped(
+        ray.data.from_arrow(unit_blocks(units)), ReadUnits, (reader, coordinator), cpus=READ_CPUS, compute=pool
+    )
+
+
+def encode_and_write(
+    texts: Dataset, encode: BlockCall, sink: Sink, coordinator: Any, *, writers: int, at_a_time: int
+) -> Dataset:
+    """A dataset of WriteResults: a pool of ``writers``, each of which takes ``at_a_time`` blocks at a time."""
+    pool = ActorPoolStrategy(
+        size=writers,
+        max_tasks_in_flight_per_actor=at_a_time + 1,  # one more waits at the door
+        max_concurrent_calls_per_actor=at_a_time,
+        enable_true_multi_threading=True,
+    )
+    return _mapped(texts, EncodeAndWrite, (encode, sink, writers, coordinator), cpus=WRITE_CPUS, compute=pool)
+
+
+def _mapped(
+    source: Dataset, actor: type, arguments: tuple[Any, ...], *, cpus: float, compute: ActorPoolStrategy
+) -> Dataset:
+    """A pool of ``actor`` over whole blocks; the public ``map_batches`` takes restart limits only with a warning."""
+    return source.map_batches_internal(
+        actor,
+        fn_constructor_args=arguments,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=cpus,
+        compute=compute,
+        **RETRIES,
+    )

@@ -130,7 +130,7 @@ def test_a_table_with_labels_and_no_price(bench, database, connect):
     assert found["measured"]["quality"]["label"]["labels"] == 3
     assert found["measured"]["retrieval"] is None
     told = found["modelled"]
-    assert (told["price"], told["cheaper"], told["corpus"]["api_usd"], told["sensitivity"]) == (None, None, None, [])
+    assert (told["price"], told["cheaper"], told["corpus"]["api_usd"], told["tiers"]) == (None, None, None, [])
     assert any("no entry for test at 127.0.0.1" in line for line in told["remarks"])
     assert remains(connect) == []
     assert "round 1 of 1: api" in err
@@ -213,9 +213,8 @@ def test_few_rows_one_round_and_no_label_are_told_as_what_they_are(bench, databa
         code, out, _ = bench(*given, "--api", "openai:test", "--base-url", api.url, "--price-per-million", "2")
     assert code == 0
     assert "Measured, one round: " in out
-    assert "in which a pause counts much: take more --rows" in out
     assert "There are too few rows to compare neighbours: each of the 8 distinct texts has all others" in out
-    assert "By id nothing can be told: no two of the distinct texts share a value of it." in out
+    assert "Column id gives no score: no two distinct texts share a value of it." in out
     assert "a million such rows cost $6" in out
 
 

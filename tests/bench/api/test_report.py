@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from tests.bench.api.browser import browser
 from tests.bench.api.conftest import ROUNDS, ROWS
 
-from vecfill.bench.api import amounts, plots_measured, plots_modelled, tables, words
-from vecfill.bench.api.markdown import markdown
+from vecfill.bench.api import amounts, tables
+from vecfill.bench.api.drawings import drawings
 from vecfill.bench.api.modelled import modelled
-from vecfill.bench.api.page import page
+from vecfill.bench.api.output import markdown, page, print_report, sentences
 from vecfill.bench.api.plan import Money, Plan, Tokens
-from vecfill.bench.api.rows import from_listings
+from vecfill.bench.corpus import labelled_listings
 from vecfill.config.api import ApiOptions
 from vecfill.config.model import Model
 from vecfill.encode.api import prices
 
-MEASURED = ["throughput", "latency", "quality"]
-MODELLED = ["cost", "time", "growth", "sensitivity"]
+MEASURED = ["throughput"]
+MODELLED = ["cost", "time"]
 
 FIGURES = """JSON.stringify([...document.querySelectorAll('figure')].map(figure => {
   const drawing = figure.querySelector('svg'), box = drawing.getBoundingClientRect();
@@ -57,7 +57,7 @@ def test_the_page_in_a_browser(compared, width):
         assert "Source: " in one["caption"]
         assert "vecfill bench api" in one["caption"]
         assert one["caption"].startswith("Modelled" if one["modelled"] else f"Measured, {ROUNDS} rounds")
-    for sentence in words.verdict(compared.report):
+    for sentence in sentences("verdict", compared.report):
         assert sentence in shown
 
 
@@ -79,14 +79,14 @@ def test_markdown_and_json_tell_the_same(compared):
     for line in (*tables.measured_lines(compared.report), *tables.assumption_lines(compared.report)):
         assert f"| {' | '.join(line)} |" in text
         assert all(cell in shown for cell in line)
-    assert text.index("## Measured") < text.index("## Modelled") < text.index("## How it was done")
+    assert text.index("## Measured") < text.index("## Modelled") < text.index("## Method")
 
 
 def plan_with(price, **changes) -> Plan:
     table = prices.load()
     money = Money(prices=table, price=price, borrowed=False, machine=table.machine_named("desktop"))
     model = Model(name="openai:test", api=ApiOptions(base_url="http://127.0.0.1/v1"))
-    plan = Plan(rows=from_listings(ROWS), local=Model(name="hash:8"), api=model, rounds=ROUNDS, money=money)
+    plan = Plan(corpus=labelled_listings(ROWS), local=Model(name="hash:8"), api=model, rounds=ROUNDS, money=money)
     return replace(plan, money=replace(money, **changes)) if changes else plan
 
 
@@ -97,19 +97,31 @@ def test_a_report_without_prices_says_so(compared, known):
     price = None if known == "nothing" else given_.model_copy(update={"usd_per_million_tokens": 0.0})
     tokens = Tokens(total=9_000, distinct=9_000, exact=False, tokenizer="x")
     report = compared.report | {"modelled": modelled(plan_with(price), compared.report["measured"], tokens)}
-    drawn = [*plots_measured.plots(report), *plots_modelled.plots(report)]
+    drawn = drawings(report)
     assert [plot.name for plot in drawn] == [*MEASURED, *(["cost"] if known == "free" else [])]
     for text in (html.unescape(page(report, drawn)), markdown(report)):
-        assert "no cost is told" in text if known == "nothing" else "is zero: it counts as free" in text
+        assert "the cost is unknown" in text if known == "nothing" else "is zero: it counts as free" in text
         assert "tokens are an estimate" in text.lower()
     assert (report["modelled"]["cheaper"] is None) == (known != "free")
+
+
+@pytest.mark.slow
+def test_the_terminal_shows_the_same_lines(compared, capsys):
+    print_report(compared.report)
+    out = capsys.readouterr().out
+    for part in ("setting", "verdict", "quality"):
+        assert all(line in out for line in sentences(part, compared.report))
+    for line in tables.measured_lines(compared.report):
+        assert all(cell in out for cell in line)
+    assert all(line[3] in out for line in tables.price_lines(compared.report))
+    assert all(line in out for line in compared.report["modelled"]["remarks"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("ratio", "says"),
     [
-        ((0.9, 0.95, 1.2), "neither side was the faster in all rounds (measured)"),
+        ((0.9, 0.95, 1.2), "neither side was faster in all rounds (measured)"),
         ((1.02, 1.04, 1.06), "the local model was 1.04 times as fast (measured)"),
         ((0.4, 0.5, 0.6), "the API was 2.0 times as fast (measured)"),
     ],
@@ -118,9 +130,18 @@ def test_the_verdict_says_no_more_than_was_measured(compared, ratio, says):
     least, median, greatest = ratio
     found = {"median": median, "least": least, "greatest": greatest}
     report = compared.report | {"measured": compared.report["measured"] | {"ratio": found}}
-    first = words.verdict(report)[0]
+    first = sentences("verdict", report)[0]
     assert says in first
     assert first.endswith("(modelled).")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seconds", "warned"), [(0.9, True), (1.1, False)])
+def test_rounds_that_are_too_short_are_said(compared, seconds, warned):
+    sides = {name: {**side, "seconds": [seconds, 3.0]} for name, side in compared.report["measured"]["sides"].items()}
+    report = compared.report | {"measured": compared.report["measured"] | {"sides": sides}}
+    said = "so that a pause counts much: take more --rows" in " ".join(sentences("verdict", report))
+    assert said == warned
 
 
 @given(rows=st.floats(1, 1e14), more=st.floats(1, 100))
@@ -130,14 +151,14 @@ def test_more_rows_never_read_as_fewer(rows, more):
         count, _, unit = text.replace(",", "").partition(" ")
         return float(count) * units.get(unit, 1.0)
 
-    low, high = (amounts.rows_told(one) for one in (rows, rows * more))
+    low, high = (amounts.rows_short(one) for one in (rows, rows * more))
     assert value(low) <= value(high)
     assert value(low) == pytest.approx(rows, rel=0.06) or rows < 10
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "shown"),
     [(None, "–"), (0.0, "$0"), (0.00048, "$0.00048"), (0.3, "$0.30"), (1.5, "$1.50"), (1234.5, "$1,234")],
 )
-def test_money_is_told_to_the_digits_that_matter(value, told):
-    assert amounts.usd(value) == told
+def test_money_has_the_digits_that_matter(value, shown):
+    assert amounts.usd(value) == shown

@@ -1,1 +1,1 @@
-"""Local model or embedding API: both measured on the same rows; and apart from that what a model reckons."""
+"""Local model or embedding API: both measured on the same rows; cost and time at any size modelled from that."""

@@ -1,4 +1,4 @@
-"""Amounts as people read them: to the digits that matter, in the unit that suits them. Pure."""
+"""Amounts formatted for people: significant digits, in a unit that fits. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import math
 from typing import Any
 
 CENTS_BELOW = 100.0
-"""USD from which on cents do not matter."""
-
-
-DAY_S, HOUR_S, MINUTE_S = 86_400.0, 3_600.0, 60.0
+"""USD from which on cents are not shown."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -22,8 +19,8 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{places}f}" if abs(value) < 10**digits else f"{value:,.0f}"
 
 
-def rows_told(rows: float | None) -> str:
-    """Such as ``420 million``; a break-even is not known to more than two digits."""
+def rows_short(rows: float | None) -> str:
+    """Such as ``420 million``: a break-even is not known to more than two digits."""
     if rows is None:
         return "–"
     for unit, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million"), (1e3, ",000")):
@@ -43,10 +40,10 @@ def usd(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """In the unit that suits it."""
+    """In a unit that fits."""
     if value is None:
         return "–"
-    for unit, word in ((DAY_S, "days"), (HOUR_S, "h"), (MINUTE_S, "min")):
+    for unit, word in ((86_400.0, "days"), (3_600.0, "h"), (60.0, "min")):
         if value >= 2 * unit:
             return f"{number(value / unit, 2)} {word}"
     return f"{number(value * 1e3)} ms" if value < 1 else f"{number(value)} s"
@@ -67,11 +64,6 @@ def megabytes(value: float | None) -> str:
     return "–" if value is None else f"{number(value / 1e6)} MB"
 
 
-def count(value: float | None) -> str:
-    """A whole number, in thousands, or a dash."""
-    return "–" if value is None else f"{value:,.0f}"
-
-
 def plain(value: float) -> str:
-    """A value with the digits that it has, at most four."""
+    """A value with its own digits, at most four."""
     return f"{float(f'{value:.4g}'):,}".removesuffix(".0")

@@ -1,4 +1,4 @@
-"""A comparison that its budget ends: which bound, what was spent, and what the whole would have taken."""
+"""A comparison that its budget ends: the limit, the money spent, and the needs of the whole comparison."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from vecfill.errors import BudgetError
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a whole comparison takes of the API.
+    """What a whole comparison needs of the API.
 
     Attributes:
-        requests: at least; what is tried again, and blocks that do not fill their last request, come on top.
+        requests: at least; retries, and blocks that do not fill their last request, come on top.
         tokens: of all rounds, queries and the retrieval set.
         exact: counted by the API's own tokenizer; else an estimate.
     """
@@ -25,7 +25,7 @@ class Needs:
     tokens: int
     exact: bool
 
-    def told(self, cost: float | None) -> str:
+    def describe(self, cost: float | None) -> str:
         """In words, with the cost where it is known."""
         kind = "" if self.exact else "about "
         return f"at least {self.requests:,} requests and {kind}{self.tokens:,} tokens{_money(cost)}"
@@ -33,7 +33,7 @@ class Needs:
 
 @contextmanager
 def within(ledger: RequestBudget, needs: Needs) -> Iterator[None]:
-    """Lets the API be asked, and says so where the budget ended that, whatever else came of it.
+    """A block that sends API requests; where the budget ended them, that error replaces any other.
 
     Raises:
         BudgetError: ``--max-requests`` or ``--max-cost`` was reached.
@@ -41,14 +41,19 @@ def within(ledger: RequestBudget, needs: Needs) -> Iterator[None]:
     try:
         yield
     finally:
-        _check(ledger, needs)
+        spent = ledger.account()
+        if spent.spent is not None:
+            raise BudgetError(
+                f"{spent.spent}: {spent.requests:,} requests and {spent.tokens:,} tokens{_money(spent.cost_usd)} were "
+                f"spent; {_remedy(needs, ledger.limits.cost(needs.tokens))}"
+            ) from None
 
 
 def check_reach(limits: Limits, needs: Needs) -> None:
-    """Finds a budget that is surely too small before a byte is sent, and the money for nothing.
+    """Finds a budget that is surely too small before anything is sent and paid.
 
     Raises:
-        BudgetError: it is.
+        BudgetError: it is too small.
     """
     cost = limits.cost(needs.tokens)
     if limits.max_requests is not None and needs.requests > limits.max_requests:
@@ -60,18 +65,8 @@ def check_reach(limits: Limits, needs: Needs) -> None:
     raise BudgetError(f"{bound} does not reach, and nothing was sent: {_remedy(needs, cost)}")
 
 
-def _check(ledger: RequestBudget, needs: Needs) -> None:
-    spent = ledger.account()
-    if spent.spent is None:
-        return
-    raise BudgetError(
-        f"{spent.spent}: {spent.requests:,} requests and {spent.tokens:,} tokens{_money(spent.cost_usd)} were spent; "
-        f"{_remedy(needs, ledger.limits.cost(needs.tokens))}"
-    ) from None
-
-
 def _remedy(needs: Needs, cost: float | None) -> str:
-    return f"the whole comparison takes {needs.told(cost)}: raise it, or take fewer --rows or --rounds"
+    return f"the whole comparison takes {needs.describe(cost)}: raise it, or take fewer --rows or --rounds"
 
 
 def _money(cost: float | None) -> str:

@@ -1,17 +1,17 @@
-"""What is to be compared, and what it would cost: the dry run, which sends nothing."""
+"""The plan of a comparison, and its cost: the dry run, which sends nothing."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from vecfill.bench.api.budget import Needs
-from vecfill.bench.api.retrieval import RetrievalSet
-from vecfill.bench.api.rows import Rows
+from vecfill.bench.api.judged import RetrievalSet
+from vecfill.bench.corpus import Corpus
 from vecfill.config.model import Model
 from vecfill.encode.api.api_encoder import PROBE
 from vecfill.encode.api.prices import Machine, Price, PriceTable
@@ -19,30 +19,22 @@ from vecfill.encode.api.token_counts import Counts, Exact
 from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 
-AT_MOST = 10
-"""Neighbours, or ranks, that quality is judged by."""
-
 WARM = 32
 """Texts that each side encodes before anything is timed."""
 
 QUERIES = 30
-"""Texts of the rows that are asked for one by one, where there is no retrieval set."""
+"""Texts of the rows that serve as single queries, where there is no retrieval set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Money:
-    """What the modelled part goes by.
+    """Prices and the user's assumptions, for the modelled part.
 
     Attributes:
         prices: the price table.
         price: the API's entry; None where the table has none.
         borrowed: it is another API's, since the measured server has none of its own.
-        machine: what the local side runs on.
-        setup_usd: once, to set the local side up.
-        standing_usd: a month, though nothing is embedded.
-        growth: rows a month.
-        months: that are looked at.
-        runs: fills a month.
+        machine: of the local side. The amounts after it are those of ``Assumptions``.
 
     Raises:
         ConfigError: an amount is below 0, or no number.
@@ -71,53 +63,36 @@ class Money:
 
 
 def own_price(api: Model, listed: Price | None) -> Price | None:
-    """The table's entry, with the price that the user gives by --price-per-million in place of its own.
-
-    What the table says of batches goes by its own price, and is left out then.
-    """
+    """The table's entry, or the price of --price-per-million in its place, which has no batch price."""
     asked = api.api
     if asked.price_per_million is None:
         return listed
-    given = {"usd_per_million_tokens": asked.price_per_million, "batch_usd_per_million_tokens": None}
-    if listed:
-        return listed.model_copy(
-            update={**given, "source": f"--price-per-million for the price, {listed.source} for the limits"}
-        )
-    return Price(
-        provider=asked.host,
-        host=asked.host,
-        model=api.api_name,
-        dimension=None,
-        usd_per_million_tokens=asked.price_per_million,
-        source="--price-per-million",
-        dated=datetime.now(UTC).date(),
-    )
+    host, source = asked.host, "--price-per-million"
+    if listed is None:
+        today = datetime.now(UTC).date()
+        listed = Price(provider=host, host=host, model=api.api_name, dimension=None, source=source, dated=today)
+    else:
+        source = f"{source} for the price, {listed.source} for the limits"
+    price = {"usd_per_million_tokens": asked.price_per_million, "batch_usd_per_million_tokens": None}
+    return listed.model_copy(update={**price, "source": source})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be measured.
+    """What to measure: rows through the local model and the API's, ``openai:NAME``; retrieval is left out if None."""
 
-    Attributes:
-        rows: what both sides embed.
-        local: the local model.
-        api: the API's model, ``openai:NAME``.
-        rounds: how often.
-        money: for the modelled part.
-        retrieval: the built-in retrieval set, or None.
-    """
-
-    rows: Rows
+    corpus: Corpus
     local: Model
     api: Model
     rounds: int
     money: Money
     retrieval: RetrievalSet | None = None
-    queries: tuple[str, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        drawn = self.rows.texts[:: max(1, len(self.rows.texts) // QUERIES)][:QUERIES]
-        object.__setattr__(self, "queries", self.retrieval.queries if self.retrieval else drawn)
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """Those of the retrieval set, else texts of the rows."""
+        texts = self.corpus.texts
+        return self.retrieval.queries if self.retrieval else texts[:: max(1, len(texts) // QUERIES)][:QUERIES]
 
     @property
     def documents(self) -> tuple[str, ...]:
@@ -127,14 +102,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Tokens of the rows.
-
-    Attributes:
-        total: of all rows.
-        distinct: of the distinct texts.
-        exact: counted by the API's own tokenizer; else an estimate, by the local model's.
-        tokenizer: whose.
-    """
+    """Tokens of all rows and of the distinct texts; not ``exact`` where another tokenizer than the API's counted."""
 
     total: int
     distinct: int
@@ -142,34 +110,33 @@ class Tokens:
     tokenizer: str
 
 
-def counted(rows: Rows, local: Model, api: Model) -> Tokens:
+def counted(corpus: Corpus, local: Model, api: Model) -> Tokens:
     """Counts the rows' tokens on this machine.
 
     Raises:
         ConfigError: the model named has no ``tokenizer.json``.
     """
     name = api.api.tokenizer or local.name
-    tokens = _tokens(name, rows.texts)
+    tokens = _tokens(name, corpus.texts)
     return Tokens(
         total=int(tokens.sum(dtype=np.int64)),
-        distinct=int(tokens[rows.distinct()].sum(dtype=np.int64)),
+        distinct=int(tokens[corpus.distinct()].sum(dtype=np.int64)),
         exact=api.api.tokenizer is not None,
         tokenizer=name,
     )
 
 
 def _tokens(name: str, texts: tuple[str, ...]) -> Counts:
-    model = Model(name=name)
     if name.startswith("hash:"):
         raise ConfigError(f"model {name} has no tokenizer to count tokens with: name the API's by --tokenizer")
-    return Exact(locate_model(model), None).prepare(list(texts)).tokens
+    return Exact(locate_model(Model(name=name)), None).prepare(list(texts)).tokens
 
 
 def needed(plan: Plan, tokens: Tokens) -> Needs:
-    """What the whole comparison takes of the API: the rounds, what warms it up, single queries, the retrieval set."""
-    warm, most = plan.rows.texts[:WARM], plan.api.api.request_inputs
+    """What the whole comparison needs of the API: the rounds, the warm-up, single queries, the retrieval set."""
+    warm, most = plan.corpus.texts[:WARM], plan.api.api.request_inputs
     alone = (PROBE, warm[0], *plan.queries)
-    many = plan.rounds * math.ceil(len(plan.rows.texts) / most) + sum(
+    many = plan.rounds * math.ceil(len(plan.corpus.texts) / most) + sum(
         math.ceil(len(texts) / most) for texts in (warm, plan.documents)
     )
     extra = _tokens(tokens.tokenizer, (*alone, *warm, *plan.documents))
@@ -181,40 +148,39 @@ def needed(plan: Plan, tokens: Tokens) -> Needs:
 
 
 def priced(plan: Plan) -> dict[str, Any]:
-    """The dry run: what the rows, and the comparison itself, would cost. Sends nothing to the API."""
-    tokens = counted(plan.rows, plan.local, plan.api)
-    needs = needed(plan, tokens)
-    money = plan.money
+    """The dry run: the cost of the rows and of the comparison itself. Sends nothing to the API."""
+    tokens = counted(plan.corpus, plan.local, plan.api)
+    needs, price = needed(plan, tokens), plan.money.price
     return {
         "dry_run": True,
-        "rows": len(plan.rows.texts),
-        "distinct": len(plan.rows.distinct()),
-        "corpus": plan.rows.name,
+        "rows": len(plan.corpus.texts),
+        "distinct": len(plan.corpus.distinct()),
+        "corpus": plan.corpus.name,
         "tokens": tokens.total,
         "tokens_distinct": tokens.distinct,
         "tokens_exact": tokens.exact,
         "tokenizer": tokens.tokenizer,
         "comparison_tokens": needs.tokens,
         "comparison_requests": needs.requests,
-        "price_of": money.price.label if money.price else None,
-        "usd_per_million_tokens": money.price.usd_per_million_tokens if money.price else None,
-        "dated": money.price.dated.isoformat() if money.price else None,
-        "source": money.price.source if money.price else None,
-        "usd": money.price.cost(tokens.total) if money.price else None,
-        "usd_distinct": money.price.cost(tokens.distinct) if money.price else None,
-        "usd_batch": money.price.batch_cost(tokens.total) if money.price else None,
-        "usd_comparison": money.price.cost(needs.tokens) if money.price else None,
+        "price_of": price.label if price else None,
+        "usd_per_million_tokens": price.usd_per_million_tokens if price else None,
+        "dated": price.dated.isoformat() if price else None,
+        "source": price.source if price else None,
+        "usd": price.cost(tokens.total) if price else None,
+        "usd_distinct": price.cost(tokens.distinct) if price else None,
+        "usd_batch": price.batch_cost(tokens.total) if price else None,
+        "usd_comparison": price.cost(needs.tokens) if price else None,
         "remarks": remarks(plan, exact=tokens.exact),
     }
 
 
 def remarks(plan: Plan, *, exact: bool) -> list[str]:
-    """What must be said beside any figure in money."""
+    """Warnings that belong beside any figure in money."""
     money, found = plan.money, []
     if money.price is None:
         found.append(
-            f"the price table has no entry for {plan.api.api_name} at {plan.api.api.host}: no cost is told; name "
-            "another by --price-as, or give a file by --prices"
+            f"the price table has no entry for {plan.api.api_name} at {plan.api.api.host}: the cost is unknown; "
+            "name another by --price-as, or give a file by --prices"
         )
     else:
         found += money.price.remarks()

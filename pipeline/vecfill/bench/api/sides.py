@@ -1,17 +1,17 @@
-"""A side at work: the model behind the same stages, from the scratch table to the scratch table."""
+"""A side at work: one of the two models behind the same stages, from scratch table to scratch table."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from vecfill.bench.api.budget import Needs, within
 from vecfill.bench.measure import Measured
-from vecfill.bench.ours import Inline, ranges_of, timed_stream
-from vecfill.bench.watch import WatchedEncode
+from vecfill.bench.ours import inline_engine, ranges_of
+from vecfill.bench.runners import Inline
 from vecfill.encode.api.budget import RequestBudget
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.errors import VecfillError
@@ -20,35 +20,15 @@ LOCAL, API = "local", "api"
 SIDES = (LOCAL, API)
 
 COUNTED = ("requests", "tokens", "throttled", "retries", "bytes_sent", "bytes_received")
-"""What grows while an API is asked; see ``Usage``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Filled(Measured):
-    """A table that was filled once.
-
-    Attributes:
-        tokens: before truncation, as this side's encoder counts them.
-        truncated: rows whose text was cut on this machine at the model's length.
-        usage: what the API was asked meanwhile, ``COUNTED``, the seconds of each request and those from the first
-            request to the last answer; empty for a local model.
-    """
-
-    tokens: int
-    truncated: int
-    usage: dict[str, Any]
+"""Counters of an API's client; see ``Usage``."""
 
 
 @dataclass(kw_only=True)
 class Side(Inline):
-    """The in-process engine with one of the two models; both are measured by the same code.
+    """The in-process engine with one of the two models; the same code measures both.
 
-    Attributes:
-        warm: texts that are encoded before anything is timed.
-        queries: texts whose vectors are asked for one by one, as a search does.
-        documents: texts of the retrieval set.
-        ledger: the API's budget, with what was spent on it before; nothing ever is on a local model.
-        needs: what the whole comparison takes of the API.
+    It encodes ``warm`` before anything is timed, then ``queries`` one by one, as a search does, and ``documents``. Only
+    the API's requests go into ``ledger``.
     """
 
     warm: tuple[str, ...]
@@ -62,7 +42,7 @@ class Side(Inline):
         """Loads the model, or connects; then times queries, one after the other, and encodes the retrieval set.
 
         Raises:
-            BudgetError: the API's budget does not reach that far.
+            BudgetError: the API's budget ended.
         """
         with within(self.ledger, self.needs):
             return self._prepared()
@@ -73,8 +53,8 @@ class Side(Inline):
         loaded = time.monotonic()
         self._encoder.encode(list(self.warm), MAX_BATCH_TOKENS)
         self._encoder.encode_query(self.warm[0])
-        before = self._used()
-        vectors, seconds = self._asked()
+        before = self._usage()
+        vectors, seconds = self._timed_queries()
         found = self._encoder.encode(list(self.documents), MAX_BATCH_TOKENS).vectors if self.documents else None
         return {
             "loaded": loaded,
@@ -83,28 +63,20 @@ class Side(Inline):
             "query_s": seconds,
             "query_vectors": vectors,
             "document_vectors": found,
-            "usage": _difference(before, self._used()),
+            "usage": _difference(before, self._usage()),
         }
 
-    def measure(self) -> Filled:
-        """Fills the table.
+    def measure(self) -> Measured:
+        """Fills the table. The usage has ``COUNTED``, each request's seconds, and those from the first to the last.
 
         Raises:
-            BudgetError: the API's budget does not reach that far.
+            BudgetError: the API's budget ended.
             VecfillError: a row got no vector.
         """
-        ranges, before = ranges_of(self.job, "inline"), self._used()
+        ranges, before = ranges_of(self.work, "inline"), self._usage()
         with within(self.ledger, self.needs):
-            measured, texts = timed_stream(self._engine, ranges)
-        usage = _difference(before, self._used())
-        return Filled(
-            seconds=measured.seconds,
-            marks=measured.marks,
-            stages=measured.stages,
-            tokens=texts.tokens,
-            truncated=texts.truncated,
-            usage=usage,
-        )
+            found = self._fill(ranges)
+        return replace(found, usage=_difference(before, self._usage()))
 
     def close(self) -> None:
         """Closes the connections, to the server and to the API."""
@@ -112,11 +84,11 @@ class Side(Inline):
         if closing := getattr(self._encoder, "close", None):
             closing()
 
-    def _stage(self) -> WatchedEncode:
-        return WatchedEncode(self.job.encode, self._spans, self.ledger)
+    def _open(self) -> None:
+        self._engine, self._encode = inline_engine(self.work, self._spans, self.ledger)
 
-    def _asked(self) -> tuple[Any, list[float]]:
-        """Float32 [q, dim], and the seconds of each."""
+    def _timed_queries(self) -> tuple[Any, list[float]]:
+        """Vectors, float32 [q, dim], and the seconds of each."""
         vectors, seconds = [], []
         for text in self.queries:
             start = time.perf_counter()
@@ -124,28 +96,20 @@ class Side(Inline):
             seconds.append(time.perf_counter() - start)
         return np.stack(vectors), seconds
 
-    def _used(self) -> dict[str, Any]:
+    def _usage(self) -> dict[str, Any]:
         usage = getattr(self._encoder, "usage", None)
         return asdict(usage) if usage is not None else {}
 
 
 def _difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """What was used between two accounts."""
+    """The usage between two readings. Seconds from the first request to the last answer are None without an answer."""
     if not after:
         return {}
+    latencies, sent, answered = (
+        list(after[name][len(before[name]) :]) for name in ("latencies", "sent_at", "answered_at")
+    )
     counts = {name: after[name] - before[name] for name in COUNTED}
-    seconds = list(after["latencies"][len(before["latencies"]) :])
-    if counts["requests"] < len(seconds):
-        raise VecfillError("more answers than requests: please report this")
-    return {
-        **counts,
-        "latencies": seconds,
-        "first_vector_s": after["first_vector_s"],
-        "window_s": _window(before, after),
-    }
-
-
-def _window(before: dict[str, Any], after: dict[str, Any]) -> float | None:
-    """Seconds from the first request to the last answer that came between two accounts; None without an answer."""
-    sent, answered = (after[name][len(before[name]) :] for name in ("sent_at", "answered_at"))
-    return max(answered) - min(sent) if answered else None
+    if counts["requests"] < len(latencies):
+        raise VecfillError("more answers than requests: please report this bug")
+    window = max(answered) - min(sent) if answered else None
+    return {**counts, "latencies": latencies, "first_vector_s": after["first_vector_s"], "window_s": window}

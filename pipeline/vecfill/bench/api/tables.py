@@ -1,13 +1,14 @@
-"""The report in tables and lists, line by line: the same on the page, in Markdown and on a terminal."""
+"""The report's tables and lists, line by line: the same on the page, in Markdown and on the terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from vecfill.bench.api.amounts import count, interval, megabytes, number, percent, plain, rows_told, seconds, usd
+from vecfill.bench.api.amounts import interval, megabytes, number, percent, plain, rows_short, seconds, usd
 from vecfill.bench.api.sides import API, SIDES
-from vecfill.bench.api.words import Report
 
+Report = dict[str, Any]
 Line = tuple[str, ...]
 
 FIELDS = {
@@ -30,82 +31,98 @@ FIELDS = {
 }
 """The assumptions' names as people read them."""
 
+SIDES_HEAD = ("", "local", "API")
+REQUEST_HEAD = ("", "API")
+QUALITY_HEAD = (*SIDES_HEAD, "random baseline")
+TIER_HEAD = ("tier", "tokens a minute", "most rows/s", "local is faster from")
+ASSUMPTION_HEAD = ("", "value")
+PRICE_HEAD = (
+    *("API", "$ a million tokens", "batch", "$ a million of these rows", "most rows/s, lowest tier"),
+    *("local is cheaper from", "price of"),
+)
+
+_MEASURED: dict[str, Callable[[Report], str]] = {
+    "rows/s, database to database": lambda one: number(one["rows_per_s"]),
+    "slowest to fastest round": lambda one: f"{number(min(one['rounds']))} to {number(max(one['rounds']))}",
+    "tokens/s, as each side counts": lambda one: number(one["tokens_per_s"]),
+    "first rows are in the table after": lambda one: f"{seconds(one['first_rows_s'])} ({one['first_rows']:,} rows)",
+    "start-up: process and model, or client": lambda one: seconds(one["startup_s"]),
+    "single query, median": lambda one: seconds(one["query_s"]["p50"]),
+    "single query, p95 and p99": lambda one: _tail(one["query_s"]),
+    "texts cut at the model's length": lambda one: _count(one["truncated"]),
+    "dimensions": lambda one: f"{one['dim']:,}",
+    "peak memory of its process": lambda one: megabytes(one["peak_bytes"]),
+}
+
+_REQUESTS: dict[str, Callable[[Report], str]] = {
+    "rows/s, from the first request to the last answer": lambda one: number(one["rows_per_s"]),
+    "requests": lambda one: _count(one["requests"]),
+    "latency, median": lambda one: seconds(one["latency_s"]["p50"]),
+    "latency, p95 and p99": lambda one: _tail(one["latency_s"]),
+    "rate-limited (429)": lambda one: _count(one["throttled"]),
+    "retries": lambda one: _count(one["retries"]),
+    "sent, received": lambda one: f"{megabytes(one['bytes_sent'])}, {megabytes(one['bytes_received'])}",
+    "tokens, as the API counts": lambda one: _count(one["tokens"]),
+    "first vector, from the first request": lambda one: seconds(one["first_vector_s"]),
+}
+
 
 def measured_lines(report: Report) -> list[Line]:
-    """The measured table: what, local, API."""
-    local, api = (report["measured"]["sides"][side] for side in SIDES)
-    return [
-        ("rows/s, database to database", *_both(local, api, lambda one: number(one["rows_per_s"]))),
-        ("slowest to fastest round", *_both(local, api, _spread)),
-        ("tokens/s, as each side counts", *_both(local, api, lambda one: number(one["tokens_per_s"]))),
-        ("first rows are in the table after", *_both(local, api, _first)),
-        ("start-up: process and model, or client", *_both(local, api, lambda one: seconds(one["startup_s"]))),
-        ("single query, median", *_both(local, api, lambda one: seconds(one["query_s"]["p50"]))),
-        ("single query, 95% and 99% under", *_both(local, api, lambda one: _two(one["query_s"]))),
-        ("texts cut at the model's length", *_both(local, api, lambda one: count(one["truncated"]))),
-        ("dimensions", *_both(local, api, lambda one: f"{one['dim']:,}")),
-        ("most memory of its process", *_both(local, api, lambda one: megabytes(one["peak_bytes"]))),
-    ]
-
-
-def _both(local: Report, api: Report, told: Any) -> Line:
-    return told(local), told(api)
-
-
-def _spread(one: Report) -> str:
-    return f"{number(min(one['rounds']))} to {number(max(one['rounds']))}"
-
-
-def _first(one: Report) -> str:
-    return f"{seconds(one['first_rows_s'])} ({one['first_rows']:,} rows)"
-
-
-def _two(told: dict[str, float]) -> str:
-    return f"{seconds(told['p95'])}, {seconds(told['p99'])}"
+    """The measured table, by ``SIDES_HEAD``."""
+    sides = report["measured"]["sides"]
+    return [(name, *(shown(sides[side]) for side in SIDES)) for name, shown in _MEASURED.items()]
 
 
 def request_lines(report: Report) -> list[Line]:
-    """What the API was asked, in a round."""
-    told = report["measured"]["sides"][API]["requests"]
-    if not told:
-        return []
-    latency = told["latency_s"]
-    return [
-        ("rows/s, from the first request to the last answer", number(told["rows_per_s"])),
-        ("requests", count(told["requests"])),
-        ("answered in, median", seconds(latency["p50"])),
-        ("95% and 99% under", _two(latency)),
-        ("refused for now (429)", count(told["throttled"])),
-        ("retries", count(told["retries"])),
-        ("sent, received", f"{megabytes(told['bytes_sent'])}, {megabytes(told['bytes_received'])}"),
-        ("tokens, as the API counts", count(told["tokens"])),
-        ("first vector, from the first request", seconds(told["first_vector_s"])),
-    ]
+    """The API's requests in a round, by ``REQUEST_HEAD``."""
+    found = report["measured"]["sides"][API]["requests"]
+    return [(name, shown(found)) for name, shown in _REQUESTS.items()] if found else []
+
+
+def _tail(percentiles: dict[str, float]) -> str:
+    return f"{seconds(percentiles['p95'])}, {seconds(percentiles['p99'])}"
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
 
 
 def quality_lines(report: Report) -> list[Line]:
-    """The quality table: what, local, API, by chance."""
-    found, asked = report["measured"]["quality"], report["measured"]["retrieval"]
-    k, lines = found["k"], []
-    if (label := found["label"]) and label["asked"]:
-        for name in ("precision", "ndcg"):
-            what = f"{_metric(name, k)}, same {label['column']}"
-            chance = percent(label["chance"]) if name == "precision" else "–"
-            lines.append((what, *(interval(label[side][name]) for side in SIDES), chance))
-    if asked:
-        for name in ("precision", "ndcg"):
-            chance = percent(asked["chance"]) if name == "precision" else "–"
-            what = f"{_metric(name, k)}, built-in retrieval set"
-            lines.append((what, *(interval(asked[side][name]) for side in SIDES), chance))
-    return lines
+    """The quality table, by ``QUALITY_HEAD``."""
+    found, retrieval = report["measured"]["quality"], report["measured"]["retrieval"]
+    label = found["label"]
+    judged = [(f"same {label['column']}", label)] if label and label["asked"] else []
+    judged += [("built-in retrieval set", retrieval)] if retrieval else []
+    return [
+        (
+            f"{metric}@{found['k']}, {what}",
+            *(interval(one[side][name]) for side in SIDES),
+            percent(one["chance"]) if name == "precision" else "–",
+        )
+        for what, one in judged
+        for name, metric in (("precision", "precision"), ("ndcg", "nDCG"))
+    ]
 
 
-def _metric(name: str, k: int) -> str:
-    return f"{'nDCG' if name == 'ndcg' else name}@{k}"
+def crossing_cell(found: dict[str, Any] | None) -> str:
+    """A crossing in a table's cell."""
+    if found is None or found["above"] == "neither":
+        return "–"
+    if found["at"] is None:
+        return "any size" if found["above"] == "local" else "never"
+    return f"{rows_short(found['at'])} rows" if found["above"] == "local" else f"below {rows_short(found['at'])} rows"
+
+
+def tier_lines(report: Report) -> list[Line]:
+    """The rate of each tier, and from where on the local side is faster, by ``TIER_HEAD``."""
+    return [
+        (one["name"], number(one["tpm"]), number(one["most_rows_per_s"]), crossing_cell(one["faster"]))
+        for one in report["modelled"]["tiers"]
+    ]
 
 
 def price_lines(report: Report) -> list[Line]:
-    """The price table of the known APIs: model, price, batch, a million of these rows, most rows/s, break-even."""
+    """The known APIs, by ``PRICE_HEAD``."""
     return [
         (
             one["label"],
@@ -113,80 +130,23 @@ def price_lines(report: Report) -> list[Line]:
             usd(one["batch_usd_per_million_tokens"]),
             usd(one["per_million_rows"]),
             number(one["most_rows_per_s"], 2),
-            crossing_told(one["cheaper"]),
+            crossing_cell(one["cheaper"]),
             one["dated"] + (" (over 90 days)" if one["stale"] else ""),
         )
         for one in report["modelled"]["apis"]
     ]
 
 
-PRICE_HEAD = (
-    "API",
-    "$ a million tokens",
-    "batch",
-    "$ a million of these rows",
-    "most rows/s, lowest tier",
-    "local is cheaper from",
-    "price of",
-)
-
-
-def crossing_told(found: dict[str, Any] | None) -> str:
-    """A crossing in a table's cell."""
-    if found is None or found["above"] == "neither":
-        return "–"
-    if found["at"] is None:
-        return "any size" if found["above"] == "local" else "never"
-    return f"{rows_told(found['at'])} rows" if found["above"] == "local" else f"below {rows_told(found['at'])} rows"
-
-
-TIER_HEAD = ("tier", "tokens a minute", "most rows/s", "local is faster from", "by growth, from")
-
-
-def tier_lines(report: Report) -> list[Line]:
-    """What each tier lets through, and from where on the local side is faster; growth in rows a month."""
-    return [
-        (
-            one["name"],
-            number(one["tpm"]),
-            number(one["most_rows_per_s"]),
-            crossing_told(one["faster"]),
-            crossing_told(one["faster_by_growth"]) + (" a month" if (one["faster_by_growth"] or {}).get("at") else ""),
-        )
-        for one in report["modelled"]["tiers"]
-    ]
-
-
 def assumption_lines(report: Report) -> list[Line]:
-    """Every assumption with its value."""
+    """Every assumption with its value, by ``ASSUMPTION_HEAD``."""
     given = report["modelled"]["assumptions"]
     return [(words, "–" if given[name] is None else plain(given[name])) for name, words in FIELDS.items()]
 
 
 def source_lines(report: Report) -> list[str]:
-    """Where every price is from, and of when: the API's that is reckoned with first."""
-    told = report["modelled"]
-    prices = [*([told["price"]] if told["price"] else []), *told["apis"]]
-    lines = [f"{one['label']}, {one['dated']}: {one['source']}" for one in prices]
-    lines.append(f"machine {told['machine']['name']}, {told['machine']['dated']}: {told['machine']['source']}")
-    if told["power"]:
-        lines.append(f"power, {told['power']['dated']}: {told['power']['source']}")
-    return list(dict.fromkeys(lines))
-
-
-def swing_lines(report: Report) -> list[str]:
-    """How far the break-even moves."""
-    return [
-        f"{FIELDS[one['name']]}: at {plain(one['low'])} local is cheaper {_from(one['at_low'])}, at "
-        f"{plain(one['high'])} {_from(one['at_high'])} (assumed: {plain(one['value'])})"
-        for one in report["modelled"]["sensitivity"]
-    ]
-
-
-def _from(rows: float | None) -> str:
-    return "at no size" if rows is None else "at any size" if rows == 0 else f"from {rows_told(rows)} rows on"
-
-
-def end_told(rows: float | None) -> str:
-    """A break-even at the end of a bar."""
-    return "never" if rows is None else "always" if rows == 0 else rows_told(rows)
+    """Source and date of every price; that of the API compared first."""
+    found = report["modelled"]
+    prices = [*([found["price"]] if found["price"] else []), *found["apis"]]
+    named = [(one["label"], one) for one in prices] + [(f"machine {found['machine']['name']}", found["machine"])]
+    named += [("power", found["power"])] if found["power"] else []
+    return list(dict.fromkeys(f"{name}, {one['dated']}: {one['source']}" for name, one in named))
