@@ -10,7 +10,7 @@ import pytest
 
 from vecfill import secret
 from vecfill.errors import ConfigError, SecretError
-from vecfill.secret import secret_by
+from vecfill.secret import secret_from_command
 
 
 def says(code: str) -> str:
@@ -18,7 +18,7 @@ def says(code: str) -> str:
 
 
 def asked(command: str) -> str:
-    return secret_by(command, option="--a-command", what="word")
+    return secret_from_command(command, option="--a-command", what="word")
 
 
 def test_the_first_line_is_the_secret():

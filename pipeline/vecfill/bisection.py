@@ -13,7 +13,7 @@ from vecfill.errors import VecfillError
 
 R = TypeVar("R")
 
-SHARED_AFTER = 20
+SHARED_FAULT_AFTER = 20
 """Single rows that may fail before any success: then the fault is not a row's but one they share (a broken model, a
 trigger that refuses everything), and going on would try each row of the table alone. A batch of fewer rows has too
 little evidence for that: its rows are set aside one by one."""
@@ -23,7 +23,7 @@ class SharedFaultError(VecfillError):
     """Every row that was tried failed alone: the fault belongs to no single row. ``__cause__`` is the last one's."""
 
 
-WIDE = 16
+BREADTH_FIRST_PARTS = 16
 """Parts of a batch that are tried before any is pursued to its single rows. Faulty rows come in clusters: the twenty
 that lie in front must not pass for a fault that all share."""
 
@@ -43,14 +43,14 @@ def isolate(
         ``f`` rows at fault ``attempt`` is called about ``2 f log2(n) + 1`` times at most.
 
     Raises:
-        SharedFaultError: SHARED_AFTER rows all over the batch failed one by one and nothing has succeeded. The
+        SharedFaultError: SHARED_FAULT_AFTER rows all over the batch failed one by one and nothing has succeeded. The
             failures yielded up to then mean nothing and are to be dropped.
     """
     pending = deque([slice(0, n)] if n > 0 else [])
     failures = 0
     succeeded = False
     while pending:
-        wide = not succeeded and pending[0].stop - pending[0].start > max(1, n // WIDE)
+        wide = not succeeded and pending[0].stop - pending[0].start > max(1, n // BREADTH_FIRST_PARTS)
         rows = pending.popleft() if wide else pending.pop()
         try:
             result = attempt(rows)
@@ -61,7 +61,7 @@ def isolate(
                 pending.extend(_halves(rows))
                 continue
             failures += 1
-            if not succeeded and failures >= SHARED_AFTER:
+            if not succeeded and failures >= SHARED_FAULT_AFTER:
                 raise SharedFaultError(_shared_message(failures, exc)) from exc
             yield rows, exc
         else:

@@ -15,7 +15,7 @@ MAX_REASON = 200
 """Characters of what the command said on stderr that a message repeats."""
 
 
-def secret_by(command: str, *, option: str, what: str) -> str:
+def secret_from_command(command: str, *, option: str, what: str) -> str:
     """Runs the command, split as a shell would but without one, and returns the first line of what it prints.
 
     No message shows the command's arguments or its output, as both may hold a secret.
@@ -29,7 +29,7 @@ def secret_by(command: str, *, option: str, what: str) -> str:
         ConfigError: it is no command, or there is no such program.
         SecretError: it failed, took too long or printed nothing.
     """
-    words = _words(command, option)
+    words = _split_command(command, option)
     name = f"{option}: {Path(words[0]).name}"
     try:
         done = subprocess.run(  # noqa: S603 -- it is the user's own
@@ -46,7 +46,7 @@ def secret_by(command: str, *, option: str, what: str) -> str:
     return _first_line(name, what, done.stdout)
 
 
-def _words(command: str, option: str) -> list[str]:
+def _split_command(command: str, option: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:

@@ -431,7 +431,7 @@ def test_domains_over_domains(connect, database, domain, dim):
     fills(connect, database, DOCS, 20)
 
 
-@pytest.mark.parametrize("name", ["vecfill_s", "vecfill_l", "vecfill_w", "vecfill_stage", "vecfill_" + "x" * 55])
+@pytest.mark.parametrize("name", ["vecfill_s", "vecfill_l", "vecfill_w", "vecfill_staging", "vecfill_" + "x" * 55])
 def test_a_table_may_have_a_name_of_ours(connect, database, name):
     make_docs(connect, 20, table=name)
     fills(connect, database, replace(DOCS, table=name), 20)

@@ -41,7 +41,7 @@ from vecfill.write.throttle import NO_WRITE_LIMITS, Throttle, WriteLimits
     ],
 )
 def test_amounts(given, expected):
-    assert WriteLimits.of(**given) == expected
+    assert WriteLimits.parse(**given) == expected
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_amounts(given, expected):
 def test_what_is_no_amount_is_told(given):
     (name,) = given
     with pytest.raises(ConfigError, match=name):
-        WriteLimits.of(**given)
+        WriteLimits.parse(**given)
 
 
 def test_writers_share_the_rate_and_batches_hold_a_second_of_it():
-    assert WriteLimits(max_rate=100, max_lag_s=3).shared(4) == WriteLimits(max_rate=25, max_lag_s=3)
-    assert NO_WRITE_LIMITS.shared(4) == NO_WRITE_LIMITS
-    assert [Throttle(WriteLimits(max_rate=rate)).most(2_000) for rate in (None, 10_000, 100.5, 0.1)] == [
+    assert WriteLimits(max_rate=100, max_lag_s=3).per_writer(4) == WriteLimits(max_rate=25, max_lag_s=3)
+    assert NO_WRITE_LIMITS.per_writer(4) == NO_WRITE_LIMITS
+    assert [Throttle(WriteLimits(max_rate=rate)).max_batch_rows(2_000) for rate in (None, 10_000, 100.5, 0.1)] == [
         2_000,
         2_000,
         100,
@@ -160,7 +160,7 @@ def test_a_run_pauses_while_a_slot_keeps_too_much_wal(connect, database, slot, c
 
     with when_paused(caplog, drop):
         result = run(
-            DOCS, MODEL, database=database, options=replace(INLINE, write_limits=WriteLimits.of(max_slot_wal="1MB"))
+            DOCS, MODEL, database=database, options=replace(INLINE, write_limits=WriteLimits.parse(max_slot_wal="1MB"))
         )
     assert filled == [0]
     assert (result.outcome, result.updated) == ("complete", 1_000)
@@ -172,7 +172,7 @@ def test_a_run_pauses_while_a_slot_keeps_too_much_wal(connect, database, slot, c
 def test_a_slot_within_the_limit_pauses_nothing(connect, database, slot, caplog):
     make_docs(connect, 1_000)
     with caplog.at_level(logging.INFO, "vecfill"):
-        options = replace(INLINE, write_limits=WriteLimits.of(max_slot_wal="10GB", max_replication_lag="1s"))
+        options = replace(INLINE, write_limits=WriteLimits.parse(max_slot_wal="10GB", max_replication_lag="1s"))
         assert run(DOCS, MODEL, database=database, options=options).updated == 1_000
     assert not said(caplog, "pausing")
 
@@ -182,7 +182,7 @@ def test_a_pause_ends_with_the_run(connect, database, slot, caplog, how):
     make_docs(connect, 1_000)
     some_wal(connect)
     stop = Stop()
-    options = replace(INLINE, write_limits=WriteLimits.of(max_slot_wal="1MB"))
+    options = replace(INLINE, write_limits=WriteLimits.parse(max_slot_wal="1MB"))
     if how == "max_seconds":
         options = replace(options, max_seconds=2)
     with when_paused(caplog, lambda: stop.set("SIGTERM") if how == "stop" else None):
@@ -236,7 +236,9 @@ def test_a_run_pauses_while_a_real_standby_lags(connect, database, standby, capl
         wait_until(lambda reached=reached: reached().fetchone()[0])
         standby.execute("SELECT pg_wal_replay_pause()")
         some_wal(connect)
-        options = replace(INLINE, write_limits=WriteLimits.of(max_replication_lag=limit, max_rate=rate), max_seconds=60)
+        options = replace(
+            INLINE, write_limits=WriteLimits.parse(max_replication_lag=limit, max_rate=rate), max_seconds=60
+        )
         with when_paused(caplog, lambda: standby.execute("SELECT pg_wal_replay_resume()")):
             result = run(DOCS, MODEL, database=database, options=options)
         assert (result.outcome, result.updated) == ("complete", 1_000)
@@ -249,7 +251,7 @@ def test_a_role_that_may_not_see_the_standbys_is_told_once(connect, database, ca
     role = f"narrow_{os.getpid()}"
     connect.execute(f"CREATE ROLE {role} LOGIN; GRANT SELECT, UPDATE ON docs TO {role}")
     theirs = Database(database + f"&user={role}")
-    options = replace(INLINE, write_limits=WriteLimits.of(max_replication_lag="1s", max_slot_wal="10GB"))
+    options = replace(INLINE, write_limits=WriteLimits.parse(max_replication_lag="1s", max_slot_wal="10GB"))
     try:
         with caplog.at_level(logging.INFO, "vecfill"):
             assert run(DOCS, MODEL, database=theirs, options=options).updated == 10

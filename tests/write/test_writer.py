@@ -32,7 +32,7 @@ from tests.tables import (
     writer_of,
 )
 
-from vecfill.bisection import SHARED_AFTER, SharedFaultError
+from vecfill.bisection import SHARED_FAULT_AFTER, SharedFaultError
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.job import Job, Worker
@@ -319,9 +319,9 @@ def test_failed_by_a_constraint(connect, database):
 
 
 def test_a_few_rows_that_all_fail_are_set_aside_one_by_one(connect, database):
-    with prepared(connect, database, SHARED_AFTER - 1) as (write, block):
+    with prepared(connect, database, SHARED_FAULT_AFTER - 1) as (write, block):
         connect.execute("ALTER TABLE docs ADD CHECK (embedding IS NULL)")
-        assert counts(write(block)) == {"failed": SHARED_AFTER - 1}
+        assert counts(write(block)) == {"failed": SHARED_FAULT_AFTER - 1}
 
 
 def test_a_fault_of_all_rows_stops_the_run(connect, database):

@@ -18,7 +18,7 @@ def database_of(settings: Settings) -> Database:
     Raises:
         ConfigError: nothing names one.
     """
-    return Database.named(settings.database, password_command=settings.password_command)
+    return Database.resolve(settings.database, password_command=settings.password_command)
 
 
 def target_of(settings: Settings, *, text_needed: bool = True) -> Target:
@@ -92,7 +92,7 @@ def options_of(settings: Settings, *, verbose: bool) -> RunOptions:
         max_seconds=settings.max_seconds,
         allow_mixed=settings.allow_mixed,
         yes=settings.yes,
-        write_limits=WriteLimits.of(
+        write_limits=WriteLimits.parse(
             max_rate=settings.max_rate,
             max_replication_lag=settings.max_replication_lag,
             max_slot_wal=settings.max_slot_wal,

@@ -69,7 +69,7 @@ def _prepared(settings: Settings) -> Callable[[], Found]:
         from vecfill.postgres.session import Session
         from vecfill.status import coverage
 
-        with closing(Session.to(database)) as session:
+        with closing(Session.connect(database)) as session:
             return Found(*session.run(lambda connection: coverage(connection, target)))
 
     return look

@@ -14,7 +14,7 @@ import psycopg
 from vecfill.demo.listings import Listing
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import said
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.target import Target
 
 TARGET = Target(table="public.jobs", text="{title} at {company}", set=("updated_at = now()",))
@@ -78,7 +78,7 @@ def build(connection: Connection, listings: Sequence[Listing]) -> None:
             _copy(connection, listings)
     except psycopg.Error as error:
         raise ConfigError(
-            f"the demo cannot make its table {TARGET.table} anew: {said(error)}: end what uses the table, "
+            f"the demo cannot make its table {TARGET.table} anew: {server_message(error)}: end what uses the table, "
             "drop what hangs on it, or set VECFILL_HOME to another folder"
         ) from error
 

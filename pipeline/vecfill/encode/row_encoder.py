@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from vecfill.bisection import SHARED_AFTER, isolate
+from vecfill.bisection import SHARED_FAULT_AFTER, isolate
 from vecfill.encode.encoder import MOST_TOKENS, Encoder, Encoding
 from vecfill.errors import EncodeError, VecfillError
 
@@ -109,8 +109,8 @@ class RowEncoder:
         """Encodes the texts one and all.
 
         Raises:
-            EncodeError: all vectors of SHARED_AFTER texts or more are NaN or infinite.
-            SharedFaultError: all of the first SHARED_AFTER texts fail, each by itself.
+            EncodeError: all vectors of SHARED_FAULT_AFTER texts or more are NaN or infinite.
+            SharedFaultError: all of the first SHARED_FAULT_AFTER texts fail, each by itself.
         """
         rows = Rows.blank(len(texts), self.encoder.dim)
         for part, outcome in isolate(len(texts), lambda part: self._attempt(texts[part]), _is_text_fault):
@@ -141,7 +141,7 @@ class RowEncoder:
     def _set_aside_non_finite(self, rows: Rows) -> None:
         """Fails the rows that no vector column would take: one NaN makes the server refuse a whole COPY."""
         broken = np.flatnonzero(~np.isfinite(rows.vectors).all(axis=1))
-        if SHARED_AFTER <= len(rows.vectors) == len(broken):
+        if SHARED_FAULT_AFTER <= len(rows.vectors) == len(broken):
             raise EncodeError(
                 f"all {len(broken)} vectors of a block are NaN or infinite: the numbers likely overflow in dtype "
                 f"{self.encoder.dtype}; set --dtype float32, or check the model's weights"

@@ -195,7 +195,7 @@ def leaves_of(table: Table, tree: Sequence[Part], indexes: Sequence[Index]) -> t
             name=sql.Identifier(one.schema, one.name),
             only=True,
             pages=one.pages,
-            partial=tuple(index.name for index in indexes if index.table == one.oid and index.names_rows),
+            partial=tuple(index.name for index in indexes if index.table == one.oid and index.is_partial_on_column),
         )
         for one in rows
     )
@@ -230,7 +230,7 @@ def type_name(cursor: Any, column: Column) -> str:
     return str(cursor.execute(query, (column.oid, column.typmod)).fetchone()[0])
 
 
-def present_dimension(cursor: Any, column: str, table: sql.Composable) -> int | None:
+def stored_dimension(cursor: Any, column: str, table: sql.Composable) -> int | None:
     """The dimension of a vector that is already there, where the column's type declares none."""
     query = sql.SQL("SELECT pg_catalog.cardinality({}::pg_catalog.float4[]) FROM {} WHERE {} IS NOT NULL LIMIT 1")
     row = cursor.execute(query.format(sql.Identifier(column), table, sql.Identifier(column)), ()).fetchone()

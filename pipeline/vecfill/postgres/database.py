@@ -11,14 +11,14 @@ import psycopg
 from psycopg import conninfo, pq
 
 from vecfill.errors import ConfigError
-from vecfill.secret import secret_by
+from vecfill.secret import secret_from_command
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Cursor = psycopg.RawCursor[tuple[Any, ...]]
 
 _DEFAULTS = {"application_name": "vecfill", "connect_timeout": "10", "keepalives_idle": "30", "client_encoding": "UTF8"}
 
-_WAYS = (
+_NO_DATABASE = (
     "no database is named: give --database postgresql://user@host/name, or set VECFILL_DATABASE, DATABASE_URL or "
     'libpq\'s PGHOST, PGDATABASE or PGSERVICE, or write database = "…" in the file given by --config; '
     "--database embedded takes the embedded server of `vecfill demo`"
@@ -39,7 +39,7 @@ class Database:
     password_command: str | None = field(default=None, repr=False)
 
     @classmethod
-    def named(
+    def resolve(
         cls, database: str | None, environ: Mapping[str, str] = os.environ, *, password_command: str | None = None
     ) -> Database:
         """Resolves what the user named, or what libpq's environment names, with every parameter that libpq has.
@@ -49,12 +49,12 @@ class Database:
         """
         from_environment = _libpq_environment(environ)
         if not database and not from_environment.keys() & {"host", "hostaddr", "dbname", "service"}:
-            raise ConfigError(_WAYS)
+            raise ConfigError(_NO_DATABASE)
         if database == "embedded":
             from vecfill.postgres import embedded
 
             return cls(embedded.start())
-        return cls(conninfo.make_conninfo("", **{**from_environment, **_parsed(database or "")}), password_command)
+        return cls(conninfo.make_conninfo("", **{**from_environment, **_parse(database or "")}), password_command)
 
     @property
     def label(self) -> str:
@@ -72,18 +72,18 @@ class Database:
         Raises:
             ConfigError: the password command gives none.
         """
-        token = {"password": self._asked_for(self.password_command)} if self.password_command else {}
+        token = {"password": self._password_from(self.password_command)} if self.password_command else {}
         full = conninfo.make_conninfo("", **{**_DEFAULTS, **conninfo.conninfo_to_dict(self.conninfo), **token})
         connection = psycopg.connect(full, autocommit=True, prepare_threshold=None, cursor_factory=psycopg.RawCursor)
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
 
     @staticmethod
-    def _asked_for(command: str) -> str:
-        return secret_by(command, option="--password-command", what="password")
+    def _password_from(command: str) -> str:
+        return secret_from_command(command, option="--password-command", what="password")
 
 
-def _parsed(database: str) -> dict[str, Any]:
+def _parse(database: str) -> dict[str, Any]:
     """The parts of a connection string. Messages leave out the value and libpq's words: both may hold a password."""
     try:
         given = conninfo.conninfo_to_dict(database)

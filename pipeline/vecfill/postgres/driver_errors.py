@@ -10,7 +10,7 @@ import psycopg
 from vecfill.errors import DatabaseError, Fault, SecretError, classify
 
 
-def said(error: BaseException) -> str:
+def server_message(error: BaseException) -> str:
     """The server's message and its SQLSTATE in one line, for the end of a message of ours.
 
     A row's fault comes without DETAIL, which quotes the row: the user's data has no place in a log.
@@ -23,7 +23,7 @@ def said(error: BaseException) -> str:
 
 
 @contextmanager
-def driver_errors_wrapped() -> Iterator[None]:
+def wrap_driver_errors() -> Iterator[None]:
     """Raises an error of the driver that nobody has explained as ours: the one place where that is done.
 
     Raises:
@@ -32,7 +32,7 @@ def driver_errors_wrapped() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise DatabaseError(f"the server says: {said(error)}") from error
+        raise DatabaseError(f"the server says: {server_message(error)}") from error
 
 
 def is_transient(error: BaseException) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FIRST_OF_EXTENSIONS = 16_384
+FIRST_NORMAL_OID = 16_384
 """Objects that the server is born with have lower numbers than those that extensions and users make."""
 
-BTREE = 403
+BTREE_OID = 403
 """The number of the access method ``btree``, of each server."""
 
 
@@ -46,19 +46,19 @@ class Index:
     on_column: bool
 
     @property
-    def tells_rows_apart(self) -> bool:
+    def identifies_rows(self) -> bool:
         """No two rows have the same key, but for NULLs."""
         return self.unique and self.valid and self.ready and self.whole
 
     @property
-    def names_rows(self) -> bool:
+    def is_partial_on_column(self) -> bool:
         """It may name the rows without a vector: a partial B-tree index that has to do with the column."""
-        return self.on_column and not self.whole and self.method == BTREE and self.valid and self.ready
+        return self.on_column and not self.whole and self.method == BTREE_OID and self.valid and self.ready
 
     @property
     def is_for_vectors(self) -> bool:
         """An index over vectors: its access method came with an extension."""
-        return self.on_column and self.method >= FIRST_OF_EXTENSIONS
+        return self.on_column and self.method >= FIRST_NORMAL_OID
 
 
 _INDEXES = """

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from vecfill.errors import ConfigError
 from vecfill.postgres.catalogue import Column, Table, type_name
-from vecfill.postgres.indexes import FIRST_OF_EXTENSIONS, Index
+from vecfill.postgres.indexes import FIRST_NORMAL_OID, Index
 from vecfill.postgres.types import equality_of, type_of
 
 
@@ -50,7 +50,7 @@ def usable_indexes(indexes: Sequence[Index], table: Table, columns: Mapping[str,
             columns=tuple(not_null[number] for number in index.columns), classes=index.classes, primary=index.primary
         )
         for index in indexes
-        if index.table == table.oid and index.tells_rows_apart and not_null.keys() >= set(index.columns)
+        if index.table == table.oid and index.identifies_rows and not_null.keys() >= set(index.columns)
     ]
     return sorted(usable, key=lambda index: not index.primary)
 
@@ -108,7 +108,7 @@ def _equality(cursor: Any, column: Column, operator_class: int) -> sql.Composabl
 
     To ask costs a new connection 110 buffers and a round trip.
     """
-    built_in = max(column.oid, operator_class) < FIRST_OF_EXTENSIONS
+    built_in = max(column.oid, operator_class) < FIRST_NORMAL_OID
     return sql.SQL("OPERATOR(pg_catalog.=)") if built_in else equality_of(cursor, operator_class)
 
 

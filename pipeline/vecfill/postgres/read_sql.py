@@ -38,13 +38,13 @@ def _tid(relation: Relation) -> sql.Composed:
 
 
 def _key(relation: Relation) -> sql.Composed:
-    """The key as the text that ``name_keys`` gives."""
+    """The key as the text that ``key_texts`` gives."""
     columns = [column(relation, part.name) for part in relation.table.key]
     row = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
     return sql.SQL("{}::pg_catalog.text").format(row)
 
 
-def _bounded(selection: Selection, relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
+def _conditions(selection: Selection, relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
     """Eligible rows within the bounds, whose parameters are numbered from ``first``."""
     conditions = [
         sql.SQL(_BOUNDS[bound]).format(tid=_tid(relation), key=_key(relation), value=sql.SQL(f"${number}"))
@@ -94,7 +94,7 @@ GROUP BY vecfill_bucket
 """
 
 
-def listed(selection: Selection, relation: Relation, leaf: Leaf, *, excluded: bool) -> Query:
+def list_open_rows(selection: Selection, relation: Relation, leaf: Leaf, *, excluded: bool) -> Query:
     """Up to ``$1`` open rows: tid, state, bytes of text. ``$2`` are the excluded keys, if there are any."""
     return sql.SQL(
         "SELECT {tid}::pg_catalog.text, {state}, {size}\n"
@@ -109,32 +109,32 @@ def listed(selection: Selection, relation: Relation, leaf: Leaf, *, excluded: bo
     )
 
 
-def open_rows(selection: Selection, relation: Relation, leaf: Leaf) -> Query:
+def explain_open_rows(selection: Selection, relation: Relation, leaf: Leaf) -> Query:
     """The plan, as JSON, by which the open rows would be found."""
     return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {} AND {}").format(
         _from(leaf, relation), selection.open(relation), where(relation)
     )
 
 
-def selected(relation: Relation, leaf: Leaf) -> Query:
+def explain_selected_rows(relation: Relation, leaf: Leaf) -> Query:
     """The plan, as JSON, of all rows that ``where`` selects: it holds the planner's estimate of their number."""
     return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {}").format(_from(leaf, relation), where(relation))
 
 
-def cuts(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
+def split_rows(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
     """Cuts a part of a leaf into runs of at most ``$1`` bytes of text, but for the last row's, and ``$2`` rows.
 
     Further parameters are those of the bounds. Rows, in the leaf's order: first tid, rows, bytes of text.
     """
-    return sql.SQL(_CUTS).format(
+    return sql.SQL(_SPLIT_ROWS).format(
         tid=_tid(relation),
         size=relation.user_sql.size,
         source=_from(leaf, relation),
-        conditions=_bounded(selection, relation, bounds, 3),
+        conditions=_conditions(selection, relation, bounds, 3),
     )
 
 
-_CUTS = """
+_SPLIT_ROWS = """
 SELECT pg_catalog.min(vecfill_tid)::pg_catalog.text, pg_catalog.count(*), pg_catalog.sum(vecfill_bytes)::pg_catalog.int8
 FROM (
   SELECT vecfill_tid, vecfill_bytes,
@@ -177,11 +177,11 @@ def read(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[
         text=relation.user_sql.text,
         state=sql.Literal(selection.name),
         source=_from(leaf, relation),
-        conditions=_bounded(selection, relation, bounds, 2),
+        conditions=_conditions(selection, relation, bounds, 2),
     )
 
 
-def helpful_index(relation: Relation, leaf: Leaf) -> Query:
+def suggested_index(relation: Relation, leaf: Leaf) -> Query:
     """DDL of the partial index that lists the rows of a leaf without a vector."""
     return sql.SQL("CREATE INDEX CONCURRENTLY ON {} ({}) WHERE {} IS NULL").format(
         leaf.name,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.template import raw
+from vecfill.postgres.template import verbatim_sql
 
 Query = sql.Composed
 
@@ -107,7 +107,7 @@ def nearest(relation: Relation, schema: str, measure: Measure, show: tuple[str, 
             _as_text(alias, name) for name in [column.name for column in relation.table.key] or ["ctid"]
         ),
         operand=_operand(relation, schema, measure),
-        operator=sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), raw(OPERATORS[measure.distance])),
+        operator=sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), verbatim_sql(OPERATORS[measure.distance])),
         query=sql.SQL("$1::pg_catalog.float8[]::{}.{}").format(sql.Identifier(schema), sql.Identifier(measure.kind)),
         show=sql.SQL("").join(sql.SQL(", {}").format(_as_text(alias, name)) for name in show),
         only=sql.SQL("ONLY " if relation.table.plain else ""),
@@ -127,15 +127,17 @@ def _operand(relation: Relation, schema: str, measure: Measure) -> sql.Composabl
     if measure.cast is None:
         return column
     typmod = f"({measure.cast})" if measure.cast else ""
-    return sql.SQL("{}::{}.{}{}").format(column, sql.Identifier(schema), sql.Identifier(measure.kind), raw(typmod))
+    return sql.SQL("{}::{}.{}{}").format(
+        column, sql.Identifier(schema), sql.Identifier(measure.kind), verbatim_sql(typmod)
+    )
 
 
-def plan(query: Query) -> Query:
+def explain(query: Query) -> Query:
     """The plan of a query, as JSON."""
     return sql.SQL("EXPLAIN (FORMAT JSON) {}").format(query)
 
 
-def load(schema: str) -> Query:
+def load_pgvector(schema: str) -> Query:
     """Makes the server load pgvector, whose settings exist only from then on."""
     return sql.SQL("SELECT '[1]'::{}.vector").format(sql.Identifier(schema))
 
@@ -157,5 +159,5 @@ def scan_settings(known: dict[str, str], limit: int) -> dict[str, str]:
     return found
 
 
-ASKED_FOR = ["hnsw.iterative_scan", "ivfflat.iterative_scan", "hnsw.ef_search"]
+SCAN_SETTINGS = ["hnsw.iterative_scan", "ivfflat.iterative_scan", "hnsw.ef_search"]
 """The settings that ``scan_settings`` wants to know of."""

@@ -11,10 +11,10 @@ import psycopg
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import set_local
 
-LEAST_SERVER = 14
+MIN_SERVER = 14
 """PostgreSQL with a TID Range Scan, without which each block would read the whole table."""
 
-LEAST_PGVECTOR = (0, 5)
+MIN_PGVECTOR = (0, 5)
 
 STATEMENT_TIMEOUT_MS = 60_000
 """Longest time of one of our statements that hold row locks: a batch aims at half a second."""
@@ -93,11 +93,11 @@ def check_versions(server: int, pgvector: str | None) -> None:
     Raises:
         ConfigError: one is too old.
     """
-    if server // 10_000 < LEAST_SERVER:
-        raise ConfigError(f"the server is PostgreSQL {server // 10_000}: {LEAST_SERVER} or newer is needed: upgrade it")
-    if pgvector is not None and version_numbers(pgvector) < LEAST_PGVECTOR:
+    if server // 10_000 < MIN_SERVER:
+        raise ConfigError(f"the server is PostgreSQL {server // 10_000}: {MIN_SERVER} or newer is needed: upgrade it")
+    if pgvector is not None and version_numbers(pgvector) < MIN_PGVECTOR:
         raise ConfigError(
-            f"pgvector is at version {pgvector}: {'.'.join(map(str, LEAST_PGVECTOR))} or newer is needed: install it, "
+            f"pgvector is at version {pgvector}: {'.'.join(map(str, MIN_PGVECTOR))} or newer is needed: install it, "
             "then ALTER EXTENSION vector UPDATE"
         )
 

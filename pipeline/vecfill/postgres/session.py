@@ -15,7 +15,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_de
 
 from vecfill.errors import ServerGoneError, UnreachableError
 from vecfill.postgres.database import Connection, Cursor, Database
-from vecfill.postgres.driver_errors import is_transient, said
+from vecfill.postgres.driver_errors import is_transient, server_message
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -76,12 +76,12 @@ def transaction(
                     cursor.execute(first, parameters)
             yield cursor  # type: ignore[misc]
         except BaseException:
-            _undo(connection)
+            _rollback(connection)
             raise
         connection.commit()
 
 
-def _undo(connection: Connection) -> None:
+def _rollback(connection: Connection) -> None:
     """Rolls back; a line that cannot even do that is closed, and with it its transaction."""
     try:
         connection.rollback()
@@ -106,7 +106,7 @@ class Session:
         self._connection = connection
 
     @classmethod
-    def to(cls, database: Database) -> Session:
+    def connect(cls, database: Database) -> Session:
         """Connects, and returns a session with that line.
 
         Its ``database`` has the password that worked, also one out of ``.pgpass``; one by command is left out, since it
@@ -120,7 +120,8 @@ class Session:
             connection = database.connect()
         except psycopg.OperationalError as error:
             raise UnreachableError(
-                f"cannot connect to {database.label}: {said(error)}: check the address, the server and --database"
+                f"cannot connect to {database.label}: {server_message(error)}: "
+                "check the address, the server and --database"
             ) from error
         if (password := connection.info.password) and not database.password_command:
             database = replace(database, conninfo=conninfo.make_conninfo(database.conninfo, password=password))
@@ -141,7 +142,7 @@ class Session:
             retry=retry_if_exception(is_transient),
             wait=wait_random_exponential(multiplier=0.2, max=5),
             stop=stop_after_delay(RETRY_FOR_S),
-            before_sleep=self._drop,
+            before_sleep=self._close_and_log,
             reraise=True,
         )
         try:
@@ -150,7 +151,7 @@ class Session:
             if is_transient(error):
                 self.close()
                 raise ServerGoneError(
-                    f"{self.database.label} did not recover within {RETRY_FOR_S:.0f} s: {said(error)}: "
+                    f"{self.database.label} did not recover within {RETRY_FOR_S:.0f} s: {server_message(error)}: "
                     "run again when it answers; what was committed is kept"
                 ) from error
             raise
@@ -166,13 +167,13 @@ class Session:
             self._connection = self.database.connect()
         return self._connection
 
-    def _drop(self, state: RetryCallState) -> None:
+    def _close_and_log(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        log.warning("%s: %s; trying again", self.database.label, said(error) if error else "no answer")
+        log.warning("%s: %s; trying again", self.database.label, server_message(error) if error else "no answer")
         self.close()
 
 
 def reachable(database: Database) -> Database:
-    """Connects once, to see that it works; returns the database with the password that did, see ``Session.to``."""
-    with closing(Session.to(database)) as session:
+    """Connects once, to see that it works; returns the database with the password that did, see ``Session.connect``."""
+    with closing(Session.connect(database)) as session:
         return session.database

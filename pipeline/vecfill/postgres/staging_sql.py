@@ -22,12 +22,14 @@ def key_columns(relation: Relation) -> list[sql.Identifier]:
     return [sql.Identifier(f"vecfill_{name}") for name in key_names(relation.table.arity)]
 
 
-def create_stage(relation: Relation) -> Query:
+def create_staging_table(relation: Relation) -> Query:
     """A temporary table of the target's own key and vector types, collations too, dropped with the transaction."""
-    return sql.SQL("CREATE TEMPORARY TABLE vecfill_stage ON COMMIT DROP AS\n{} WITH NO DATA").format(shape(relation))
+    return sql.SQL("CREATE TEMPORARY TABLE vecfill_staging ON COMMIT DROP AS\n{} WITH NO DATA").format(
+        staging_columns(relation)
+    )
 
 
-def shape(relation: Relation) -> sql.Composed:
+def staging_columns(relation: Relation) -> sql.Composed:
     """A query whose columns are the stage's."""
     return sql.SQL(
         "SELECT 0::pg_catalog.int4 AS vecfill_n, {keys}, ''::pg_catalog.bytea AS vecfill_hash,\n"
@@ -43,9 +45,9 @@ def shape(relation: Relation) -> sql.Composed:
     )
 
 
-def copy_stage() -> Query:
-    """Fills the stage; the columns come in the order of ``create_stage``."""
-    return sql.SQL("COPY pg_temp.vecfill_stage FROM STDIN (FORMAT BINARY)").format()
+def copy_into_staging_table() -> Query:
+    """Fills the stage; the columns come in the order of ``create_staging_table``."""
+    return sql.SQL("COPY pg_temp.vecfill_staging FROM STDIN (FORMAT BINARY)").format()
 
 
 def array_types(relation: Relation, *, vectors: bool) -> list[sql.Composable]:
@@ -78,7 +80,7 @@ def _array_over(relation: Relation, part: KeyColumn) -> sql.Composable:
     return part.array
 
 
-def stage_of_arrays(relation: Relation, *, vectors: bool) -> sql.Composed:
+def staging_table_of_arrays(relation: Relation, *, vectors: bool) -> sql.Composed:
     """The stage as a common table expression over the arrays from ``$2`` on."""
     types = array_types(relation, vectors=vectors)
     arrays = [sql.SQL(f"${n}::{{}}").format(kind) for n, kind in enumerate(types, start=2)]
@@ -97,13 +99,13 @@ def stage_of_arrays(relation: Relation, *, vectors: bool) -> sql.Composed:
     )
 
 
-_FROM_ARRAYS = """vecfill_stage AS MATERIALIZED (
+_FROM_ARRAYS = """vecfill_staging AS MATERIALIZED (
   SELECT {shown} FROM ROWS FROM ({arrays}) AS vecfill_arrays ({columns}))"""
 
 _SLICE = """CASE WHEN vecfill_at IS NOT NULL THEN ({numbers})[
     vecfill_at OPERATOR(pg_catalog.+) 1 : vecfill_at OPERATOR(pg_catalog.+) {dim}] END AS vecfill_embedding"""
 
 
-def stage(relation: Relation) -> sql.SQL:
+def staging_table(relation: Relation) -> sql.SQL:
     """Where a batch is."""
-    return sql.SQL("vecfill_stage" if relation.access.arrays else "pg_temp.vecfill_stage")
+    return sql.SQL("vecfill_staging" if relation.access.arrays else "pg_temp.vecfill_staging")

@@ -14,7 +14,7 @@ from vecfill.postgres.catalogue import (
     columns_of,
     find_table,
     leaves_of,
-    present_dimension,
+    stored_dimension,
     tree_of,
     type_name,
 )
@@ -24,7 +24,14 @@ from vecfill.postgres.key import key_of, usable_indexes
 from vecfill.postgres.relation import Access, Relation, TargetTable, UserSql, VectorColumn
 from vecfill.postgres.server import check_versions, server_of, write_settings
 from vecfill.postgres.session import transaction
-from vecfill.postgres.template import Template, blank_expression, parse_template, raw, size_expression, text_expression
+from vecfill.postgres.template import (
+    Template,
+    blank_expression,
+    parse_template,
+    size_expression,
+    text_expression,
+    verbatim_sql,
+)
 from vecfill.postgres.types import Type, type_of
 
 VECTOR_KINDS = ("vector", "halfvec", "real[]")
@@ -119,10 +126,10 @@ def _user_sql(
 ) -> UserSql:
     keys = {column.name for column in table.key}
     return UserSql(
-        text=text_expression(template, table.alias) if template.parts else raw("''::pg_catalog.text"),
-        size=size_expression(template, table.alias) if template.parts else raw("0"),
-        blank=blank_expression(template, table.alias, encoding) if template.parts else raw("false"),
-        where=raw(target.where) if target.where and target.where.strip() else None,
+        text=text_expression(template, table.alias) if template.parts else verbatim_sql("''::pg_catalog.text"),
+        size=size_expression(template, table.alias) if template.parts else verbatim_sql("0"),
+        blank=blank_expression(template, table.alias, encoding) if template.parts else verbatim_sql("false"),
+        where=verbatim_sql(target.where) if target.where and target.where.strip() else None,
         assignments=tuple(_assignment(text, columns, template, target, keys) for text in target.set),
         generated=any(columns[name].generated for name in template.fields),
     )
@@ -150,7 +157,7 @@ def _vector(cursor: Any, target: Target, columns: dict[str, Column], name: sql.C
         raise ConfigError(
             f"--column {target.column} of {target.table} is {what}: it must be a plain vector, halfvec or real[] column"
         )
-    declared = _declared_dimension(column, found, kind) or present_dimension(cursor, column.name, name)
+    declared = _declared_dimension(column, found, kind) or stored_dimension(cursor, column.name, name)
     if declared and target.dim and declared != target.dim:
         raise ConfigError(
             f"--dim {target.dim}: {target.column} of {target.table} is {kind}({declared}): leave --dim out"
@@ -189,4 +196,4 @@ def _assignment(
             f"--set {text!r} assigns {name}, which --text reads: the vector would not belong to the text that is left: "
             f"take {{{name}}} out of --text"
         )
-    return name, raw(right.strip())
+    return name, verbatim_sql(right.strip())

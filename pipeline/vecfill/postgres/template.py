@@ -43,7 +43,7 @@ class Template:
         return tuple(dict.fromkeys(part.name for part in self.parts if isinstance(part, Field)))
 
 
-def raw(text: str) -> sql.SQL:
+def verbatim_sql(text: str) -> sql.SQL:
     """SQL that the user wrote, or that the catalogue gave: put in as it is."""
     return sql.SQL(text)
 
@@ -61,11 +61,11 @@ def parse_template(text: str, columns: Collection[str]) -> Template:
     template = Template(tuple(_parts(text)))
     if not template.fields:
         raise ConfigError(
-            f"--text {text!r} is neither a column nor a template with a {{column}} in it: {_known(columns)}"
+            f"--text {text!r} is neither a column nor a template with a {{column}} in it: {_available(columns)}"
         )
     for name in template.fields:
         if name not in columns:
-            raise ConfigError(f"--text names {{{name}}}, which is not a column of the table: {_known(columns)}")
+            raise ConfigError(f"--text names {{{name}}}, which is not a column of the table: {_available(columns)}")
     return template
 
 
@@ -73,7 +73,7 @@ def _parts(text: str) -> list[str | Field]:
     parts: list[str | Field] = []
     literal, end = "", 0
     for match in _TOKEN.finditer(text):
-        literal += _unescaped(text[end : match.start()])
+        literal += _unescape(text[end : match.start()])
         end = match.end()
         if match[0] in ("{{", "}}"):
             literal += match[0][0]
@@ -85,15 +85,15 @@ def _parts(text: str) -> list[str | Field]:
                 f"--text has {match[0]!r} at position {match.start()} without its other half or a column's name: "
                 "write {column} for a field, {{ and }} for braces"
             )
-    literal += _unescaped(text[end:])
+    literal += _unescape(text[end:])
     return [*parts, *([literal] if literal else [])]
 
 
-def _unescaped(literal: str) -> str:
+def _unescape(literal: str) -> str:
     return re.sub(r"\\[nt\\]", lambda match: _ESCAPES[match[0]], literal)
 
 
-def _known(columns: Collection[str]) -> str:
+def _available(columns: Collection[str]) -> str:
     return "there are " + ", ".join(sorted(columns))
 
 

@@ -1,4 +1,4 @@
-"""The statements that write: the accounted update over the stage, and what is asked afterwards. Pure.
+"""The statements that write: the accounted update over the stage, and queries about its outcome. Pure.
 
 They are the same over both kinds of stage (``staging``). ``$1`` is each statement's own parameter; arrays follow.
 """
@@ -12,46 +12,46 @@ from psycopg import sql
 from vecfill.postgres.catalogue import USERS_TRIGGER
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.staging_sql import Query, key_columns, shape, stage, stage_of_arrays
+from vecfill.postgres.staging_sql import Query, key_columns, staging_columns, staging_table, staging_table_of_arrays
 from vecfill.postgres.target_sql import column, embedding, target
 from vecfill.postgres.template import hash_expression
 
 
-def _asked(relation: Relation, query: str, **parts: sql.Composable) -> Query:
+def _query_staged_rows(relation: Relation, query: str, **parts: sql.Composable) -> Query:
     """A question about the staged rows at the positions ``$1``."""
     asked = sql.SQL(query).format(
-        stage=stage(relation),
+        staged=staging_table(relation),
         source=target(relation),
-        join=_join(relation),
+        join=_key_join(relation),
         chosen=sql.SQL("vecfill_s.vecfill_n OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])"),
         **parts,
     )
     return (
-        sql.SQL("WITH {}\n{}").format(stage_of_arrays(relation, vectors=False), asked)
+        sql.SQL("WITH {}\n{}").format(staging_table_of_arrays(relation, vectors=False), asked)
         if relation.access.arrays
         else asked
     )
 
 
-def _join(relation: Relation) -> sql.Composed:
+def _key_join(relation: Relation) -> sql.Composed:
     return sql.SQL(" AND ").join(
         sql.SQL("{} {} vecfill_s.{}").format(column(relation, part.name), part.equals, name)
         for part, name in zip(relation.table.key, key_columns(relation), strict=True)
     )
 
 
-def _same(relation: Relation) -> sql.Composed:
+def _text_matches(relation: Relation) -> sql.Composed:
     return sql.SQL("({} OPERATOR(pg_catalog.=) vecfill_s.vecfill_hash)").format(hash_expression(relation.user_sql.text))
 
 
-def _kept(relation: Relation) -> sql.Composed:
+def _text_still_matches(relation: Relation) -> sql.Composed:
     """Whether an updated row still has the staged text: hashed anew only where something can have changed it."""
     if relation.user_sql.generated:
-        return _same(relation)
-    return sql.SQL("(NOT {} OR {})").format(_triggers(relation, _BEFORE), _same(relation))
+        return _text_matches(relation)
+    return sql.SQL("(NOT {} OR {})").format(_trigger_exists(relation, _BEFORE), _text_matches(relation))
 
 
-def _triggers(relation: Relation, kind: tuple[int, int]) -> sql.Composed:
+def _trigger_exists(relation: Relation, kind: tuple[int, int]) -> sql.Composed:
     """Whether a user's trigger of a kind is on the table or a partition.
 
     The statement that writes looks for itself, since a trigger may be younger than the run. Who makes one waits for the
@@ -77,9 +77,9 @@ def write(selection: Selection, relation: Relation) -> Query:
     """Locks what is free, compares, updates, and accounts for each staged row: outcome, count, position.
 
     ``$1`` is the number of staged rows. One row tells how many were ``updated``, and whether triggers are to run after
-    the update (``afterwards`` tells what they did); its position (``vecfill_n``) is NULL. Each row that was not updated
+    the update (``changed_by_triggers``); its position (``vecfill_n``) is NULL. Each row that was not updated
     comes by itself. ``rewritten`` means that a trigger changed the text under the vector; ``unlocked`` rows are gone,
-    locked by another, or changed by another between this statement's snapshot and its lock (``name_keys`` tells the
+    locked by another, or changed by another between this statement's snapshot and its lock (``key_texts`` tells the
     first from the others).
 
     A plain table's rows are found again by where the lock found them, which saves an index lookup a row. A row that
@@ -96,20 +96,20 @@ def write(selection: Selection, relation: Relation) -> Query:
     return _write(
         selection,
         relation,
-        stage(relation),
-        stage_of_arrays(relation, vectors=True) if relation.access.arrays else None,
+        staging_table(relation),
+        staging_table_of_arrays(relation, vectors=True) if relation.access.arrays else None,
     )
 
 
-def prepared(selection: Selection, relation: Relation) -> Query:
-    """Has the server take in ``write``, and do no more, over a stage that needs not be made; ``FORGET`` ends it."""
+def prepare_statement(selection: Selection, relation: Relation) -> Query:
+    """Has the server take in ``write``, and do no more, over a stage that needs not be made; ``DEALLOCATE`` ends it."""
     if relation.access.arrays:
         return sql.SQL("PREPARE vecfill_write AS {}").format(write(selection, relation))
-    empty = sql.SQL("vecfill_stage AS MATERIALIZED (\n{})").format(shape(relation))
-    return sql.SQL("PREPARE vecfill_write AS {}").format(_write(selection, relation, sql.SQL("vecfill_stage"), empty))
+    empty = sql.SQL("vecfill_staging AS MATERIALIZED (\n{})").format(staging_columns(relation))
+    return sql.SQL("PREPARE vecfill_write AS {}").format(_write(selection, relation, sql.SQL("vecfill_staging"), empty))
 
 
-FORGET = "DEALLOCATE vecfill_write"
+DEALLOCATE = "DEALLOCATE vecfill_write"
 
 
 def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sql.Composable | None) -> Query:
@@ -121,16 +121,16 @@ def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sq
     place = sql.SQL("{}.ctid OPERATOR(pg_catalog.=) vecfill_l.vecfill_tid").format(sql.Identifier(relation.table.alias))
     return sql.SQL(_WRITE).format(
         before=sql.SQL("{},\n").format(before) if before else sql.SQL(""),
-        same=_same(relation),
-        kept=_kept(relation),
-        after=_triggers(relation, _AFTER),
+        same=_text_matches(relation),
+        kept=_text_still_matches(relation),
+        after=_trigger_exists(relation, _AFTER),
         embedding=embedding(relation),
         open=selection.open(relation),
         eligible=selection.eligible(relation),
-        stage=staged,
+        staged=staged,
         source=target(relation),
-        join=_join(relation),
-        again=place if relation.table.plain else _join(relation),
+        join=_key_join(relation),
+        again=place if relation.table.plain else _key_join(relation),
         seen=sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(target(relation), place)
         if relation.table.plain
         else sql.SQL("true"),
@@ -143,14 +143,14 @@ _WRITE = """
 WITH {before}vecfill_locked AS MATERIALIZED (
   SELECT vecfill_s.vecfill_n, {alias}.ctid AS vecfill_tid, {same} AS vecfill_same,
     NOT {open} AS vecfill_filled, {eligible} AS vecfill_open
-  FROM {stage} AS vecfill_s
+  FROM {staged} AS vecfill_s
   JOIN {source} ON {join}
   WHERE vecfill_s.vecfill_embedding IS NOT NULL AND vecfill_s.vecfill_n OPERATOR(pg_catalog.>=) 0
     AND vecfill_s.vecfill_n OPERATOR(pg_catalog.<) $1::pg_catalog.int8
   FOR NO KEY UPDATE OF {alias} SKIP LOCKED),
 vecfill_written AS (
   UPDATE {source} SET {assignments}
-  FROM {stage} AS vecfill_s
+  FROM {staged} AS vecfill_s
   JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
   WHERE {again} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open
   RETURNING vecfill_s.vecfill_n, CASE
@@ -166,7 +166,7 @@ vecfill_others AS (
     WHEN vecfill_l.vecfill_filled THEN 'filled'
     WHEN NOT (vecfill_l.vecfill_same AND vecfill_l.vecfill_open) THEN 'stale'
     WHEN {seen} THEN 'refused' ELSE 'unlocked' END AS vecfill_outcome
-  FROM {stage} AS vecfill_s
+  FROM {staged} AS vecfill_s
   LEFT JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
   LEFT JOIN vecfill_written AS vecfill_w ON vecfill_w.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
   WHERE (SELECT vecfill_count FROM vecfill_updated) OPERATOR(pg_catalog.<>) $1::pg_catalog.int8
@@ -177,48 +177,48 @@ SELECT vecfill_outcome, 1, vecfill_n, false FROM vecfill_others
 """
 
 
-def name_keys(relation: Relation) -> Query:
+def key_texts(relation: Relation) -> Query:
     """Position, key as text, and whether the row is still there, of the staged rows at the positions ``$1``."""
     columns = [sql.SQL("vecfill_s.{}").format(name) for name in key_columns(relation)]
     key = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
-    return _asked(relation, _NAME_KEYS, key=key)
+    return _query_staged_rows(relation, _KEY_TEXTS, key=key)
 
 
-_NAME_KEYS = """SELECT vecfill_s.vecfill_n, {key}::pg_catalog.text, EXISTS (SELECT FROM {source} WHERE {join})
-FROM {stage} AS vecfill_s
+_KEY_TEXTS = """SELECT vecfill_s.vecfill_n, {key}::pg_catalog.text, EXISTS (SELECT FROM {source} WHERE {join})
+FROM {staged} AS vecfill_s
 WHERE {chosen} ORDER BY 1"""
 
 
-RUN_TRIGGERS = sql.SQL("SET CONSTRAINTS ALL IMMEDIATE")
+RUN_DEFERRED_TRIGGERS = sql.SQL("SET CONSTRAINTS ALL IMMEDIATE")
 """Runs the triggers that wait for the commit (``DEFERRABLE``), so that what they do is still seen."""
 
 
-def afterwards(relation: Relation) -> Query:
+def changed_by_triggers(relation: Relation) -> Query:
     """Position and outcome of each row just updated that is not as it was left; ``$1`` are those not updated.
 
     A statement of its own, so that it sees what triggers did AFTER the update: to the text (``rewritten``), the vector
     (``refused``) and the row (``gone``).
     """
-    return _asked(
+    return _query_staged_rows(
         relation,
-        _AFTERWARDS,
-        same=_same(relation),
+        _CHANGED_BY_TRIGGERS,
+        same=_text_matches(relation),
         embedding=embedding(relation),
         alias=sql.Identifier(relation.table.alias),
     )
 
 
-_AFTERWARDS = """SELECT vecfill_s.vecfill_n,
+_CHANGED_BY_TRIGGERS = """SELECT vecfill_s.vecfill_n,
   CASE WHEN {alias}.ctid IS NULL THEN 'gone' WHEN {embedding} IS NULL THEN 'refused' ELSE 'rewritten' END
-FROM {stage} AS vecfill_s LEFT JOIN {source} ON {join}
+FROM {staged} AS vecfill_s LEFT JOIN {source} ON {join}
 WHERE NOT {chosen} AND ({alias}.ctid IS NULL OR {embedding} IS NULL OR NOT {same})"""
 
 
-def lockable(relation: Relation) -> Query:
+def lockable_rows(relation: Relation) -> Query:
     """Positions among ``$1`` whose row this role may lock now; an error 55P03 where another holds one of them."""
-    return _asked(relation, _LOCKABLE, alias=sql.Identifier(relation.table.alias))
+    return _query_staged_rows(relation, _LOCKABLE, alias=sql.Identifier(relation.table.alias))
 
 
-_LOCKABLE = """SELECT vecfill_s.vecfill_n FROM {stage} AS vecfill_s JOIN {source} ON {join}
+_LOCKABLE = """SELECT vecfill_s.vecfill_n FROM {staged} AS vecfill_s JOIN {source} ON {join}
 WHERE {chosen}
 FOR NO KEY UPDATE OF {alias} NOWAIT"""

@@ -28,12 +28,12 @@ _FORCED = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
 Listed = list[tuple[str, str, int]]
 
 
-def most_listed(leaf: Leaf) -> int:
+def max_listed_rows(leaf: Leaf) -> int:
     """The most rows of a leaf that are listed rather than found by a scan."""
     return min(MAX_LISTED, leaf.pages // PAGES_PER_ROW)
 
 
-def list_open(
+def list_open_rows(
     connection: Connection, relation: Relation, selection: Selection, leaf: Leaf, excluded: Sequence[str]
 ) -> Listed | None:
     """The open rows of a leaf, as a partial index lists them: tid, state, and bytes of text.
@@ -41,27 +41,27 @@ def list_open(
     Returns:
         None where no partial index names them, where there are too many, and where a tid could mean several rows.
     """
-    most = most_listed(leaf)
+    most = max_listed_rows(leaf)
     if not leaf.partial or not leaf.only or not most:
         return None
     with transaction(connection, _FORCED | relation.access.reading, read_only=True) as cursor:
-        row = cursor.execute(read_sql.open_rows(selection, relation, leaf), ()).fetchone()
-        if row is None or not set(leaf.partial) & set(_indexes(row[0][0]["Plan"])):
+        row = cursor.execute(read_sql.explain_open_rows(selection, relation, leaf), ()).fetchone()
+        if row is None or not set(leaf.partial) & set(_index_names(row[0][0]["Plan"])):
             return None
-        query = read_sql.listed(selection, relation, leaf, excluded=bool(excluded))
+        query = read_sql.list_open_rows(selection, relation, leaf, excluded=bool(excluded))
         rows: Listed = cursor.execute(query, (most + 1, *([list(excluded)] if excluded else []))).fetchall()
     return rows if len(rows) <= most else None
 
 
-def _indexes(plan: dict[str, Any]) -> Iterator[str]:
+def _index_names(plan: dict[str, Any]) -> Iterator[str]:
     """Names of the indexes that a plan reads."""
     if name := plan.get("Index Name"):
         yield name
     for part in plan.get("Plans", ()):
-        yield from _indexes(part)
+        yield from _index_names(part)
 
 
-def helpful_index(relation: Relation, without_vector: int) -> str | None:
+def suggested_index(relation: Relation, without_vector: int) -> str | None:
     """DDL of the index that would spare the count, where few rows miss a vector in a big table; None elsewhere.
 
     Args:
@@ -70,7 +70,7 @@ def helpful_index(relation: Relation, without_vector: int) -> str | None:
     """
     lacking = [leaf for leaf in relation.table.leaves if leaf.only and not leaf.partial]
     biggest = max(lacking, key=lambda leaf: leaf.pages, default=None)
-    if biggest is None or biggest.pages < BIG_PAGES or without_vector > most_listed(biggest):
+    if biggest is None or biggest.pages < BIG_PAGES or without_vector > max_listed_rows(biggest):
         return None
     more = f" -- and so on the other {len(lacking) - 1} partitions" if len(lacking) > 1 else ""
-    return read_sql.helpful_index(relation, biggest).as_string() + more
+    return read_sql.suggested_index(relation, biggest).as_string() + more

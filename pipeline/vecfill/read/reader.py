@@ -12,11 +12,11 @@ from vecfill.blocks import text_schema
 from vecfill.errors import DatabaseError
 from vecfill.postgres import read_sql
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import said
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import Session, transaction
-from vecfill.read.survey import of_users_sql
+from vecfill.read.survey import explain_user_sql_errors
 from vecfill.read.units import RowUnit
 
 
@@ -36,10 +36,10 @@ class Reader:
         """
         start = time.perf_counter()
         try:
-            with of_users_sql(self._relation):
+            with explain_user_sql_errors(self._relation):
                 rows = self._session.run(lambda connection: self._fetch(connection, unit))
         except psycopg.Error as error:
-            raise DatabaseError(f"{self._relation.table.label} cannot be read: {said(error)}") from error
+            raise DatabaseError(f"{self._relation.table.label} cannot be read: {server_message(error)}") from error
         return _block(rows, self._relation.table.arity, time.perf_counter() - start)
 
     def nothing(self) -> pa.Table:

@@ -17,11 +17,11 @@ from vecfill.errors import ConfigError, Fault, classify
 from vecfill.postgres import read_sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import said
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import EMPTY, EXCLUDED, MISSING, Selection
 from vecfill.postgres.session import transaction
-from vecfill.read.partial_index import list_open
+from vecfill.read.partial_index import list_open_rows
 from vecfill.read.units import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, Tid, bucket_pages
 
 SMALL_PAGES = 256
@@ -66,7 +66,7 @@ class Survey:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Counted:
+class _LeafCount:
     """A leaf's rows: in all (None: not counted), with nothing to embed, left out, and the buckets of the rest."""
 
     total: int | None
@@ -80,7 +80,7 @@ class _Counted:
 
 
 @contextmanager
-def of_users_sql(relation: Relation) -> Iterator[None]:
+def explain_user_sql_errors(relation: Relation) -> Iterator[None]:
     """Says that a division by zero, or something that writes, comes from what the user wrote: ours has none."""
     try:
         yield
@@ -88,7 +88,8 @@ def of_users_sql(relation: Relation) -> Iterator[None]:
         if classify(error.sqlstate) is not Fault.ROW and not isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
             raise
         raise ConfigError(
-            f"--where or --text fails on a row of {relation.table.label}: {said(error)}: correct it, for all rows"
+            f"--where or --text fails on a row of {relation.table.label}: {server_message(error)}: "
+            "change it so that it works on every row"
         ) from error
 
 
@@ -117,16 +118,16 @@ def survey(
     small = sum(leaf.pages for leaf in relation.table.leaves) < SMALL_PAGES
     estimates = dict(earlier.estimates) if earlier else {}
     leaves = []
-    with of_users_sql(relation):
+    with explain_user_sql_errors(relation):
         for position, leaf in enumerate(relation.table.leaves):
-            counted = None if exact or small else _listed(connection, relation, selection, position, excluded)
+            counted = None if exact or small else _list_leaf(connection, relation, selection, position, excluded)
             if counted is not None and position not in estimates:
-                estimates[position] = _estimate(connection, relation, leaf)
-            leaves.append(counted or _scanned(connection, relation, selection, position, excluded))
-    return _together(leaves, estimates)
+                estimates[position] = _estimate_rows(connection, relation, leaf)
+            leaves.append(counted or _scan_leaf(connection, relation, selection, position, excluded))
+    return _combine(leaves, estimates)
 
 
-def _together(leaves: Sequence[_Counted], estimates: Mapping[int, int]) -> Survey:
+def _combine(leaves: Sequence[_LeafCount], estimates: Mapping[int, int]) -> Survey:
     missing, empty = sum(leaf.missing for leaf in leaves), sum(leaf.empty for leaf in leaves)
     without_total = {position for position, leaf in enumerate(leaves) if leaf.total is None}
     total = sum(
@@ -143,9 +144,9 @@ def _together(leaves: Sequence[_Counted], estimates: Mapping[int, int]) -> Surve
     )
 
 
-def _scanned(
+def _scan_leaf(
     connection: Connection, relation: Relation, selection: Selection, position: int, excluded: Sequence[str]
-) -> _Counted:
+) -> _LeafCount:
     leaf = relation.table.leaves[position]
     pages = bucket_pages(leaf.pages)
     query, parameters = read_sql.survey(selection, relation, leaf), (pages, list(excluded))
@@ -156,38 +157,44 @@ def _scanned(
         for bucket, count, *_, size in rows
         if bucket is not None
     )
-    return _Counted(
+    return _LeafCount(
         total=sum(row[1] for row in rows),
         empty=sum(row[3] for row in rows),
         excluded=sum(row[4] for row in rows),
-        buckets=[part for bucket in buckets for part in _cut(connection, relation, selection, bucket, excluded)],
+        buckets=[
+            part
+            for bucket in buckets
+            for part in _split_large_bucket(connection, relation, selection, bucket, excluded)
+        ],
     )
 
 
-def _listed(
+def _list_leaf(
     connection: Connection, relation: Relation, selection: Selection, position: int, excluded: Sequence[str]
-) -> _Counted | None:
-    rows = list_open(connection, relation, selection, relation.table.leaves[position], excluded)
+) -> _LeafCount | None:
+    rows = list_open_rows(connection, relation, selection, relation.table.leaves[position], excluded)
     if rows is None:
         return None
     states = [state for _, state, _ in rows]
-    return _Counted(
+    return _LeafCount(
         total=None,
         empty=states.count(EMPTY),
         excluded=states.count(EXCLUDED),
-        buckets=[Bucket.of_row(position, _parsed(tid), size) for tid, state, size in rows if state == selection.name],
+        buckets=[
+            Bucket.of_row(position, _parse_tid(tid), size) for tid, state, size in rows if state == selection.name
+        ],
     )
 
 
-def _estimate(connection: Connection, relation: Relation, leaf: Leaf) -> int:
+def _estimate_rows(connection: Connection, relation: Relation, leaf: Leaf) -> int:
     """Rows of a leaf that ``where`` selects, as the planner takes them."""
-    query = read_sql.selected(relation, leaf)
+    query = read_sql.explain_selected_rows(relation, leaf)
     with transaction(connection, relation.access.reading, read_only=True, first=query) as cursor:
         row = cursor.fetchone()
     return int(row[0][0]["Plan"]["Plan Rows"]) if row else 0
 
 
-def _cut(
+def _split_large_bucket(
     connection: Connection, relation: Relation, selection: Selection, bucket: Bucket, excluded: Sequence[str]
 ) -> Iterator[Bucket]:
     """Cuts a bucket of more text than a block may hold between its rows: a page holds up to 291, of 1 GB each."""
@@ -199,11 +206,11 @@ def _cut(
         "to": f"({bucket.first_page + bucket.pages},0)",
         "excluded": list(excluded),
     }
-    query = read_sql.cuts(selection, relation, relation.table.leaves[bucket.leaf], tuple(bounds))
+    query = read_sql.split_rows(selection, relation, relation.table.leaves[bucket.leaf], tuple(bounds))
     parameters = (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values())
     with transaction(connection, relation.access.reading, read_only=True, first=query, parameters=parameters) as cursor:
         runs = cursor.fetchall()
-    starts = [bucket.first, *(_parsed(tid) for tid, _, _ in runs[1:])]
+    starts = [bucket.first, *(_parse_tid(tid) for tid, _, _ in runs[1:])]
     ends = [*starts[1:], bucket.end]
     for (page, offset), (end_page, end_offset), (_, rows, size) in zip(starts, ends, runs, strict=False):
         yield Bucket(
@@ -217,6 +224,6 @@ def _cut(
         )
 
 
-def _parsed(tid: str) -> Tid:
+def _parse_tid(tid: str) -> Tid:
     page, _, offset = tid.strip("()").partition(",")
     return int(page), int(offset)

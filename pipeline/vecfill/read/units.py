@@ -167,7 +167,7 @@ def plan_units(
     aim = block_rows(min(eligible, limit) if limit is not None else eligible, most_rows)
     ordered = sorted(buckets, key=lambda bucket: (bucket.leaf, *bucket.first))
     units = [replace(unit, excluded=excluded) for unit in _open_ends(_merge(_split(ordered, aim), aim))]
-    return units if limit is None else list(_limited(units, limit))
+    return units if limit is None else list(_apply_limit(units, limit))
 
 
 def _split(buckets: Iterable[Bucket], aim: int) -> Iterator[Bucket]:
@@ -224,17 +224,17 @@ def _open_ends(units: Iterable[RowUnit]) -> Iterator[RowUnit]:
     for _, of_leaf in itertools.groupby(units, key=lambda unit: unit.leaf):
         *others, last = of_leaf
         yield from others
-        yield _opened(last)
+        yield _without_end(last)
 
 
-def _opened(last: RowUnit) -> RowUnit:
+def _without_end(last: RowUnit) -> RowUnit:
     """Open for a block's worth of rows that nobody counted: a mass insert meanwhile is work for the next sweep."""
     if isinstance(last, RowList):
         return last
     return replace(last, end_page=None, end_offset=0, limit=last.rows + MAX_BLOCK_ROWS)
 
 
-def _limited(units: Iterable[RowUnit], limit: int) -> Iterator[RowUnit]:
+def _apply_limit(units: Iterable[RowUnit], limit: int) -> Iterator[RowUnit]:
     left = limit
     for unit in units:
         if left <= 0:

@@ -30,10 +30,10 @@ class Batch:
     errors: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, table: pa.Table, kind: str) -> Batch:
+    def from_block(cls, table: pa.Table, kind: str) -> Batch:
         """Makes a batch of an EncodedBlock, checking each vector after the cast to the column's type ``kind``."""
         table = table.combine_chunks()
-        column = _single(table.column("embedding"))
+        column = _one_chunk(table.column("embedding"))
         vectors = (
             column.flatten().to_numpy()
             if column.null_count == 0
@@ -47,8 +47,8 @@ class Batch:
         }
         beyond = ~failed & ~_fits(vectors, kind)
         errors |= {int(row): ("row", _overflow(vectors[row], kind)) for row in np.flatnonzero(beyond)}
-        keys = tuple(_single(table.column(name)) for name in key_names(_arity(table)))
-        return cls(keys, _single(table.column("text_hash")), vectors, failed | beyond, errors)
+        keys = tuple(_one_chunk(table.column(name)) for name in key_names(_arity(table)))
+        return cls(keys, _one_chunk(table.column("text_hash")), vectors, failed | beyond, errors)
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -61,13 +61,13 @@ class Batch:
             tuple(key[rows] for key in self.keys), self.hashes[rows], self.vectors[rows], self.failed[rows], errors
         )
 
-    def failing(self, error: tuple[str, str]) -> Batch:
+    def as_failed(self, error: tuple[str, str]) -> Batch:
         """The same rows with no vector, because of ``error``: lets the server name and count them."""
         n = len(self)
         return Batch(self.keys, self.hashes, self.vectors, np.ones(n, np.bool_), dict.fromkeys(range(n), error))
 
 
-def _single(column: pa.ChunkedArray) -> pa.Array:
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return (
         column.chunk(0)
         if column.num_chunks == 1

@@ -14,7 +14,7 @@ INDEXED_ROWS = 100
 """Where a vector index takes each row in: 500 rows took 1.2 s there at 384 dimensions, 2,000 took 4.3 s."""
 
 MIN_ROWS, MAX_ROWS = 20, 8_000
-AIM_S = 0.5
+AIM_LOCK_S = 0.5
 """Longest time that a batch should hold its row locks. An HNSW index makes 2,000 rows take 4.3 s."""
 
 TABLE_BYTES, ARRAYS_BYTES = 7 << 20, 3 << 20
@@ -22,17 +22,17 @@ TABLE_BYTES, ARRAYS_BYTES = 7 << 20, 3 << 20
 arrays in ``work_mem`` (4 MB). At 384 dimensions tables of 4,000 and 8,000 rows went at 56k and 43k rows/s, arrays of
 2,000 and 4,000 at 40k and 31k."""
 
-_BESIDE_BYTES = 64
+_ROW_OVERHEAD_BYTES = 64
 """Of a staged row beside its vector: position, key, hash, the tuple's header."""
 
 
-def in_memory(dim: int, kind: str, *, arrays: bool) -> int:
+def max_rows_in_memory(dim: int, kind: str, *, arrays: bool) -> int:
     """The most rows of vectors of a ``kind`` that the server stages without its disk."""
-    row = dim * (2 if kind == "halfvec" else 4) + _BESIDE_BYTES
+    row = dim * (2 if kind == "halfvec" else 4) + _ROW_OVERHEAD_BYTES
     return max(MIN_ROWS, (ARRAYS_BYTES if arrays else TABLE_BYTES) // row)
 
 
-def evenly(rows: int, most: int) -> int:
+def even_batch_rows(rows: int, most: int) -> int:
     """Rows of the next batch where ``rows`` are left: as few batches as can be, and no small one at the end."""
     return -(-rows // -(-rows // most))
 
@@ -43,16 +43,16 @@ class BatchSize:
 
     rows: int = START_ROWS
 
-    def took(self, rows: int, seconds: float) -> None:
+    def adjust(self, rows: int, seconds: float) -> None:
         """Learns from a batch: shrinks at once when it was slow, grows by a quarter where a full one would be quick.
 
         Args:
             rows: of the batch; fewer than half of a full one tell nothing.
             seconds: that their locks were held, but for the line's round trips, which no smaller batch shortens.
         """
-        if seconds > AIM_S:
-            self.rows = max(MIN_ROWS, int(rows * AIM_S / seconds))
-        elif 2 * rows >= self.rows and seconds * self.rows < rows * AIM_S / 2:
+        if seconds > AIM_LOCK_S:
+            self.rows = max(MIN_ROWS, int(rows * AIM_LOCK_S / seconds))
+        elif 2 * rows >= self.rows and seconds * self.rows < rows * AIM_LOCK_S / 2:
             self.rows = min(MAX_ROWS, self.rows + self.rows // 4)
 
     def halve(self, rows: int) -> None:

@@ -71,36 +71,36 @@ class StagedBatch:
         return self.cursor.execute(query, (list(positions), *self.names)).fetchall()
 
 
-def opening(relation: Relation) -> Query | None:
+def opening_statement(relation: Relation) -> Query | None:
     """What a batch's transaction starts with: the temporary table; nothing where arrays take its place."""
-    return None if relation.access.arrays else staging_sql.create_stage(relation)
+    return None if relation.access.arrays else staging_sql.create_staging_table(relation)
 
 
 def stage_batch(cursor: Cursor, relation: Relation, batch: Batch) -> StagedBatch:
-    """Stages a batch as this role may, in a transaction that started with ``opening``.
+    """Stages a batch as this role may, in a transaction that started with ``opening_statement``.
 
     Raises:
         DatabaseError: the server did not take every row.
     """
     if not relation.access.arrays:
-        return StagedBatch(cursor, (), (), _copied(cursor, relation, batch))
+        return StagedBatch(cursor, (), (), _copy(cursor, relation, batch))
     accept_binary_values(cursor)
-    names = tuple(map(BinaryValue, _name_arrays(relation, batch)))
+    names = tuple(map(BinaryValue, _key_arrays(relation, batch)))
     vectors = tuple(map(BinaryValue, _vector_arrays(relation, batch)))
     return StagedBatch(cursor, names, vectors, sum(map(len, names + vectors)))
 
 
-def _names(batch: Batch) -> list[Field]:
+def _row_fields(batch: Batch) -> list[Field]:
     """Positions, keys and hashes, in the order of the stage's columns."""
     positions = np.arange(len(batch), dtype=np.int32)
     return [int4_field(positions), *(binary_field(key) for key in batch.keys), binary_field(batch.hashes)]
 
 
-def _copied(cursor: Cursor, relation: Relation, batch: Batch) -> int:
+def _copy(cursor: Cursor, relation: Relation, batch: Batch) -> int:
     """Fills the temporary table and returns the bytes that were sent."""
-    fields = [*_names(batch), vector_field(batch.vectors, batch.failed, relation.table.vector.kind)]
+    fields = [*_row_fields(batch), vector_field(batch.vectors, batch.failed, relation.table.vector.kind)]
     sent = 0
-    with cursor.copy(staging_sql.copy_stage()) as copy:
+    with cursor.copy(staging_sql.copy_into_staging_table()) as copy:
         for buffer in copy_stream(fields):
             copy.write(buffer)
             sent += len(buffer)
@@ -109,9 +109,9 @@ def _copied(cursor: Cursor, relation: Relation, batch: Batch) -> int:
     return sent
 
 
-def _name_arrays(relation: Relation, batch: Batch) -> Iterator[bytes]:
+def _key_arrays(relation: Relation, batch: Batch) -> Iterator[bytes]:
     oids = [INT4_OID, *(key.oid for key in relation.table.key), BYTEA_OID]
-    for field, oid in zip(_names(batch), oids, strict=True):
+    for field, oid in zip(_row_fields(batch), oids, strict=True):
         yield binary_array(field, oid)
 
 

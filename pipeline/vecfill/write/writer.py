@@ -14,13 +14,13 @@ from vecfill.blocks import OUTCOMES, RESULT_SCHEMA, UnwrittenRow
 from vecfill.errors import ConfigError, DatabaseError, Fault, classify
 from vecfill.job import Worker
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import said
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.server import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.session import Session
 from vecfill.write.batch import Batch
-from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, BatchSize, evenly, in_memory
+from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, BatchSize, even_batch_rows, max_rows_in_memory
 from vecfill.write.throttle import Throttle, WriteLimits
 from vecfill.write.write_batch import BatchResult, write_batch
 
@@ -34,7 +34,7 @@ class Writer:
         """Takes a session of its own; the limits are those of all writers together."""
         self._session, self._relation, self._selection = session, relation, selection
         self._size = BatchSize(INDEXED_ROWS if relation.table.vector_indexes else START_ROWS)
-        self._throttle = Throttle(limits.shared(worker.peers), stopped=worker.stopped, say=worker.say)
+        self._throttle = Throttle(limits.per_writer(worker.peers), stopped=worker.stopped, say=worker.say)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Writes every row of the block, committed batch by batch; after a stop it leaves the rows that still wait.
@@ -44,12 +44,12 @@ class Writer:
             DatabaseError: the server did not recover, or refuses what no single row is to blame for.
         """
         results: list[dict[str, Any]] = []
-        at, room = 0, self._room(table)
+        at, room = 0, self._max_rows(table)
         try:
             while at < table.num_rows:
-                most = min(room, self._throttle.most(self._size.rows))
-                piece = table.slice(at, evenly(table.num_rows - at, most))
-                if not self._throttle.admit(piece.num_rows, self._session):
+                most = min(room, self._throttle.max_batch_rows(self._size.rows))
+                piece = table.slice(at, even_batch_rows(table.num_rows - at, most))
+                if not self._throttle.wait_until_allowed(piece.num_rows, self._session):
                     break
                 results += [_result(part, landed, seconds) for part, landed, seconds in self._write(piece)]
                 at += piece.num_rows
@@ -62,28 +62,28 @@ class Writer:
         """Closes the connection."""
         self._session.close()
 
-    def _room(self, table: pa.Table) -> int:
+    def _max_rows(self, table: pa.Table) -> int:
         dim = table.schema.field("embedding").type.list_size
-        return in_memory(dim, self._relation.table.vector.kind, arrays=self._relation.access.arrays)
+        return max_rows_in_memory(dim, self._relation.table.vector.kind, arrays=self._relation.access.arrays)
 
     def _write(self, piece: pa.Table) -> list[tuple[pa.Table, BatchResult, float]]:
         """Lands a piece whole, or in the parts that its faulty rows leave."""
-        batch = Batch.of(piece, self._relation.table.vector.kind)
+        batch = Batch.from_block(piece, self._relation.table.vector.kind)
         landed = []
-        for rows, result in isolate(len(batch), lambda rows: self._landed(batch.part(rows)), _row_fault):
+        for rows, result in isolate(len(batch), lambda rows: self._land(batch.part(rows)), _row_fault):
             part = batch.part(rows)
             if isinstance(result, Exception):
-                done, seconds = self._set_aside(part, result)
+                done, seconds = self._record_failed_row(part, result)
             else:
                 done, seconds = result
             landed.append((piece.slice(rows.start, rows.stop - rows.start), done, seconds))
         return landed
 
-    def _landed(self, batch: Batch) -> tuple[BatchResult, float]:
+    def _land(self, batch: Batch) -> tuple[BatchResult, float]:
         """Lands a batch and says how many seconds it took."""
         start = time.perf_counter()
         try:
-            landed = self._session.run(lambda connection: self._paced(connection, batch))
+            landed = self._session.run(lambda connection: self._land_and_adjust(connection, batch))
         except psycopg.errors.QueryCanceled as error:
             if len(batch) == 1 or time.perf_counter() - start < self._timeout_s * 0.9:
                 raise DatabaseError(
@@ -99,18 +99,18 @@ class Writer:
             if fault is Fault.ROW:
                 raise
             kind = ConfigError if fault is Fault.CONFIGURATION else DatabaseError
-            raise kind(f"{self._relation.table.label} refuses to be written: {said(error)}") from error
+            raise kind(f"{self._relation.table.label} refuses to be written: {server_message(error)}") from error
         return landed, time.perf_counter() - start
 
-    def _paced(self, connection: Connection, batch: Batch) -> BatchResult:
+    def _land_and_adjust(self, connection: Connection, batch: Batch) -> BatchResult:
         landed = write_batch(connection, self._relation, self._selection, batch)
-        self._size.took(len(batch), landed.held_s)
+        self._size.adjust(len(batch), landed.locked_s)
         return landed
 
-    def _set_aside(self, batch: Batch, error: Exception) -> tuple[BatchResult, float]:
+    def _record_failed_row(self, batch: Batch, error: Exception) -> tuple[BatchResult, float]:
         """Accounts for a row that the server would not take: refused by a trigger or a policy, failed otherwise."""
         refused = isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in ("P0", "42")
-        landed, seconds = self._landed(batch.failing(("row", said(error))))
+        landed, seconds = self._land(batch.as_failed(("row", server_message(error))))
         if not refused:
             return landed, seconds
         counts = {**landed.counts, "failed": 0, "refused": landed.counts["failed"]}

@@ -12,7 +12,7 @@ from vecfill.backfill.checks import check_sql
 from vecfill.demo import listings
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Database
-from vecfill.postgres.driver_errors import said
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 from vecfill.postgres.target import Target, inspect
@@ -84,7 +84,9 @@ def _fetch(connection: Connection, relation: Relation, rows: int, label: str | N
         with transaction(connection, read_only=True) as cursor:
             return cursor.execute(query, (rows,)).fetchall()
     except psycopg.errors.UndefinedColumn as error:
-        raise ConfigError(f"--label {label}: {relation.table.label} has no such column: {said(error)}") from error
+        raise ConfigError(
+            f"--label {label}: {relation.table.label} has no such column: {server_message(error)}"
+        ) from error
 
 
 def _select(relation: Relation, label: str | None) -> sql.Composed:

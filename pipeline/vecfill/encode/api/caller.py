@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vecfill.bisection import SHARED_AFTER
+from vecfill.bisection import SHARED_FAULT_AFTER
 from vecfill.encode.api.answer import Answer, WrongAnswerError, read
 from vecfill.encode.api.api_options import ApiOptions
 from vecfill.encode.api.budget import Budget, Verdict
@@ -171,7 +171,7 @@ class Caller:
         if len(broken) == 0:
             self._meter.answered(response.elapsed_s, response.at)
             return answer
-        usable = len(broken) < max(SHARED_AFTER, len(texts))
+        usable = len(broken) < max(SHARED_FAULT_AFTER, len(texts))
         return Wrong(
             what=f"the answer is wrong: {len(broken)} of its {len(texts)} vectors are NaN, infinite or zero",
             answer=answer if usable else None,

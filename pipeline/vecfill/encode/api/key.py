@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 
 from vecfill.errors import ConfigError
-from vecfill.secret import secret_by
+from vecfill.secret import secret_from_command
 
 VARIABLES = ("VECFILL_API_KEY", "OPENAI_API_KEY")
 """Where a key is looked for, in this order."""
@@ -27,9 +27,9 @@ def from_command(command: str) -> str:
     """The key that a command prints.
 
     Raises:
-        ConfigError: it prints none, or what is no key; see ``secret_by``.
+        ConfigError: it prints none, or what is no key; see ``secret_from_command``.
     """
-    return checked(secret_by(command, option=_COMMAND, what="key").strip(), _COMMAND)
+    return checked(secret_from_command(command, option=_COMMAND, what="key").strip(), _COMMAND)
 
 
 def checked(secret: str, source: str) -> str:
