@@ -73,7 +73,7 @@ def test_other_exceptions_propagate_from_the_first_attempt():
 @pytest.mark.parametrize("n", [SHARED_FAULT_AFTER, 5000])
 def test_a_fault_shared_by_all_rows_is_given_up(n):
     work = Batch(set(range(n)))
-    with pytest.raises(SharedFaultError, match=r"20 rows failed, each alone.*ValueError: rows \[") as caught:
+    with pytest.raises(SharedFaultError, match=r"the first 20 rows failed individually.*ValueError: rows \[") as caught:
         list(isolate(n, work, value_error))
     assert isinstance(caught.value.__cause__, ValueError)
     assert len(work.tried) < 100

@@ -163,7 +163,7 @@ def test_an_invalid_index_is_no_key(connect, database):
 
 def test_a_deferrable_primary_key_is_none(connect, database):
     connect.execute("CREATE TABLE docs (id int PRIMARY KEY DEFERRABLE, title text, embedding vector(8))")
-    refused(database, "valid, whole, immediate")
+    refused(database, "valid, not partial, not deferrable")
 
 
 def test_identity_and_generated_columns_may_be_keys(connect, database):
@@ -292,7 +292,7 @@ def test_set_may_touch_neither_the_vector_nor_the_text(connect, database):
 @pytest.mark.parametrize(
     ("ddl", "says"),
     [
-        ("CREATE VIEW docs AS SELECT * FROM base", "a view: name the table under it"),
+        ("CREATE VIEW docs AS SELECT * FROM base", "a view: name the table that it reads"),
         ("CREATE MATERIALIZED VIEW docs AS SELECT * FROM base", "a materialized view"),
         ("CREATE SEQUENCE docs", "a sequence"),
         ("CREATE INDEX docs ON base (title)", "an index: name its table"),

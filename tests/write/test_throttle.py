@@ -166,7 +166,7 @@ def test_a_run_pauses_while_a_slot_keeps_too_much_wal(connect, database, slot, c
     assert (result.outcome, result.updated) == ("complete", 1_000)
     assert said(caplog, "pausing")[0].startswith(f"pausing: slot {slot} keeps ")
     assert said(caplog, "pausing")[0].endswith(" MB of WAL, and the limit is 1.0 MB")
-    assert len(said(caplog, "going on after a pause of")) == 1
+    assert len(said(caplog, "continuing after a pause of")) == 1
 
 
 def test_a_slot_within_the_limit_pauses_nothing(connect, database, slot, caplog):
@@ -243,7 +243,7 @@ def test_a_run_pauses_while_a_real_standby_lags(connect, database, standby, capl
             result = run(DOCS, MODEL, database=database, options=options)
         assert (result.outcome, result.updated) == ("complete", 1_000)
         assert says in said(caplog, "pausing: a standby is")[0]
-        assert said(caplog, "going on after a pause of")
+        assert said(caplog, "continuing after a pause of")
 
 
 def test_a_role_that_may_not_see_the_standbys_is_told_once(connect, database, caplog):

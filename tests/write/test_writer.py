@@ -558,7 +558,7 @@ def test_what_the_server_refuses_for_good_is_an_error(connect, database):
     connect.execute("CREATE TABLE docs (id bigint NOT NULL UNIQUE, title text, embedding vector(8))")
     connect.execute("INSERT INTO docs SELECT n, 'title ' || n FROM generate_series(1, 30) n")
     connect.execute("CREATE PUBLICATION all_docs FOR TABLE docs")
-    says = r"public\.docs refuses to be written: .*replica identity"
+    says = r"writing public\.docs failed: .*replica identity"
     with (
         writing(job_of(database, replace(DOCS, key=("id",)))) as (write, block),
         pytest.raises(ConfigError, match=says),

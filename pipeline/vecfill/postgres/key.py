@@ -1,4 +1,4 @@
-"""The key: the columns of a unique index by which a row is told from all others."""
+"""The key: the columns of a unique index that identify a row."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from vecfill.postgres.types import equality_of, type_of
 
 @dataclass(frozen=True, kw_only=True)
 class KeyColumn:
-    """A column of the key: ``send`` makes its binary field, ``equals`` is its index's own equality operator.
+    """A column of the key.
 
-    ``oid`` is its type, ``array`` the type of arrays over it, None for the rare type that has none.
+    Attributes:
+        name: as the catalogue spells it.
+        send: the function that returns its binary field.
+        equals: the equality operator of its index.
+        oid: its type.
+        array: the array type over that type; None for the rare type that has none.
     """
 
     name: str
@@ -30,7 +35,7 @@ class KeyColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class UniqueIndex:
-    """A unique index that tells rows apart for sure, with its columns and their operator classes."""
+    """A unique index that identifies every row, with its columns and their operator classes."""
 
     columns: tuple[Column, ...]
     classes: tuple[int, ...]
@@ -38,12 +43,12 @@ class UniqueIndex:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its columns' names."""
+        """The names of its columns."""
         return tuple(column.name for column in self.columns)
 
 
 def usable_indexes(indexes: Sequence[Index], table: Table, columns: Mapping[str, Column]) -> list[UniqueIndex]:
-    """The table's own that are valid, immediate, whole and over NOT NULL columns, the primary key's first."""
+    """Returns the table's valid, immediate, non-partial unique indexes over NOT NULL columns, primary key first."""
     not_null = {column.number: column for column in columns.values() if column.not_null}
     usable = [
         UniqueIndex(
@@ -64,15 +69,15 @@ def key_of(
     *,
     needed: bool,
 ) -> tuple[KeyColumn, ...]:
-    """The key's columns; none where there is no key and none is needed.
+    """Returns the key columns; empty if there is no key and none is needed.
 
     Args:
         cursor: in a transaction.
-        usable: what may be a key.
-        given: the columns that the user named, in any order; empty for the primary key.
-        table: in the user's words.
-        columns: of the table.
-        needed: refuse a table without a key.
+        usable: from ``usable_indexes``.
+        given: the columns of ``--key``, in any order; empty for the primary key.
+        table: the name that the user gave, for messages.
+        columns: the table's columns.
+        needed: reject a table without a key.
 
     Raises:
         ConfigError: no such column, no such index, or a type without a binary form.
@@ -104,9 +109,9 @@ def _key_column(cursor: Any, column: Column, operator_class: int) -> KeyColumn:
 
 
 def _equality(cursor: Any, column: Column, operator_class: int) -> sql.Composable:
-    """The equality of the column's operator class; where type and class are the server's own, so is it: ``=``.
+    """Returns the equality operator of the operator class: ``pg_catalog.=`` if type and class are built in.
 
-    To ask costs a new connection 110 buffers and a round trip.
+    Looking it up costs a new connection 110 buffers and a round trip.
     """
     built_in = max(column.oid, operator_class) < FIRST_NORMAL_OID
     return sql.SQL("OPERATOR(pg_catalog.=)") if built_in else equality_of(cursor, operator_class)
@@ -119,6 +124,6 @@ def _no_key(given: tuple[str, ...], table: str, usable: Sequence[tuple[str, ...]
     choices = "; ".join(f"--key {' --key '.join(names)}" for names in usable)
     remedy = f"use {choices}" if usable else "add a primary key to the table"
     return (
-        f"{what} must be the columns of a unique index that is valid, whole, immediate and over NOT NULL columns, "
-        f"or a row could not be told from another: {remedy}"
+        f"{what} must be the columns of a unique index that is valid, not partial, not deferrable and over NOT NULL "
+        f"columns, so that it identifies every row: {remedy}"
     )

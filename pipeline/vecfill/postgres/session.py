@@ -1,4 +1,4 @@
-"""Sessions: how a transaction starts, and what happens when a connection breaks."""
+"""Sessions: start transactions, and reconnect when a connection breaks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_FOR_S = 120.0
-"""Seconds that a broken line or a conflict is retried: a failover of a hosted server takes 30 to 60."""
+"""Seconds to retry after a broken connection or a conflict: a failover of a hosted server takes 30 to 60."""
 
 PINNED = {
     "TimeZone": "UTC",
@@ -31,12 +31,12 @@ PINNED = {
     "lc_monetary": "C",
     "bytea_output": "hex",
 }
-"""Settings that decide what a value looks like as text: pinned in every transaction, or a text's hash would depend on
-the role that reads it."""
+"""Settings that determine the text form of a value. Every transaction pins them: otherwise a text's hash would depend
+on the role that reads it."""
 
 LOCK_TIMEOUT = "5s"
-"""Longest wait for a lock of another's, on a row or on the table as a whole (CREATE INDEX takes one): nobody should
-have to wait for us because we wait for them."""
+"""Longest wait for another session's lock, on a row or on the whole table (CREATE INDEX takes one): other sessions
+queue behind a waiting lock request."""
 
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 
@@ -50,16 +50,16 @@ def transaction(
     first: QueryNoTemplate | None = None,
     parameters: Sequence[Any] = (),
 ) -> Iterator[Cursor]:
-    """One short transaction with the pinned settings, and a cursor that speaks binary.
+    """Runs one short transaction with the pinned settings, and yields a cursor in binary mode.
 
-    Its start, its settings and ``first`` travel together: one round trip, where each would wait for one.
+    BEGIN, the settings and ``first`` are sent together, in one round trip instead of one each.
 
     Args:
         connection: from ``Database.connect``.
-        settings: further settings that hold for this transaction alone, such as ``lock_timeout``.
-        read_only: refuse any change.
-        first: the first statement, whose rows the cursor then holds.
-        parameters: its parameters.
+        settings: more settings for this transaction only, such as ``lock_timeout``.
+        read_only: reject any change.
+        first: the first statement; the cursor then holds its rows.
+        parameters: parameters of ``first``.
     """
     local = {
         **PINNED,
@@ -82,7 +82,7 @@ def transaction(
 
 
 def _rollback(connection: Connection) -> None:
-    """Rolls back; a line that cannot even do that is closed, and with it its transaction."""
+    """Rolls back; if that fails, closes the connection, which ends the transaction too."""
     try:
         connection.rollback()
     except psycopg.Error:
@@ -90,15 +90,15 @@ def _rollback(connection: Connection) -> None:
 
 
 def set_local(connection: Connection, settings: Mapping[str, str]) -> None:
-    """Changes settings until the transaction ends, without a look at the catalogue, as ``set_config`` would take."""
+    """Changes settings until the transaction ends; unlike ``set_config`` this needs no catalogue lookup."""
     for name, value in settings.items():
         connection.execute(sql.SQL("SET LOCAL {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
 
 
 class Session:
-    """A connection that comes back: opened at first use, replaced after a fault. Travels by pickle without its line.
+    """A connection that is opened at first use and replaced after a fault. Pickles without the connection.
 
-    Nothing is ever left inside a transaction between two calls of ``run``.
+    No transaction stays open between two calls of ``run``.
     """
 
     def __init__(self, database: Database, connection: Connection | None = None) -> None:
@@ -107,14 +107,14 @@ class Session:
 
     @classmethod
     def connect(cls, database: Database) -> Session:
-        """Connects, and returns a session with that line.
+        """Connects, and returns a session with that connection.
 
-        Its ``database`` has the password that worked, also one out of ``.pgpass``; one by command is left out, since it
-        is asked for again by each worker.
+        Its ``database`` includes the password that worked, also one from ``.pgpass``, but not one from a password
+        command: each worker runs the command again.
 
         Raises:
-            UnreachableError: the server does not answer, or refuses.
-            ConfigError: the password command gives no password.
+            UnreachableError: the server does not answer or rejects the connection.
+            ConfigError: the password command printed no password.
         """
         try:
             connection = database.connect()
@@ -131,12 +131,12 @@ class Session:
         return Session, (self.database,)
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Calls ``work`` with a connection, again after a transient fault: it must be safe to repeat.
+        """Calls ``work`` with a connection, and again after a transient fault: it must be safe to repeat.
 
         Raises:
-            ServerGoneError: the fault stayed for ``RETRY_FOR_S`` seconds.
-            ConfigError: so long the password command gave none.
-            psycopg.Error: any other error of the server, as it is.
+            ServerGoneError: the fault lasted for ``RETRY_FOR_S`` seconds.
+            ConfigError: the password command failed for ``RETRY_FOR_S`` seconds.
+            psycopg.Error: any other error of the server, unchanged.
         """
         retrying = Retrying(
             retry=retry_if_exception(is_transient),
@@ -152,7 +152,7 @@ class Session:
                 self.close()
                 raise ServerGoneError(
                     f"{self.database.label} did not recover within {RETRY_FOR_S:.0f} s: {server_message(error)}: "
-                    "run again when it answers; what was committed is kept"
+                    "run again when the server answers; committed rows are kept"
                 ) from error
             raise
 
@@ -169,11 +169,21 @@ class Session:
 
     def _close_and_log(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        log.warning("%s: %s; trying again", self.database.label, server_message(error) if error else "no answer")
+        log.warning(
+            "%s: %s; trying again",
+            self.database.label,
+            server_message(error) if error else "no answer",
+            extra={
+                "database": self.database.label,
+                "sqlstate": getattr(error, "sqlstate", None),
+                "attempt": state.attempt_number,
+                "seconds": state.seconds_since_start,
+            },
+        )
         self.close()
 
 
 def reachable(database: Database) -> Database:
-    """Connects once, to see that it works; returns the database with the password that did, see ``Session.connect``."""
+    """Connects once to check the database; returns it with the password that worked, see ``Session.connect``."""
     with closing(Session.connect(database)) as session:
         return session.database

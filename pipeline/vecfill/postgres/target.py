@@ -1,4 +1,4 @@
-"""The target: what the user named, and what the catalogue says it is. Read once, checked before the first row."""
+"""The target: the user's settings, resolved once against the catalogue and checked before the first row is read."""
 
 from __future__ import annotations
 
@@ -68,18 +68,18 @@ class Target:
 
 
 def inspect(connection: Connection, target: Target, *, text_needed: bool = True, key_needed: bool = True) -> Relation:
-    """Reads the catalogue and returns the target in full.
+    """Reads the catalogue and returns the whole target.
 
     Args:
         connection: to the target's database.
-        target: what the user named.
-        text_needed: refuse a target without a text; else its rows count as having an empty one that is not blank.
-        key_needed: refuse a table without a key; else its rows go without a name, unless ``target.key`` gives one.
+        target: the user's settings.
+        text_needed: reject a target without a text; otherwise the text counts as empty but not blank.
+        key_needed: reject a table without a key; otherwise the rows have no key, unless ``target.key`` gives one.
 
     Raises:
-        ConfigError: no text where one is needed; no such table, key, column or field; a view or foreign table; a key
-            that is not unique; a column that holds no vectors; SQL of the user's that does not parse; a server or
-            pgvector that is too old.
+        ConfigError: no text although one is needed; no such table, key, column or field; a view or foreign table; a
+            key that is not unique; a column without vectors; user SQL that does not parse; a server or pgvector that
+            is too old.
     """
     encoding = connection.info.parameter_status("server_encoding") or "UTF8"
     with transaction(connection, read_only=True) as cursor:
@@ -139,7 +139,7 @@ def _template(target: Target, columns: dict[str, Column], needed: bool) -> Templ
     if target.text is not None:
         return parse_template(target.text, columns)
     if needed:
-        raise ConfigError(f"target {target.table} has no text: give a template such as '{{title}}', or a column's name")
+        raise ConfigError(f"target {target.table} has no text: give a template such as '{{title}}', or a column name")
     return Template(())
 
 
@@ -147,7 +147,7 @@ def _vector(cursor: Any, target: Target, columns: dict[str, Column], name: sql.C
     column = columns.get(target.column)
     if column is None:
         raise ConfigError(
-            f"--column {target.column}: {target.table} has no such column: name one that is there, or add it: "
+            f"--column {target.column}: {target.table} has no such column: name an existing one, or add it: "
             f"ALTER TABLE {target.table} ADD COLUMN {target.column} vector(384)"
         )
     found = type_of(cursor, column.oid)
@@ -188,12 +188,10 @@ def _assignment(
     if name == target.column:
         raise ConfigError(f"--set {text!r} assigns the embedding column itself: leave it out")
     if name in keys:
-        raise ConfigError(
-            f"--set {text!r} assigns {name}, a column of the key: rows would lose their names: leave it out"
-        )
+        raise ConfigError(f"--set {text!r} assigns the key column {name}: rows could not be found again: leave it out")
     if name in template.fields:
         raise ConfigError(
-            f"--set {text!r} assigns {name}, which --text reads: the vector would not belong to the text that is left: "
-            f"take {{{name}}} out of --text"
+            f"--set {text!r} assigns {name}, which --text reads: the vector would not match the new text: "
+            f"remove {{{name}}} from --text"
         )
     return name, verbatim_sql(right.strip())

@@ -1,6 +1,6 @@
-"""The statements that write: the accounted update over the stage, and queries about its outcome. Pure.
+"""The statements that write: the UPDATE that accounts for every staged row, and queries about its outcome. Pure.
 
-They are the same over both kinds of stage (``staging``). ``$1`` is each statement's own parameter; arrays follow.
+They work on both kinds of staging table (``staging_sql``). ``$1`` is each statement's own parameter; arrays follow.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from vecfill.postgres.template import hash_expression
 
 
 def _query_staged_rows(relation: Relation, query: str, **parts: sql.Composable) -> Query:
-    """A question about the staged rows at the positions ``$1``."""
-    asked = sql.SQL(query).format(
+    """Builds a query about the staged rows at the positions ``$1``."""
+    built = sql.SQL(query).format(
         staged=staging_table(relation),
         source=target(relation),
         join=_key_join(relation),
@@ -27,9 +27,9 @@ def _query_staged_rows(relation: Relation, query: str, **parts: sql.Composable) 
         **parts,
     )
     return (
-        sql.SQL("WITH {}\n{}").format(staging_table_of_arrays(relation, vectors=False), asked)
+        sql.SQL("WITH {}\n{}").format(staging_table_of_arrays(relation, vectors=False), built)
         if relation.access.arrays
-        else asked
+        else built
     )
 
 
@@ -45,17 +45,17 @@ def _text_matches(relation: Relation) -> sql.Composed:
 
 
 def _text_still_matches(relation: Relation) -> sql.Composed:
-    """Whether an updated row still has the staged text: hashed anew only where something can have changed it."""
+    """Condition: an updated row still has the staged text. Rehashes only if something can have changed the text."""
     if relation.user_sql.generated:
         return _text_matches(relation)
     return sql.SQL("(NOT {} OR {})").format(_trigger_exists(relation, _BEFORE), _text_matches(relation))
 
 
 def _trigger_exists(relation: Relation, kind: tuple[int, int]) -> sql.Composed:
-    """Whether a user's trigger of a kind is on the table or a partition.
+    """Condition: the table or a partition has a user's trigger of this kind.
 
-    The statement that writes looks for itself, since a trigger may be younger than the run. Who makes one waits for the
-    lock that the statement has by then.
+    The writing statement checks this itself, because a trigger may be newer than the run. Its lock on the table makes a
+    concurrent CREATE TRIGGER wait.
     """
     tables = sql.SQL(
         "SELECT {}::pg_catalog.regclass::pg_catalog.oid"
@@ -70,28 +70,29 @@ _TRIGGERS: LiteralString = f"""EXISTS (SELECT FROM pg_catalog.pg_trigger
       AND tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) {{}} OPERATOR(pg_catalog.=) {{}})"""
 
 _BEFORE, _AFTER = (18, 18), (82, 16)
-"""Bits of a trigger's type, and what they must be: 2 BEFORE, 16 UPDATE, 64 INSTEAD OF."""
+"""Mask of a trigger's type bits, and their required value: 2 BEFORE, 16 UPDATE, 64 INSTEAD OF."""
 
 
 def write(selection: Selection, relation: Relation) -> Query:
-    """Locks what is free, compares, updates, and accounts for each staged row: outcome, count, position.
+    """Locks the free rows, compares, updates, and accounts for each staged row: outcome, count, position.
 
-    ``$1`` is the number of staged rows. One row tells how many were ``updated``, and whether triggers are to run after
-    the update (``changed_by_triggers``); its position (``vecfill_n``) is NULL. Each row that was not updated
-    comes by itself. ``rewritten`` means that a trigger changed the text under the vector; ``unlocked`` rows are gone,
-    locked by another, or changed by another between this statement's snapshot and its lock (``key_texts`` tells the
-    first from the others).
+    ``$1`` is the number of staged rows. One result row has the count of ``updated`` rows and whether AFTER triggers
+    exist (``changed_by_triggers`` then finds their effects); its position (``vecfill_n``) is NULL. Each row that was
+    not updated has a result row of its own. ``rewritten`` means that a trigger changed the text under the vector.
+    ``unlocked`` rows are gone, locked by another session, or changed by another session between this statement's
+    snapshot and its lock (``key_texts`` finds those that are gone).
 
-    A plain table's rows are found again by where the lock found them, which saves an index lookup a row. A row that
-    was changed after the snapshot has its newest version locked, and the snapshot does not see that version at its
-    place: it is ``unlocked``, never ``refused``. In a partitioned table a place means nothing without its partition,
-    and the key finds the partition: there the key joins again.
+    In a plain table the UPDATE finds the locked rows by ctid, which saves an index lookup a row. If a row changed after
+    the snapshot, its newest version is locked, but the snapshot does not see that version at its ctid: the row is
+    ``unlocked``, never ``refused``. In a partitioned table a ctid is ambiguous without its partition, so the UPDATE
+    joins by key again.
 
-    The bounds of ``vecfill_n`` hold for every row and are there for the planner. It knows no more of a temporary table
-    than its size, takes 2,000 rows for 35,000, and would read a target of some 100,000 rows whole for each batch, to
-    merge or hash it. A range of which it knows nothing counts for 1 in 200: the key's index finds each row, and a batch
-    costs the same in any table. An ANALYZE a batch would leave dead rows in the catalogue, and a lock inside a LATERAL
-    lookup, which would say the same outright, brings PostgreSQL 18.4 down where a row changed after the snapshot.
+    The bounds on ``vecfill_n`` hold for every row and exist for the planner. It knows only the size of a temporary
+    table, estimates 35,000 rows instead of 2,000, and would read a target of some 100,000 rows completely for each
+    batch, for a merge or hash join. It estimates 1 in 200 for a range without statistics: then it looks up each row by
+    the key's index, and a batch costs the same in any table. The alternatives are worse: an ANALYZE a batch would leave
+    dead rows in the catalogue, and a lock inside a LATERAL lookup crashes PostgreSQL 18.4 if a row changed after the
+    snapshot.
     """
     return _write(
         selection,
@@ -102,7 +103,7 @@ def write(selection: Selection, relation: Relation) -> Query:
 
 
 def prepare_statement(selection: Selection, relation: Relation) -> Query:
-    """Has the server take in ``write``, and do no more, over a stage that needs not be made; ``DEALLOCATE`` ends it."""
+    """PREPAREs ``write`` against an empty stand-in: the server validates it and runs nothing; then ``DEALLOCATE``."""
     if relation.access.arrays:
         return sql.SQL("PREPARE vecfill_write AS {}").format(write(selection, relation))
     empty = sql.SQL("vecfill_staging AS MATERIALIZED (\n{})").format(staging_columns(relation))
@@ -113,7 +114,7 @@ DEALLOCATE = "DEALLOCATE vecfill_write"
 
 
 def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sql.Composable | None) -> Query:
-    """See ``write``. ``staged`` is where the rows are, ``before`` the common table expression that makes it, if any."""
+    """See ``write``. ``staged`` is the staging table, ``before`` the common table expression that makes it, if any."""
     assignments = [
         sql.SQL("{} = vecfill_s.vecfill_embedding").format(sql.Identifier(relation.table.vector.name)),
         *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.user_sql.assignments),
@@ -130,7 +131,7 @@ def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sq
         staged=staged,
         source=target(relation),
         join=_key_join(relation),
-        again=place if relation.table.plain else _key_join(relation),
+        relocate=place if relation.table.plain else _key_join(relation),
         seen=sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(target(relation), place)
         if relation.table.plain
         else sql.SQL("true"),
@@ -152,7 +153,7 @@ vecfill_written AS (
   UPDATE {source} SET {assignments}
   FROM {staged} AS vecfill_s
   JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
-  WHERE {again} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open
+  WHERE {relocate} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open
   RETURNING vecfill_s.vecfill_n, CASE
     WHEN {embedding} IS NULL THEN 'refused' WHEN {kept} THEN 'updated' ELSE 'rewritten' END AS vecfill_outcome),
 vecfill_updated AS (
@@ -178,7 +179,7 @@ SELECT vecfill_outcome, 1, vecfill_n, false FROM vecfill_others
 
 
 def key_texts(relation: Relation) -> Query:
-    """Position, key as text, and whether the row is still there, of the staged rows at the positions ``$1``."""
+    """Selects position, key as text, and whether the row still exists, for the staged rows at the positions ``$1``."""
     columns = [sql.SQL("vecfill_s.{}").format(name) for name in key_columns(relation)]
     key = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
     return _query_staged_rows(relation, _KEY_TEXTS, key=key)
@@ -190,14 +191,14 @@ WHERE {chosen} ORDER BY 1"""
 
 
 RUN_DEFERRED_TRIGGERS = sql.SQL("SET CONSTRAINTS ALL IMMEDIATE")
-"""Runs the triggers that wait for the commit (``DEFERRABLE``), so that what they do is still seen."""
+"""Runs the deferred triggers before the commit, so that their effects are visible."""
 
 
 def changed_by_triggers(relation: Relation) -> Query:
-    """Position and outcome of each row just updated that is not as it was left; ``$1`` are those not updated.
+    """Selects position and outcome of each updated row that a trigger changed; ``$1`` are the rows not updated.
 
-    A statement of its own, so that it sees what triggers did AFTER the update: to the text (``rewritten``), the vector
-    (``refused``) and the row (``gone``).
+    A separate statement sees the effects of AFTER triggers: on the text (``rewritten``), the vector (``refused``) and
+    the row (``gone``).
     """
     return _query_staged_rows(
         relation,
@@ -215,7 +216,7 @@ WHERE NOT {chosen} AND ({alias}.ctid IS NULL OR {embedding} IS NULL OR NOT {same
 
 
 def lockable_rows(relation: Relation) -> Query:
-    """Positions among ``$1`` whose row this role may lock now; an error 55P03 where another holds one of them."""
+    """Selects the positions among ``$1`` that this role can lock; error 55P03 if another session holds one of them."""
     return _query_staged_rows(relation, _LOCKABLE, alias=sql.Identifier(relation.table.alias))
 
 

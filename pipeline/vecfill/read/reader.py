@@ -1,4 +1,4 @@
-"""The read stage: a bounded unit in, a TextBlock out; the transaction is closed before the block is handed over."""
+"""The read stage: a unit in, a TextBlock out. The transaction ends before the block is returned."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from vecfill.read.units import RowUnit
 
 
 class Reader:
-    """Callable ``unit -> TextBlock``. Travels by pickle without its connection, and keeps one between calls."""
+    """Callable ``unit -> TextBlock``. Keeps its connection between calls, and pickles without it."""
 
     def __init__(self, session: Session, relation: Relation, selection: Selection) -> None:
-        """Takes a session that others may use too, though never at the same time."""
+        """Takes a session; other code may use it too, but not at the same time."""
         self._session, self._relation, self._selection = session, relation, selection
 
     def __call__(self, unit: RowUnit) -> pa.Table:
-        """Reads the eligible rows of the unit as they are now, in the server's order.
+        """Reads the currently eligible rows of the unit, in the server's order.
 
         Raises:
             ConfigError: the user's SQL fails on a row.
-            DatabaseError: the server did not recover, or refused the statement.
+            DatabaseError: the server did not recover, or rejected the statement.
         """
         start = time.perf_counter()
         try:

@@ -1,7 +1,7 @@
-"""The survey: how full the target is, and where its eligible rows lie.
+"""The survey: how full the target is, and where its eligible rows are.
 
-A scan of each leaf counts everything. Where few rows are missing and a partial index names them, they are listed
-instead, and how many rows there are in all is the planner's estimate.
+It counts every row by scanning each leaf. If few rows are missing and a partial index covers them, it lists those
+instead and takes the total from the planner's estimate.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from vecfill.read.partial_index import list_open_rows
 from vecfill.read.units import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, Tid, bucket_pages
 
 SMALL_PAGES = 256
-"""Heap pages of a target (2 MiB) that are scanned whatever indexes there are: exact counts cost nothing there."""
+"""Heap pages of a target (2 MiB) below which it is always scanned: an exact count costs nothing there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """How full the embedding column is, counting the rows that ``where`` selects.
+    """How full the embedding column is, over the rows that ``where`` selects.
 
     Attributes:
-        total: rows.
+        total: all rows.
         filled: rows with a vector.
-        missing: rows without one that have a text: the eligible ones.
-        empty: rows without one that have nothing to embed.
-        estimated: ``total`` and ``filled`` are by the planner's estimate; ``missing`` and ``empty`` are always counted.
+        missing: rows with a text but without a vector: the eligible ones.
+        empty: rows without a vector and without a text.
+        estimated: ``total`` and ``filled`` are planner estimates; ``missing`` and ``empty`` are always counted.
     """
 
     total: int
@@ -48,16 +48,16 @@ class Coverage:
 
     @property
     def percent(self) -> float:
-        """Rows with a vector, in percent of all; 100 for a table without rows."""
+        """Percentage of rows with a vector; 100 for a table without rows."""
         return 100.0 * self.filled / self.total if self.total else 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What was found: the counts, and the buckets that hold eligible rows.
+    """The result of a survey: the counts, and the buckets that contain eligible rows.
 
-    ``estimates`` are the rows of each leaf that was not scanned: a later survey of the same run takes them over, so
-    that the two tell the change between them and not that of an estimate.
+    ``estimates`` maps each leaf that was not scanned to its estimated rows. A later survey of the same run reuses them,
+    so that the difference between two surveys is not a change of the estimate.
     """
 
     coverage: Coverage
@@ -67,7 +67,7 @@ class Survey:
 
 @dataclass(frozen=True, kw_only=True)
 class _LeafCount:
-    """A leaf's rows: in all (None: not counted), with nothing to embed, left out, and the buckets of the rest."""
+    """Row counts of a leaf: total (None: not counted), empty, excluded; and the buckets of the eligible rows."""
 
     total: int | None
     empty: int
@@ -81,7 +81,11 @@ class _LeafCount:
 
 @contextmanager
 def explain_user_sql_errors(relation: Relation) -> Iterator[None]:
-    """Says that a division by zero, or something that writes, comes from what the user wrote: ours has none."""
+    """Attributes errors such as division by zero, or an attempt to write, to the user's SQL: ours cannot cause them.
+
+    Raises:
+        ConfigError: with the server's message.
+    """
     try:
         yield
     except psycopg.Error as error:
@@ -102,15 +106,15 @@ def survey(
     excluded: Sequence[str] = (),
     earlier: Survey | None = None,
 ) -> Survey:
-    """Looks at every leaf once, in transactions of their own. Rows that move between leaves meanwhile may count twice.
+    """Surveys every leaf in a transaction of its own. A row that moves between leaves meanwhile may count twice.
 
     Args:
         connection: to the target's database.
         relation: the target.
         selection: the rows to take.
-        exact: count every row, whatever indexes there are.
-        excluded: keys, in the server's own text, whose rows count as missing and are in no bucket.
-        earlier: this run's survey before, if there was one.
+        exact: count every row, even if a partial index could list the missing ones.
+        excluded: keys, as text from the server, whose rows count as missing but are in no bucket.
+        earlier: the previous survey of this run, if any.
 
     Raises:
         ConfigError: the user's SQL fails on some row.
@@ -187,7 +191,7 @@ def _list_leaf(
 
 
 def _estimate_rows(connection: Connection, relation: Relation, leaf: Leaf) -> int:
-    """Rows of a leaf that ``where`` selects, as the planner takes them."""
+    """Returns the planner's estimate of the rows of a leaf that ``where`` selects."""
     query = read_sql.explain_selected_rows(relation, leaf)
     with transaction(connection, relation.access.reading, read_only=True, first=query) as cursor:
         row = cursor.fetchone()
@@ -197,7 +201,7 @@ def _estimate_rows(connection: Connection, relation: Relation, leaf: Leaf) -> in
 def _split_large_bucket(
     connection: Connection, relation: Relation, selection: Selection, bucket: Bucket, excluded: Sequence[str]
 ) -> Iterator[Bucket]:
-    """Cuts a bucket of more text than a block may hold between its rows: a page holds up to 291, of 1 GB each."""
+    """Splits a bucket with more text than a block may hold, between rows: a page can hold 291 rows of 1 GB each."""
     if bucket.bytes <= MAX_BLOCK_BYTES:
         yield bucket
         return

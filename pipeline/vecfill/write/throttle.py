@@ -1,4 +1,4 @@
-"""How a run holds back: rows a second, and pauses while replication lags or slots keep too much WAL."""
+"""Write limits: rows a second, and pauses while replication lags or a slot retains too much WAL."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vecfill.postgres.session import Session
 log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 1.0
-"""Shortest time between two looks at the replication: one costs about a millisecond."""
+"""Shortest time between two queries of the replication lag; one costs about a millisecond."""
 
 MAX_CATCH_UP_S = 1.0
-"""Longest time between two batches that the second makes up for: a write aims at half a second."""
+"""Longest delay of a batch that later batches may catch up with; a write aims at half a second."""
 
 STOP_CHECK_S = 0.1
-"""How soon a wait notices that the run is to stop."""
+"""How often a wait checks for a stop request."""
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3_600.0}
 _BYTES = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
@@ -29,13 +29,13 @@ _BYTES = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 @dataclass(frozen=True, kw_only=True)
 class WriteLimits:
-    """What a run keeps to; None for no bound.
+    """Limits of a run; None for no limit.
 
     Attributes:
-        max_rate: rows a second, of all writers together.
-        max_lag_s: seconds that the slowest standby may be behind.
-        max_lag_bytes: bytes of WAL that it may be behind.
-        max_slot_bytes: bytes of WAL that a replication slot may keep.
+        max_rate: rows a second of all writers together.
+        max_lag_s: seconds that the slowest standby may lag behind.
+        max_lag_bytes: bytes of WAL that it may lag behind.
+        max_slot_bytes: bytes of WAL that a replication slot may retain.
     """
 
     max_rate: float | None = None
@@ -47,13 +47,13 @@ class WriteLimits:
     def parse(
         cls, *, max_rate: float | None = None, max_replication_lag: str | None = None, max_slot_wal: str | None = None
     ) -> WriteLimits:
-        """Makes it of what a user writes: a lag as ``30s`` or ``256MB``, WAL as ``10GB``; units as PostgreSQL's.
+        """Parses the user's settings: a lag such as ``30s`` or ``256MB``, WAL such as ``10GB``, in PostgreSQL's units.
 
         Raises:
-            ConfigError: a value that is none.
+            ConfigError: a value cannot be parsed.
         """
         if max_rate is not None and max_rate <= 0:
-            raise ConfigError(f"max_rate is {max_rate:g} rows/s: it must be above 0, or absent for no bound")
+            raise ConfigError(f"max_rate is {max_rate:g} rows/s: it must be above 0, or absent for no limit")
         lag_s = max_replication_lag and _amount(max_replication_lag, _SECONDS)
         lag_bytes = max_replication_lag and _amount(max_replication_lag, _BYTES)
         if max_replication_lag is not None and not (lag_s or lag_bytes):
@@ -73,21 +73,21 @@ class WriteLimits:
 
     @property
     def watches_standbys(self) -> bool:
-        """Whether it depends on how far standbys are."""
+        """Whether a limit depends on the lag of standbys."""
         return self.max_lag_s is not None or self.max_lag_bytes is not None
 
     @property
     def may_wait(self) -> bool:
-        """Whether a write may have to wait."""
+        """Whether a limit may make a write wait."""
         return self.max_rate is not None or self.watches_replication
 
     @property
     def watches_replication(self) -> bool:
-        """Whether the server has to be asked at all."""
+        """Whether a limit requires queries of the replication state."""
         return self.watches_standbys or self.max_slot_bytes is not None
 
     def per_writer(self, writers: int) -> WriteLimits:
-        """The part of one of ``writers`` writers: they share the rate, and each minds the lag."""
+        """Returns the limits of each of ``writers`` writers: they share the rate; the lag limits apply to each."""
         return self if self.max_rate is None else replace(self, max_rate=self.max_rate / writers)
 
 
@@ -105,15 +105,15 @@ def _never() -> bool:
 
 @dataclass
 class Throttle:
-    """Lets one writer's batches through when it is time.
+    """Delays the batches of one writer so that it keeps its limits.
 
     Attributes:
-        write_limits: what to keep to.
-        stopped: whether the run is to stop; asked while rows wait.
-        say: told of pauses.
+        write_limits: the limits.
+        stopped: whether the run should stop; checked while waiting.
+        say: logs the start and the end of a pause.
 
-    ``_due`` is when the rows admitted so far are all due; ``_mark`` a place in the WAL that the standbys are to reach,
-    and when the WAL ended there: a server's own measure of the lag does not grow while a replay stands.
+    ``_due`` is when all rows allowed so far are due. ``_mark`` is a WAL position that the standbys must reach, and the
+    time when the WAL ended there: the server's own lag does not grow while a replay is paused.
     """
 
     write_limits: WriteLimits = NO_WRITE_LIMITS
@@ -125,7 +125,7 @@ class Throttle:
     _over: bool = False
 
     def max_batch_rows(self, rows: int) -> int:
-        """The rows of a batch that would have ``rows``: at most a second's worth, so that the rate is an even one."""
+        """Limits a batch of ``rows`` rows to one second's worth, for an even rate."""
         rate = self.write_limits.max_rate
         return rows if rate is None else max(1, min(rows, int(rate)))
 
@@ -133,14 +133,14 @@ class Throttle:
         """Waits until ``rows`` rows may be written.
 
         Returns:
-            False where the run was to stop before that: they are not to be written.
+            False if the run was asked to stop meanwhile: do not write them.
         """
         return self._wait_for_rate(rows) and self._wait_for_replication(session)
 
     def _wait_for_rate(self, rows: int) -> bool:
-        """Rows are due a moment after one another: at no time were there more since the start than the rate allows.
+        """Schedules rows at the rate, so that the total since the start never exceeds it.
 
-        The time that the last write took counts; a longer one without rows is not saved up for a burst.
+        The duration of the last write counts as waiting time; a longer idle time does not allow a burst.
         """
         if self.write_limits.max_rate is None:
             return True
@@ -157,7 +157,7 @@ class Throttle:
         self.say(f"pausing: {excess}")
         while excess and self._sleep_until(time.monotonic() + CHECK_EVERY_S):
             excess = self._excess(session)
-        self.say(f"{'stopped' if excess else 'going on'} after a pause of {time.monotonic() - started:.0f} s")
+        self.say(f"{'stopped' if excess else 'continuing'} after a pause of {time.monotonic() - started:.0f} s")
         return excess is None
 
     def _excess(self, session: Session) -> str | None:
@@ -179,7 +179,7 @@ class Throttle:
         return None
 
     def _stalled_s(self, now: Replication) -> float:
-        """Seconds for which a standby has not reached where the WAL once ended."""
+        """Seconds since the WAL ended at a position that a standby has not reached yet."""
         if self._mark is None or (now.replayed or 0) >= self._mark[0]:
             self._mark = now.position, self._checked
         return self._checked - self._mark[1]
@@ -191,7 +191,7 @@ class Throttle:
         return f"slot {now.slot} keeps {_mebibytes(now.kept_bytes)} of WAL, and the limit is {_mebibytes(limit)}"
 
     def _sleep_until(self, due: float) -> bool:
-        """Sleeps and says whether the time came before a stop."""
+        """Sleeps; returns False if the run was asked to stop before ``due``."""
         while (left := due - time.monotonic()) > 0:
             if self.stopped():
                 return False
