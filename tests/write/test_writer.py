@@ -548,7 +548,7 @@ def test_a_cancel_by_somebody_else_is_told_from_our_time_out(connect, database):
             wait_until(lambda: connect.execute("SELECT is_called FROM calls").fetchone()[0])
             connect.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
 
-        with meanwhile(cancel), pytest.raises(DatabaseError, match="cancelled on the server, not by our own time-out"):
+        with meanwhile(cancel), pytest.raises(DatabaseError, match="cancelled on the server, not by our own timeout"):
             write(block)
     assert filled(connect) == 0
 
