@@ -265,7 +265,7 @@ def test_a_generated_column_is_refused(connect, database):
 def test_missing_names_are_refused_with_what_there_is(connect, database):
     connect.execute("CREATE TABLE docs (id int PRIMARY KEY, title text, embedding vector(8))")
     refused(database, "--column vec", "no such column", "ADD COLUMN vec vector", column="vec")
-    refused(database, "--key nr", "no such column: there are embedding, id, title", key=("nr",))
+    refused(database, "--key nr", "no such column; its columns are embedding, id, title", key=("nr",))
     refused(database, "{company}, which is not a column", text="{company}")
     refused(database, "no column seen", set=("seen = now()",))
     refused(database, "--table nothing", "there is no such table", table="nothing")

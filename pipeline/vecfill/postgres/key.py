@@ -84,7 +84,7 @@ def key_of(
     """
     for name in given:
         if name not in columns:
-            raise ConfigError(f"--key {name}: {table} has no such column: there are {', '.join(sorted(columns))}")
+            raise ConfigError(f"--key {name}: {table} has no such column; its columns are {', '.join(sorted(columns))}")
     wanted = (index for index in usable if (set(index.names) == set(given) if given else index.primary))
     chosen = next(wanted, None)
     if chosen is None and not needed and not given:

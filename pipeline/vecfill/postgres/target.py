@@ -183,7 +183,7 @@ def _assignment(
         raise ConfigError(f"--set {text!r} is not an assignment: write column = expression, such as updated_at = now()")
     if name not in columns:
         raise ConfigError(
-            f"--set {text!r}: {target.table} has no column {name}: there are {', '.join(sorted(columns))}"
+            f"--set {text!r}: {target.table} has no column {name}; its columns are {', '.join(sorted(columns))}"
         )
     if name == target.column:
         raise ConfigError(f"--set {text!r} assigns the embedding column itself: leave it out")

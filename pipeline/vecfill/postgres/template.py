@@ -94,7 +94,7 @@ def _unescape(literal: str) -> str:
 
 
 def _available(columns: Collection[str]) -> str:
-    return "there are " + ", ".join(sorted(columns))
+    return "the columns are " + ", ".join(sorted(columns))
 
 
 def text_expression(template: Template, alias: str) -> sql.Composed:

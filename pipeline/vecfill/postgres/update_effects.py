@@ -45,11 +45,11 @@ WHERE g.tgrelid = ANY ($1::pg_catalog.oid[]) AND {USERS_TRIGGER} AND g.tgenabled
   AND (g.tgattr::pg_catalog.text = '' OR EXISTS (
     SELECT FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = g.tgrelid AND a.attnum = ANY (g.tgattr) AND a.attname = ANY ($2::pg_catalog.text[])))
-"""  # noqa: S608 -- of a constant
+"""  # noqa: S608 -- formatted from a constant
 
 _PUBLICATIONS = """
 SELECT DISTINCT t.pubname::pg_catalog.text
-FROM pg_catalog.pg_publication_tables AS t -- of all tables too, and of schemas
+FROM pg_catalog.pg_publication_tables AS t -- including FOR ALL TABLES and TABLES IN SCHEMA
 JOIN pg_catalog.pg_publication AS p ON p.pubname = t.pubname AND p.pubupdate
 JOIN pg_catalog.pg_namespace AS n ON n.nspname = t.schemaname
 JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.tablename
