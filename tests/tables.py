@@ -15,18 +15,19 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from vecfill.backfill.options import RunOptions
 from vecfill.blocks import OUTCOMES
+from vecfill.config.engine import EngineOptions
+from vecfill.config.model import Model
+from vecfill.config.run import RunOptions
+from vecfill.config.target import Target
 from vecfill.encode.hash_encoder import HashEncoder
-from vecfill.encode.spec import Model
 from vecfill.encode.stage import EncodeSpec, EncodeStage
-from vecfill.engine.choice import EngineOptions
 from vecfill.engine.inline import InlineEngine
 from vecfill.job import Job, Worker
 from vecfill.postgres.database import Database
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.session import Session
-from vecfill.postgres.target import Target, inspect
+from vecfill.postgres.target import inspect
 from vecfill.read.reader import Reader
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Survey, survey

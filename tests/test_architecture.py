@@ -18,7 +18,7 @@ MAX_LINES = 300
 
 CORE = {"config", "errors", "blocks", "bisection", "postgres", "secret"}
 STAGES = {"read", "encode", "write"}
-VERBS = {"backfill", "status", "search", "demo"}
+VERBS = {"backfill", "table_status", "vector_search", "demo"}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
     "job": set(),
@@ -38,9 +38,9 @@ MAY_BE_HEAVY = {
     "engine/encoders.py",
     "engine/ray.py",
     "engine/ray_actors.py",
+    "encode/compute_threads.py",
     "encode/forward.py",
     "encode/precision.py",
-    "encode/thread_teams.py",
     "encode/transformer.py",
 }
 """Files that import torch or Ray when they are imported; all others do so where they need it, if at all."""

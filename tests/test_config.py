@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 import vecfill
-from vecfill.config import Settings
+from vecfill.config.settings import OPTIONS, Settings
 from vecfill.errors import ConfigError
 
 CONFIGS = sorted((Path(vecfill.__file__).parents[2] / "configs").glob("*[!s].toml"))  # all but api-prices
@@ -96,7 +96,7 @@ def test_a_target_of_the_file_stands_above_its_other_keys(write):
     [
         (
             "tabel = 'a'",
-            r"vecfill\.toml: unknown key tabel: take it out, or write one of database, password_command, table",
+            r"vecfill\.toml: unknown key tabel: remove it, or use one of database, password_command, table",
         ),
         ("[[target]]\ntabel = 'a'", "unknown key tabel"),
         ("[model]\nname = 'm'", r"model in .*vecfill\.toml {'name': 'm'}: input should be a valid string"),
@@ -104,9 +104,9 @@ def test_a_target_of_the_file_stands_above_its_other_keys(write):
         ("engine = 'spark'", r"engine in .*vecfill\.toml 'spark': input should be 'auto', 'ray' or 'inline'"),
         ("dim = 16001", "dim in .* 16001: input should be less than or equal to 16000"),
         ("key = [1]", "key in .* 1: input should be a valid string"),
-        ("[target]\ntable = 'a'", r"a target is written as \[\[target\]\], with double brackets"),
+        ("[target]\ntable = 'a'", r"write a target as \[\[target\]\], with double brackets"),
         ("[[target]]\n[[target]]\nlimit = 0", r"limit in .*vecfill\.toml, target 2 0: input should be greater"),
-        ("[[target]]\ntable = 'a'\n[[target]]", r"has 2 targets, and one is needed: --table picks: a, None"),
+        ("[[target]]\ntable = 'a'\n[[target]]", r"has 2 targets, and this verb takes one: pick it by --table: a, None"),
         ("table = =", r"--config .*vecfill\.toml is not TOML: .*line 1"),
     ],
 )
@@ -164,7 +164,7 @@ def test_one_load_leaves_nothing_for_the_next(write):
 
 
 def test_what_is_needed_says_how_to_give_it():
-    with pytest.raises(ConfigError, match="--table is missing: give it, or VECFILL_TABLE, or table = … in the file"):
+    with pytest.raises(ConfigError, match="--table is missing: give it, or set VECFILL_TABLE, or write table = … in"):
         Settings.load({"model": "m"}).need("model", "table")
     Settings.load({"model": "m", "table": "t"}).need("model", "table")
 
@@ -181,7 +181,7 @@ def test_there_is_an_example_for_each_kind_of_user():
 
 
 def test_every_setting_is_described():
-    assert all(field.description for field in Settings.model_fields.values())
+    assert all(option.info.description for option in OPTIONS.values())
 
 
 def test_bytes_that_are_no_text_are_refused_and_backslashes_are_not():

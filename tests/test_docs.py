@@ -1,8 +1,9 @@
-"""The documentation tells of what there is: links, commands, settings, tests and messages are looked up."""
+"""The documentation is true: links, commands, settings, tests and messages are checked against the code."""
 
 from __future__ import annotations
 
 import ast
+import html
 import os
 import re
 import shlex
@@ -19,7 +20,7 @@ from psycopg import conninfo, sql
 import vecfill as package
 from vecfill.cli import VERBS
 from vecfill.cli import vecfill as command_line
-from vecfill.config import Settings
+from vecfill.config.settings import OPTIONS, Settings
 from vecfill.postgres import server_programs
 
 SOURCE = Path(package.__file__).parent
@@ -42,7 +43,7 @@ INSERT INTO documents VALUES (1, 1, 'a title', 'a body'), (1, 2, 'another', NULL
 CREATE TABLE notes (name text, body text, embedding vector(384));
 INSERT INTO notes VALUES ('first', 'a body');
 """
-"""The tables that the how-tos tell of, as strangers may have them."""
+"""The tables of the how-tos, as a user may have them."""
 
 
 def name(page: Path) -> str:
@@ -50,18 +51,18 @@ def name(page: Path) -> str:
 
 
 def blocks(page: Path, language: str, mark: str = "") -> list[str]:
-    """What the page fences as this language; with a mark, where the mark stands on the line before."""
+    """The page's fenced blocks of this language; with a mark, only those after a line with the mark."""
     fence = rf"^{mark}```{language}\n(.*?)^```$"
     return re.findall(fence, page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def prose(page: Path) -> str:
-    """The page without what it fences."""
+    """The page without its fenced blocks."""
     return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link to a heading of the page is called."""
+    """The anchors of the page's headings."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -84,14 +85,25 @@ def test_every_page_is_linked_from_the_readme():
 
 
 def test_the_readme_is_read_in_five_minutes():
-    assert len(GUIDES[0].read_text(encoding="utf-8").splitlines()) <= 260
+    text = GUIDES[0].read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    assert len(text.split()) < 1400
+
+
+def test_the_picture_is_small_and_shows_what_the_demos_page_shows():
+    picture = (ROOT / "docs" / "demo.svg").read_text(encoding="utf-8")
+    shown = html.unescape(re.sub(r"<[^>]+>", "\n", picture)).replace("\N{NO-BREAK SPACE}", " ")
+    (transcript,) = blocks(ROOT / "docs" / "demo.md", "text")
+    assert len(picture.encode()) < 100_000
+    for line in re.findall(r"^(?:complete: .+|    0\.\d+ .+)$", transcript, re.MULTILINE):
+        assert line in shown
 
 
 # ------------------------------------------------------------------------------------------------ commands and settings
 
 
 def commands(block: str) -> Iterator[list[str]]:
-    """The words of each call of vecfill in a block of shell, from the verb on."""
+    """The words of each call of vecfill in a shell block, from the verb on."""
     for line in block.replace("\\\n", " ").splitlines():
         words: list[str] = []
         reader = shlex.shlex(line, posix=True, punctuation_chars=True)
@@ -112,7 +124,7 @@ def calls(words: list[str]) -> Iterator[list[str]]:
 
 
 def verb_of(words: list[str]) -> tuple[click.Command, list[str]]:
-    """The command that the words call, and the words that are left for it."""
+    """The command that the words call, and its arguments."""
     command: click.Command = command_line
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         inner = command.get_command(click.Context(command), words[0])
@@ -144,7 +156,7 @@ def test_calls_are_understood(words):
         given = command.make_context("vecfill", rest).params
     except click.exceptions.Exit:
         return  # --help
-    Settings.load({key: value for key, value in given.items() if key in Settings.model_fields})
+    Settings.load({key: value for key, value in given.items() if key in OPTIONS})
 
 
 def flags(command: click.Command) -> set[str]:
@@ -184,7 +196,7 @@ def test_the_tests_of_the_guarantees_exist():
 
 
 def shapes() -> set[str]:
-    """Every text of the source, with … for what is put into it."""
+    """Every string of the source, with … for its variable parts."""
     nodes = (node for file in SOURCE.rglob("*.py") for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
     return {shape(node) for node in nodes if isinstance(node, ast.JoinedStr | ast.Constant)}
 
@@ -208,7 +220,7 @@ def test_the_messages_of_troubleshooting_are_those_of_the_source():
 
 @pytest.fixture
 def environ(database, connect, request, tmp_path):
-    """A shell's environment in which ``vecfill`` and ``psql`` are there and the tables are."""
+    """A shell's environment with ``vecfill``, ``psql`` and the tables."""
     connect.execute(TABLES)
     (tmp_path / "vecfill").write_text(f'#!/bin/sh\nexec {sys.executable} -m vecfill "$@"\n')
     (tmp_path / "vecfill").chmod(0o755)

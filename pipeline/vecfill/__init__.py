@@ -1,43 +1,104 @@
-"""vecfill keeps the embedding column of a PostgreSQL table full and true, with a local model.
+"""vecfill keeps the embedding column of a PostgreSQL table complete and current, with a local model.
 
 >>> from vecfill import Model, Target, run
->>> run(Target(table="public.jobs", text="{title} at {company}"), Model(name="all-MiniLM-L6-v2"),
-...     database="postgresql://localhost/app")  # doctest: +SKIP
+>>> result = run(
+...     Target(table="public.jobs", text="{title} at {company}"),
+...     Model(name="sentence-transformers/all-MiniLM-L6-v2"),
+...     database="postgresql://localhost/app",
+... )  # doctest: +SKIP
+
+``run`` fills, ``search`` finds the rows nearest to a text, ``status`` counts. Everything that their signatures name is
+in ``vecfill.__all__``. Every error that vecfill raises on purpose is a ``VecfillError``; the tree is in
+``vecfill.errors``. The log goes to the logger ``vecfill``, which is silent until a program adds a handler.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vecfill.backfill.drain import Progress as Progress
-    from vecfill.backfill.options import RunOptions as RunOptions
+    from vecfill.backfill.forecast import Forecast as Forecast
     from vecfill.backfill.result import RunResult as RunResult
     from vecfill.backfill.row_report import Report as Report
     from vecfill.backfill.run import run as run
-    from vecfill.encode.api.api_options import ApiOptions as ApiOptions
-    from vecfill.encode.spec import Model as Model
+    from vecfill.blocks import UnwrittenRow as UnwrittenRow
+    from vecfill.config.api import ApiOptions as ApiOptions
+    from vecfill.config.engine import EngineOptions as EngineOptions
+    from vecfill.config.limits import WriteLimits as WriteLimits
+    from vecfill.config.model import Model as Model
+    from vecfill.config.run import RunOptions as RunOptions
+    from vecfill.config.target import Target as Target
+    from vecfill.encode.api.budget import Account as Account
+    from vecfill.encode.encoder import Encoder as Encoder
+    from vecfill.encode.encoding import Encoding as Encoding
+    from vecfill.encode.load import load_model as load_model
     from vecfill.engine.warm import Warm as Warm
-    from vecfill.postgres.target import Target as Target
+    from vecfill.errors import BudgetError as BudgetError
+    from vecfill.errors import ConfigError as ConfigError
+    from vecfill.errors import DatabaseError as DatabaseError
+    from vecfill.errors import EncodeError as EncodeError
+    from vecfill.errors import EngineError as EngineError
+    from vecfill.errors import MixedModelsError as MixedModelsError
+    from vecfill.errors import SecretError as SecretError
+    from vecfill.errors import ServerGoneError as ServerGoneError
+    from vecfill.errors import UnreachableError as UnreachableError
+    from vecfill.errors import VecfillError as VecfillError
+    from vecfill.job import Stop as Stop
+    from vecfill.postgres.database import Database as Database
+    from vecfill.read.survey import Coverage as Coverage
+    from vecfill.table_status import Status as Status
+    from vecfill.table_status import status as status
+    from vecfill.vector_search import Found as Found
+    from vecfill.vector_search import Hit as Hit
+    from vecfill.vector_search import search as search
 
 __version__ = "0.1.0"
-_HOMES = {
-    "ApiOptions": "vecfill.encode.api.api_options",
-    "Model": "vecfill.encode.spec",
-    "Target": "vecfill.postgres.target",
-    "RunResult": "vecfill.backfill.result",
-    "Report": "vecfill.backfill.row_report",
-    "Warm": "vecfill.engine.warm",
-    "Progress": "vecfill.backfill.drain",
-    "RunOptions": "vecfill.backfill.options",
-    "run": "vecfill.backfill.run",
+
+_EXPORTS = {
+    "backfill.drain": ("Progress",),
+    "backfill.forecast": ("Forecast",),
+    "backfill.result": ("RunResult",),
+    "backfill.row_report": ("Report",),
+    "backfill.run": ("run",),
+    "blocks": ("UnwrittenRow",),
+    "config.api": ("ApiOptions",),
+    "config.engine": ("EngineOptions",),
+    "config.limits": ("WriteLimits",),
+    "config.model": ("Model",),
+    "config.run": ("RunOptions",),
+    "config.target": ("Target",),
+    "encode.api.budget": ("Account",),
+    "encode.encoder": ("Encoder",),
+    "encode.encoding": ("Encoding",),
+    "encode.load": ("load_model",),
+    "engine.warm": ("Warm",),
+    "errors": (
+        *("VecfillError", "ConfigError", "UnreachableError", "MixedModelsError", "SecretError", "DatabaseError"),
+        *("ServerGoneError", "EncodeError", "BudgetError", "EngineError"),
+    ),
+    "job": ("Stop",),
+    "postgres.database": ("Database",),
+    "read.survey": ("Coverage",),
+    "table_status": ("Status", "status"),
+    "vector_search": ("Found", "Hit", "search"),
 }
-__all__ = ["ApiOptions", "Model", "Progress", "Report", "RunOptions", "RunResult", "Target", "Warm", "run"]
+"""Module → its public names. No module may bear the name of a function: importing it would hide the function."""
+
+_MODULES = {name: f"{__name__}.{module}" for module, names in _EXPORTS.items() for name in names}
+__all__ = sorted(_MODULES)  # noqa: PLE0605
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
     """Imports the public names at first use: ``vecfill --help`` needs none of them."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,10 +14,10 @@ from tests.tables import DOCS, INLINE, add_docs, make_docs, relation_of, survey_
 import vecfill.backfill.forecast
 from vecfill.backfill.forecast import Forecast, forecast, size
 from vecfill.backfill.run import run
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
-from vecfill.postgres.target import Target
 from vecfill.postgres.update_effects import update_effects
 
 NOTHING = Forecast(rows=0, wal_bytes=0, growth_bytes=0, dead_rows=0, triggers=(), publications=(), vector_indexes=())
@@ -98,8 +98,8 @@ def test_triggers_publications_and_vector_indexes_are_named(connect, database, c
     said = [record.getMessage() for record in caplog.records]
     assert any("public.docs: 10 rows to write, about" in line for line in said)
     assert "each row fires the triggers always, vectors" in said
-    assert "each row is sent on by the publications everything, theirs" in said
-    assert any("into the vector indices half, near, at 60 to 170 times the cost" in line for line in said)
+    assert "each row is replicated by the publications everything, theirs" in said
+    assert any("updates the vector indices half, near, at 60 to 170 times the cost" in line for line in said)
 
 
 def test_what_the_partitions_have_counts(connect, database):
@@ -130,11 +130,11 @@ def test_what_the_partitions_have_counts(connect, database):
     [
         (replace(NOTHING, rows=5_000_000, wal_bytes=10**10), None),
         (replace(NOTHING, rows=50_000, vector_indexes=("near",)), None),
-        (replace(NOTHING, rows=5_000_001), "5,000,001 rows are to be written, and the bound is 5,000,000"),
-        (replace(NOTHING, wal_bytes=12_340_000_000), "about 12.3 GB of WAL is to be written, and the bound is 10.0 GB"),
+        (replace(NOTHING, rows=5_000_001), "5,000,001 rows to write exceed the confirmation limit of 5,000,000"),
+        (replace(NOTHING, wal_bytes=12_340_000_000), "about 12.3 GB of WAL exceeds the confirmation limit of 10.0 GB"),
         (
             replace(NOTHING, rows=50_001, vector_indexes=("near",)),
-            "50,001 rows go into the vector index near, and the bound is 50,000",
+            "50,001 rows to write through the vector index near exceed the confirmation limit of 50,000",
         ),
     ],
 )
@@ -145,13 +145,13 @@ def test_what_is_above_a_bound(found, says):
 def test_a_run_above_a_bound_wants_a_yes(connect, database, monkeypatch):
     monkeypatch.setattr(vecfill.backfill.forecast, "MAX_ROWS", 5)
     make_docs(connect, 10)
-    with pytest.raises(ConfigError, match="10 rows are to be written, and the bound is 5: give --yes") as error:
+    with pytest.raises(ConfigError, match="10 rows to write exceed the confirmation limit of 5; pass --yes") as error:
         fill(database)
     assert error.value.exit_code == 2
     asked: list[str] = []
-    with pytest.raises(ConfigError, match="not started"):
+    with pytest.raises(ConfigError, match="refusing to start"):
         fill(database, consent=lambda excess: bool(asked.append(excess)))
-    assert asked == ["10 rows are to be written, and the bound is 5"]
+    assert asked == ["10 rows to write exceed the confirmation limit of 5"]
     assert connect.execute("SELECT count(embedding) FROM docs").fetchone() == (0,)
     assert fill(database, options=replace(INLINE, limit=5)).updated == 5
     assert fill(database, consent=lambda _: True).updated == 5
@@ -176,7 +176,7 @@ def test_without_a_terminal_the_command_ends_with_2_and_on_one_it_asks(connect, 
     command = [sys.executable, "-c", ASK, database]
     found = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert found.returncode == 2
-    assert "10 rows are to be written, and the bound is 5: give --yes" in found.stderr
+    assert "10 rows to write exceed the confirmation limit of 5; pass --yes" in found.stderr
     for answer, code in (("n\n", 2), ("y\n", 0)):
         assert on_a_terminal(command, answer) == code
     add_docs(connect, 11, 20)

@@ -10,9 +10,9 @@ import pytest
 from tests.tables import DOCS, INLINE, MODEL, another, make_docs, vectors
 
 from vecfill.backfill.run import run
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError, DatabaseError
-from vecfill.postgres.target import Target
 
 
 def fill(database, target=DOCS, model=MODEL):
@@ -78,7 +78,7 @@ def test_two_keys_with_the_same_words_are_two_rows(connect, database):
 @pytest.mark.parametrize(
     ("where", "assignments", "says"),
     [
-        ("ctid < '(10,0)'", (), "cannot be written as --where and --set say"),
+        ("ctid < '(10,0)'", (), "cannot be written with this --where and --set"),
         (None, ("seen = 1", "seen = 2"), "multiple assignments to same column"),
         (None, ("id = id + 1000",), "the key column id"),
     ],

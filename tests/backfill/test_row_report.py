@@ -9,9 +9,9 @@ from contextlib import closing
 import pytest
 from tests.tables import DOCS, INLINE, MODEL, another, make_docs
 
-from vecfill.backfill.options import RunOptions
 from vecfill.backfill.row_report import Report
 from vecfill.backfill.run import run
+from vecfill.config.run import RunOptions
 from vecfill.errors import ConfigError, EncodeError
 
 ROWS = 3_000

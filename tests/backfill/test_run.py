@@ -28,10 +28,10 @@ from vecfill.backfill.result import RunResult
 from vecfill.backfill.run import Progress, run
 from vecfill.backfill.tally import FINAL
 from vecfill.blocks import OUTCOMES
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError, MixedModelsError
 from vecfill.job import Stop
-from vecfill.postgres.target import Target
 
 
 def fill(database: str, target: Target = DOCS, model: Model = MODEL, **more) -> RunResult:

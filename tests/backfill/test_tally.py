@@ -78,7 +78,7 @@ def test_add_says_how_many_rows_came():
     sweep = tally.begin_sweep()
     assert tally.add(result(updated=3, stale=1)) == 4
     assert tally.add(pa.concat_tables([result(updated=2), result(gone=1)])) == 3
-    assert (sweep.rows, sweep.unsettled) == (7, 1)
+    assert (sweep.rows, sweep.unfinished) == (7, 1)
 
 
 def test_a_row_that_fails_in_each_sweep_is_one_row():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.tables import DOCS, make_docs
 
 from vecfill.bench import corpus
+from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
 
@@ -40,7 +41,7 @@ def test_mixed_texts_have_the_model_s_tokens_too():
 
     from vecfill.demo.story import MODEL
 
-    tokenizer = Tokenizer.from_file(f"{MODEL.locate()}/tokenizer.json")
+    tokenizer = Tokenizer.from_file(f"{locate_model(MODEL)}/tokenizer.json")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokens = sorted(len(one.ids) for one in tokenizer.encode_batch(list(corpus.mixed(400).texts)))

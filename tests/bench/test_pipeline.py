@@ -15,7 +15,7 @@ from tests.bench.test_scratch import remains
 from tests.tables import make_docs
 
 from vecfill.bench.contenders import COMPARED, CONTENDERS, chosen
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
 from vecfill.errors import ConfigError
 
 KEYS = {"machine", "device", "corpus", "model", "rounds", "contenders", "ratios", "timeline", "command"}

@@ -155,7 +155,7 @@ def test_a_second_target_is_checked_before_the_first_is_filled(docs, vecfill, da
     file.write_text('[[target]]\ntable = "docs"\n[[target]]\ntable = "odd"\ntabel = "x"\n')
     ended = vecfill("run", "-d", database, "--text", "title", "-m", "hash:8", "--config", str(file))
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err.startswith(f"vecfill: {file}, target 2: unknown key tabel: take it out")
+    assert ended.err.startswith(f"vecfill: {file}, target 2: unknown key tabel: remove it")
     assert docs.execute("SELECT count(embedding) FROM docs").fetchone() == (0,)
 
 

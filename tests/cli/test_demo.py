@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from vecfill.cli import demo as module
 from vecfill.cli.demo import demo
 from vecfill.demo.story import MODEL
+from vecfill.encode.model_location import locate_model
 from vecfill.postgres import embedded
 
 ROWS = 300
@@ -39,7 +40,7 @@ def table(home):
 def assert_vectors_are_the_models(rows):
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(MODEL.locate(), device="cpu", local_files_only=True)
+    model = SentenceTransformer(locate_model(MODEL), device="cpu", local_files_only=True)
     theirs = model.encode([f"{title} at {company}" for _, title, company, _ in rows], show_progress_bar=False)
     ours = np.array([vector for *_, vector in rows], dtype=np.float32)
     cosine = (ours * theirs).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)

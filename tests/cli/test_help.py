@@ -12,14 +12,17 @@ import pytest
 
 import vecfill as package
 from vecfill.cli import VERBS
-from vecfill.cli.options import CARRIED_OUT, DATABASE, MODEL, TARGET
-from vecfill.config import Settings
+from vecfill.config.database import DatabaseOptions
+from vecfill.config.model import Model
+from vecfill.config.options import options_of
+from vecfill.config.settings import OPTIONS, OUTPUT
+from vecfill.config.target import Target
 
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {
-    "run": (*DATABASE, *TARGET, *MODEL, *CARRIED_OUT),
-    "status": (*DATABASE, *TARGET),
-    "search": (*DATABASE, "table", "column", "key", "where", *MODEL),
+    "run": (*OPTIONS.values(), *OUTPUT.values()),
+    "status": (*options_of(DatabaseOptions, Target), *OUTPUT.values()),
+    "search": (*options_of(DatabaseOptions, Target, Model, without=("text", "set", "dim")), *OUTPUT.values()),
 }
 
 
@@ -60,15 +63,15 @@ def test_the_top_lists_the_verbs_with_an_example_on_its_own_lines(vecfill):
     assert vecfill("-h").out == ended.out
 
 
-@pytest.mark.parametrize(("verb", "name"), [(verb, name) for verb, names in OFFERS.items() for name in names])
-def test_every_setting_shows_its_flag_variable_and_default(vecfill, verb, name):
-    out, default = words(vecfill(verb, "--help").out), Settings.model_fields[name].default
-    assert f"--{name.replace('_', '-')} " in out
-    assert f"[env: VECFILL_{name.upper()}{f'; default: {default}' if default else ''}]" in out
-
-
-def test_every_setting_is_an_option_of_run():
-    assert set(OFFERS["run"]) == set(Settings.model_fields)
+@pytest.mark.parametrize(
+    ("verb", "option"),
+    [pytest.param(verb, option, id=f"{verb} {option.name}") for verb, options in OFFERS.items() for option in options],
+)
+def test_every_option_shows_its_flag_variable_and_default(vecfill, verb, option):
+    out, default = words(vecfill(verb, "--help").out), option.default
+    assert f"--{option.name.replace('_', '-')} " in out
+    assert f"[env: VECFILL_{option.name.upper()}{f'; default: {default}' if default else ''}]" in out
+    assert words(option.info.description) in out
 
 
 def test_version(vecfill):

@@ -211,7 +211,7 @@ def test_status_without_a_text_says_what_it_cannot_tell(jobs, vecfill, database)
     ended = vecfill("status", "-d", database, "-t", "jobs", "--json")
     assert ended.code == 0
     assert (ended.json["missing"], ended.json["empty"]) == (20, 0)
-    assert ended.err == "without --text, rows that have nothing to embed count as missing\n"
+    assert ended.err == "without --text, rows with nothing to embed count as missing\n"
     assert vecfill("status", "-d", database, "-t", "jobs", "--json", "--quiet").err == ""
 
 
@@ -293,9 +293,7 @@ def test_what_does_not_fit_is_one_line_and_changes_nothing(jobs, run, arguments,
 
 def test_an_unknown_key_in_the_file(jobs, run, tmp_path):
     (tmp_path / "a.toml").write_text("tabel = 'jobs'")
-    assert_one_line(
-        run("--config", str(tmp_path / "a.toml")), "a.toml: unknown key tabel: take it out, or write one of"
-    )
+    assert_one_line(run("--config", str(tmp_path / "a.toml")), "a.toml: unknown key tabel: remove it, or use one of")
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,10 @@ def test_no_hits_is_a_hint_and_no_failure(jobs, search, where, said):
     ("arguments", "said"),
     [
         (["  "], "vecfill: the text to search for is blank"),
-        (["nurse", "--show", "titel"], "vecfill: --show titel: public.jobs has no such column: there are company, emb"),
+        (
+            ["nurse", "--show", "titel"],
+            "vecfill: --show titel: public.jobs has no such column; its columns are comp",
+        ),
         (["nurse", "-m", "hash:9"], "vecfill: embedding column public.jobs.embedding is vector(8) but model hash:9"),
         (["nurse", "-m", "/no/such/folder"], "vecfill: model /no/such/folder: there is no folder"),
         (["nurse", "--where", "nonsense"], "vecfill: --where does not work as SQL on public.jobs"),

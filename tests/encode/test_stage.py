@@ -3,21 +3,22 @@ import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.tables import stage_of
 
 from vecfill.bisection import SharedFaultError
 from vecfill.blocks import encoded_schema, text_schema
-from vecfill.encode import EncodeSpec, Encoding, Model
-from vecfill.encode.encoder import MOST_TOKENS
+from vecfill.config.model import Model
+from vecfill.encode import EncodeSpec, EncodeStage, Encoding
+from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.hash_encoder import HashEncoder
+from vecfill.encode.load import load_model
 from vecfill.encode.row_encoder import is_out_of_memory
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
+from vecfill.job import Worker
 
 DIM = 8
 
@@ -39,11 +40,11 @@ class Flawed(HashEncoder):
         self.fault = fault
         self.batches = []
 
-    def encode(self, texts, most_tokens=MOST_TOKENS):
-        self.batches.append(most_tokens)
+    def encode(self, texts, max_batch_tokens=MAX_BATCH_TOKENS):
+        self.batches.append(max_batch_tokens)
         if "unreadable" in texts:
             raise TypeError("TextEncodeInput must be a string " + "x" * 1000)
-        if most_tokens > self.memory or "endless" in texts:
+        if max_batch_tokens > self.memory or "endless" in texts:
             raise self.fault("CUDA out of memory. Tried to allocate 2.00 GiB")
         if "poison" in texts:
             raise AcceleratorError("CUDA error: device-side assert triggered")
@@ -54,22 +55,25 @@ class Flawed(HashEncoder):
             if text.startswith("inf"):
                 encoding.vectors[row] = np.inf
         lengths = np.fromiter(map(len, texts), np.int32, len(texts))
-        return Encoding(vectors=encoding.vectors, n_tokens=lengths, truncated=lengths > 9)
+        return Encoding.of(encoding.vectors, n_tokens=lengths, truncated=lengths > 9)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Given(Model):
-    """A model that is there already."""
+class Loaded(EncodeStage):
+    """A stage whose model is made by ``load``."""
 
-    encoder: HashEncoder
+    load = staticmethod(load_model)
 
-    def load(self, threads=None, **_):
-        return self.encoder
+    def _load(self):
+        return self.load(self.spec.model, self._worker.threads)
 
 
-def stage(encoder=None, **values):
-    model = Model(name=f"hash:{DIM}") if encoder is None else Given(name="given", encoder=encoder)
-    return stage_of(EncodeSpec(**{"model": model, "dim": DIM, "arity": 1, "column": "jobs.embedding", **values}))
+def stage(encoder=None, load=None, **values):
+    """The stage; with an encoder that is there already, or one that ``load`` makes."""
+    name = f"hash:{DIM}" if encoder is None and load is None else "given"
+    spec = EncodeSpec(**{"model": Model(name=name), "dim": DIM, "arity": 1, "column": "jobs.embedding", **values})
+    made = Loaded(spec, Worker())
+    made.load = load or (load_model if encoder is None else lambda *_, **__: encoder)
+    return made
 
 
 def block(texts, arity=1):
@@ -78,6 +82,7 @@ def block(texts, arity=1):
     columns += [
         pa.array(texts, pa.large_string()),
         pa.array([sha256(text.encode()).digest()[:16] for text in texts], pa.binary(16)),
+        pa.array(["missing"] * n, pa.string()),
         pa.array(np.arange(n), pa.float32()),
     ]
     return pa.Table.from_arrays(columns, schema=text_schema(arity))
@@ -177,7 +182,7 @@ def test_out_of_memory_halves_the_batch_and_remembers(fault, caplog):
     result = encode(block(texts_of(30)))
     assert result["error"].null_count == 30
     assert encoder.batches == [65_536, 32_768, 16_384, 8_192]
-    assert "out of memory: going on with batches of at most 32768 tokens" in caplog.text
+    assert "out of memory: continuing with batches of at most 32768 tokens" in caplog.text
     encode(block(texts_of(40)))
     assert encoder.batches[4:] == [8_192]
 
@@ -190,7 +195,7 @@ def test_a_text_too_big_for_the_memory_is_set_aside_and_the_batch_recovers():
     assert result["error"].to_pylist()[9].startswith("OutOfMemoryError: CUDA out of memory")
     assert result["embedding"].null_count == 1
     encode(block(["another"]))
-    assert encoder.batches[-1] == MOST_TOKENS
+    assert encoder.batches[-1] == MAX_BATCH_TOKENS
 
 
 def test_what_counts_as_out_of_memory():
@@ -251,14 +256,13 @@ def test_a_handful_of_vectors_accuses_no_model(caplog):
 def test_the_model_loads_once_for_all_threads():
     loads = []
 
-    @dataclass(frozen=True, kw_only=True)
-    class Slow(Model):
-        def load(self, threads=None, **_):
-            loads.append(threads)
-            time.sleep(0.05)
-            return HashEncoder(DIM)
+    def load(model, threads=None, **_):
+        loads.append(threads)
+        time.sleep(0.05)
+        return HashEncoder(DIM)
 
-    encode = stage(model=Slow(name="slow"), threads=3)
+    encode = stage(load=load)
+    encode._worker.threads = 3
     assert loads == []
     threads = [threading.Thread(target=encode.warm) for _ in range(4)]
     for thread in threads:
@@ -297,7 +301,7 @@ def test_seconds_of_calls_that_overlap_are_not_counted_twice():
     together = threading.Barrier(2)
 
     class Patient(HashEncoder):
-        def encode(self, texts, most_tokens=MOST_TOKENS):
+        def encode(self, texts, max_batch_tokens=MAX_BATCH_TOKENS):
             together.wait()
             time.sleep(0.1)
             return super().encode(texts)

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vecfill.encode import Model
+from vecfill.config.model import Model
+from vecfill.encode.load import load_model
+from vecfill.encode.model_files import dimension_of
+from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 
 pytestmark = pytest.mark.slow
@@ -46,12 +49,12 @@ def assert_same(ours, theirs):
 
 @pytest.fixture(scope="module")
 def minilm():
-    return Model(name=MINILM, device="cpu", dtype="float32").load()
+    return load_model(Model(name=MINILM, device="cpu", dtype="float32"))
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return library(Model(name=MINILM).locate())
+    return library(locate_model(Model(name=MINILM)))
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +135,14 @@ def test_counting_leaves_the_model_s_tokenizer_alone(minilm, reference):
 )
 def test_settings_mean_what_they_mean_to_the_library(values, arguments):
     model = Model(name=MINILM, **{"device": "cpu", "dtype": "float32", **values})
-    theirs = library(model.locate(), **arguments)
+    theirs = library(locate_model(model), **arguments)
     if model.max_tokens:
         theirs.max_seq_length = model.max_tokens
-    encoder = model.load()
+    encoder = load_model(model)
     expected = theirs.encode(TEXTS, prompt=model.prompt, prompt_name=model.prompt_name, show_progress_bar=False)
     encoding = encoder.encode(TEXTS, 8)
     assert_same(encoding.vectors, expected)
-    assert encoder.dim == expected.shape[1] == model.dimension()
+    assert encoder.dim == expected.shape[1] == dimension_of(model)
     assert encoder.max_tokens == theirs.max_seq_length
     prompted = [(model.prompt or "") + text for text in TEXTS]
     counts = [len(theirs.tokenizer(text, truncation=False, verbose=False)["input_ids"]) for text in prompted]
@@ -148,7 +151,7 @@ def test_settings_mean_what_they_mean_to_the_library(values, arguments):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_comes_out_as_float32_and_unit_length(minilm, dtype):
-    encoder = Model(name=MINILM, dtype=dtype, device="cpu").load()
+    encoder = load_model(Model(name=MINILM, dtype=dtype, device="cpu"))
     assert encoder.dtype == dtype
     vectors = encoder.encode(TEXTS, MOST).vectors
     assert vectors.dtype == np.float32
@@ -164,11 +167,11 @@ def test_half_precision_comes_out_as_float32_and_unit_length(minilm, dtype):
 )
 def test_every_pooling_and_the_model_s_own_prompts(vocabulary, tmp_path, pooling, prompts):
     model = Model(name=build(vocabulary, tmp_path, pooling, **prompts), device="cpu", dtype="float32")
-    encoder, theirs = model.load(), library(model.name)
+    encoder, theirs = load_model(model), library(model.name)
     texts = ["a short one", "b", "c " * 90]
     encoding = encoder.encode(texts, 2)
     assert_same(encoding.vectors, theirs.encode(texts, show_progress_bar=False))
-    assert encoder.dim == model.dimension() == encoding.vectors.shape[1]
+    assert encoder.dim == dimension_of(model) == encoding.vectors.shape[1]
     assert encoding.truncated.tolist() == [False, False, True]
     assert_same(encoder.encode_query("abc"), theirs.encode_query("abc", show_progress_bar=False))
 
@@ -177,7 +180,7 @@ def test_a_configured_prompt_serves_queries_too(vocabulary, tmp_path):
     folder = build(vocabulary, tmp_path, "mean", prompts={"query": "q ", "passage": "p "})
     theirs = library(folder)
     for values in ({"prompt": "x y "}, {"prompt_name": "passage"}):
-        encoder = Model(name=folder, device="cpu", dtype="float32", **values).load()
+        encoder = load_model(Model(name=folder, device="cpu", dtype="float32", **values))
         assert_same(encoder.encode_query("abc"), theirs.encode("abc", show_progress_bar=False, **values))
         assert_same(encoder.encode(["abc"], 1).vectors[0], encoder.encode_query("abc"))
 
@@ -187,19 +190,19 @@ def test_dense_normalisation_and_a_stored_truncation(vocabulary, tmp_path):
 
     folder = build(vocabulary, tmp_path, "mean", Dense(16, 10), Normalize(), truncate_dim=6)
     model = Model(name=folder, device="cpu", dtype="float32")
-    encoder = model.load()
+    encoder = load_model(model)
     texts = ["alpha beta", "gamma"]
     assert_same(encoder.encode(texts, 8).vectors, library(folder).encode(texts, show_progress_bar=False))
-    assert encoder.dim == model.dimension() == 6
+    assert encoder.dim == dimension_of(model) == 6
     wide = Model(name=folder, device="cpu", truncate_dim=9)
-    assert wide.dimension() == wide.load().dim == 9
+    assert dimension_of(wide) == load_model(wide).dim == 9
 
 
 def test_a_plain_transformers_folder_gets_the_library_s_pooling(vocabulary):
     model = Model(name=str(vocabulary), device="cpu", dtype="float32")
-    assert model.dimension() == model.load().dim == 16
+    assert dimension_of(model) == load_model(model).dim == 16
     assert_same(
-        model.load().encode(["alpha", "b"], 8).vectors,
+        load_model(model).encode(["alpha", "b"], 8).vectors,
         library(str(vocabulary)).encode(["alpha", "b"], show_progress_bar=False),
     )
 
@@ -212,17 +215,17 @@ def test_a_static_embedding_has_neither_counts_nor_limit(vocabulary, tmp_path):
     module = StaticEmbedding(Tokenizer.from_file(str(vocabulary / "tokenizer.json")), embedding_dim=12)
     SentenceTransformer(modules=[module], device="cpu").save(str(tmp_path), create_model_card=False)
     model = Model(name=str(tmp_path), device="cpu", dtype="float32")
-    encoder = model.load()
-    assert model.dimension() is None
+    encoder = load_model(model)
+    assert dimension_of(model) is None
     assert (encoder.dim, encoder.max_tokens) == (12, None)
     encoding = encoder.encode(["alpha", "beta gamma"], 8)
-    assert encoding.n_tokens is None
+    assert not encoding.counted.any()
     assert not encoding.truncated.any()
     assert_same(encoding.vectors, library(str(tmp_path)).encode(["alpha", "beta gamma"], show_progress_bar=False))
     with pytest.raises(ConfigError, match=r"--max-tokens is 5 but model .* has no length"):
-        Model(name=str(tmp_path), max_tokens=5).load()
+        load_model(Model(name=str(tmp_path), max_tokens=5))
     with pytest.raises(ConfigError, match=r"--truncate-dim is 13 .* gives only 12"):
-        Model(name=str(tmp_path), truncate_dim=13).load()
+        load_model(Model(name=str(tmp_path), truncate_dim=13))
 
 
 def test_positions_behind_a_padding_index_are_not_tokens(tmp_path, vocabulary):
@@ -243,9 +246,9 @@ def test_positions_behind_a_padding_index_are_not_tokens(tmp_path, vocabulary):
     RobertaModel(config).save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(vocabulary / name, tmp_path / name)
-    assert Model(name=str(tmp_path), device="cpu", max_tokens=38).load().max_tokens == 38
+    assert load_model(Model(name=str(tmp_path), device="cpu", max_tokens=38)).max_tokens == 38
     with pytest.raises(ConfigError, match="takes 3 to 38 tokens"):
-        Model(name=str(tmp_path), device="cpu", max_tokens=39).load()
+        load_model(Model(name=str(tmp_path), device="cpu", max_tokens=39))
 
 
 @pytest.mark.parametrize(
@@ -259,7 +262,7 @@ def test_positions_behind_a_padding_index_are_not_tokens(tmp_path, vocabulary):
 )
 def test_what_the_model_does_not_have_is_a_configuration_error(values, message):
     with pytest.raises(ConfigError, match=message):
-        Model(name=MINILM, **values).load()
+        load_model(Model(name=MINILM, **values))
 
 
 def test_cuda_without_cuda():
@@ -268,7 +271,7 @@ def test_cuda_without_cuda():
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     with pytest.raises(ConfigError, match=r"--device is cuda but torch finds no CUDA device"):
-        Model(name=MINILM, device="cuda").load()
+        load_model(Model(name=MINILM, device="cuda"))
 
 
 def test_folders_that_cannot_be_loaded(vocabulary, tmp_path):
@@ -276,15 +279,15 @@ def test_folders_that_cannot_be_loaded(vocabulary, tmp_path):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(ConfigError, match=r"cannot be loaded: SafetensorError") as caught:
-        Model(name=str(folder), device="cpu", dtype="float32").load()
+        load_model(Model(name=str(folder), device="cpu", dtype="float32"))
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is not None
     weights.unlink()
     with pytest.raises(ConfigError, match="cannot be loaded: OSError"):
-        Model(name=str(folder), device="cpu", dtype="float32").load()
+        load_model(Model(name=str(folder), device="cpu", dtype="float32"))
     (folder / "config.json").write_text(json.dumps({"model_type": "no-such-architecture"}))
     with pytest.raises(ConfigError, match="cannot be loaded: ValueError"):
-        Model(name=str(folder), device="cpu", dtype="float32").load()
+        load_model(Model(name=str(folder), device="cpu", dtype="float32"))
 
 
 def test_threads_are_torch_s():
@@ -292,7 +295,7 @@ def test_threads_are_torch_s():
 
     before = torch.get_num_threads()
     try:
-        Model(name=MINILM, device="cpu", dtype="float32").load(threads=1)
+        load_model(Model(name=MINILM, device="cpu", dtype="float32"), threads=1)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -300,7 +303,7 @@ def test_threads_are_torch_s():
 
 def test_it_is_quiet(capfd, caplog):
     caplog.set_level(logging.WARNING)
-    encoder = Model(name=MINILM, device="cpu", dtype="float32").load()
+    encoder = load_model(Model(name=MINILM, device="cpu", dtype="float32"))
     encoder.encode(TEXTS, 8)
     encoder.encode_query("engineer")
     assert capfd.readouterr() == ("", "")

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecfill.encode.row_encoder import Rows
-from vecfill.encode.vector_cache import MEMO_BYTES, VectorCache
+from vecfill.encode.encoding import Encoding
+from vecfill.encode.vector_cache import CACHE_BYTES, VectorCache
 
 DIM = 3
 BLOCKS = st.lists(st.lists(st.integers(0, 12), max_size=20), max_size=8)
@@ -19,7 +19,7 @@ def hash_of(text):
 
 def computed(texts):
     """Vectors of numbers, all that is noted of a row with them; 7 and 11 fail."""
-    rows = Rows.blank(len(texts), DIM)
+    rows = Encoding.blank(len(texts), DIM)
     for row, text in enumerate(texts):
         if text in (7, 11):
             rows.fail(row, "row", f"cannot take {text}")
@@ -29,14 +29,14 @@ def computed(texts):
     return rows
 
 
-def through(memo, texts, asked=None):
+def through(cache, texts, asked=None):
     def compute(positions):
         some = [texts[position] for position in positions]
         if asked is not None:
             asked.extend(some)
         return computed(some)
 
-    return memo.encode([hash_of(text) for text in texts], compute)
+    return cache.encode([hash_of(text) for text in texts], compute)
 
 
 def same(one, other):
@@ -44,53 +44,53 @@ def same(one, other):
     return all(np.array_equal(*pair) for pair in pairs) and one.errors == other.errors
 
 
-@given(BLOCKS, st.sampled_from([4 * DIM, 4 * DIM * 5, MEMO_BYTES]))
-def test_the_same_as_computing_everything(blocks, most_bytes):
-    memo = VectorCache(DIM, most_bytes)
+@given(BLOCKS, st.sampled_from([4 * DIM, 4 * DIM * 5, CACHE_BYTES]))
+def test_the_same_as_computing_everything(blocks, max_bytes):
+    cache = VectorCache(DIM, max_bytes)
     for texts in blocks:
         asked = []
-        rows, reused = through(memo, texts, asked)
+        rows, reused = through(cache, texts, asked)
         assert same(rows, computed(texts))
         assert len(asked) == len(set(asked)) == (~reused).sum()
         assert all(texts.index(texts[row]) == row for row in np.flatnonzero(~reused))
 
 
 @given(BLOCKS, st.integers(1, 6))
-def test_memory_is_bounded(blocks, capacity):
-    memo = VectorCache(DIM, 4 * DIM * capacity)
+def test_cachery_is_bounded(blocks, capacity):
+    cache = VectorCache(DIM, 4 * DIM * capacity)
     for texts in blocks:
-        through(memo, texts)
-        assert len(memo._slots) <= len(memo._owners) <= capacity
+        through(cache, texts)
+        assert len(cache._slots) <= len(cache._owners) <= capacity
 
 
 def test_the_oldest_make_room():
-    memo, asked = VectorCache(DIM, 4 * DIM * 2), []
+    cache, asked = VectorCache(DIM, 4 * DIM * 2), []
     for texts in ([1], [2], [3], [2, 3], [1]):
-        through(memo, texts, asked)
+        through(cache, texts, asked)
     assert asked == [1, 2, 3, 1]
 
 
 def test_failures_are_tried_again_in_the_next_block():
-    memo, asked = VectorCache(DIM), []
-    assert through(memo, [7, 7, 1], asked)[0].errors == dict.fromkeys((0, 1), ("row", "cannot take 7"))
-    through(memo, [7, 1], asked)
+    cache, asked = VectorCache(DIM), []
+    assert through(cache, [7, 7, 1], asked)[0].errors == dict.fromkeys((0, 1), ("row", "cannot take 7"))
+    through(cache, [7, 1], asked)
     assert asked == [7, 1, 7]
 
 
 def test_threads_may_share_it():
-    memo, together = VectorCache(DIM, 4 * DIM * 5), threading.Barrier(4)
+    cache, together = VectorCache(DIM, 4 * DIM * 5), threading.Barrier(4)
     blocks = np.random.default_rng(3).integers(0, 12, (4, 50, 20)).tolist()
 
     def work(mine):
         together.wait()
-        return all(same(through(memo, texts)[0], computed(texts)) for texts in mine)
+        return all(same(through(cache, texts)[0], computed(texts)) for texts in mine)
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, blocks))
 
 
 def test_what_another_thread_computes_is_waited_for_and_not_computed_again():
-    memo, asked, started, go = VectorCache(DIM), [], threading.Event(), threading.Event()
+    cache, asked, started, go = VectorCache(DIM), [], threading.Event(), threading.Event()
 
     def slowly(positions):
         started.set()
@@ -99,9 +99,9 @@ def test_what_another_thread_computes_is_waited_for_and_not_computed_again():
         return computed(positions)
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(memo.encode, [hash_of(text) for text in range(6)], slowly)
+        first = pool.submit(cache.encode, [hash_of(text) for text in range(6)], slowly)
         started.wait(5)
-        second = pool.submit(through, memo, [3, 4, 8, 3], asked)
+        second = pool.submit(through, cache, [3, 4, 8, 3], asked)
         time.sleep(0.05)
         assert not second.done()
         go.set()
@@ -113,7 +113,7 @@ def test_what_another_thread_computes_is_waited_for_and_not_computed_again():
 
 
 def test_what_another_thread_fails_to_compute_is_computed_here():
-    memo, asked, started, go = VectorCache(DIM), [], threading.Event(), threading.Event()
+    cache, asked, started, go = VectorCache(DIM), [], threading.Event(), threading.Event()
 
     def breaks(positions):
         started.set()
@@ -121,9 +121,9 @@ def test_what_another_thread_fails_to_compute_is_computed_here():
         raise OSError
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(memo.encode, [hash_of(1)], breaks)
+        first = pool.submit(cache.encode, [hash_of(1)], breaks)
         started.wait(5)
-        second = pool.submit(through, memo, [1, 2], asked)
+        second = pool.submit(through, cache, [1, 2], asked)
         time.sleep(0.05)
         go.set()
         rows, _ = second.result(5)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecfill.encode.spec import Model
+from vecfill.config.engine import EngineOptions
+from vecfill.config.model import Model
 from vecfill.encode.stage import ROWS_PER_S, EncodeSpec
-from vecfill.engine.choice import RAY_START_S, EngineOptions, choose, gpu_count
+from vecfill.engine.choice import RAY_START_S, choose, gpu_count
 
 AUTO = EngineOptions()
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"

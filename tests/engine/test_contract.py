@@ -15,7 +15,7 @@ from tests.tables import (
     vectors,
 )
 
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
 from vecfill.errors import ConfigError, DatabaseError, VecfillError
 from vecfill.job import Job, Stop
 from vecfill.read.units import PageRange, RowUnit

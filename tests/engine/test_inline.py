@@ -18,7 +18,7 @@ from tests.tables import (
     ranges_of,
 )
 
-from vecfill.encode.spec import LOCAL_CALLS
+from vecfill.encode.load import LOCAL_BLOCKS
 from vecfill.engine.inline import InlineEngine
 from vecfill.engine.threads import OTHERS
 from vecfill.errors import VecfillError
@@ -26,7 +26,7 @@ from vecfill.job import Stop
 from vecfill.read.units import RowUnit
 
 ROWS = 6_000
-AHEAD = LOCAL_CALLS + OTHERS
+AHEAD = LOCAL_BLOCKS + OTHERS
 WAIT_S = 10
 
 

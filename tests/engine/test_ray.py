@@ -23,9 +23,9 @@ from tests.tables import (
     wait_until,
 )
 
+from vecfill.config.limits import WriteLimits
 from vecfill.job import Job, Stop
 from vecfill.read.units import RowUnit
-from vecfill.write.throttle import WriteLimits
 
 pytestmark = [
     pytest.mark.slow,
@@ -107,7 +107,7 @@ def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, open
     job, units = prepared(connect, database, 2_000)
     connect.execute("ALTER TABLE docs ADD at timestamptz")
     job = job_of(database, replace(DOCS, set=("at = clock_timestamp()",)))
-    job = replace(job, sink=replace(job.sink, limits=WriteLimits(max_rate=600, max_slot_bytes=1)))
+    job = replace(job, sink=replace(job.sink, limits=WriteLimits(max_rate=600, max_slot_wal="1kB")))
     slot = connect.execute("SELECT slot_name FROM pg_create_physical_replication_slot('vecfill_ray', true)").fetchone()
     connect.execute("SELECT pg_switch_wal()")
 

@@ -14,10 +14,10 @@ from tests.faults.processes import OURS
 from tests.tables import DOCS, INLINE, make_docs, meanwhile
 
 from vecfill.backfill.run import run
+from vecfill.config.limits import WriteLimits
+from vecfill.config.model import Model
 from vecfill.encode.hash_encoder import HashEncoder
-from vecfill.encode.spec import Model
 from vecfill.read.reader import Reader
-from vecfill.write.throttle import WriteLimits
 
 pytestmark = pytest.mark.slow
 

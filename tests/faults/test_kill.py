@@ -13,10 +13,11 @@ from tests.faults.gate import ROWS, THEIRS, Gate
 from tests.faults.processes import filled, vecfill, wait_for_backends, workers
 from tests.tables import DOCS, INLINE, MODEL, make_docs, meanwhile, rest, vectors, wait_until
 
-from vecfill.backfill.options import RunOptions
 from vecfill.backfill.run import run
-from vecfill.encode.spec import Model
-from vecfill.engine.choice import EngineOptions
+from vecfill.config.engine import EngineOptions
+from vecfill.config.model import Model
+from vecfill.config.run import RunOptions
+from vecfill.encode.model_location import locate_model
 from vecfill.engine.cluster import cluster
 
 pytestmark = [
@@ -106,7 +107,7 @@ def test_a_kill_amid_real_vectors(connect, database):
     assert run(DOCS, MINILM, database=database, options=INLINE).updated == 600 - len(kept)
     found = vectors(connect)
     ours = np.array([vector for _, vector in found], np.float32)
-    library = SentenceTransformer(MINILM.locate(), device="cpu", local_files_only=True)
+    library = SentenceTransformer(locate_model(MINILM), device="cpu", local_files_only=True)
     theirs = library.encode([text for text, _ in found], show_progress_bar=False, normalize_embeddings=True)
     assert len(found) == 600
     assert (ours * theirs).sum(axis=1).min() >= 0.9999

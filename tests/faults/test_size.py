@@ -20,12 +20,13 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from vecfill.backfill.options import RunOptions
+from vecfill.config.run import RunOptions
 from vecfill.backfill.run import run
-from vecfill.encode.spec import Model
-from vecfill.engine.choice import EngineOptions
+from vecfill.config.model import Model
+from vecfill.config.engine import EngineOptions
 from vecfill.engine.warm import Warm
-from vecfill.postgres.target import Target
+from vecfill.config.target import Target
+from vecfill import EngineOptions, Model, RunOptions, Shared, Target, run
 
 database, engine, model, *tables = sys.argv[1:]
 dedupe = model == "hash:384"  # the vectors that a run keeps take 128 MiB after 87,000 texts, with fewer numbers later

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vecfill.backfill.options import RunOptions
 from vecfill.backfill.run import run
+from vecfill.config.engine import EngineOptions
+from vecfill.config.model import Model
+from vecfill.config.run import RunOptions
+from vecfill.config.target import Target
 from vecfill.demo.listings import load
+from vecfill.encode.load import load_model
 from vecfill.encode.row_encoder import RowEncoder
-from vecfill.encode.spec import Model
-from vecfill.engine.choice import EngineOptions, gpu_count
-from vecfill.postgres.target import Target
+from vecfill.engine.choice import gpu_count
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,7 +30,7 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="module")
 def wanted(texts) -> np.ndarray:
-    return RowEncoder(Model(name=MINILM, device="cpu", dtype="float32").load()).encode(texts).vectors
+    return RowEncoder(load_model(Model(name=MINILM, device="cpu", dtype="float32"))).encode(texts).vectors
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -36,14 +38,14 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def test_float32_on_the_gpu_is_float32_on_the_cpu(texts, wanted):
-    found = RowEncoder(Model(name=MINILM, device="cuda", dtype="float32").load()).encode(texts)
+    found = RowEncoder(load_model(Model(name=MINILM, device="cuda", dtype="float32"))).encode(texts)
     assert not found.failed().any()
     assert cosines(found.vectors, wanted).min() >= 0.9999
     assert np.abs(found.vectors - wanted).max() <= 1e-3
 
 
 def test_auto_computes_in_bfloat16_and_agrees(texts, wanted):
-    encoder = Model(name=MINILM).load()
+    encoder = load_model(Model(name=MINILM))
     assert (encoder.device, encoder.dtype) == ("cuda", "bfloat16")
     assert cosines(RowEncoder(encoder).encode(texts).vectors, wanted).min() >= 0.999
 
@@ -51,7 +53,7 @@ def test_auto_computes_in_bfloat16_and_agrees(texts, wanted):
 def test_short_memory_makes_smaller_batches_and_loses_no_row(texts, wanted):
     import torch
 
-    rows = RowEncoder(Model(name=MINILM, device="cuda", dtype="float32").load())
+    rows = RowEncoder(load_model(Model(name=MINILM, device="cuda", dtype="float32")))
     torch.cuda.empty_cache()
     room = torch.cuda.memory_reserved() + (200 << 20)
     torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)

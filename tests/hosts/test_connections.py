@@ -15,9 +15,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from tests.tables import DOCS, MODEL, assert_every_vector_is_its_texts, make_docs, meanwhile
 
-from vecfill.backfill.options import RunOptions
 from vecfill.backfill.run import run
-from vecfill.engine.choice import EngineOptions
+from vecfill.config.engine import EngineOptions
+from vecfill.config.run import RunOptions
 
 COUNT = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND backend_type = 'client backend'"
 FILLED = "SELECT count(embedding) FROM docs"

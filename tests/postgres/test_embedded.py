@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from vecfill.errors import ConfigError
-from vecfill.postgres import embedded, server_programs
+from vecfill.postgres import embedded, embedded_home, server_programs
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what happens as root")
 START = """
@@ -182,13 +182,13 @@ def test_data_home(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("HOME", "/home/jo")
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    assert embedded.data_home() == Path("/home/jo/.local/share/vecfill")
+    assert embedded_home.data_home() == Path("/home/jo/.local/share/vecfill")
     monkeypatch.setenv("XDG_DATA_HOME", "/xdg")
-    assert embedded.data_home() == Path("/xdg/vecfill")
+    assert embedded_home.data_home() == Path("/xdg/vecfill")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert embedded.data_home() == Path("/var/lib/vecfill")
+    assert embedded_home.data_home() == Path("/var/lib/vecfill")
     monkeypatch.setenv("VECFILL_HOME", "/chosen")
-    assert embedded.data_home() == Path("/chosen")
+    assert embedded_home.data_home() == Path("/chosen")
 
 
 @as_root

@@ -12,7 +12,8 @@ import pytest
 from psycopg import conninfo, errors, pq
 from psycopg.pq import TransactionStatus
 
-from vecfill.cli.options import log_to_stderr
+from vecfill.cli.logs import log_to_stderr
+from vecfill.config.output import Output
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
 from vecfill.postgres.session import Session, reachable, transaction
@@ -108,7 +109,7 @@ def test_a_broken_line_is_replaced_and_psycopg_adds_nothing_to_our_line(connect,
         with transaction(connection, first=b"SELECT pg_backend_pid()") as cursor:
             return cursor.fetchone()[0]
 
-    log_to_stderr(quiet=False, verbose=False)
+    log_to_stderr(Output())
     with closing(Session(Database(database))) as session:
         pid = session.run(ask)
         connect.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])

@@ -10,10 +10,11 @@ import pytest
 from psycopg import sql
 from tests.tables import DOCS, encoded, job_of, make_docs, read_all, relation_of, role, with_arrays, writer_of
 
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.target import Target, inspect
+from vecfill.postgres.target import inspect
 
 
 def inspected(database: str, table: str = "docs", text: str = "{title}", **more) -> Relation:

@@ -230,7 +230,7 @@ def test_the_index_that_would_help_is_printed_and_works(connect, database, monke
     with caplog.at_level("INFO", "vecfill"):
         run(target, MODEL, database=database, options=ANYWAY, stop=stopped())
     ddl = 'CREATE INDEX CONCURRENTLY ON "Odd ""S"."user" ("order") WHERE "Em bed" IS NULL'
-    assert [record.getMessage().partition("tell them: ")[2] for record in caplog.records if ddl in record.message] == [
+    assert [record.getMessage().partition("list them: ")[2] for record in caplog.records if ddl in record.message] == [
         ddl
     ]
     connect.execute(ddl)

@@ -12,12 +12,13 @@ from psycopg import sql
 from tests.tables import DOCS, add_docs, make_docs, ranges_of, read_all, reader_of, relation_of, survey_of, wait_until
 
 from vecfill.blocks import text_schema
+from vecfill.config.target import Target
 from vecfill.errors import DatabaseError
 from vecfill.postgres import read_sql
 from vecfill.postgres.database import Database
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import MISSING
 from vecfill.postgres.session import transaction
-from vecfill.postgres.target import Target
 from vecfill.read.units import MAX_BLOCK_ROWS, PageRange
 
 ALL = PageRange(leaf=0, first_page=0, end_page=None, rows=0)
@@ -110,7 +111,7 @@ def test_hashes_are_of_the_text(connect, database):
 
 def plan_of(database: str, relation: Relation, first: int | None, end: int | None) -> str:
     bounds = PageRange(leaf=0, first_page=first or 0, end_page=end, rows=0).bounds()
-    query = read_sql.read(relation, relation.table.leaves[0], tuple(bounds))
+    query = read_sql.read(MISSING, relation, relation.table.leaves[0], tuple(bounds))
     with closing(Database(database).connect()) as connection, transaction(connection) as cursor:
         rows = cursor.execute(sql.SQL("EXPLAIN {}").format(query), [None, *bounds.values()]).fetchall()
     return "\n".join(line for (line,) in rows)

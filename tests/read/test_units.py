@@ -132,5 +132,5 @@ def test_listed_rows_are_read_by_their_places_alone():
     rows = [Bucket.of_row(0, (page, 7), 10) for page in (900, 3)]
     near = Bucket(leaf=1, first_page=0, pages=4, rows=5, bytes=50)
     listed, scanned = plan_units([*rows, near])
-    assert (listed.tids, listed.rows, listed.end_page) == (((3, 7), (900, 7)), 2, 900)
-    assert (scanned.tids, scanned.rows, scanned.end_page) == ((), 5, None)
+    assert (listed.tids, listed.rows, listed.leaf) == (((3, 7), (900, 7)), 2, 0)
+    assert (scanned.leaf, scanned.rows, scanned.end_page) == (1, 5, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing, contextmanager
-from dataclasses import replace
 
 import pytest
 from psycopg import sql
@@ -18,6 +17,7 @@ from tests.tables import (
     relation_of,
     rest,
     role,
+    with_arrays,
 )
 
 from vecfill.backfill.checks import check_write
@@ -48,22 +48,22 @@ def test_a_whole_run(connect, database, caplog):
     assert (second.updated, second.exit_code) == (1, 0)
     told = [record.message for record in caplog.records if "temporary" in record.message]
     assert len(told) == 2
-    assert told[0].endswith("may make no temporary tables: batches travel as arrays")
+    assert told[0].endswith("may not create temporary tables: sending batches as arrays")
     assert_every_vector_is_its_texts(connect, rows=3_000)
     assert rest(connect) == before
 
 
 def test_the_way_follows_the_privilege(connect, database):
     make_docs(connect, 1)
-    assert not relation_of(database).arrays
+    assert not relation_of(database).access.arrays
     with filler(connect, database) as uri:
-        assert relation_of(uri).arrays
+        assert relation_of(uri).access.arrays
 
 
 @pytest.mark.parametrize("columns", ["id, title, embedding", "title, embedding, ctid", "id, embedding, ctid"])
 def test_a_column_that_may_not_be_read_is_told(connect, database, columns):
     make_docs(connect, 1)
-    says = "SELECT on the columns that are read, ctid among them"
+    says = "SELECT on the columns it reads, including ctid"
     with filler(connect, database, columns=columns) as uri, pytest.raises(ConfigError, match=says):
         run(DOCS, MODEL, database=uri, options=INLINE)
 
@@ -71,6 +71,6 @@ def test_a_column_that_may_not_be_read_is_told(connect, database, columns):
 def test_a_key_that_no_array_can_hold_is_told(connect, database):
     connect.execute("CREATE TABLE docs (id int[] PRIMARY KEY, title text, embedding vector(8))")
     with closing(Database(database).connect()) as connection:
-        relation = replace(inspect(connection, DOCS), arrays=True)
+        relation = with_arrays(inspect(connection, DOCS), arrays=True)
         with pytest.raises(ConfigError, match=r"key column id of public\.docs has a type without an array type"):
             check_write(connection, relation)

@@ -19,12 +19,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.tables import DOCS, INLINE, MODEL, add_docs, assert_every_vector_is_its_texts, make_docs, wait_until
 
 from vecfill.backfill.run import run
+from vecfill.config.limits import NO_WRITE_LIMITS, WriteLimits
 from vecfill.errors import ConfigError
 from vecfill.job import Stop
 from vecfill.postgres import server_programs
 from vecfill.postgres.database import Database
 from vecfill.postgres.replication import role_without_replication_stats
-from vecfill.write.throttle import NO_WRITE_LIMITS, Throttle, WriteLimits
+from vecfill.write.throttle import Throttle
 
 # -- what a user writes
 
@@ -32,16 +33,17 @@ from vecfill.write.throttle import NO_WRITE_LIMITS, Throttle, WriteLimits
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, NO_WRITE_LIMITS),
-        ({"max_rate": 0.5}, WriteLimits(max_rate=0.5)),
-        ({"max_replication_lag": "30s"}, WriteLimits(max_lag_s=30.0)),
-        ({"max_replication_lag": "1.5 min"}, WriteLimits(max_lag_s=90.0)),
-        ({"max_replication_lag": "256MB"}, WriteLimits(max_lag_bytes=256 << 20)),
-        ({"max_slot_wal": "10GB"}, WriteLimits(max_slot_bytes=10 << 30)),
+        ({}, (None, None, None)),
+        ({"max_replication_lag": "30s"}, (30.0, None, None)),
+        ({"max_replication_lag": "1.5 min"}, (90.0, None, None)),
+        ({"max_replication_lag": "256MB"}, (None, 256 << 20, None)),
+        ({"max_slot_wal": "10GB"}, (None, None, 10 << 30)),
     ],
 )
 def test_amounts(given, expected):
-    assert WriteLimits.parse(**given) == expected
+    limits = WriteLimits(max_rate=0.5, **given)
+    assert (limits.max_lag_s, limits.max_lag_bytes, limits.max_slot_bytes) == expected
+    assert (limits.max_rate, WriteLimits()) == (0.5, NO_WRITE_LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -57,12 +59,14 @@ def test_amounts(given, expected):
 )
 def test_what_is_no_amount_is_told(given):
     (name,) = given
-    with pytest.raises(ConfigError, match=name):
-        WriteLimits.parse(**given)
+    with pytest.raises(ConfigError, match=name.replace("_", "-")):
+        WriteLimits(**given)
 
 
 def test_writers_share_the_rate_and_batches_hold_a_second_of_it():
-    assert WriteLimits(max_rate=100, max_lag_s=3).per_writer(4) == WriteLimits(max_rate=25, max_lag_s=3)
+    assert WriteLimits(max_rate=100, max_replication_lag="3s").per_writer(4) == WriteLimits(
+        max_rate=25, max_replication_lag="3s"
+    )
     assert NO_WRITE_LIMITS.per_writer(4) == NO_WRITE_LIMITS
     assert [Throttle(WriteLimits(max_rate=rate)).max_batch_rows(2_000) for rate in (None, 10_000, 100.5, 0.1)] == [
         2_000,
@@ -160,7 +164,7 @@ def test_a_run_pauses_while_a_slot_keeps_too_much_wal(connect, database, slot, c
 
     with when_paused(caplog, drop):
         result = run(
-            DOCS, MODEL, database=database, options=replace(INLINE, write_limits=WriteLimits.parse(max_slot_wal="1MB"))
+            DOCS, MODEL, database=database, options=replace(INLINE, write_limits=WriteLimits(max_slot_wal="1MB"))
         )
     assert filled == [0]
     assert (result.outcome, result.updated) == ("complete", 1_000)
@@ -172,7 +176,7 @@ def test_a_run_pauses_while_a_slot_keeps_too_much_wal(connect, database, slot, c
 def test_a_slot_within_the_limit_pauses_nothing(connect, database, slot, caplog):
     make_docs(connect, 1_000)
     with caplog.at_level(logging.INFO, "vecfill"):
-        options = replace(INLINE, write_limits=WriteLimits.parse(max_slot_wal="10GB", max_replication_lag="1s"))
+        options = replace(INLINE, write_limits=WriteLimits(max_slot_wal="10GB", max_replication_lag="1s"))
         assert run(DOCS, MODEL, database=database, options=options).updated == 1_000
     assert not said(caplog, "pausing")
 
@@ -182,7 +186,7 @@ def test_a_pause_ends_with_the_run(connect, database, slot, caplog, how):
     make_docs(connect, 1_000)
     some_wal(connect)
     stop = Stop()
-    options = replace(INLINE, write_limits=WriteLimits.parse(max_slot_wal="1MB"))
+    options = replace(INLINE, write_limits=WriteLimits(max_slot_wal="1MB"))
     if how == "max_seconds":
         options = replace(options, max_seconds=2)
     with when_paused(caplog, lambda: stop.set("SIGTERM") if how == "stop" else None):
@@ -236,9 +240,7 @@ def test_a_run_pauses_while_a_real_standby_lags(connect, database, standby, capl
         wait_until(lambda reached=reached: reached().fetchone()[0])
         standby.execute("SELECT pg_wal_replay_pause()")
         some_wal(connect)
-        options = replace(
-            INLINE, write_limits=WriteLimits.parse(max_replication_lag=limit, max_rate=rate), max_seconds=60
-        )
+        options = replace(INLINE, write_limits=WriteLimits(max_replication_lag=limit, max_rate=rate), max_seconds=60)
         with when_paused(caplog, lambda: standby.execute("SELECT pg_wal_replay_resume()")):
             result = run(DOCS, MODEL, database=database, options=options)
         assert (result.outcome, result.updated) == ("complete", 1_000)
@@ -251,11 +253,11 @@ def test_a_role_that_may_not_see_the_standbys_is_told_once(connect, database, ca
     role = f"narrow_{os.getpid()}"
     connect.execute(f"CREATE ROLE {role} LOGIN; GRANT SELECT, UPDATE ON docs TO {role}")
     theirs = Database(database + f"&user={role}")
-    options = replace(INLINE, write_limits=WriteLimits.parse(max_replication_lag="1s", max_slot_wal="10GB"))
+    options = replace(INLINE, write_limits=WriteLimits(max_replication_lag="1s", max_slot_wal="10GB"))
     try:
         with caplog.at_level(logging.INFO, "vecfill"):
             assert run(DOCS, MODEL, database=theirs, options=options).updated == 10
-        assert len(said(caplog, f"max_replication_lag cannot be kept: role {role} does not see")) == 1
+        assert len(said(caplog, f"cannot watch --max-replication-lag: role {role} does not see")) == 1
         connect.execute(f"GRANT pg_read_all_stats TO {role}")
         with theirs.connect() as connection:
             assert role_without_replication_stats(connection) is None

@@ -34,11 +34,11 @@ from tests.tables import (
 
 from vecfill.bisection import SHARED_FAULT_AFTER, SharedFaultError
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.job import Job, Worker
 from vecfill.postgres.database import Database
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.target import Target
 from vecfill.write.batch_size import INDEXED_ROWS, BatchSize
 from vecfill.write.sink import TableSink
 

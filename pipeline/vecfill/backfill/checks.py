@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import psycopg
 
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.postgres import checks_sql, write_sql
 from vecfill.postgres.database import Connection
@@ -26,7 +27,7 @@ SAMPLE_ROWS = 32
 """Vectors recomputed before the first write: enough to tell another model (cosines near 0) from a few edited texts."""
 
 SAMPLE_PAGES = 200
-"""Heap pages that the sample is drawn from, so that it is not just the oldest rows."""
+"""Heap pages that the sample comes from, so that it does not hold the oldest rows alone."""
 
 Sample = tuple[tuple[str, tuple[float, ...]], ...]
 
@@ -41,26 +42,26 @@ def check_writable(relation: Relation) -> None:
     if server.standby or server.read_only:
         what = "a standby" if server.standby else f"read-only for role {server.role} (default_transaction_read_only)"
         raise ConfigError(
-            f"the server is {what}, and vectors must be written: connect to the primary as a role that may write"
+            f"the server is {what}, and a run writes vectors: connect to the primary as a role that may write"
         )
 
 
 def check_sql(connection: Connection, relation: Relation, selection: Selection, *, writing: bool = True) -> None:
-    """Plans what the user wrote, alone and in brackets, and what we do, by the extended protocol; nothing of it runs.
+    """Plans the user's SQL, alone and in brackets, and our own, by the extended protocol; the server runs nothing.
 
     Args:
         connection: to the target's database.
         relation: the target.
         selection: the rows to take.
-        writing: check the right to UPDATE too, and what ``--set`` assigns.
+        writing: also check the right to UPDATE, and the assignments of ``--set``.
 
     Raises:
-        ConfigError: it does not parse both ways, takes parameters, or this role lacks a right that it needs.
+        ConfigError: the SQL does not parse both ways, it takes parameters, or this role lacks a right.
     """
     with transaction(connection, read_only=True) as cursor:
         for option, query in checks_sql.checks(selection, relation, writing=writing):
             complaint, remedy = f"{option} does not work as SQL on {relation.table.label}", "correct it"
-            if option == "--column":  # nothing of it is the user's
+            if option == "--column":  # no SQL of the user's
                 complaint, remedy = f"{relation.table.label} refuses updates", "change that"
             with _understood(relation, complaint, remedy):
                 try:
@@ -68,8 +69,8 @@ def check_sql(connection: Connection, relation: Relation, selection: Selection, 
                 except psycopg.errors.InsufficientPrivilege as error:
                     update = f" and UPDATE on {relation.table.vector.name} and what --set assigns" if writing else ""
                     raise ConfigError(
-                        f"{relation.table.label}: {server_message(error)}: this role needs SELECT on the columns that "
-                        f"are read, ctid among them{update}: GRANT it"
+                        f"{relation.table.label}: {server_message(error)}: this role needs SELECT on the columns it "
+                        f"reads, including ctid{update}: GRANT it"
                     ) from error
 
 
@@ -77,12 +78,16 @@ def check_write(connection: Connection, relation: Relation, selection: Selection
     """PREPAREs the write statement against an empty stand-in: the server validates it and runs nothing.
 
     Raises:
-        ConfigError: what --where and --set say does not work inside it, or this role may make no temporary tables and
-            a column of the key has a type that no array can hold.
+        ConfigError: --where or --set does not work inside the statement; this role may not create temporary tables, and
+            a key column has a type that no array can hold.
     """
     if relation.access.arrays:
-        log.info("role %s may make no temporary tables: batches travel as arrays", connection.info.user)
-    complaint, remedy = f"{relation.table.label} cannot be written as --where and --set say", "correct them"
+        log.info(
+            "role %s may not create temporary tables: sending batches as arrays",
+            connection.info.user,
+            extra={"target": relation.table.label},
+        )
+    complaint, remedy = f"{relation.table.label} cannot be written with this --where and --set", "correct them"
     if relation.user_sql.where is None and not relation.user_sql.assignments:
         complaint, remedy = f"{relation.table.label} cannot be written", "change that"
     with _understood(relation, complaint, remedy), transaction(connection, relation.access.settings) as cursor:
@@ -91,40 +96,42 @@ def check_write(connection: Connection, relation: Relation, selection: Selection
 
 
 def warn_known_problems(connection: Connection, relation: Relation, *, standbys: bool) -> None:
-    """Warns of what does not keep a run from working, a line each.
+    """Warns of problems that do not keep a run from working, one line each.
 
     Args:
         connection: to the target's database.
         relation: the target.
-        standbys: the run is to mind how far they lag.
+        standbys: the run watches how far they lag.
     """
     if standbys and (role := role_without_replication_stats(connection)):
         log.warning(
-            "max_replication_lag cannot be kept: role %s does not see pg_stat_replication's figures: "
+            "cannot watch --max-replication-lag: role %s does not see pg_stat_replication's figures: "
             "GRANT pg_read_all_stats TO it",
             role,
         )
     for line in known_problems(connection, relation):
-        log.warning("%s", line)
+        log.warning("%s", line, extra={"target": relation.table.label})
 
 
 def suggest_index(relation: Relation, without_vector: int) -> None:
-    """Prints the index that would help to find so many rows; making it is the owner's decision."""
+    """Logs the index that would list so few rows; creating it is the owner's decision."""
     if ddl := suggested_index(relation, without_vector):
         log.info(
-            "all of %s was read to find the missing rows; this index would tell them: %s", relation.table.label, ddl
+            "read all of %s to find the missing rows; this index would list them: %s",
+            *(relation.table.label, ddl),
+            extra={"target": relation.table.label, "ddl": ddl},
         )
 
 
 @contextmanager
 def _understood(relation: Relation, complaint: str, remedy: str) -> Iterator[None]:
-    """Says what the server's refusal of a statement means: that it is wrong, or that the table is held."""
+    """Explains why the server refused a statement: the statement is wrong, or another session locks the table."""
     try:
         yield
     except psycopg.errors.LockNotAvailable as error:
         raise DatabaseError(
             f"{relation.table.label} is locked as a whole by another session, such as one that builds an index: "
-            f"{server_message(error)}: run again when it has ended"
+            f"{server_message(error)}: run again when it has finished"
         ) from error
     except psycopg.Error as error:
         raise ConfigError(f"{complaint}: {server_message(error)}: {remedy}") from error
@@ -151,20 +158,20 @@ def settle_dimension(relation: Relation, model: Model) -> Relation:
     Raises:
         ConfigError: they differ.
     """
-    given, wanted = model.dimension(), relation.table.vector.dim
+    given, wanted = dimension_of(model), relation.table.vector.dim
     if given:
         check_dimension(relation, model, given)
     dim = wanted or given
     if dim is None:
         raise ConfigError(
-            f"neither {relation.table.label}.{relation.table.vector.name} nor model {model.name} tells its dimension: "
-            "give --dim"
+            f"neither {relation.table.label}.{relation.table.vector.name} nor model {model.name} declares its "
+            "dimension: pass --dim"
         )
     return with_dimension(relation, dim)
 
 
 def draw_sample(connection: Connection, relation: Relation) -> Sample:
-    """Texts and vectors of rows that have both, from pages all over the table; empty where no row has a vector."""
+    """Returns texts and vectors of rows that have both, from pages all over the table."""
     pages = sum(leaf.pages for leaf in relation.table.leaves)
     if pages > SAMPLE_PAGES:
         found = _sample(connection, relation, 100.0 * SAMPLE_PAGES / pages)

@@ -104,7 +104,7 @@ class Drain:
             self.report.forget_open()
 
     def _limit_reached(self) -> bool:
-        return self.limit is not None and self.tally.settled >= self.limit
+        return self.limit is not None and self.tally.finished >= self.limit
 
     def _sweep(self, engine: Engine, found: Survey) -> None:
         units = self._units(engine, found)
@@ -150,7 +150,7 @@ class Drain:
         return [
             *source.plan(
                 found,
-                limit=None if self.limit is None else self.limit - self.tally.settled,
+                limit=None if self.limit is None else self.limit - self.tally.finished,
                 most_rows=max_block_rows(job.encode, engine.name),
                 excluded=self._quarantined,
             )
@@ -158,4 +158,4 @@ class Drain:
 
 
 def _counts(sweep: Sweep) -> str:
-    return ", ".join(f"{count} {outcome}" for outcome, count in sweep.counts.items() if count) or "none came to an end"
+    return ", ".join(f"{count} {outcome}" for outcome, count in sweep.counts.items() if count) or "none finished"

@@ -1,4 +1,4 @@
-"""What a run will ask of the server, said before the first write: rows, WAL, growth, and who else is set to work."""
+"""The forecast, logged before the first write: rows, WAL, growth, triggers, publications and vector indexes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from vecfill.read.survey import Survey
 log = logging.getLogger(__name__)
 
 MAX_WAL_BYTES = 10_000_000_000
-"""WAL above which a run wants a yes: at PostgreSQL's default max_wal_size (1 GB) it is ten forced checkpoints, and as
-much again for every replica, slot and archive."""
+"""WAL above which a run needs confirmation: at PostgreSQL's default max_wal_size (1 GB) it forces ten checkpoints, and
+every replica, slot and archive takes as much again."""
 
 MAX_ROWS = 5_000_000
-"""Rows above which a run wants a yes: as many dead versions, which autovacuum has to clean up behind it."""
+"""Rows above which a run needs confirmation: autovacuum has to clean up as many dead versions."""
 
 MAX_INDEXED_ROWS = 50_000
-"""Rows above which a run into a vector index wants a yes: with HNSW 315 to 343 rows/s were written at 384 dimensions,
-22,000 without, and the index over 32,322 rows was built in 20 s."""
+"""Rows above which a run through a vector index needs confirmation: at 384 dimensions HNSW allows 315 to 343 rows/s,
+and 22,000 go without it; to build the index over 32,322 rows took 20 s."""
 
 PAGE_BYTES = 8_192
 TUPLE_BYTES = 28
@@ -36,16 +36,16 @@ INDEX_ENTRY = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a run will ask of the server. Bytes are estimates; an index that is not a B-tree adds to them.
+    """The cost of a run for the server. Bytes are estimates; an index that is not a B-tree adds to them.
 
     Attributes:
-        rows: rows that are to get a vector.
+        rows: rows to write.
         wal_bytes: WAL.
-        growth_bytes: how much the table, its TOAST and its indexes grow: a new version of each row, unless there is
-            free space in them. Vacuum frees the old versions for later use.
-        dead_rows: old versions that are left to vacuum.
+        growth_bytes: growth of the table, its TOAST and its indexes: a new version of each row, unless they have free
+            space. Vacuum frees the old versions for later use.
+        dead_rows: old versions for vacuum.
         triggers: row triggers that fire.
-        publications: publications that send the rows on.
+        publications: publications that replicate the rows.
         vector_indexes: vector indexes over the embedding column.
     """
 
@@ -58,38 +58,38 @@ class Forecast:
     vector_indexes: tuple[str, ...]
 
     def lines(self, label: str) -> list[str]:
-        """What a person should know before it happens."""
+        """Lines for the log, before the first write."""
         lines = [
-            f"{label}: {self.rows:,} rows to write, about {size(self.wal_bytes)} of WAL; the table grows by up "
-            f"to about {size(self.growth_bytes)}, and {self.dead_rows:,} old row versions are left to vacuum"
+            f"{label}: {self.rows:,} rows to write, about {size(self.wal_bytes)} of WAL; the table grows by at "
+            f"most about {size(self.growth_bytes)}, and {self.dead_rows:,} old row versions for vacuum"
         ]
         if self.triggers:
             lines.append(f"each row fires {_named('trigger', self.triggers)}")
         if self.publications:
-            lines.append(f"each row is sent on by {_named('publication', self.publications)}")
+            lines.append(f"each row is replicated by {_named('publication', self.publications)}")
         if self.vector_indexes:
             lines.append(
-                f"each row goes into {_named('vector index', self.vector_indexes)}, at 60 to 170 times the cost and "
-                "beside that WAL: filling first and building the index after is faster"
+                f"each write also updates {_named('vector index', self.vector_indexes)}, at 60 to 170 times the cost "
+                "and with more WAL: fill first and build the index afterwards"
             )
         return lines
 
     def excess(self) -> str | None:
-        """What is above a bound, and the bound; None where the run is of a size that needs no question."""
+        """What exceeds a confirmation limit, and the limit; None where the run needs no confirmation."""
         if self.vector_indexes and self.rows > MAX_INDEXED_ROWS:
             return (
-                f"{self.rows:,} rows go into {_named('vector index', self.vector_indexes)}, "
-                f"and the bound is {MAX_INDEXED_ROWS:,}"
+                f"{self.rows:,} rows to write through {_named('vector index', self.vector_indexes)} exceed the "
+                f"confirmation limit of {MAX_INDEXED_ROWS:,}"
             )
         if self.rows > MAX_ROWS:
-            return f"{self.rows:,} rows are to be written, and the bound is {MAX_ROWS:,}"
+            return f"{self.rows:,} rows to write exceed the confirmation limit of {MAX_ROWS:,}"
         if self.wal_bytes > MAX_WAL_BYTES:
-            return f"about {size(self.wal_bytes)} of WAL is to be written, and the bound is {size(MAX_WAL_BYTES)}"
+            return f"about {size(self.wal_bytes)} of WAL exceeds the confirmation limit of {size(MAX_WAL_BYTES)}"
         return None
 
 
 def forecast(relation: Relation, found: Survey, effects: UpdateEffects, limit: int | None) -> Forecast:
-    """Reckons what writing the surveyed rows, or as many as the limit allows, will cost."""
+    """Estimates the cost of writing the surveyed rows, or as many as the limit allows."""
     rows = found.coverage.missing if limit is None else min(limit, found.coverage.missing)
     vector = vector_bytes(relation.table.vector)
     toasted = effects.width + vector > TOAST_BYTES
@@ -117,16 +117,16 @@ def vector_bytes(vector: VectorColumn) -> int:
 
 
 def confirm(ahead: Forecast, label: str, consent: Callable[[str], bool], *, yes: bool) -> Forecast:
-    """Says what the run will ask of the server, and wants a yes where that is much.
+    """Logs the forecast, and asks for confirmation above a limit.
 
     Raises:
-        ConfigError: it is much, and nobody said yes.
+        ConfigError: the forecast exceeds a limit, and nobody confirmed it.
     """
     for line in ahead.lines(label):
-        log.info("%s", line)
+        log.info("%s", line, extra={"target": label})
     excess = ahead.excess()
     if excess and not yes and not consent(excess):
-        raise ConfigError(f"not started: {excess}: give --yes if that is meant, or --limit for a part of it")
+        raise ConfigError(f"refusing to start: {excess}; pass --yes to proceed or --limit to do part of it")
     return ahead
 
 

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 
 from vecfill.backfill import checks
 from vecfill.backfill.forecast import Forecast, confirm, forecast
-from vecfill.backfill.options import RunOptions
 from vecfill.backfill.startup import StartupTimes
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.config.run import RunOptions
+from vecfill.config.target import Target
+from vecfill.encode.model_location import is_local, portable
 from vecfill.encode.stage import EncodeSpec
 from vecfill.job import Job
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import Session
-from vecfill.postgres.target import Target, inspect
+from vecfill.postgres.target import inspect
 from vecfill.postgres.update_effects import update_effects
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Coverage, Survey
@@ -83,7 +85,7 @@ def prepare(
     found = source.survey()
     coverage = found.coverage
     checks.suggest_index(relation, coverage.missing + coverage.empty)
-    if model.is_local or coverage.missing:
+    if is_local(model) or coverage.missing:
         relation = checks.settle_dimension(relation, model)
         source = TableSource(session=session, relation=relation, selection=selection)
     if not coverage.missing:
@@ -116,7 +118,7 @@ def _inspected(connection: Connection, target: Target, selection: Selection, opt
 def _job(source: TableSource, session: Session, model: Model, sample: checks.Sample, options: RunOptions) -> Job:
     relation = source.relation
     encode = EncodeSpec(
-        model=model.anchored(),
+        model=portable(model),
         dim=relation.table.vector.dim,
         arity=relation.table.arity,
         sample=sample,

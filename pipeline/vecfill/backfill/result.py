@@ -28,27 +28,27 @@ class RunResult:
 
     Attributes:
         eligible: rows without a vector that had a text when the run started.
-        device: where the model computed; None where it did not have to.
-        dtype: that it computed in.
+        device: where the model computed; None where it was not needed.
+        dtype: type that it computed in.
         embedded: rows that got a vector, a row again each time it was read again.
         updated: rows whose vector this run wrote; the change of the table's own count.
         stale: texts that changed while their vector was made; read again by the next sweep.
-        filled: rows that somebody else gave a vector meanwhile; theirs stays.
+        filled: rows that another session gave a vector meanwhile; theirs stays.
         gone: rows that were deleted meanwhile.
-        locked: rows that another transaction held to the end.
+        locked: rows that another transaction locked to the end.
         refused: rows that a trigger or a row-level policy kept from being written.
         failed: rows that the model or the server could not take.
         empty: rows with nothing to embed.
         truncated: texts longer than the model reads.
-        reused: rows that got the vector of an equal text; the model was not asked.
+        reused: rows that got the vector of an equal text without the model.
         remaining: rows that are eligible now.
         seconds: wall time, start-up included; ``stage_seconds`` is work, summed over the workers of a stage.
-        startup_seconds: wall time until the first block had landed, by step, see ``StartupTimes``.
+        startup_seconds: wall time until the first block was written, by step; see ``StartupTimes``.
         rows_per_s, tokens_per_s: of the wall time from the first read to the last commit, in which the model is loaded
             and, on Ray, the actors start.
-        api: requests to an API, its tokens and their cost in USD; None where none was asked.
+        api: requests to an API, its tokens and their cost in USD; None for a local model.
         outcome: complete, limit, quarantined, incomplete or stopped.
-        forecast: what was said of the run before its first write; None where there was nothing to write.
+        forecast: the estimate before the first write; None where there was nothing to write.
     """
 
     run_id: str
@@ -98,7 +98,7 @@ def result_of(drain: Drain, started: float) -> RunResult:
     prepared, tally, engine, after = drain.prepared, drain.tally, drain.engine, drain.after.coverage
     outcome, exit_code = judged(drain) if engine else ("complete", EXIT_COMPLETE)
     if drain.account and drain.account.spent:
-        log.warning("%s: a rerun goes on from here", drain.account.spent)
+        log.warning("%s: a rerun continues from here", drain.account.spent)
     read = sum(sweep.rows for sweep in tally.sweeps)
     return RunResult(
         run_id=str(uuid.uuid4()),
@@ -150,19 +150,19 @@ def judge(
 
     Args:
         tally: the run's account.
-        stop_reason: why it was stopped early, if it was.
-        limit: the most rows it was to take.
+        stop_reason: why the run stopped early, if it did.
+        limit: the most rows to finish.
         left: eligible rows that remain and are not in quarantine.
         planned: rows that the last sweep was to read.
-        beyond: eligible rows that it was not to read, because of the limit.
+        beyond: eligible rows that the limit kept it from reading.
 
-    Rows that remain after a clean last sweep, one that settled all that it was to read, arrived during the run.
+    Rows that remain after a clean last sweep, one that finished all that it was to read, arrived during the run.
     """
     if (code := exit_code(stop_reason)) is not None:
         return "stopped", code
-    limited = limit is not None and tally.settled >= limit
+    limited = limit is not None and tally.finished >= limit
     last = tally.sweeps[-1] if tally.sweeps else None
-    clean = last is None or (last.unsettled == 0 and last.rows >= planned and not beyond)
+    clean = last is None or (last.unfinished == 0 and last.rows >= planned and not beyond)
     if left > 0 and not limited and (stop_reason or not clean):
         return "incomplete", EXIT_INCOMPLETE
     if tally.quarantine:

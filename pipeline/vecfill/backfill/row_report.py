@@ -16,15 +16,15 @@ from vecfill.blocks import UnwrittenRow
 from vecfill.errors import ConfigError
 
 OPEN = ("stale", "locked")
-"""Outcomes that the next sweep may change: they count only where no sweep follows."""
+"""Outcomes that the next sweep may change; they count only where no sweep follows."""
 
 
 class Report:
-    """The file, written anew, for one target after the other. A line goes out as soon as its outcome is final.
+    """The file, overwritten, for one target after the other. Each line is written once its outcome is final.
 
-    A line has the keys ``target``, ``key`` (as text), ``outcome``, ``error_class`` and ``message``, the last two null
-    where there is nothing to say; nothing of the row's content but its key. Rows of a table that was locked as a whole
-    are counted but not named: naming them would have to wait for that lock.
+    A line has the keys ``target``, ``key`` (as text), ``outcome``, ``error_class`` and ``message``; the last two may be
+    null. Of the row's content it holds the key alone. Rows of a table that was locked as a whole are counted but not
+    named: to name them, the run would have to wait for that lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class Report:
 
     @contextmanager
     def of(self, target: str) -> Iterator[TargetReport]:
-        """What a run of this target is to tell its results to; at its end the rows that stayed open are written."""
+        """Yields the report of one target; at its end the rows that stayed open are written."""
         with tempfile.TemporaryFile("w+", encoding="utf-8") as pending:
             try:
                 yield TargetReport(target, self._file, pending)
@@ -55,20 +55,20 @@ class Report:
 
 
 class TargetReport:
-    """The part of a report that belongs to one target. Rows that are open wait on disk, as there may be many."""
+    """The part of a report that belongs to one target. Open rows wait on disk, as there may be many."""
 
     def __init__(self, target: str, final: Any, pending: Any) -> None:
         self._target, self._final, self._pending = target, final, pending
 
     def forget_open(self) -> None:
-        """Forgets the rows that were open: the next sweep reads them again, or they were settled since."""
+        """Forgets the open rows: the next sweep reads them again, or somebody finished them."""
         self._pending.seek(0)
         self._pending.truncate()
 
-    def add(self, result: pa.Table, told: Mapping[str, UnwrittenRow]) -> None:
-        """Takes in a WriteResult; ``told`` holds the rows that a sweep before gave up on, which fail again."""
+    def add(self, result: pa.Table, quarantine: Mapping[str, UnwrittenRow]) -> None:
+        """Adds a WriteResult; ``quarantine`` holds the rows that an earlier sweep reported, which fail again."""
         rows = [row for batch in result["unwritten"].to_pylist() for row in batch]
-        before = ((told[row["key"]].outcome if row["key"] in told else None, row) for row in rows)
+        before = ((quarantine[row["key"]].outcome if row["key"] in quarantine else None, row) for row in rows)
         final = [row for outcome, row in before if row["outcome"] not in (*OPEN, outcome)]
         self._write(self._final, final)
         self._write(self._pending, (row for row in rows if row["outcome"] in OPEN))

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from contextlib import closing
 
 from vecfill.backfill.drain import Drain, Progress
-from vecfill.backfill.options import RunOptions
 from vecfill.backfill.prepare import prepare
 from vecfill.backfill.result import RunResult, result_of
 from vecfill.backfill.row_report import Report
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.config.run import RunOptions
+from vecfill.config.target import Target
 from vecfill.engine.choice import opened
 from vecfill.engine.signals import stopping
 from vecfill.engine.warm import Warm
@@ -20,7 +21,6 @@ from vecfill.job import Stop
 from vecfill.postgres.database import Database
 from vecfill.postgres.driver_errors import wrap_driver_errors
 from vecfill.postgres.session import Session
-from vecfill.postgres.target import Target
 
 
 def run(

@@ -1,4 +1,4 @@
-"""What a run costs before its first block has landed, step by step."""
+"""Seconds of a run before its first block is written, step by step."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ log = logging.getLogger(__name__)
 
 
 class StartupTimes:
-    """A clock that is read at the end of each step.
+    """Wall time of the start-up, by step.
 
     Attributes:
-        seconds: by step: ``survey`` (connection, checks, count and forecast), ``engine`` (Ray, where it is used),
-            ``first block`` (read, encoded and written), and ``model``, the part of ``first block`` in which its encoder
-            loaded the model and checked it.
+        seconds: of ``survey`` (connection, checks, count and forecast), ``engine`` (Ray, where it is used),
+            ``first block`` (read, encoded and written), and ``model``, the part of ``first block`` in which the encoder
+            loaded and checked the model.
     """
 
     def __init__(self) -> None:
@@ -28,6 +28,6 @@ class StartupTimes:
         self._at = now
 
     def note(self, step: str, seconds: float) -> None:
-        """Takes a step's seconds from elsewhere."""
+        """Notes the seconds of a step that another clock measured."""
         self.seconds[step] = round(seconds, 3)
         log.debug("start-up: %s took %.2f s", step, seconds)

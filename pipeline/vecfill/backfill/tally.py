@@ -1,4 +1,4 @@
-"""The run's account: what the writers reported, summed; and how it is judged."""
+"""The account of a run: the sums of what the writers reported."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from vecfill.blocks import OUTCOMES, UnwrittenRow
 from vecfill.errors import EncodeError
 
 FINAL = ("updated", "filled", "gone")
-"""Outcomes that end a row's story; ``stale`` and ``locked`` rows are read again by the next sweep."""
+"""Outcomes that finish a row; the next sweep reads ``stale`` and ``locked`` rows again."""
 
 MAX_QUARANTINED = 10_000
-"""Keys of failed and refused rows that the driver holds; a run with more is stopped, since their fault is shared."""
+"""Keys of failed and refused rows that the driver holds; a run with more stops, since so many rows share a cause."""
 
 
 @dataclass
@@ -24,20 +24,20 @@ class Sweep:
 
     @property
     def rows(self) -> int:
-        """Rows that were read and accounted for."""
+        """Rows that were read, each with one outcome."""
         return sum(self.counts.values())
 
     @property
-    def unsettled(self) -> int:
-        """Rows whose text changed or that another transaction held."""
+    def unfinished(self) -> int:
+        """Rows whose text changed or that another transaction locked."""
         return self.counts["stale"] + self.counts["locked"]
 
 
 @dataclass
 class Tally:
-    """Everything that the driver holds of a run: sums, and the keys of rows in quarantine.
+    """All that the driver holds of a run: sums, and the keys of rows in quarantine.
 
-    ``dry`` says that no row is eligible any more: then none is locked, whatever the last sweep found.
+    ``dry`` means that no eligible row remains: then none is locked, whatever the last sweep found.
     """
 
     sweeps: list[Sweep] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Tally:
         return self.sweeps[-1]
 
     def add(self, result: pa.Table) -> int:
-        """Adds a WriteResult to the sweep that is under way and returns its rows.
+        """Adds a WriteResult to the current sweep and returns its rows.
 
         Raises:
             EncodeError: more than ``MAX_QUARANTINED`` rows failed.
@@ -86,11 +86,11 @@ class Tally:
             last = next(reversed(self.quarantine.values()))
             raise EncodeError(
                 f"more than {MAX_QUARANTINED} rows failed, the last ({last.key}) with: {last.error}: "
-                "that many share a cause; what was committed is kept"
+                "so many share a cause; committed rows are kept"
             )
 
     def total(self, outcome: str) -> int:
-        """Rows with this outcome: over all sweeps where it is final, in the last sweep where it may yet change."""
+        """Rows with this outcome: of all sweeps where it is final, of the last sweep where it may still change."""
         if outcome in ("failed", "refused"):
             return sum(row.outcome == outcome for row in self.quarantine.values())
         if outcome == "locked":
@@ -98,11 +98,11 @@ class Tally:
         return sum(sweep.counts[outcome] for sweep in self.sweeps)
 
     @property
-    def settled(self) -> int:
-        """Rows whose story is over: written, filled by another, or gone. What a limit counts."""
+    def finished(self) -> int:
+        """Rows that need nothing more: written, filled by another session, or gone. A limit counts these."""
         return sum(self.total(outcome) for outcome in FINAL)
 
     @property
     def rows(self) -> int:
-        """Rows that came to an end in this run: settled, failed or refused."""
-        return self.settled + len(self.quarantine)
+        """Rows that this run is done with: finished, failed or refused."""
+        return self.finished + len(self.quarantine)

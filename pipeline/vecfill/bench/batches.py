@@ -5,7 +5,6 @@ from __future__ import annotations
 import pyarrow as pa
 
 from vecfill.bench.ours import blocks_of
-from vecfill.encode.stage import Encode
 from vecfill.job import Job
 
 

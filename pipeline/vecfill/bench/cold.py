@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from vecfill.bench.measure import Measured
-from vecfill.config import ENV_PREFIX
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.config.options import ENV_PREFIX
+from vecfill.encode.model_location import locate_model
 from vecfill.errors import VecfillError
 from vecfill.job import Job
 
@@ -44,7 +45,7 @@ class Script:
 
     def measure(self) -> Measured:
         """Runs it."""
-        return _timed(["-c", SCRIPT, self.model.locate(), str(self._file)], {}, len(self.texts))
+        return _timed(["-c", SCRIPT, locate_model(self.model), str(self._file)], {}, len(self.texts))
 
     def close(self) -> None:
         """Removes the file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from vecfill.bench.bare import Bare
 from vecfill.bench.cold import Command, Script
@@ -12,7 +13,7 @@ from vecfill.bench.ours import EncoderAlone, Inline, OnRay, WriterAlone
 from vecfill.bench.recipe import Recipe
 from vecfill.bench.scratch import Table
 from vecfill.bench.worker import Runner
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
 from vecfill.encode.stage import EncodeSpec
 from vecfill.errors import ConfigError
 from vecfill.job import Job
@@ -57,7 +58,7 @@ def _fp32(job: Job) -> Job:
     return _with_dtype(job, "float32")
 
 
-def _with_dtype(job: Job, dtype: str) -> Job:
+def _with_dtype(job: Job, dtype: Literal["auto", "float32"]) -> Job:
     return replace(job, encode=replace(job.encode, model=replace(job.encode.model, dtype=dtype)))
 
 

@@ -10,12 +10,12 @@ from itertools import chain, cycle, islice
 from pathlib import Path
 
 from vecfill.backfill.checks import check_sql
+from vecfill.config.target import Target
 from vecfill.demo import listings
 from vecfill.demo.listings import Listing
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
-from vecfill.postgres.target import Target, inspect
-from vecfill.read.reader import Read
+from vecfill.postgres.target import inspect
 from vecfill.read.units import PageRange
 
 SHORTEST, LONGEST = 8, 512

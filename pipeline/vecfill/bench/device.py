@@ -16,7 +16,7 @@ import numpy as np
 
 from vecfill.bench.library import BATCHES, load
 from vecfill.bench.measure import Measured, sorted_padding
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 """What decides the rate of a CPU's matrix products, by /proc/cpuinfo's names (x86 and ARM)."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vecfill.bench.measure import Measured
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.encode.model_location import locate_model
 
 DEFAULT_BATCH = 32
 BATCHES = (8, 16, 32, 64, 128, 256)
@@ -59,4 +60,4 @@ def load(model: Model) -> Any:
 
     logging.disable_progress_bar()
     device = None if model.device == "auto" else model.device
-    return SentenceTransformer(model.locate(), device=device, model_kwargs={"dtype": "float32"})
+    return SentenceTransformer(locate_model(model), device=device, model_kwargs={"dtype": "float32"})

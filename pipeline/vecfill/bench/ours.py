@@ -14,14 +14,11 @@ from vecfill.bench.measure import Mark, Measured
 from vecfill.bench.padding import Padding, padding_counted
 from vecfill.bench.watch import Spans, WatchedEncode, WatchedRead, WatchedWrite
 from vecfill.blocks import OUTCOMES
-from vecfill.encode.stage import Encode
 from vecfill.engine.choice import most_block_rows
 from vecfill.errors import VecfillError
 from vecfill.job import Engine, Job, Stop
-from vecfill.read.reader import Read
 from vecfill.read.survey import survey
 from vecfill.read.units import Bucket, PageRange, plan_units
-from vecfill.write.writer import Write
 
 STAGES = ("read", "encode", "write")
 

@@ -25,7 +25,8 @@ from vecfill.bench.measure import (
 )
 from vecfill.bench.scratch import Scratch, Table, scratch
 from vecfill.bench.worker import Worker
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
 from vecfill.postgres.session import reachable
@@ -79,7 +80,7 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
         VecfillError: a contender failed.
     """
     found = chosen(plan.only, plan.model)
-    dim = plan.model.dimension()
+    dim = dimension_of(plan.model)
     if dim is None:
         raise ConfigError(f"model {plan.model.name} does not tell its dimension without loading: choose another")
     place = reachable(database)

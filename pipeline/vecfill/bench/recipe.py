@@ -12,7 +12,7 @@ from vecfill.bench.library import load
 from vecfill.bench.measure import Measured
 from vecfill.bench.ours import ranges_of, timed_stream
 from vecfill.blocks import encoded_schema, key_names
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
 from vecfill.job import Job
 
 BATCH_ROWS = 1024

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.target import Target, inspect
+from vecfill.postgres.target import inspect
 
 PREFIX = "vecfill_bench_"
 

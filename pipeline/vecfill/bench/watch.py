@@ -10,12 +10,10 @@ import pyarrow as pa
 
 from vecfill.bench.measure import Span
 from vecfill.encode.api.budget import Budget
-from vecfill.encode.stage import Encode, EncodeSpec
+from vecfill.encode.stage import EncodeSpec
 from vecfill.postgres.database import Database
 from vecfill.postgres.relation import Relation
-from vecfill.read.reader import Read
 from vecfill.read.units import PageRange
-from vecfill.write.writer import Write
 
 
 class Spans:

@@ -19,7 +19,7 @@ from vecfill.bench.pipeline import server_version
 from vecfill.bench.scratch import Table, scratch
 from vecfill.bench.worker import Runner, Worker
 from vecfill.bench.writers import Writers
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
 from vecfill.errors import VecfillError
 from vecfill.job import Job
 from vecfill.postgres.database import Database

@@ -12,7 +12,6 @@ import pyarrow as pa
 from vecfill.bench.batches import encoded
 from vecfill.bench.measure import Mark, Measured
 from vecfill.job import Job
-from vecfill.write.writer import Write
 
 
 @dataclass(kw_only=True)

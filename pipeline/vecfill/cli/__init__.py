@@ -1,35 +1,37 @@
-"""The command line: one file a verb. A verb parses, calls one function and prints."""
+"""The command line: one file per verb. A verb parses, calls one function and prints."""
 
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
 from typing import TypeVar
 
 import click
 
 from vecfill import __version__
-from vecfill.cli.failures import described
+from vecfill.cli.failures import report_failure
 from vecfill.cli.mask import mask_process
 from vecfill.cli.pipes import readers_may_leave
 
 VERBS = {
     "run": "Fill every missing vector of a table.",
-    "status": "Show how full an embedding column is.",
+    "status": "Count the rows with and without a vector.",
     "search": "Find the rows nearest to a text.",
-    "demo": "Fill a job board of 17,269 real listings, on a server of its own.",
-    "bench": "Measure vecfill beside what else there is.",
-    "db": "Start, find or stop the embedded server of the demo.",
+    "demo": "Fill a table of 17,269 job listings on an embedded server.",
+    "bench": "Measure vecfill against the alternatives.",
+    "db": "Start, find or stop the demo's embedded server.",
 }
-"""Verbs and their short help, here so that ``vecfill --help`` imports none of them."""
+"""Verbs and their short help. They stand here so that ``vecfill --help`` imports no verb."""
 
 
 C = TypeVar("C", bound=click.Command)
 
 
 def _lines_kept(command: C) -> C:
-    r"""Gives a raw docstring click's mark for lines to be kept, a backspace: examples hold backslashes of their own."""
+    r"""Marks examples as click wants it, with a backspace before lines that must not be wrapped.
+
+    The docstrings are raw, since examples contain backslashes, so the mark is two characters until here.
+    """
     command.help = (command.help or "").replace("\\b\n", "\b\n")
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
         _lines_kept(inner)
@@ -37,7 +39,7 @@ def _lines_kept(command: C) -> C:
 
 
 class _Verbs(click.Group):
-    """Imports a verb when it is called."""
+    """Imports a verb only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -57,17 +59,17 @@ class _Verbs(click.Group):
 @click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="vecfill")
 def vecfill() -> None:
-    r"""Keeps the embedding column of a PostgreSQL table full and true, with a local model.
+    r"""Keep the embedding column of a PostgreSQL table complete and current, with a local model.
 
     \b
-    vecfill demo                          see it work, with nothing of your own
+    vecfill demo                          see it work, without a database of your own
     vecfill run --database postgresql://localhost/app --table public.jobs \
       --text '{title} at {company}' --model sentence-transformers/all-MiniLM-L6-v2
     """
 
 
 def main() -> None:
-    """Entry point: prints an error of ours or of the server's as one line and ends with its exit code."""
+    """Entry point: prints an error of vecfill or of the server in one line, and exits with its code."""
     mask_process()
     with readers_may_leave():
         _main()
@@ -82,10 +84,8 @@ def _main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except Exception as error:
-        if (said := described(error)) is None:
+        if (reported := report_failure(error)) is None:
             raise
-        logging.getLogger(__name__).debug("", exc_info=error)
-        click.echo(f"vecfill: {said[0]}", err=True)
-        sys.exit(said[1])
+        sys.exit(reported[1])
     except KeyboardInterrupt:
         sys.exit(130)

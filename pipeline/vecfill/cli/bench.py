@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vecfill.cli.bench_api import api
+from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.measuring import DEFAULT_MODEL, command_again, output_options, report_option, rounds_option
-from vecfill.cli.options import DATABASE, log_to_stderr, settings_options
-from vecfill.config import Settings
+from vecfill.cli.options import database_of, settings_options
+from vecfill.config.database import DatabaseOptions
+from vecfill.config.options import options_of
+from vecfill.config.output import Output
+from vecfill.config.settings import OPTIONS, Settings
+from vecfill.encode.model_location import portable
 from vecfill.postgres.session import reachable
 
 if TYPE_CHECKING:
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def bench() -> None:
-    r"""Measure vecfill beside what else there is.
+    r"""Measure vecfill against the alternatives.
 
     \b
     Examples:
@@ -39,7 +44,7 @@ bench.add_command(api)
 
 
 @bench.command()
-@settings_options(*DATABASE, "table", "text", "model")
+@settings_options([*options_of(DatabaseOptions), *map(OPTIONS.__getitem__, ("table", "text", "model"))])
 @click.option(
     "--file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -85,17 +90,16 @@ def pipeline(
     """
     from vecfill.bench.picture import check_matplotlib, write_report
     from vecfill.bench.pipeline import Plan, measure
-    from vecfill.cli.specs import database_of
-    from vecfill.encode.spec import Model
+    from vecfill.config.model import Model
 
-    log_to_stderr(quiet=quiet, verbose=False)
+    log_to_stderr(Output(quiet=quiet))
     settings = Settings.load(flags, config)
     database = database_of(settings)
     if report:
         check_matplotlib()
     plan = Plan(
         corpus=_corpus(settings, database, file, corpus, rows=rows, table=flags["table"]),
-        model=Model(name=settings.model or DEFAULT_MODEL).anchored(),
+        model=portable(Model(name=settings.model or DEFAULT_MODEL)),
         rounds=rounds,
         only=tuple(name.strip() for name in (only or "").split(",") if name.strip()),
     )
@@ -111,7 +115,7 @@ def pipeline(
 
 
 @bench.command()
-@settings_options(*DATABASE)
+@settings_options(options_of(DatabaseOptions))
 @click.option(
     "--rows", type=click.IntRange(min=1), default=40_000, show_default=True, metavar="N", help="Write N rows."
 )
@@ -166,9 +170,8 @@ def write(
     Exit codes: 0 measured; 1 a way failed; 2 usage or configuration.
     """
     from vecfill.bench.write import Plan, measure
-    from vecfill.cli.specs import database_of
 
-    log_to_stderr(quiet=quiet, verbose=False)
+    log_to_stderr(Output(quiet=quiet))
     settings = Settings.load(flags, config)
     database = database_of(settings)
     plan = Plan(rows=rows, dim=dim, batch=batch, writers=writers, rounds=rounds)
@@ -185,7 +188,7 @@ def _corpus(
 ) -> Corpus:
     """The texts that are asked for: at most one source, the listings without any."""
     from vecfill.bench import corpus
-    from vecfill.cli.specs import target_of
+    from vecfill.config.target import Target
 
     given = [flag for flag, value in {"--file": file, "--corpus": name, "--table": table}.items() if value]
     if len(given) > 1:
@@ -193,7 +196,7 @@ def _corpus(
     if file:
         return corpus.from_file(file, rows)
     if not name and settings.table:
-        return corpus.from_table(reachable(database), target_of(settings), rows)
+        return corpus.from_table(reachable(database), settings.need("table", "text").of(Target), rows)
     return corpus.mixed(rows) if name == "mixed" else corpus.from_listings(rows)
 
 

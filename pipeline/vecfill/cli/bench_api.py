@@ -9,23 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.measuring import DEFAULT_MODEL, command_again, output_options, report_option, rounds_option
-from vecfill.cli.options import DATABASE, MODEL, log_to_stderr, settings_options
-from vecfill.cli.specs import database_of
-from vecfill.config import Settings
+from vecfill.cli.options import database_of, settings_options
+from vecfill.config.api import ApiOptions
+from vecfill.config.database import DatabaseOptions
+from vecfill.config.model import Model
+from vecfill.config.options import options_of
+from vecfill.config.output import Output
+from vecfill.config.settings import Settings
+from vecfill.config.target import Target
+from vecfill.encode.model_location import portable
 from vecfill.postgres.session import reachable
 
 if TYPE_CHECKING:
     from vecfill.bench.api.plan import Money
     from vecfill.bench.api.rows import Rows
-    from vecfill.encode.spec import Model
 
-SIDES = tuple(name for name in MODEL if name not in ("prompt_name", "max_tokens", "trust_remote_code"))
-"""Settings of the local model, and of how the API is asked."""
+NOT_OFFERED = ("set", "dim", "prompt_name", "max_tokens", "trust_remote_code")
+"""Settings of a target and a model that a comparison has no use for."""
 
 
 @click.command()
-@settings_options(*DATABASE, "table", "text", "column", "key", "where", *SIDES)
+@settings_options(options_of(DatabaseOptions, Target, Model, without=NOT_OFFERED))
 @click.option("--api", "api_name", required=True, metavar="openai:NAME", help="The API's model.")
 @click.option("--label", metavar="NAME", help="Column of the table whose equal values mean that rows belong together.")
 @click.option("--rows", type=click.IntRange(min=2), default=2_048, show_default=True, metavar="N", help="Take N rows.")
@@ -77,7 +83,7 @@ def api(
     from vecfill.bench.api.plan import Plan, priced
     from vecfill.bench.api.retrieval import build
 
-    log_to_stderr(quiet=quiet, verbose=False)
+    log_to_stderr(Output(quiet=quiet))
     own = {name: flags.pop(name) for name in ("prices", "price_as", "machine", "setup_usd", "standing_usd")}
     own |= {name: flags.pop(name) for name in ("growth", "months")}
     settings = Settings.load(flags, config)
@@ -100,7 +106,7 @@ def api(
         check_matplotlib()
         check_folder(report)
     database = database_of(settings)
-    plan = replace(plan, local=local.anchored(), api=remote.anchored())
+    plan = replace(plan, local=portable(local), api=portable(remote))
     found = measure(plan, database, say=lambda text: None if quiet else click.echo(text, err=True))
     found["command"] = command_again(settings, database)
     _told(found, as_json=as_json, quiet=quiet)
@@ -112,31 +118,28 @@ def api(
 
 
 def _sides(settings: Settings, api_name: str) -> tuple[Model, Model]:
-    from vecfill.cli.specs import api_of
-    from vecfill.encode.spec import Model
 
     if not api_name.startswith("openai:"):
         raise click.UsageError(f"--api {api_name} is no API: write openai:NAME, such as openai:text-embedding-3-small")
-    local = Model(
+    local = settings.of(
+        Model,
         name=settings.model or DEFAULT_MODEL,
-        revision=settings.revision,
-        prompt=settings.prompt,
-        truncate_dim=settings.truncate_dim,
-        dtype=settings.dtype,
-        device=settings.device,
+        prompt_name=None,
+        max_tokens=None,
+        trust_remote_code=False,
+        api=ApiOptions(),
     )
     if local.is_api:
         raise click.UsageError(f"--model {local.name} is an API: name a local model, and the API by --api")
-    return local, Model(name=api_name, api=api_of(settings))
+    return local, Model(name=api_name, api=settings.of(ApiOptions))
 
 
 def _rows(settings: Settings, rows: int, label: str | None) -> Rows:
     """The table's rows where one is named, else the listings."""
     from vecfill.bench.api.rows import from_listings, from_table
-    from vecfill.cli.specs import target_of
 
     if settings.table:
-        return from_table(reachable(database_of(settings)), target_of(settings), rows, label)
+        return from_table(reachable(database_of(settings)), settings.need("table", "text").of(Target), rows, label)
     if label:
         raise click.UsageError(f"--label {label} names a column of --table, which is missing")
     return from_listings(rows)

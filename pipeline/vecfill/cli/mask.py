@@ -1,4 +1,4 @@
-"""Passwords on the command line, hidden from whoever lists processes (``ps``, /proc, Ray's record of its driver)."""
+"""Hides passwords of the command line from process lists (``ps``, /proc, Ray's record of its driver)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECRETS = [re.compile(pattern) for pattern in (_URL, _PAIR, _COMMAND)]
 
 
 def masked(arguments: bytes) -> bytes:
-    """The command line, NUL between arguments, of the same length with an ``x`` for each byte of a password."""
+    """Returns the command line (arguments end with NUL) with an ``x`` for each byte of a password."""
     shown = bytearray(arguments)
     for pattern in _SECRETS:
         for found in pattern.finditer(arguments):
@@ -21,10 +21,10 @@ def masked(arguments: bytes) -> bytes:
 
 
 def mask_process() -> None:
-    """Overwrites passwords in this process's own command line, where the kernel lets everybody read it.
+    """Overwrites passwords in the memory where the kernel keeps this process's command line, readable by everybody.
 
-    The bytes lie at the top of the stack, between the addresses that fields 48 and 49 of /proc/self/stat tell. Python's
-    ``sys.argv`` is a copy, and keeps its values. Where there is no /proc nothing is done.
+    It lies at the top of the stack, between the addresses in fields 48 and 49 of /proc/self/stat. ``sys.argv`` is a
+    copy and keeps its values. Without /proc, nothing happens.
     """
     try:
         given = Path("/proc/self/cmdline").read_bytes()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vecfill.config import Settings
+from vecfill.config.settings import Settings
 from vecfill.postgres.database import Database
 
 F = TypeVar("F", bound=Callable[..., Any])

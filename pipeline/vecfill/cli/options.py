@@ -1,153 +1,80 @@
-"""Flags made from the settings, so that help, environment and files tell of the same things."""
+"""Flags, made from the options that the specs declare."""
 
 from __future__ import annotations
 
 import functools
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
-from pydantic.fields import FieldInfo
 
-from vecfill.config import ENV_PREFIX, Settings, switches
+from vecfill.config.options import ENV_PREFIX, Option
+from vecfill.config.settings import OUTPUT, Settings, load_output
+
+if TYPE_CHECKING:
+    from vecfill.postgres.database import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DATABASE = ("database", "password_command")
-TARGET = ("table", "text", "column", "key", "where", "set", "dim")
-MODEL = (
-    "model",
-    "revision",
-    "prompt",
-    "prompt_name",
-    "truncate_dim",
-    "max_tokens",
-    "dtype",
-    "device",
-    "trust_remote_code",
-    "base_url",
-    "api_key_command",
-    "tokenizer",
-    "max_concurrency",
-    "request_inputs",
-    "request_tokens",
-    "request_timeout",
-    "max_requests",
-    "max_cost",
-    "price_per_million",
-)
-CARRIED_OUT = (
-    "engine",
-    "ray_address",
-    "actors",
-    "gpus_per_actor",
-    "writers",
-    "max_connections",
-    "report",
-    "limit",
-    "max_seconds",
-    "max_rate",
-    "max_replication_lag",
-    "max_slot_wal",
-    "dedupe",
-    "allow_mixed",
-    "yes",
-)
+CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 
-_SHORT = {"database": "-d", "table": "-t", "model": "-m"}
+AS_NAME = {"json": "as_json"}
+"""Parameter of a switch whose own name would hide a module."""
 
 
-def settings_options(*names: str) -> Callable[[F], F]:
-    """Adds a flag for each setting named, and ``--config``; the values come as keyword arguments, None where absent."""
+def settings_options(options: Iterable[Option]) -> Callable[[F], F]:
+    """Adds a flag for each option, and ``--config``; the values come as keyword arguments, None where absent."""
 
     def decorate(function: F) -> F:
-        for name in reversed(names):
-            function = _option(name, Settings.model_fields[name])(function)
+        for option in reversed(list(options)):
+            function = _flag(option)(function)
         return click.option(
             "--config",
             type=click.Path(path_type=Path),
-            envvar=f"{ENV_PREFIX}CONFIG",
-            help=f"TOML file with these settings; see configs/.  [env: {ENV_PREFIX}CONFIG]",
+            envvar=CONFIG_VARIABLE,
+            help=f"Read settings from this TOML file; see configs/.  [env: {CONFIG_VARIABLE}]",
         )(function)
 
     return decorate
 
 
-def _option(name: str, field: FieldInfo) -> Callable[[F], F]:
-    flag = "--" + name.replace("_", "-")
-    if field.default is True:
-        flag += "/--no-" + flag.removeprefix("--")
-    spellings = [*([_SHORT[name]] if name in _SHORT else []), flag, name]
-    help_text = f"{field.description}  [env: {ENV_PREFIX}{name.upper()}{_default(field)}]"
-    if field.annotation is bool:
-        return click.option(*spellings, is_flag=True, default=None, help=help_text)
-    return click.option(
-        *spellings, multiple=field.default == (), default=None, metavar=_metavar(name, field), help=help_text
-    )
+def database_of(settings: Settings) -> Database:
+    """Resolves the database that the settings, or libpq's environment, name.
+
+    Raises:
+        ConfigError: nothing names one.
+    """
+    from vecfill.postgres.database import Database
+
+    return Database.resolve(settings.database, password_command=settings.password_command)
 
 
-def _default(field: FieldInfo) -> str:
-    return f"; default: {field.default}" if field.default not in (None, (), False) else ""
+class Flag(click.Option):
+    """The flag of a declared option."""
+
+    def __init__(self, *args: Any, declared: Option, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.declared = declared
 
 
-_METAVARS = {
-    "database": "URL",
-    "password_command": "COMMAND",
-    "base_url": "URL",
-    "api_key_command": "COMMAND",
-    "table": "NAME",
-    "text": "TEMPLATE",
-    "column": "NAME",
-    "key": "NAME",
-    "where": "SQL",
-    "set": "SQL",
-    "report": "FILE",
-}
-
-
-def _metavar(name: str, field: FieldInfo) -> str:
-    if get_origin(field.annotation) is Literal:
-        return "|".join(get_args(field.annotation))
-    kinds = {int: "N", float: "X"}
-    inner = next((kind for kind in (field.annotation, *get_args(field.annotation)) if kind in kinds), None)
-    return kinds[inner] if inner else _METAVARS.get(name, "TEXT")
+def _flag(option: Option, *, name: str | None = None, envvar: str | None = None) -> Callable[[F], F]:
+    short = option.marks["short"]
+    spellings = [*([short] if short else []), option.spelling, name or option.name]
+    value = {"is_flag": True} if option.is_switch else {"multiple": option.repeats, "metavar": option.metavar}
+    return click.option(*spellings, cls=Flag, declared=option, default=None, envvar=envvar, help=option.help, **value)
 
 
 def output_options(function: F) -> F:
-    """Adds ``--json``, ``--quiet`` and ``--verbose``, each also by what the file of ``--config`` says."""
+    """Adds the switches of ``Output``; they come as one argument, ``output``."""
+    names = {option.name: AS_NAME.get(option.name, option.name) for option in OUTPUT.values()}
 
     @functools.wraps(function)
-    def with_file(*, config: Path | None, as_json: bool, quiet: bool, verbose: bool, **rest: Any) -> Any:
-        said = switches(config)
-        on = {
-            "as_json": as_json or said["json"],
-            "quiet": quiet or said["quiet"],
-            "verbose": verbose or said["verbose"],
-        }
-        return function(config=config, **on, **rest)
+    def with_output(*, config: Path | None, **rest: Any) -> Any:
+        given = {name: rest.pop(parameter) for name, parameter in names.items()}
+        return function(config=config, output=load_output(given, config), **rest)
 
-    options = (
-        _switch("--verbose", "verbose", "Also what Ray says, and tracebacks."),
-        _switch("--quiet", "quiet", "Only errors on stderr."),
-        _switch("--json", "as_json", "One JSON object on stdout."),
-    )
-    return functools.reduce(lambda command, option: option(command), options, cast(F, with_file))
-
-
-def _switch(flag: str, name: str, help_text: str) -> Callable[[F], F]:
-    variable = f"{ENV_PREFIX}{flag.removeprefix('--').upper()}"
-    return click.option(flag, name, is_flag=True, envvar=variable, help=f"{help_text}  [env: {variable}]")
-
-
-def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
-    """Sends our own log to stderr: what matters by default, errors alone or everything as asked."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s" if verbose else "%(message)s"))
-    logger = logging.getLogger("vecfill")
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
-    # What psycopg ignores while it closes a broken line adds nothing to our own line about it.
-    logging.getLogger("psycopg").setLevel(logging.NOTSET if verbose else logging.ERROR)
+    command = cast(F, with_output)
+    for option in reversed(list(OUTPUT.values())):
+        command = _flag(option, name=names[option.name], envvar=option.variable)(command)
+    return command

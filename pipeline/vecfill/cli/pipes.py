@@ -1,4 +1,4 @@
-"""Output whose reader may leave early, as ``head`` does: the rest goes nowhere, and the command goes on to its end."""
+"""Lets the reader of the output leave early, as ``head`` does: the command drops the rest and runs to its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 
 class _Patient:
-    """A text stream without its ``BrokenPipeError``: from the first on, what is written is dropped."""
+    """A text stream that raises no ``BrokenPipeError``: after the first it drops what is written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -32,7 +32,7 @@ class _Patient:
             self._drop()
 
     def _drop(self) -> None:
-        """The descriptor leads nowhere from now on: Python itself flushes once more at its end."""
+        """Redirects the descriptor to /dev/null, since Python flushes once more at exit."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
@@ -40,7 +40,7 @@ class _Patient:
 
 @contextmanager
 def readers_may_leave() -> Iterator[None]:
-    """Within it neither stdout nor stderr fails because nobody reads it any more."""
+    """Keeps stdout and stderr from failing after their reader has left."""
     kept = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (stream and _Patient(stream) for stream in kept)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -102,7 +103,7 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         TextColumn("limited by: {task.fields[limit]}"),
     )
     meter = Meter()
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    with Bars(*columns, console=Console(stderr=True)) as bars, _logs_above():
         task = bars.add_task("embedding", total=None, rate="-", left="", limit="start-up", visible=False)
 
         def update(event: Progress) -> None:
@@ -120,3 +121,16 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
             )
 
         yield update
+
+
+@contextmanager
+def _logs_above() -> Iterator[None]:
+    """Sends our log through the stderr that rich puts in place, so that a log line goes above the bar."""
+    handlers = [one for one in logging.getLogger("vecfill").handlers if isinstance(one, logging.StreamHandler)]
+    before = [one.setStream(sys.stderr) for one in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, before, strict=True):
+            if stream is not None:
+                handler.setStream(stream)

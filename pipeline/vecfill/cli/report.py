@@ -1,4 +1,4 @@
-"""What a person reads: coverage and the result of a run, as tables on stdout."""
+"""Prints coverage and the result of a run for people, as tables on stdout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOWN_QUARANTINE = 10
 
 
 def coverage_table(rows: dict[str, Coverage], title: str) -> Table:
-    """Coverage, a line each."""
+    """Returns a table with one line per coverage."""
     table = Table(title=title, title_justify="left")
     for name in ("", "total", "with vector", "missing", "empty", "%"):
         table.add_column(name, justify="left" if not name else "right")
@@ -30,9 +30,9 @@ def coverage_table(rows: dict[str, Coverage], title: str) -> Table:
 
 
 def _account(result: RunResult) -> str:
-    """Outcome and counts of a run."""
+    """The outcome and counts of a run, in one line."""
     counts = ", ".join(f"{getattr(result, name):,} {name}" for name in OUTCOMES if getattr(result, name)) or (
-        "no row was reached" if result.eligible else "nothing to do"
+        "no rows reached" if result.eligible else "nothing to do"
     )
     return (
         f"{result.outcome}: {counts}; {result.empty:,} empty, {result.truncated:,} truncated, {result.reused:,} reused"
@@ -40,7 +40,7 @@ def _account(result: RunResult) -> str:
 
 
 def print_line(result: RunResult) -> None:
-    """Prints one of several targets: a line."""
+    """Prints one of several targets, as one line."""
     covered = f"{result.before.percent:.2f}% before, {result.after.percent:.2f}% after"
     Console(soft_wrap=True, highlight=False).print(f"{result.table}: {_account(result)}; {covered}", markup=False)
 
@@ -57,11 +57,16 @@ def print_result(result: RunResult) -> None:
             f"in {result.dtype} ({result.engine}), {result.seconds:.1f} s in all; work: {stages}"
         )
     if result.api:
-        cost = "" if result.api.cost_usd is None else f", ${result.api.cost_usd:,.4f} by the price table or as given"
+        cost = (
+            ""
+            if result.api.cost_usd is None
+            else f", ${result.api.cost_usd:,.4f} by the price table or --price-per-million"
+        )
         console.print(f"API: {result.api.requests:,} requests, {result.api.tokens:,} tokens{cost}")
     for row in result.quarantine[:SHOWN_QUARANTINE]:
         console.print(
-            f"{row.outcome}: key {row.key}: {row.error or 'a trigger or a row-level policy kept it'}", markup=False
+            f"{row.outcome}: key {row.key}: {row.error or 'a trigger or a row-level policy prevented the update'}",
+            markup=False,
         )
     if len(result.quarantine) > SHOWN_QUARANTINE:
         console.print(f"… and {len(result.quarantine) - SHOWN_QUARANTINE:,} more: --json lists them all")

@@ -14,56 +14,62 @@ import click
 from vecfill.backfill.result import RunResult
 from vecfill.backfill.row_report import Report
 from vecfill.backfill.run import run as run_target
-from vecfill.cli.options import CARRIED_OUT, DATABASE, MODEL, TARGET, log_to_stderr, output_options, settings_options
+from vecfill.cli.logs import log_to_stderr
+from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.cli.progress import asked, shown
 from vecfill.cli.report import print_line, print_result
-from vecfill.cli.specs import database_of, model_of, options_of, target_of
 from vecfill.cli.targets import as_dict, carry_out, worst
-from vecfill.config import Settings
+from vecfill.config.engine import EngineOptions
+from vecfill.config.model import Model
+from vecfill.config.output import Output
+from vecfill.config.run import RunOptions
+from vecfill.config.settings import OPTIONS, Settings
+from vecfill.config.target import Target
 from vecfill.engine.warm import Warm
 
 
 @click.command()
-@settings_options(*DATABASE, *TARGET, *MODEL, *CARRIED_OUT)
+@settings_options(OPTIONS.values())
 @output_options
-def run(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **flags: Any) -> None:
+def run(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Fill every missing vector of a table.
 
-    Rows whose embedding is NULL and whose text is not blank get the model's vector, written with a compare-and-set: a
-    row whose text changed meanwhile is read again. Only UPDATEs are made, and only of the embedding column and of what
-    --set assigns.
+    Fills rows whose embedding is NULL and whose text is not blank. Writes a vector only if the row still has no vector
+    and the same text; a row whose text changed is read again. Sends only UPDATEs, and changes only the embedding column
+    and the columns of --set.
 
     \b
     vecfill run -d postgresql://localhost/app -t public.jobs --text '{title} at {company}\n{description}' \
       -m sentence-transformers/all-MiniLM-L6-v2 --set 'updated_at = now()'
     vecfill run --config configs/cron.toml --json
 
-    Several [[target]]s of a file are filled one after the other, each by its own settings; --table picks one. They give
-    a line each, with --json one object {"targets": [...], "exit_code": N}, and the worst exit code.
+    A file may hold several [[target]]s. They run one after the other, each with its own settings; --table picks one.
+    The output is one line per target, or with --json one object {"targets": [...], "exit_code": N}. The exit code is
+    the worst of all targets.
 
-    Exit codes: 0 nothing that was eligible at the start remains, or --limit is reached; 1 failed; 2 usage or
-    configuration; 3 complete but for rows that failed or were refused; 5 incomplete, with counts; 130, 143 stopped.
+    Exit codes: 0 every row is filled, or --limit is reached; 1 failed; 2 usage or configuration error, nothing written;
+    3 complete except for rows that failed or were refused; 5 incomplete (see the counts); 130, 143 stopped by a signal.
     """
-    log_to_stderr(quiet=quiet, verbose=verbose)
+    log_to_stderr(output)
     targets = Settings.load_all(flags, config)
     with closing(_Kept()) as kept:
-        fills = [_prepared(settings, kept, quiet=quiet, verbose=verbose) for settings in targets]
+        fills = [_prepared(settings, kept, output) for settings in targets]
         show = print_result if len(targets) == 1 else print_line
-        ended = carry_out(targets, fills, (lambda _: None) if quiet or as_json else show)
-    if as_json:
+        ended = carry_out(targets, fills, (lambda _: None) if output.quiet or output.json else show)
+    if output.json:
         click.echo(json.dumps(as_dict(targets, ended)))
     sys.exit(worst(one.exit_code for one in ended))
 
 
 class _Kept:
-    """What the runs of a command have together: model and cluster, and each file that they report to."""
+    """What the runs of a command share: the model, the cluster and the report files."""
 
     def __init__(self) -> None:
         self.warm = Warm()
         self._reports: dict[Path, Report] = {}
 
     def report(self, path: Path | None) -> Report | None:
-        """The report at this path, opened once."""
+        """Returns the report at this path; each path is opened once."""
         if path is None:
             return None
         if path not in self._reports:
@@ -76,13 +82,14 @@ class _Kept:
             report.close()
 
 
-def _prepared(settings: Settings, kept: _Kept, *, quiet: bool, verbose: bool) -> Callable[[], RunResult]:
-    """A run of one target, its settings checked: none starts before all are seen to be whole."""
-    target, model, database = target_of(settings), model_of(settings), database_of(settings)
-    options, report = options_of(settings, verbose=verbose), kept.report(settings.report)
+def _prepared(settings: Settings, kept: _Kept, output: Output) -> Callable[[], RunResult]:
+    """The run of one target. Its settings are checked here: no run starts before those of all targets are."""
+    target, model = settings.need("table", "text").of(Target), settings.of(Model)
+    database, engine = database_of(settings), settings.of(EngineOptions, verbose=output.verbose)
+    options, report = settings.of(RunOptions, engine=engine), kept.report(settings.report)
 
     def fill() -> RunResult:
-        with shown(quiet=quiet) as progress:
+        with shown(quiet=output.quiet) as progress:
             return run_target(
                 target,
                 model,

@@ -5,62 +5,67 @@ from __future__ import annotations
 import json
 import logging
 import math
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from vecfill.cli.options import DATABASE, MODEL, log_to_stderr, output_options, settings_options
-from vecfill.cli.specs import database_of, model_of, target_of
-from vecfill.config import Settings
-from vecfill.postgres.session import reachable
-
-if TYPE_CHECKING:
-    from vecfill.search import Found
+from vecfill.cli.logs import log_to_stderr
+from vecfill.cli.options import database_of, output_options, settings_options
+from vecfill.config.database import DatabaseOptions
+from vecfill.config.model import Model
+from vecfill.config.options import options_of
+from vecfill.config.output import Output
+from vecfill.config.settings import Settings
+from vecfill.config.target import Target
+from vecfill.vector_search import DEFAULT_LIMIT, Found
+from vecfill.vector_search import search as find
 
 log = logging.getLogger(__name__)
 
-TARGET = ("table", "column", "key", "where")
+WRITTEN = ("text", "set", "dim")
+"""Settings of a target that only a run needs."""
 
 MAX_CELL = 60
-"""Characters of a value that the table shows; ``--json`` has all of it."""
+"""Characters of a value that the table shows; ``--json`` shows all."""
 
 
 @click.command()
 @click.argument("text")
-@settings_options(*DATABASE, *TARGET, *MODEL)
+@settings_options(options_of(DatabaseOptions, Target, Model, without=WRITTEN))
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Show the N nearest rows."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=DEFAULT_LIMIT,
+    show_default=True,
+    metavar="N",
+    help="Show the N nearest rows.",
 )
-@click.option("--show", default="", metavar="NAMES", help="Columns to show, such as title,company.")
+@click.option("--show", default="", metavar="NAMES", help="Show these columns, such as title,company.")
 @output_options
-def search(
-    text: str, config: Path | None, *, limit: int, show: str, as_json: bool, quiet: bool, verbose: bool, **flags: Any
-) -> None:
+def search(text: str, config: Path | None, *, limit: int, show: str, output: Output, **flags: Any) -> None:
     r"""Find the rows nearest to a text.
 
-    TEXT gets a vector from the model that made the table's own, and the rows with the nearest ones are shown: through
-    the column's HNSW or IVFFlat index, and by its distance, where there is one; else every row is compared by cosine
-    distance. The role needs no right but SELECT.
+    Embeds TEXT and shows the rows with the nearest vectors. Give the model that made the table's vectors. Uses the
+    column's HNSW or IVFFlat index and its distance; without an index it compares every row by cosine distance. The role
+    needs SELECT alone.
 
     \b
     vecfill search -d postgresql://localhost/app -t public.jobs -m sentence-transformers/all-MiniLM-L6-v2 \
       --show title,company 'someone who keeps routers running'
     vecfill search --config configs/cron.toml --where "status = 'open'" --json 'night shifts'
     """
-    from vecfill.search import search as nearest
-
-    log_to_stderr(quiet=quiet, verbose=verbose)
+    log_to_stderr(output)
     settings = Settings.load(flags, config)
-    target, model = target_of(settings, text_needed=False), model_of(settings)
+    target, model = settings.of(Target), settings.of(Model)
     names = tuple(name.strip() for name in show.split(",") if name.strip())
-    with closing(reachable(database_of(settings)).connect()) as connection:
-        found = nearest(connection, target, model, text, limit=limit, show=names)
+    found = find(target, model, text, database=database_of(settings), limit=limit, show=names)
     if not found.hits:
         which = " that meets --where" if settings.where else ""
-        log.warning("no row of %s%s has a vector: `vecfill run` fills them", found.table, which)
-    if as_json:
+        log.warning(
+            "no row of %s%s has a vector: `vecfill run` fills them", found.table, which, extra={"table": found.table}
+        )
+    if output.json:
         click.echo(json.dumps(_as_dict(found, names)))
     elif found.hits:
         _print(found, names)
@@ -98,6 +103,6 @@ def _print(found: Found, names: tuple[str, ...]) -> None:
 
 
 def _cell(value: str | None) -> str:
-    """A value on one line, cut to ``MAX_CELL``."""
+    """The value on one line, cut to ``MAX_CELL``."""
     line = " ".join((value or "").split())
     return line if len(line) <= MAX_CELL else line[: MAX_CELL - 1] + "…"

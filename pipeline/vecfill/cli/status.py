@@ -6,76 +6,59 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vecfill.cli.options import DATABASE, TARGET, log_to_stderr, output_options, settings_options
-from vecfill.cli.specs import database_of, target_of
+from vecfill.cli.logs import log_to_stderr
+from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.cli.targets import as_dict, carry_out, worst
-from vecfill.config import Settings
-from vecfill.read.survey import Coverage
+from vecfill.config.database import DatabaseOptions
+from vecfill.config.options import options_of
+from vecfill.config.output import Output
+from vecfill.config.settings import Settings
+from vecfill.config.target import Target
+from vecfill.table_status import Status
+from vecfill.table_status import status as count
 
 log = logging.getLogger(__name__)
 
 
 @click.command()
-@settings_options(*DATABASE, *TARGET)
+@settings_options(options_of(DatabaseOptions, Target))
 @output_options
-def status(config: Path | None, as_json: bool, quiet: bool, verbose: bool, **flags: Any) -> None:
-    r"""Show how full an embedding column is.
+def status(config: Path | None, output: Output, **flags: Any) -> None:
+    r"""Count the rows with and without a vector.
 
-    Counts rows with a vector, rows that miss one, and rows that have nothing to embed, as `vecfill run` would see them.
-    Without --text, rows that have nothing to embed count as missing. The role needs no right but SELECT.
+    Counts rows with a vector, rows without one, and rows with nothing to embed, exactly as `vecfill run` sees them.
+    Without --text, rows with nothing to embed count as missing. The role needs SELECT alone.
 
-    Of a file with several [[target]]s all are counted; --table picks one.
+    Counts every [[target]] of a file; --table picks one.
 
     \b
     vecfill status -d postgresql://localhost/app -t public.jobs --text '{title} at {company}'
     """
-    log_to_stderr(quiet=quiet, verbose=verbose)
+    log_to_stderr(output)
     targets = Settings.load_all(flags, config)
     looks = [_prepared(settings) for settings in targets]
     ended = carry_out(targets, looks)
     if any(settings.text is None for settings in targets):
-        log.info("without --text, rows that have nothing to embed count as missing")
-    if as_json:
+        log.info("without --text, rows with nothing to embed count as missing")
+    if output.json:
         click.echo(json.dumps(as_dict(targets, ended)))
     else:
-        _print([one for one in ended if isinstance(one, Found)])
+        _print([one for one in ended if isinstance(one, Status)])
     sys.exit(worst(one.exit_code for one in ended))
 
 
-@dataclass(frozen=True)
-class Found:
-    """The coverage of a target."""
+def _prepared(settings: Settings) -> Callable[[], Status]:
+    target, database = settings.of(Target), database_of(settings)
 
-    table: str
-    coverage: Coverage
-    exit_code: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {"table": self.table, **asdict(self.coverage), "percent": round(self.coverage.percent, 2)}
+    return lambda: count(target, database=database)
 
 
-def _prepared(settings: Settings) -> Callable[[], Found]:
-    target, database = target_of(settings, text_needed=False), database_of(settings)
-
-    def look() -> Found:
-        from vecfill.postgres.session import Session
-        from vecfill.status import coverage
-
-        with closing(Session.connect(database)) as session:
-            return Found(*session.run(lambda connection: coverage(connection, target)))
-
-    return look
-
-
-def _print(found: list[Found]) -> None:
+def _print(found: list[Status]) -> None:
     from rich.console import Console
 
     from vecfill.cli.report import coverage_table

@@ -1,32 +1,29 @@
-"""Several targets in one file: one after the other, an error in one not keeping the next from its turn."""
+"""Several targets in one file: they run one after the other, and an error in one does not stop the next."""
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import click
-
-from vecfill.cli.failures import described
-from vecfill.config import Settings
+from vecfill.cli.failures import print_error, report_failure
+from vecfill.config.settings import Settings
 from vecfill.errors import ServerGoneError, UnreachableError
 
 EXIT_SIGNAL = 128
-"""Added to a signal's number, by the shell's convention."""
+"""Shells add it to the number of a signal."""
 
 _BY_WEIGHT = (0, 3, 5, 2, 1)
-"""Exit codes of a target, the worst last; a stop, whose code is above these, outweighs them all."""
+"""Exit codes of a target, the worst last; a stop has a higher code and is worse than all of them."""
 
 
 class Ended(Protocol):
-    """What became of a target: the result of a verb, or ``Failed``."""
+    """The outcome of a target: the result of a verb, or ``Failed``."""
 
     @property
     def exit_code(self) -> int:
-        """As if the target had stood alone."""
+        """The exit code of a command that works on this target alone."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -34,7 +31,7 @@ class Ended(Protocol):
 
 @dataclass(frozen=True)
 class Failed:
-    """A target whose turn ended with an error."""
+    """A target that ended with an error."""
 
     table: str
     error: str
@@ -49,19 +46,22 @@ class Failed:
 
 E = TypeVar("E", bound=Ended)
 
+SAME_SERVER = "not tried: its server did not answer for an earlier target"
+"""Error of a target that would only wait as long again."""
+
 
 def carry_out(
     targets: Sequence[Settings], work: Sequence[Callable[[], E]], show: Callable[[Any], None] = lambda _: None
 ) -> list[E | Failed]:
-    """Calls each target's ``work`` in turn. The error of one that stands alone is the command's, and is raised.
+    """Calls each target's ``work`` in turn. With one target, its error is raised.
 
-    Of several, an error of ours or the server's is told on stderr and becomes a ``Failed``. One whose server was gone
-    for an earlier one is not tried: it would wait as long again. A stop ends all.
+    With several, an error of vecfill or of the server is printed on stderr and becomes a ``Failed``. A target is not
+    tried if its server did not answer for an earlier one: it would wait as long again. A stop ends all.
 
     Args:
         targets: their settings.
-        work: what is to be done for each.
-        show: told of each result as soon as it is there.
+        work: the function to call for each.
+        show: called with each result at once.
     """
     if len(targets) == 1:
         show(alone := work[0]())
@@ -75,9 +75,8 @@ def _in_order(
     gone: dict[object, int] = {}
     for settings, of_target in zip(targets, work, strict=True):
         place = settings.database, settings.password_command
-        ended = _not_tried(settings, gone[place]) if place in gone else _tried(settings, of_target)
+        ended = _failed(settings, SAME_SERVER, gone[place]) if place in gone else _tried(settings, of_target)
         if isinstance(ended, Failed):
-            click.echo(f"vecfill: {ended.table}: {ended.error}", err=True)
             if ended.gone:
                 gone[place] = ended.exit_code
         else:
@@ -91,32 +90,34 @@ def _tried(settings: Settings, work: Callable[[], E]) -> E | Failed:
     try:
         return work()
     except KeyboardInterrupt:  # before or after the part of a run that a signal ends with an account
-        return Failed(str(settings.table), "stopped", EXIT_SIGNAL + signal.SIGINT)
+        return _failed(settings, "stopped", EXIT_SIGNAL + signal.SIGINT)
     except Exception as error:
-        if (said := described(error)) is None:
+        table = str(settings.table)
+        if (reported := report_failure(error, table=table)) is None:
             raise
-        logging.getLogger(__name__).debug("", exc_info=error)
-        return Failed(str(settings.table), *said, gone=isinstance(error, ServerGoneError | UnreachableError))
+        return Failed(table, *reported, gone=isinstance(error, ServerGoneError | UnreachableError))
 
 
-def _not_tried(settings: Settings, exit_code: int) -> Failed:
-    return Failed(str(settings.table), "not tried: its server did not answer for an earlier target", exit_code)
+def _failed(settings: Settings, message: str, exit_code: int) -> Failed:
+    table = str(settings.table)
+    print_error(message, table=table, exit_code=exit_code)
+    return Failed(table, message, exit_code)
 
 
 def is_stop(code: int) -> bool:
-    """Whether a signal ended it."""
+    """Whether the code says that a signal stopped the command."""
     return code > EXIT_SIGNAL
 
 
 def worst(codes: Iterable[int]) -> int:
-    """The exit code of several targets: a stop, else 1 (failed) before 2, 5, 3 and 0."""
+    """Returns the exit code of several targets: a stop, else 1 (failed), 2, 5, 3, 0 in this order."""
     return max(codes, key=lambda code: len(_BY_WEIGHT) if is_stop(code) else _BY_WEIGHT.index(code), default=0)
 
 
 def as_dict(targets: Sequence[Settings], ended: Sequence[Ended]) -> dict[str, Any]:
-    """For JSON: a target that stands alone as it is; of several ``targets``, in their order, and the ``exit_code``.
+    """Returns plain values, for JSON: one target as it is; several as ``targets``, in order, and the ``exit_code``.
 
-    After a stop the last of ``targets`` is the one that was stopped.
+    After a stop, the last of ``targets`` is the one that was stopped.
     """
     if len(targets) == 1:
         return ended[0].as_dict()

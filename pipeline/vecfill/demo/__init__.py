@@ -1,1 +1,1 @@
-"""``vecfill demo``: a job board of real listings, like the one that this project was born from."""
+"""``vecfill demo``: a job board of real listings, like the one that led to this project."""

@@ -1,6 +1,6 @@
-"""The board: a table shaped like the one whose upserts failed, and the two statements that tell why.
+"""The board: a table like the one whose upserts failed, and the two statements that show why.
 
-It lies in the embedded server's own database, where each demo makes it anew; a comment on it says that it is ours.
+The table is in the embedded server's own database. Each demo recreates it; a comment on the table marks it as ours.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import psycopg
 
+from vecfill.config.target import Target
 from vecfill.demo.listings import Listing
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
-from vecfill.postgres.target import Target
 
 TARGET = Target(table="public.jobs", text="{title} at {company}", set=("updated_at = now()",))
 
@@ -33,7 +33,7 @@ CREATE TABLE public.jobs (
 UPSERT = """\
 INSERT INTO jobs (id, embedding, updated_at) VALUES ($1, $2, now())
 ON CONFLICT (id) DO UPDATE SET embedding = EXCLUDED.embedding"""
-"""What the origin's cron job sent: of a row that is there it gives the key and the vector alone."""
+"""The original cron job's statement: it names only the key and the vector of an existing row."""
 
 UPDATE = "UPDATE jobs SET embedding = $2, updated_at = now() WHERE id = $1"
 
@@ -44,7 +44,7 @@ _LOCK_TIMEOUT = "5s"
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """A statement and what the server answered, its SQLSTATE where that was an error."""
+    """A statement and the server's answer, with the SQLSTATE if that was an error."""
 
     statement: str
     answer: str
@@ -52,21 +52,21 @@ class Attempt:
 
 
 def claim(connection: Connection) -> None:
-    """Keeps a second demo from replacing the table for as long as the connection lives.
+    """Keeps a second demo from replacing the table while the connection is open.
 
     Raises:
-        ConfigError: another demo is under way.
+        ConfigError: another demo is running.
     """
     row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock($1)", (_LOCK,)).fetchone()
     if row != (True,):
-        raise ConfigError(f"another demo is filling {TARGET.table} on this server: wait for its end, or stop it")
+        raise ConfigError(f"another demo is filling {TARGET.table} on this server: wait until it ends, or stop it")
 
 
 def build(connection: Connection, listings: Sequence[Listing]) -> None:
-    """Makes the table anew, in one transaction: it is there with all of its listings, or as it was.
+    """Recreates the table in one transaction: it has all listings afterwards, or is unchanged.
 
     Raises:
-        ConfigError: the table is the user's own; or it is in use, or something of the user's hangs on it.
+        ConfigError: the table is the user's own, or in use, or an object of the user's depends on it.
     """
     try:
         with connection.transaction():
@@ -78,8 +78,8 @@ def build(connection: Connection, listings: Sequence[Listing]) -> None:
             _copy(connection, listings)
     except psycopg.Error as error:
         raise ConfigError(
-            f"the demo cannot make its table {TARGET.table} anew: {server_message(error)}: end what uses the table, "
-            "drop what hangs on it, or set VECFILL_HOME to another folder"
+            f"the demo cannot recreate its table {TARGET.table}: {server_message(error)}: end the sessions that use "
+            "the table, drop the objects that depend on it, or set VECFILL_HOME to another folder"
         ) from error
 
 
@@ -90,7 +90,7 @@ def _check_ours(connection: Connection) -> None:
     )
     if connection.execute(query).fetchone() not in (None, (_OURS,)):
         raise ConfigError(
-            f"there is a table {TARGET.table} on this server that is not the demo's: rename it, "
+            f"the table {TARGET.table} on this server was not made by the demo: rename it, "
             "or set VECFILL_HOME to another folder"
         )
 
@@ -113,7 +113,7 @@ def versions(connection: Connection) -> tuple[str, str]:
 
 
 def attempt(connection: Connection, statement: str) -> Attempt:
-    """Sends a statement for a row that is there, with another row's vector, and takes it back.
+    """Runs a statement on an existing row, with another row's vector, and rolls it back.
 
     Args:
         connection: from ``Database.connect``.
@@ -130,7 +130,7 @@ def attempt(connection: Connection, statement: str) -> Attempt:
 
 
 def _row_and_vector(connection: Connection) -> tuple[uuid.UUID, str | None]:
-    """The key of a row, one without a vector if there is any, and a vector as text."""
+    """Returns the key of a row, preferably without a vector, and a vector as text."""
     query = (
         "SELECT id, (SELECT embedding::text FROM jobs WHERE embedding IS NOT NULL LIMIT 1) "
         "FROM jobs ORDER BY embedding IS NOT NULL, id LIMIT 1"

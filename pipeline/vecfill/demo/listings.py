@@ -17,7 +17,7 @@ PACKAGE = "network_jobs_data"
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A job, as far as the board shows it. Two in a thousand have no department."""
+    """The fields of a job that the board shows. Two in a thousand have no department."""
 
     id: uuid.UUID
     title: str
@@ -30,7 +30,7 @@ def load(rows: int | None = None) -> list[Listing]:
     """Reads the listings, always in the same order and with the same ids.
 
     Args:
-        rows: how many, drawn evenly from all; None, or more than there are, for all.
+        rows: how many, drawn evenly from all; None, or a number above the total, takes all.
 
     Raises:
         ConfigError: the package is not installed.
@@ -51,9 +51,9 @@ def _root() -> Traversable:
 
 
 def _records(folder: Traversable) -> Iterator[dict[str, Any]]:
-    """Every record of every file: a listing stands in the file of its category and in narrower ones as well.
+    """Yields every record of every file: a listing occurs in the file of its category and in narrower ones as well.
 
-    The files that hold no list, manifests and names, have no listings.
+    Files without a list (manifests and names) have no listings.
     """
     for entry in folder.iterdir():
         if entry.is_dir():

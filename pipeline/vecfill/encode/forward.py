@@ -1,6 +1,6 @@
 """The forward pass over token batches: the library's own modules, fed by us.
 
-Padding, order and the batch are ours; what is computed is the library's: Transformer, Pooling, Dense, Normalize and
+We choose the batches, their order and the padding; the library computes: Transformer, Pooling, Dense, Normalize and
 whatever else the model consists of.
 """
 
@@ -17,88 +17,90 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.util import truncate_embeddings
 
+from vecfill.encode.compute_threads import ComputeThreads
+from vecfill.encode.encoding import Positions
 from vecfill.encode.precision import PROBE_TEXTS
-from vecfill.encode.thread_teams import Teams
-from vecfill.encode.token_batches import BudgetSearch, Lengths, Positions, token_batches
+from vecfill.encode.token_batches import BatchSizeSearch, Lengths, token_batches
 from vecfill.encode.tokenization import Tokenization, Tokens
 
-CPU_BUDGETS = (512, 1_024, 2_048)
+CPU_BATCH_TOKENS = (512, 1_024, 2_048)
 """Tokens a batch on a CPU core: these stay in its cache."""
 
-CUDA_BUDGETS = (16_384, 32_768, 65_536)
-"""Tokens a batch on a GPU: enough to fill it with a small model, little enough for a large one's memory."""
+CUDA_BATCH_TOKENS = (16_384, 32_768, 65_536)
+"""Tokens a batch on a GPU: enough to fill it with a small model, few enough for the memory beside a large one."""
 
 Batch = tuple[int, Positions]
-"""The budget that is tried with it, and the positions of its texts."""
+"""The batch size under trial, and the positions of the batch's texts."""
 
-_MARKS = frozenset({"modality", "prompt_length"})
-"""What the library notes beside a model's inputs: the same for all texts."""
+_CONSTANT_INPUTS = frozenset({"modality", "prompt_length"})
+"""Values that the library passes beside the tokens: the same for all texts."""
 
 
 class Forward:
-    """Encodes tokens, a batch at a time, and learns how large a batch should be.
+    """Encodes tokens, a batch at a time, and finds the best batch size.
 
-    Calls from several threads tokenize side by side; what they tokenized is computed by one set of ``Teams``.
+    Several threads may tokenize at once; one set of compute threads encodes for all of them.
     """
 
-    def __init__(self, net: SentenceTransformer, tokenize: Tokenization, marks: dict[str, Any], dim: int) -> None:
+    def __init__(self, net: SentenceTransformer, tokenize: Tokenization, constants: dict[str, Any], dim: int) -> None:
         """See ``forward_of``."""
         self.tokenize = tokenize
-        self._net, self._marks, self._dim = net, marks, dim
+        self._net, self._constants, self._dim = net, constants, dim
         on_gpu = net.device.type == "cuda"
-        self._search = BudgetSearch(CUDA_BUDGETS if on_gpu else CPU_BUDGETS)
-        self._teams = Teams(None if on_gpu else torch.get_num_threads())
+        self._search = BatchSizeSearch(CUDA_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS)
+        self._threads = ComputeThreads(None if on_gpu else torch.get_num_threads())
 
-    def __call__(self, tokens: Tokens, most: int) -> npt.NDArray[np.float32]:
+    def __call__(self, tokens: Tokens, max_batch_tokens: int) -> npt.NDArray[np.float32]:
         """Returns float32 [n, dim] for the tokens of n texts.
 
         Args:
             tokens: from ``tokenize``.
-            most: tokens that a batch may have, padding included.
+            max_batch_tokens: largest batch in tokens, padding included.
         """
         out = torch.empty((len(tokens.lengths), self._dim), device=self._net.device)
-        self._teams.each(self._batches(tokens.lengths, most), lambda batch: self._compute(tokens, batch, out))
-        found: npt.NDArray[np.float32] = out.cpu().numpy()
-        return found
+        batches = self._batches(tokens.lengths, max_batch_tokens)
+        self._threads.for_each(batches, lambda batch: self._compute(tokens, batch, out))
+        vectors: npt.NDArray[np.float32] = out.cpu().numpy()
+        return vectors
 
-    def _batches(self, lengths: Lengths, most: int) -> Iterator[Batch]:
-        """Token batches, each with the budget that was tried with it; 0 where memory allows less."""
-        budget = 0
+    def _batches(self, lengths: Lengths, max_batch_tokens: int) -> Iterator[Batch]:
+        """Yields token batches, each with the batch size under trial; 0 where memory allows only a smaller one."""
+        size = 0
 
-        def ask() -> int:
-            nonlocal budget
-            budget = self._search.next()
-            return min(most, budget)
+        def next_size() -> int:
+            nonlocal size
+            size = self._search.next()
+            return min(max_batch_tokens, size)
 
-        for rows in token_batches(lengths, ask):
-            yield budget if budget <= most else 0, rows
+        for rows in token_batches(lengths, next_size):
+            yield size if size <= max_batch_tokens else 0, rows
 
     @torch.inference_mode()
     def _compute(self, tokens: Tokens, batch: Batch, out: torch.Tensor) -> None:
-        """Fills in the vectors of a batch."""
-        (budget, rows), started = batch, time.perf_counter()
+        """Writes the vectors of a batch to ``out``."""
+        (size, rows), started = batch, time.perf_counter()
         out[torch.from_numpy(rows).to(out.device)] = self._vectors(tokens, rows)
-        if budget and self._search.searching:
+        if size and self._search.searching:
             if out.is_cuda:
                 torch.cuda.synchronize()
-            self._search.took(budget, int(tokens.lengths[rows].sum()), time.perf_counter() - started)
+            self._search.record(size, int(tokens.lengths[rows].sum()), time.perf_counter() - started)
 
-    def _vectors(self, tokens: Tokens, rows: npt.NDArray[np.int64]) -> torch.Tensor:
-        """float32 [len(rows), dim] on the device."""
+    def _vectors(self, tokens: Tokens, rows: Positions) -> torch.Tensor:
+        """Returns float32 [len(rows), dim] on the device."""
         inputs = self.tokenize.padded(tokens, rows)
         features: dict[str, Any] = {name: torch.from_numpy(ids).to(self._net.device) for name, ids in inputs.items()}
-        vectors = self._net(features | self._marks)["sentence_embedding"]
+        vectors = self._net(features | self._constants)["sentence_embedding"]
         if self._net.truncate_dim is not None:
             vectors = truncate_embeddings(vectors, self._net.truncate_dim)
         return torch.Tensor.float(vectors)
 
 
 def forward_of(net: SentenceTransformer, max_tokens: int | None, prompt: str | None, dim: int) -> Forward | None:
-    """Returns our forward pass, or None where only the library knows how to prepare the net's texts.
+    """Returns our forward pass, or None if only the library can prepare the net's inputs.
 
-    That is: a first module that is no plain Transformer (StaticEmbedding, CLIP), settings of its own for its texts, no
-    fast tokenizer, and whatever makes the library's inputs differ from ours, such as a chat template. Seen on this
-    very net: both prepare the same texts, in three scripts, an empty one and one beyond any limit.
+    That is so if the first module is not a plain Transformer (StaticEmbedding, CLIP), has its own settings for texts,
+    has no fast tokenizer, or gives inputs that differ from ours, such as a chat template's. We compare on this very
+    net: both prepare the same texts, in three scripts, an empty one and one longer than any limit.
     """
     first, tokenizer = net[0], getattr(net, "tokenizer", None)
     if type(first) is not Transformer or first.processing_kwargs or not _can_be_cloned(tokenizer):
@@ -106,9 +108,9 @@ def forward_of(net: SentenceTransformer, max_tokens: int | None, prompt: str | N
     tokenize = Tokenization(tokenizer, max_tokens, prompt)
     texts = [*PROBE_TEXTS[:3], "", "a", " ".join(PROBE_TEXTS) * (1 + (max_tokens or 0) // len(PROBE_TEXTS))]
     theirs: dict[str, Any] = dict(net.preprocess(texts, prompt=prompt))
-    marks = {name: theirs.pop(name) for name in _MARKS & theirs.keys()}
+    constants = {name: theirs.pop(name) for name in _CONSTANT_INPUTS & theirs.keys()}
     ours = tokenize.padded(tokenize(texts), np.arange(len(texts)))
-    return Forward(net, tokenize, marks, dim) if _same(ours, theirs) else None
+    return Forward(net, tokenize, constants, dim) if _same(ours, theirs) else None
 
 
 def _can_be_cloned(tokenizer: Any) -> bool:

@@ -1,7 +1,7 @@
-"""A stand-in for a model: vectors made of the text's hash, for benchmarks and tests of everything but the model.
+"""A stand-in for a model: vectors derived from the text's hash, for benchmarks and tests of everything but the model.
 
-They mean nothing: two texts that differ in one letter are as far apart as any two. They only are what a model's
-vectors are to the rest of the pipeline: unit length, of full entropy, the same for the same text on every machine.
+The vectors have no meaning: two texts that differ in one letter are as far apart as any two. To the rest of the
+pipeline they look like a model's: unit length, full entropy, the same for the same text on every machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vecfill.encode.encoder import MOST_TOKENS, Encoding
+from vecfill.encode.encoder import MAX_BATCH_TOKENS
+from vecfill.encode.encoding import Encoding
 
 _ROWS: Final = 1024
 """Rows mixed at once: at 384 dimensions the intermediate arrays stay within a core's cache."""
@@ -38,15 +39,15 @@ class HashEncoder:
     def __init__(self, dim: int) -> None:
         self.dim = dim
 
-    def encode(self, texts: list[str], most_tokens: int = MOST_TOKENS) -> Encoding:
-        """Returns float32 unit vectors [n, dim]; there are no tokens, so nothing is truncated.
+    def encode(self, texts: list[str], max_batch_tokens: int = MAX_BATCH_TOKENS) -> Encoding:
+        """Returns float32 unit vectors [n, dim]; without tokens nothing is counted or truncated.
 
-        ``most_tokens`` is part of the protocol and changes nothing here.
+        ``max_batch_tokens`` is part of the protocol and ignored here.
         """
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         for start in range(0, len(texts), _ROWS):
             vectors[start : start + _ROWS] = self._unit_vectors(texts[start : start + _ROWS])
-        return Encoding(vectors=vectors, n_tokens=None, truncated=np.zeros(len(texts), dtype=np.bool_))
+        return Encoding.of(vectors)
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
         """Returns the vector [dim] of one text, the same as ``encode`` gives."""

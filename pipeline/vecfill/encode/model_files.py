@@ -1,7 +1,7 @@
-"""What a model's own JSON files say about its vectors, read from a folder, the hub's cache or the hub.
+"""Reads a model's dimension from its JSON files in a folder, the hub's cache or the hub.
 
-The files are those that SentenceTransformer writes: ``modules.json`` lists the modules in order, each module's folder
-holds its ``config.json``. Reading them takes milliseconds; loading the model to ask takes seconds and torch.
+SentenceTransformer writes these files: ``modules.json`` lists the modules in order, each module's folder holds its
+``config.json``. Reading them takes milliseconds; loading the model takes seconds and torch.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vecfill.config.model import Model
+from vecfill.encode.model_location import hash_dimension, locate_model
 from vecfill.errors import ConfigError
 
 ReadJson = Callable[[str], Any]
-"""Gives a model's JSON file by its relative path, parsed, or None where the model has no such file."""
+"""Returns a model's JSON file by its relative path, parsed, or None if the model has no such file."""
 
 _LEGACY_POOLING = (
     "pooling_mode_cls_token",
@@ -35,17 +37,42 @@ _COMPOSITE = ("projection_dim", "embedding_dim", "text_config", "vision_config")
 """Keys of transformers configurations whose sentence vectors are not simply ``hidden_size`` long."""
 
 
-def declared_dimension(name: str, read: ReadJson) -> tuple[int | None, int | None]:
-    """Returns what a model's files declare: the full length of its vectors, and what it cuts them to by default.
+def dimension_of(model: Model) -> int | None:
+    """Returns the length of the model's vectors by its files, or None where only loading can tell.
 
-    The length is None where only loading can tell, the cut where there is none.
-
-    Args:
-        name: what the user calls the model, for messages.
-        read: gives the model's files.
+    Of a hub model only these small JSON files are fetched, unless they are cached. An API is not asked: only
+    ``truncate_dim`` is known of it.
 
     Raises:
-        ConfigError: the files are those of something else than an embedder.
+        ConfigError: as ``locate_model``; the model does not exist, is no embedder, or cannot be reached; truncate_dim
+            is larger than the vectors are.
+    """
+    if model.is_api:
+        return model.truncate_dim
+    width, default = hash_dimension(model), None
+    if width is None:
+        width, default = declared_dimension(model.name, reader(locate_model(model), model.revision))
+    if width is None:
+        return None
+    if model.truncate_dim is not None and model.truncate_dim > width:
+        raise ConfigError(
+            f"--truncate-dim is {model.truncate_dim} but model {model.name} gives only {width} dimensions: "
+            f"lower it to at most {width} or leave it out"
+        )
+    return min(width, model.truncate_dim or default or width)
+
+
+def declared_dimension(name: str, read: ReadJson) -> tuple[int | None, int | None]:
+    """Returns what a model's files declare: the full length of its vectors, and the default ``truncate_dim``.
+
+    The length is None if only loading the model can tell, ``truncate_dim`` if there is none.
+
+    Args:
+        name: the model's name, for messages.
+        read: reads the model's files.
+
+    Raises:
+        ConfigError: the files do not belong to an embedder.
     """
     modules = read("modules.json")
     if modules is None:
@@ -58,7 +85,7 @@ def declared_dimension(name: str, read: ReadJson) -> tuple[int | None, int | Non
 
 
 def reader(location: str, revision: str | None) -> ReadJson:
-    """Returns the way to read the JSON files of a model: an absolute folder, or a hub id at a revision."""
+    """Returns a function that reads the JSON files of a model: an absolute folder, or a hub id at a revision."""
 
     def read(file: str) -> Any:
         path = fetched(location, file, revision)
@@ -68,7 +95,7 @@ def reader(location: str, revision: str | None) -> ReadJson:
 
 
 def fetched(location: str, file: str, revision: str | None = None) -> Path | None:
-    """Returns where a model's file is: in an absolute folder, or of a hub id in the cache or fetched; None without."""
+    """Returns the path of a model's file, fetched from the hub if needed; None if a hub model has no such file."""
     folder = Path(location)
     return folder / file if folder.is_absolute() else _hub_file(location, file, revision)
 
@@ -81,7 +108,7 @@ def _parse(path: Path) -> Any:
 
 
 def _bare_dimension(name: str, read: ReadJson) -> int | None:
-    """Width of a plain transformers model, to which SentenceTransformer adds a pooling of its own."""
+    """Returns the width of a plain transformers model, to which SentenceTransformer adds mean pooling."""
     config = read("config.json")
     if config is None:
         if read("adapter_config.json") is None:
@@ -92,7 +119,7 @@ def _bare_dimension(name: str, read: ReadJson) -> int | None:
 
 
 def _chain_dimension(modules: list[Mapping[str, str]], read: ReadJson) -> int | None:
-    """Follows the vector's width through the modules; None after one whose output only loading can tell."""
+    """Follows the vector's width through the modules; None after a module whose output only loading can tell."""
     width: int | None = None
     for module in modules:
         origin, _, kind = module["type"].rpartition(".")
@@ -107,7 +134,7 @@ def _chain_dimension(modules: list[Mapping[str, str]], read: ReadJson) -> int | 
 
 
 def _pooled(config: Mapping[str, Any]) -> int | None:
-    """Width after pooling: several modes are concatenated."""
+    """Returns the width after pooling: several modes are concatenated."""
     width = config.get("embedding_dimension", config.get("word_embedding_dimension"))
     modes = config.get("pooling_mode")
     if modes is None:
@@ -118,15 +145,15 @@ def _pooled(config: Mapping[str, Any]) -> int | None:
 
 
 def _projected(config: Mapping[str, Any], width: int | None) -> int | None:
-    """Width after a Dense module, which may also work on the tokens before they are pooled."""
+    """Returns the width after a Dense module, which may also work on the tokens before pooling."""
     output = config.get("module_output_name") or config.get("module_input_name", "sentence_embedding")
     return config.get("out_features") if output == "sentence_embedding" else width
 
 
 def _hub_file(name: str, file: str, revision: str | None) -> Path | None:
-    """Returns a file of a hub model, from the cache where it is known there, or None where the model lacks it.
+    """Returns a file of a hub model, from the cache if it is there, or None if the model lacks it.
 
-    A name without an owner is tried as ``sentence-transformers/NAME`` first, as SentenceTransformer does.
+    Tries a name without an owner as ``sentence-transformers/NAME`` first, as SentenceTransformer does.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -141,7 +168,7 @@ def _hub_file(name: str, file: str, revision: str | None) -> Path | None:
 
 
 def _fetch(repository: str, file: str, revision: str | None) -> Path | None:
-    """Asks the cache before the hub, and the hub first whether it is there: its client takes 23 s to give up."""
+    """Asks the cache before the hub, and first checks that the hub answers: its client takes 23 s to give up."""
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
@@ -158,7 +185,7 @@ def _fetch(repository: str, file: str, revision: str | None) -> Path | None:
     except (OSError, ValueError) as exc:
         raise ConfigError(_refusal(repository, revision, exc)) from exc
     except Exception as exc:
-        if not type(exc).__module__.startswith("httpx"):  # the hub's client, whose name comes with a version of its own
+        if not type(exc).__module__.startswith("httpx"):  # the hub's HTTP client, named by version
             raise
         raise ConfigError(_unreachable(repository)) from exc
 
@@ -171,7 +198,7 @@ def _unreachable(repository: str) -> str:
 
 
 def _refusal(repository: str, revision: str | None, exc: Exception) -> str:
-    """Says why the hub gave no file; the gated case comes first, as the hub's client derives it from the missing."""
+    """Explains why the hub gave no file; the gated case comes first, as its class derives from the missing one."""
     from huggingface_hub import errors
 
     if isinstance(exc, errors.OfflineModeIsEnabled):

@@ -1,4 +1,4 @@
-"""Which type the transformer computes in: the fastest that the device is good at and that leaves the vectors alone."""
+"""Chooses the type that the transformer computes in: bfloat16 if the device is fast at it and the vectors agree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 _log = logging.getLogger(__name__)
 
 AGREE_COSINE = 0.999
-"""Every probe text's vector must be this close to its float32 one (measured for MiniLM in bfloat16: 0.9999)."""
+"""Lowest cosine between a probe text's vector and its float32 vector (measured for MiniLM in bfloat16: 0.9999)."""
 
 PROBE_TEXTS = tuple(
     f"Senior {role} ({kind}), reports to the head of {area} in {place}; grade {number}, from €{number}0,000 a year."
@@ -32,37 +32,37 @@ PROBE_TEXTS = tuple(
         start=3,
     )
 )
-"""Real-looking texts of some thirty tokens, with digits, signs and three scripts."""
+"""Realistic texts of some thirty tokens, with digits, signs and three scripts."""
 
 
 def fast_bfloat16(device: str) -> bool:
     """Whether the device multiplies bfloat16 matrices faster than float32 ones.
 
-    CPUs need AMX or AVX512-BF16 for it; without, bfloat16 is ten times slower.
+    A CPU needs AMX or AVX512-BF16; without them bfloat16 is ten times slower.
     """
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    questions = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(bool(getattr(torch.cpu, question, bool)()) for question in questions)
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, check, bool)()) for check in checks)
 
 
 def lower(net: SentenceTransformer, dtype: torch.dtype) -> Callable[[], None]:
-    """Lets the net's first module compute in ``dtype`` and returns the way back.
+    """Makes the net's first module compute in ``dtype`` and returns a function that undoes it.
 
-    Only weights are cast: buffers, such as the frequencies of rotary positions, are float32 for a reason. What follows
-    the first module is cheap, decides the vector to its last digits, and stays float32, fed through a hook.
+    Only weights are cast: buffers, such as the frequencies of rotary positions, need float32. The later modules are
+    cheap and decide the vector's last digits, so they stay float32; a hook casts their input.
     """
     wide = [(weight, weight.data) for weight in net[0].parameters()]
     for weight, data in wide:
         weight.data = data.to(dtype) if data.is_floating_point() else data
     hook = net[0].register_forward_hook(_to_float32)
 
-    def back() -> None:
+    def undo() -> None:
         hook.remove()
         for weight, data in wide:
             weight.data = data
 
-    return back
+    return undo
 
 
 def _to_float32(_module: nn.Module, _inputs: object, features: dict[str, object]) -> dict[str, object]:
@@ -73,28 +73,28 @@ def _to_float32(_module: nn.Module, _inputs: object, features: dict[str, object]
 
 
 def lower_where_it_helps(net: SentenceTransformer) -> str:
-    """Turns the net to bfloat16 where the device is fast at it and the vectors agree; returns the type it computes in.
+    """Casts the net to bfloat16 if the device is fast at it and the vectors agree; returns the type it computes in.
 
-    Only transformers multiply matrices enough for it. Costs two passes over nine texts.
+    Only transformers gain from it. Costs two passes over nine texts.
     """
     if net.transformers_model is None or not fast_bfloat16(net.device.type):
         return "float32"
     wanted = _probe(net)
-    back = lower(net, torch.bfloat16)
+    undo = lower(net, torch.bfloat16)
     try:
         cosine = float(np.min(np.sum(wanted * _probe(net), axis=1)))
     except RuntimeError as exc:
-        _log.info("float32: the model does not compute in bfloat16 (%s)", exc)
+        _log.info("dtype float32: the model cannot compute in bfloat16 (%s)", exc)
     else:
         if cosine >= AGREE_COSINE:
             return "bfloat16"
-        _log.info("float32: in bfloat16 a probe's cosine is %.5f, below %g", cosine, AGREE_COSINE)
-    back()
+        _log.info("dtype float32: in bfloat16 a probe text's cosine is %.5f, below %g", cosine, AGREE_COSINE)
+    undo()
     return "float32"
 
 
 def _probe(net: SentenceTransformer) -> npt.NDArray[np.float32]:
-    """Unit vectors of the probe texts and of all of them in one, float32 [9, dim]."""
+    """Returns unit vectors of the probe texts and of all of them joined, float32 [9, dim]."""
     texts = [*PROBE_TEXTS, " ".join(PROBE_TEXTS)]
     vectors: torch.Tensor = net.encode(texts, convert_to_tensor=True, show_progress_bar=False)
     unit: npt.NDArray[np.float32] = nn.functional.normalize(vectors.float()).cpu().numpy()

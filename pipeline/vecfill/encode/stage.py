@@ -8,31 +8,22 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from vecfill.blocks import encoded_schema, key_names
+from vecfill.config.model import Model
 from vecfill.encode.api.budget import RequestBudget
+from vecfill.encode.api.terms import shared_budget
 from vecfill.encode.encoder import Encoder
-from vecfill.encode.row_encoder import RowEncoder, Rows
-from vecfill.encode.spec import Model
+from vecfill.encode.encoding import Encoding, Flags
+from vecfill.encode.load import blocks_at_once, load_model
+from vecfill.encode.row_encoder import RowEncoder
+from vecfill.encode.sample import SAME_MODEL_COSINE, Verdict, agreement
 from vecfill.encode.vector_cache import VectorCache
 from vecfill.errors import ConfigError, MixedModelsError
 from vecfill.job import BUDGET, Worker
 
 _log = logging.getLogger(__name__)
-
-SAME_MODEL_COSINE = 0.98
-"""From here on a stored vector counts as this model's: rounding to bfloat16 or halfvec leaves a cosine above 0.999,
-another model's vectors of the same dimension stay below 0.5."""
-
-MIXED_BELOW = 0.5
-"""Share of agreeing sample vectors below which another model made them: texts that changed since cannot be so many."""
-
-WARN_BELOW = 0.9
-
-MIN_SAMPLE = 4
-"""Vectors that it takes to accuse a model: fewer may all be of texts that changed since, and are only warned of."""
 
 
 ROWS_PER_S = {"hash": 30_000.0, "gpu": 3_000.0, "cpu": 400.0}
@@ -69,7 +60,7 @@ class EncodeSpec:
     @property
     def calls(self) -> int:
         """Blocks that one worker takes at a time."""
-        return self.model.calls
+        return blocks_at_once(self.model)
 
     def rows_per_s(self, gpus: int) -> float:
         """A rough rate of one worker on a machine with so many GPUs."""
@@ -79,7 +70,7 @@ class EncodeSpec:
 
     def shared(self) -> RequestBudget | None:
         """Returns the budget of an API, which all workers of a run share; None for a local model."""
-        return RequestBudget(self.model.api.limits(self.model.api_name)) if self.model.is_api else None
+        return shared_budget(self.model)
 
     def stage(self, worker: Worker) -> EncodeStage:
         """Returns the encode stage of one worker."""
@@ -141,22 +132,22 @@ class EncodeStage:
         started = time.perf_counter()
         rows, reused = self._rows(ready, table)
         seconds = self._busy.since(started)
-        load_s = self._told_load_s()
+        load_s = self._load_seconds()
         if rows.unasked.any():
             self._worker.stop(BUDGET)
             asked = np.flatnonzero(~rows.unasked)
-            table, rows, reused = table.take(asked), rows.only(asked), reused[asked]
+            table, rows, reused = table.take(asked), rows.take(asked), reused[asked]
         return _encoded_block(
             table, self.spec.arity, ready.encoder, rows, reused=reused, load_s=load_s, encode_s=seconds
         )
 
-    def _told_load_s(self) -> float:
-        """Seconds that loading the model took, for the first block alone."""
+    def _load_seconds(self) -> float:
+        """Seconds that loading the model took; the first block carries them."""
         with self._lock:
             seconds, self._load_s = self._load_s, 0.0
             return seconds
 
-    def _rows(self, ready: RowEncoder, table: pa.Table) -> tuple[Rows, npt.NDArray[np.bool_]]:
+    def _rows(self, ready: RowEncoder, table: pa.Table) -> tuple[Encoding, Flags]:
         texts = table.column("text").to_pylist()
         if self._cache is None:
             return ready.encode(texts), np.zeros(len(texts), np.bool_)
@@ -182,10 +173,10 @@ class EncodeStage:
         """
         model, worker = self.spec.model, self._worker
         if model.is_api:
-            return model.load(worker.threads, dim=self.spec.dim, budget=worker.shared, stopped=worker.stopped)
+            return load_model(model, worker.threads, dim=self.spec.dim, budget=worker.shared, stopped=worker.stopped)
         if worker.kept.get("model") != (model, worker.threads):
             worker.kept.clear()
-            worker.kept["encoder"] = model.load(worker.threads)
+            worker.kept["encoder"] = load_model(model, worker.threads)
             worker.kept["model"] = (model, worker.threads)
         encoder: Encoder = worker.kept["encoder"]
         return encoder
@@ -201,44 +192,30 @@ class EncodeStage:
         """Recomputes the sample of stored vectors: models must never mix unnoticed."""
         if not self.spec.sample:
             return
-        rows = ready.encode([text for text, _ in self.spec.sample])
-        if rows.unasked.any():
+        encoding = ready.encode([text for text, _ in self.spec.sample])
+        if encoding.unasked.any():
             return  # the budget is spent before the run's first text: nothing will be written
-        ours = rows.vectors
-        stored = [np.asarray(vector, dtype=np.float32) for _, vector in self.spec.sample]
-        cosines = np.array([_cosine(one, other) for one, other in zip(ours, stored, strict=True)])
-        share = np.mean(cosines >= SAME_MODEL_COSINE)
-        if share < MIXED_BELOW and len(cosines) >= MIN_SAMPLE and not self.spec.allow_mixed:
-            raise MixedModelsError(
-                f"{self._agreement(cosines)}: another model or prompt made them; choose that one, pass --allow-mixed "
-                "to go on, or empty the column first"
-            )
-        if share < WARN_BELOW:
-            _log.warning("%s: the other texts may have changed since, or models are mixed", self._agreement(cosines))
-
-    def _agreement(self, cosines: npt.NDArray[np.float64]) -> str:
-        agreeing = int((cosines >= SAME_MODEL_COSINE).sum())
-        return (
-            f"{agreeing} of {len(cosines)} sampled vectors of {self.spec.column} agree with model "
-            f"{self.spec.model.name} (cosine of {SAME_MODEL_COSINE} or more; median cosine {np.median(cosines):.2f})"
+        found = agreement([vector for _, vector in self.spec.sample], encoding.vectors)
+        figures = (
+            f"{found.agreeing} of {found.n} sampled vectors of {self.spec.column} agree with model "
+            f"{self.spec.model.name} (cosine of {SAME_MODEL_COSINE} or more; median cosine {found.median_cosine:.2f})"
         )
-
-
-def _cosine(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
-    """Cosine of two vectors; 0 where they cannot be compared (another length, zero, not finite)."""
-    if one.shape != other.shape:
-        return 0.0
-    norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
-    return float(one @ other) / norms if np.isfinite(norms) and norms > 0 else 0.0
+        if found.verdict is Verdict.OTHER_MODEL and not self.spec.allow_mixed:
+            raise MixedModelsError(
+                f"{figures}: another model or prompt made them; choose that one, pass --allow-mixed to continue "
+                "anyway, or empty the column first"
+            )
+        if found.verdict is not Verdict.SAME:
+            _log.warning("%s: the other texts may have changed since, or models are mixed", figures)
 
 
 def _encoded_block(
     table: pa.Table,
     arity: int,
     encoder: Encoder,
-    rows: Rows,
+    rows: Encoding,
     *,
-    reused: npt.NDArray[np.bool_],
+    reused: Flags,
     load_s: float,
     encode_s: float,
 ) -> pa.Table:
@@ -260,13 +237,13 @@ def _encoded_block(
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def _errors(rows: Rows) -> tuple[pa.Array, pa.Array]:
+def _errors(rows: Encoding) -> tuple[pa.Array, pa.Array]:
     """Class and message of each row, null where it has a vector."""
     pairs = [rows.errors.get(row, (None, None)) for row in range(len(rows.vectors))]
     return pa.array([kind for kind, _ in pairs], pa.string()), pa.array([error for _, error in pairs], pa.string())
 
 
-def _embeddings(vector_type: pa.DataType, rows: Rows) -> pa.FixedSizeListArray:
+def _embeddings(vector_type: pa.DataType, rows: Encoding) -> pa.FixedSizeListArray:
     """Wraps the matrix without copying it; rows that failed are null."""
     failed = rows.failed()
     mask = pa.array(failed) if failed.any() else None

@@ -1,7 +1,7 @@
 """Token batches: which texts go through the model together. Pure.
 
 A batch is a rectangle, as wide as its longest text, and the model computes the padding too. So texts are sorted by
-length and packed by tokens: next to no padding, and a batch that stays in the processor's cache whatever the lengths.
+length and packed by tokens: almost no padding, and batches that fit the processor's cache whatever the lengths.
 """
 
 from __future__ import annotations
@@ -13,79 +13,80 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from vecfill.encode.encoding import Positions
+
 Lengths = npt.NDArray[np.int32]
-Positions = npt.NDArray[np.int64]
 
 
-def token_batches(lengths: Lengths, budget: Callable[[], int]) -> Iterator[Positions]:
-    """Packs texts into batches of so many tokens, padding included.
+def token_batches(lengths: Lengths, batch_tokens: Callable[[], int]) -> Iterator[Positions]:
+    """Packs texts into batches of a number of tokens, padding included.
 
     Args:
         lengths: int32 [n], tokens of each text.
-        budget: tokens of the next batch, asked before each; a text that is longer makes a batch of its own.
+        batch_tokens: returns the tokens of the next batch, called before each; a longer text gets a batch of its own.
 
     Yields:
-        Positions in ``lengths``, int64, a batch each; every position once, longest texts first, so that memory runs
-        out at once or not at all.
+        Positions in ``lengths``, int64, one array per batch; every position once, longest texts first, so that memory
+        runs out at once or not at all.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
         width = max(1, int(lengths[order[start]]))
-        end = start + max(1, budget() // width)
+        end = start + max(1, batch_tokens() // width)
         yield order[start:end]
         start = end
 
 
 def padding(lengths: Lengths, batches: Iterable[Positions]) -> float:
-    """Share of the computed tokens that are padding, in [0, 1)."""
+    """Returns the share of the computed tokens that is padding, in [0, 1)."""
     computed = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
     return 1.0 - float(lengths.sum()) / computed if computed else 0.0
 
 
 @dataclass
-class BudgetSearch:
-    """Finds the budget that gives the most tokens a second, on the batches of the work itself.
+class BatchSizeSearch:
+    """Finds the batch size with the most tokens a second, on the batches of the work itself. Thread-safe.
 
-    The candidates are tried in turn, so that all of them meet the same mix of lengths; once each has had ``trials``
-    batches the best by its median rate is kept: the first batches of a shape are slow. For several threads.
+    The candidates take turns, so that all of them get the same mix of lengths. Once each has had ``trials`` batches,
+    the one with the best median rate is kept: the first batches of a shape are slow.
 
     Attributes:
-        candidates: budgets to try, in tokens.
+        candidates: batch sizes to try, in tokens.
         trials: batches for each.
-        best: the budget that did best; the middle one as long as nothing is known.
+        best: the best batch size; the middle candidate while nothing is known.
     """
 
     candidates: tuple[int, ...]
     trials: int = 4
     best: int = field(init=False)
     _rates: dict[int, list[float]] = field(init=False)
-    _asked: int = field(init=False, default=0)
+    _started: int = field(init=False, default=0)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._rates = {budget: [] for budget in self.candidates}
+        self._rates = {size: [] for size in self.candidates}
         self.best = self.candidates[len(self.candidates) // 2]
 
     @property
     def searching(self) -> bool:
-        """Whether some candidate has had too few batches."""
+        """Whether a candidate has had too few batches."""
         return any(len(rates) < self.trials for rates in self._rates.values())
 
     def next(self) -> int:
-        """The budget for the next batch."""
+        """Returns the size of the next batch."""
         with self._lock:
             if not self.searching:
                 return self.best
-            self._asked += 1
-            return self.candidates[(self._asked - 1) % len(self.candidates)]
+            self._started += 1
+            return self.candidates[(self._started - 1) % len(self.candidates)]
 
-    def took(self, budget: int, tokens: int, seconds: float) -> None:
-        """Learns the rate of a batch; the choice falls with the last trial. The rest of a block tells nothing."""
-        if 2 * tokens < budget:
+    def record(self, size: int, tokens: int, seconds: float) -> None:
+        """Records the rate of a batch; the last trial decides. Ignores a batch less than half full: a block's last."""
+        if 2 * tokens < size:
             return
         with self._lock:
-            self._rates[budget].append(tokens / max(seconds, 1e-9))
+            self._rates[size].append(tokens / max(seconds, 1e-9))
             if self.searching:
                 return
             self.best = max(self._rates, key=lambda one: float(np.median(self._rates[one])))

@@ -1,6 +1,6 @@
-"""Tokenizing by a tokenizer of our own: each text once, without padding, in threads, and safe beside the library's.
+"""Tokenizes each text once, without padding, in threads, with a tokenizer of our own.
 
-transformers sets padding and truncation on the tokenizer that it shares with everyone at each call. Ours is a clone.
+At each call transformers sets padding and truncation on its tokenizer, which everyone shares. Ours is a clone.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from vecfill.encode.encoding import Flags, Positions
+
 Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Tokens of ``n`` texts, as the model takes them.
+    """Tokens of ``n`` texts, as inputs of the model.
 
     Attributes:
         ids: int64 [sum of lengths], one text after the other; special tokens and prompt included.
-        types: the same for the token types, None where the model takes none.
+        types: the token types in the same layout, None if the model takes none.
         lengths: int32 [n], tokens after truncation.
-        n_tokens: int32 [n], tokens before it.
+        n_tokens: int32 [n], tokens before truncation.
     """
 
     ids: Ids
@@ -34,10 +36,10 @@ class Tokens:
 
 
 class Tokenization:
-    """Texts to tokens, and tokens to the rectangles that a model takes."""
+    """Turns texts into tokens, and tokens into the padded rectangles that a model takes."""
 
     def __init__(self, original: Any, max_tokens: int | None, prompt: str | None) -> None:
-        """Clones a fast tokenizer of transformers that has a padding token; ``max_tokens`` None never cuts a text."""
+        """Clones a fast tokenizer of transformers that has a padding token; without ``max_tokens`` no text is cut."""
         self._tokenizer = _clone(original, max_tokens)
         self._special = self._tokenizer.num_special_tokens_to_add(False)
         self._prompt = prompt or ""
@@ -46,7 +48,7 @@ class Tokenization:
         self._left = original.padding_side == "left"
 
     def __call__(self, texts: list[str]) -> Tokens:
-        """Tokenizes; the Rust code lets other threads of this process run meanwhile."""
+        """Tokenizes; the Rust code releases the GIL."""
         found = self._tokenizer.encode_batch_fast([self._prompt + text for text in texts] if self._prompt else texts)
         lengths = np.fromiter(map(len, found), np.int32, len(found))
         cut = (sum(len(rest) - self._special for rest in one.overflowing) for one in found)
@@ -57,8 +59,8 @@ class Tokenization:
             n_tokens=lengths + np.fromiter(cut, np.int32, len(found)),
         )
 
-    def padded(self, tokens: Tokens, rows: npt.NDArray[np.int64]) -> dict[str, Ids]:
-        """The model's inputs for some texts: int64 [len(rows), longest], padded on the tokenizer's own side."""
+    def padded(self, tokens: Tokens, rows: Positions) -> dict[str, Ids]:
+        """Returns the model's inputs for some texts: int64 [len(rows), longest], padded on the tokenizer's own side."""
         lengths = tokens.lengths[rows].astype(np.int64)[:, None]
         starts = (np.cumsum(tokens.lengths, dtype=np.int64) - tokens.lengths)[rows][:, None]
         width = int(lengths.max())
@@ -86,8 +88,8 @@ def _flat(lists: list[list[int]], lengths: npt.NDArray[np.int32]) -> Ids:
     return np.fromiter(chain.from_iterable(lists), np.int64, int(lengths.sum()))
 
 
-def _scattered(values: Ids, inside: npt.NDArray[np.bool_], pad: int) -> Ids:
-    """Puts the values into the rectangle's places that hold a token, row by row, and ``pad`` into the others."""
+def _scattered(values: Ids, inside: Flags, pad: int) -> Ids:
+    """Puts the values where the rectangle has a token, row by row, and ``pad`` everywhere else."""
     rectangle = np.full(inside.shape, pad, np.int64)
     rectangle[inside] = values
     return rectangle

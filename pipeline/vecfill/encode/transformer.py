@@ -1,7 +1,7 @@
-"""The real thing: a SentenceTransformer, loaded once and told exactly what to do.
+"""A local model: a SentenceTransformer, loaded once.
 
-Importing this module imports torch and sentence-transformers (5–12 s on two cores); ``Model.load`` does so only when
-a model is wanted. Pooling, normalisation, prompts and truncation are left to the library: its vectors are ours.
+Importing this module imports torch and sentence-transformers (5–12 s on two cores); ``Model.load`` does so only when a
+model is needed. The library does pooling, normalisation, prompts and truncation, so its vectors are ours.
 """
 
 from __future__ import annotations
@@ -19,25 +19,27 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
-from vecfill.encode.encoder import MOST_TOKENS, Encoding
+from vecfill.config.model import Model
+from vecfill.encode.encoder import MAX_BATCH_TOKENS
+from vecfill.encode.encoding import Encoding, one_line
 from vecfill.encode.forward import forward_of
+from vecfill.encode.model_location import locate_model
 from vecfill.encode.precision import lower, lower_where_it_helps
-from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 
 _LOAD_ERRORS = (OSError, ValueError, ImportError, KeyError, SafetensorError)
-"""What transformers and sentence-transformers raise for missing weights, unknown architectures, refused code, …"""
+"""Raised by transformers and sentence-transformers for missing weights, unknown architectures, refused code, …"""
 
 LIBRARY_BATCH = {"cpu": 32, "cuda": 256}
-"""Texts a batch where the library does it all: its own default, and what fills a GPU better."""
+"""Texts a batch where the library batches: its default on a CPU, and a size that fills a GPU better."""
 
-LIBRARY_TOKENS = MOST_TOKENS // 256
-"""Tokens that a text counts for where memory is short and nobody has counted them."""
+LIBRARY_TOKENS = MAX_BATCH_TOKENS // 256
+"""Tokens assumed for a text where memory is short and nothing counts them."""
 
 _UNLIMITED = 10**9
-"""Tokenizers without a length of their own report 10^30."""
+"""Tokenizers without a limit report 10^30."""
 
 
 class TransformerEncoder:
@@ -46,8 +48,8 @@ class TransformerEncoder:
     Attributes:
         dim: length of the vectors.
         device: ``cuda`` or ``cpu``, as resolved once at loading.
-        dtype: that the transformer computes in, such as ``float32``; the vectors given out are always float32.
-        max_tokens: the length in tokens that texts are cut to; None where the model has no limit.
+        dtype: type that the transformer computes in, such as ``float32``; the returned vectors are always float32.
+        max_tokens: length in tokens that texts are cut to; None if the model has no limit.
     """
 
     def __init__(self, model: Model, threads: int | None = None) -> None:
@@ -55,11 +57,11 @@ class TransformerEncoder:
 
         Args:
             model: what to load.
-            threads: CPU threads for torch, of which Ray would leave one to a GPU actor; None keeps torch's number.
+            threads: CPU threads for torch, as Ray would allow a GPU actor only one; None keeps torch's number.
 
         Raises:
-            ConfigError: no such model, weights or device; an unknown prompt name; truncate_dim or max_tokens beyond
-                what the model has.
+            ConfigError: no such model, weights or device; an unknown prompt name; truncate_dim or max_tokens outside
+                the model's range.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -69,28 +71,28 @@ class TransformerEncoder:
         self.max_tokens = _limit_tokens(model, self._net)
         self._prompt = _resolve_prompt(model, self._net)
         self._asks_as_configured = model.prompt is not None or model.prompt_name is not None
-        self.dtype = _settle_dtype(model, self._net)
+        self.dtype = _set_dtype(model, self._net)
         self._forward = forward_of(self._net, self.max_tokens, self._prompt, self.dim)
         if self._forward is None:
-            _log.info("only its library can prepare this model's texts: batches are the library's, tokens uncounted")
+            _log.info("only sentence-transformers can prepare this model's inputs: tokens are not counted")
 
-    def encode(self, texts: list[str], most_tokens: int) -> Encoding:
+    def encode(self, texts: list[str], max_batch_tokens: int) -> Encoding:
         """Returns the vectors of ``SentenceTransformer.encode`` for the texts, as float32 [n, dim].
 
         Raises:
-            Exception: whatever the tokenizer or torch raises; nothing is kept of the call.
+            Exception: any error of the tokenizer or torch; the call leaves nothing behind.
         """
         if self._forward is None:
-            return self._encode_by_library(texts, most_tokens)
+            return self._encode_by_library(texts, max_batch_tokens)
         tokens = self._forward.tokenize(texts)
         truncated = np.greater(tokens.n_tokens, tokens.lengths)
-        return Encoding(vectors=self._forward(tokens, most_tokens), n_tokens=tokens.n_tokens, truncated=truncated)
+        return Encoding.of(self._forward(tokens, max_batch_tokens), n_tokens=tokens.n_tokens, truncated=truncated)
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
         """Returns the float32 vector [dim] of a search query.
 
-        The model's own query prompt and route are used (``SentenceTransformer.encode_query``), unless the
-        configuration names a prompt: then rows and queries get the same one.
+        Uses the model's own query prompt and route (``SentenceTransformer.encode_query``), unless the configuration
+        sets a prompt: then rows and queries get the same one.
         """
         arguments: dict[str, Any] = {"convert_to_tensor": True, "show_progress_bar": False}
         if self._asks_as_configured:
@@ -100,14 +102,13 @@ class TransformerEncoder:
         vector: npt.NDArray[np.float32] = _to_host(tensor)[0]
         return vector
 
-    def _encode_by_library(self, texts: list[str], most_tokens: int) -> Encoding:
-        """For models whose texts only the library knows how to prepare; tokens are then not counted."""
-        batch = max(1, min(LIBRARY_BATCH[self.device], most_tokens // LIBRARY_TOKENS))
+    def _encode_by_library(self, texts: list[str], max_batch_tokens: int) -> Encoding:
+        """Encodes with a model whose inputs only the library can prepare; tokens are then not counted."""
+        batch = max(1, min(LIBRARY_BATCH[self.device], max_batch_tokens // LIBRARY_TOKENS))
         tensor = self._net.encode(
             texts, batch_size=batch, prompt=self._prompt, convert_to_tensor=True, show_progress_bar=False
         )
-        vectors = _to_host(tensor).reshape(len(texts), self.dim)
-        return Encoding(vectors=vectors, n_tokens=None, truncated=np.zeros(len(texts), dtype=np.bool_))
+        return Encoding.of(_to_host(tensor).reshape(len(texts), self.dim))
 
 
 def _to_host(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
@@ -125,7 +126,7 @@ def _resolve_device(device: str) -> str:
 
 def _load(model: Model, device: str) -> SentenceTransformer:
     """Builds the SentenceTransformer in float32, whatever dtype the weights were saved in."""
-    location = model.locate()
+    location = locate_model(model)
     try:
         with _quiet():
             return SentenceTransformer(
@@ -138,28 +139,28 @@ def _load(model: Model, device: str) -> SentenceTransformer:
                 model_kwargs={"dtype": "float32"},
             )
     except _LOAD_ERRORS as exc:
-        reason = " ".join(str(exc).split())
-        raise ConfigError(f"model {model.name} cannot be loaded: {type(exc).__name__}: {reason[:400]}") from exc
+        reason = f"{type(exc).__name__}: {one_line(str(exc), 400)}"
+        raise ConfigError(f"model {model.name} cannot be loaded: {reason}") from exc
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the libraries' bars and notes off stderr, where our own progress goes; their errors still show."""
+    """Keeps the libraries' progress bars and warnings off stderr, where our progress goes; their errors still show."""
     bars = transformers_logging.is_progress_bar_enabled()
-    notes = logging.getLogger("sentence_transformers")
-    level = notes.level
+    logger = logging.getLogger("sentence_transformers")
+    level = logger.level
     transformers_logging.disable_progress_bar()
-    notes.setLevel(logging.ERROR)
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        notes.setLevel(level)
+        logger.setLevel(level)
         if bars:
             transformers_logging.enable_progress_bar()
 
 
 def _output_dimension(model: Model, net: SentenceTransformer) -> int:
-    """Asks the modules; some (CLIP) do not know, and then a text is encoded to see."""
+    """Asks the modules; where they do not know (CLIP), encodes a text to find out."""
     truncate_dim, net.truncate_dim = net.truncate_dim, None
     width = net.get_embedding_dimension() or net.encode(["a"], show_progress_bar=False).shape[1]
     net.truncate_dim = truncate_dim
@@ -172,7 +173,7 @@ def _output_dimension(model: Model, net: SentenceTransformer) -> int:
 
 
 def _resolve_prompt(model: Model, net: SentenceTransformer) -> str | None:
-    """Returns the text that goes before every text, by the library's own rules."""
+    """Returns the text to put before every text, by the library's own rules."""
     if model.prompt is not None:
         return model.prompt
     name = model.prompt_name or net.default_prompt_name
@@ -185,8 +186,8 @@ def _resolve_prompt(model: Model, net: SentenceTransformer) -> str | None:
     return prompt
 
 
-def _settle_dtype(model: Model, net: SentenceTransformer) -> str:
-    """Lets the transformer compute in the type that was asked for, or in the one that suits the device."""
+def _set_dtype(model: Model, net: SentenceTransformer) -> str:
+    """Makes the transformer compute in the configured type, or for ``auto`` in the best one for the device."""
     if model.dtype == "auto":
         return lower_where_it_helps(net)
     if model.dtype != "float32":
@@ -195,7 +196,7 @@ def _settle_dtype(model: Model, net: SentenceTransformer) -> str:
 
 
 def _limit_tokens(model: Model, net: SentenceTransformer) -> int | None:
-    """Applies ``--max-tokens`` and returns the length that texts are cut to, None without a limit."""
+    """Applies ``--max-tokens`` and returns the length in tokens that texts are cut to, None without a limit."""
     if model.max_tokens is not None:
         _check_limit(model, model.max_tokens, net)
         net.max_seq_length = model.max_tokens
@@ -205,20 +206,20 @@ def _limit_tokens(model: Model, net: SentenceTransformer) -> int | None:
 
 def _check_limit(model: Model, wanted: int, net: SentenceTransformer) -> None:
     if net.transformers_model is None:
-        raise ConfigError(f"--max-tokens is {wanted} but model {model.name} has no length: leave it out")
+        raise ConfigError(f"--max-tokens is {wanted} but model {model.name} has no length limit: leave it out")
     lowest = 1 + (net.tokenizer.num_special_tokens_to_add() if getattr(net, "tokenizer", None) is not None else 0)
     highest = _positions(net)
     if not lowest <= wanted <= (highest or wanted):
         raise ConfigError(
             f"--max-tokens is {wanted} but model {model.name} takes {lowest} to {highest or 'any'} tokens: "
-            "choose a number between"
+            "choose a number in that range"
         )
 
 
 def _positions(net: SentenceTransformer) -> int | None:
-    """Returns how many positions the model was built with, None where that is unknown or endless (XLNet says -1).
+    """Returns the number of positions that the model was built with, None if unknown or unlimited (XLNet says -1).
 
-    RoBERTa and its kin count from behind the padding index: 514 positions hold 512 tokens.
+    RoBERTa and its relatives start counting after the padding index: 514 positions hold 512 tokens.
     """
     limit = getattr(net.config, "max_position_embeddings", None)
     if not isinstance(limit, int) or limit < 1:

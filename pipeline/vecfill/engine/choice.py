@@ -6,19 +6,13 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from vecfill.config.engine import EngineOptions
 from vecfill.engine.warm import Warm
-from vecfill.errors import ConfigError
 from vecfill.job import Encode, Engine, Job
 
 log = logging.getLogger(__name__)
-
-ENGINES = ("auto", "ray", "inline")
-
-LEAST_CONNECTIONS = 3
-"""A reader, a writer and the run's own session: what the inline engine has, and the least that Ray can do with."""
 
 RAY_START_S = 10.0
 """Seconds that Ray adds on two cores: 3 to 8 for itself, the rest for the actors' own imports."""
@@ -30,33 +24,6 @@ BLOCK_S = 5.0
 INLINE_BLOCK_ROWS = 4_096
 """The most in one process, which holds some five blocks and where one costs next to nothing: 300,000 rows of
 ``hash:384`` peaked at 523 MB in blocks of 8,192 rows and at 400 MB in these (100,000 rows: 375), and were as fast."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineOptions:
-    """How a run is carried out. See the flags of the same names."""
-
-    engine: str = "auto"
-    ray_address: str | None = None
-    actors: int | None = None
-    gpus_per_actor: float | None = None
-    writers: int | None = None
-    max_connections: int | None = None
-    verbose: bool = False
-
-    def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise ConfigError(f"engine is {self.engine!r}: choose one of {', '.join(ENGINES)}")
-        if self.max_connections is not None and self.max_connections < LEAST_CONNECTIONS:
-            raise ConfigError(
-                f"max_connections is {self.max_connections}: it must be at least {LEAST_CONNECTIONS}: one that reads, "
-                "one that writes, and one that counts and watches"
-            )
-        if self.max_connections and self.writers and self.writers + 2 > self.max_connections:
-            raise ConfigError(
-                f"{self.writers} writers, a reader and the run itself need {self.writers + 2} connections but "
-                f"max_connections is {self.max_connections}: lower --writers or raise --max-connections"
-            )
 
 
 def choose(options: EngineOptions, *, rows: int, encode: Encode, gpus: int) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import ray
 
 from vecfill.engine.coordinator import SharedProxy
+from vecfill.engine.worker_log import log_to_stderr
 from vecfill.job import Encode, EncodeStage, Worker
 
 RETRIES = {"max_restarts": 2, "max_task_retries": 2}
@@ -41,6 +42,7 @@ class EncoderActor:
     """An encode stage in a process of its own; keeps the model from one run to the next."""
 
     def __init__(self) -> None:
+        log_to_stderr()
         self._run: str | None = None
         self._kept: dict[str, Any] = {}
         self._loader = ThreadPoolExecutor(1, "load")

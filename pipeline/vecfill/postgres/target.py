@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
 
+from vecfill.config.target import Target
 from vecfill.errors import ConfigError
-from vecfill.postgres.catalogue import (
-    Column,
-    columns_of,
-    find_table,
-    leaves_of,
-    stored_dimension,
-    tree_of,
-    type_name,
-)
+from vecfill.postgres.catalogue import Column, columns_of, find_table, leaves_of, stored_dimension, tree_of, type_name
 from vecfill.postgres.database import Connection
 from vecfill.postgres.indexes import indexes_of
 from vecfill.postgres.key import key_of, usable_indexes
@@ -35,36 +27,6 @@ from vecfill.postgres.template import (
 from vecfill.postgres.types import Type, type_of
 
 VECTOR_KINDS = ("vector", "halfvec", "real[]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """A table and what is wanted of it, in the user's words.
-
-    Attributes:
-        table: in SQL notation, such as ``public.jobs`` or ``"Odd Schema"."order"``.
-        text: a template (``{title} at {company}``) or one column's name; only reading what is there goes without.
-        column: the embedding column, as the catalogue spells it.
-        key: columns of a unique index, as the catalogue spells them; empty for the primary key.
-        where: SQL condition that rows must meet.
-        set: assignments made with the vector, such as ``updated_at = now()``.
-        dim: dimension of a ``vector`` or ``real[]`` column that declares none.
-    """
-
-    table: str
-    text: str | None = None
-    column: str = "embedding"
-    key: tuple[str, ...] = ()
-    where: str | None = None
-    set: tuple[str, ...] = ()
-    dim: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("key", "set"):
-            if isinstance(getattr(self, name), str):
-                raise ConfigError(
-                    f"target {name} is {getattr(self, name)!r}: write a tuple, ({getattr(self, name)!r},)"
-                )
 
 
 def inspect(connection: Connection, target: Target, *, text_needed: bool = True, key_needed: bool = True) -> Relation:

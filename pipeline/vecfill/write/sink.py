@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vecfill.config.limits import NO_WRITE_LIMITS, WriteLimits
 from vecfill.job import Worker
 from vecfill.postgres.database import Database
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import Session
-from vecfill.write.throttle import NO_WRITE_LIMITS, WriteLimits
 from vecfill.write.writer import Writer
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from vecfill.errors import ConfigError
+from vecfill.config.limits import NO_WRITE_LIMITS, WriteLimits
 from vecfill.postgres.replication import Replication, replication
 from vecfill.postgres.session import Session
 
@@ -22,81 +21,6 @@ MAX_CATCH_UP_S = 1.0
 
 STOP_CHECK_S = 0.1
 """How often a wait checks for a stop request."""
-
-_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3_600.0}
-_BYTES = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
-
-
-@dataclass(frozen=True, kw_only=True)
-class WriteLimits:
-    """Limits of a run; None for no limit.
-
-    Attributes:
-        max_rate: rows a second of all writers together.
-        max_lag_s: seconds that the slowest standby may lag behind.
-        max_lag_bytes: bytes of WAL that it may lag behind.
-        max_slot_bytes: bytes of WAL that a replication slot may retain.
-    """
-
-    max_rate: float | None = None
-    max_lag_s: float | None = None
-    max_lag_bytes: int | None = None
-    max_slot_bytes: int | None = None
-
-    @classmethod
-    def parse(
-        cls, *, max_rate: float | None = None, max_replication_lag: str | None = None, max_slot_wal: str | None = None
-    ) -> WriteLimits:
-        """Parses the user's settings: a lag such as ``30s`` or ``256MB``, WAL such as ``10GB``, in PostgreSQL's units.
-
-        Raises:
-            ConfigError: a value cannot be parsed.
-        """
-        if max_rate is not None and max_rate <= 0:
-            raise ConfigError(f"max_rate is {max_rate:g} rows/s: it must be above 0, or absent for no limit")
-        lag_s = max_replication_lag and _amount(max_replication_lag, _SECONDS)
-        lag_bytes = max_replication_lag and _amount(max_replication_lag, _BYTES)
-        if max_replication_lag is not None and not (lag_s or lag_bytes):
-            raise ConfigError(
-                f"max_replication_lag is {max_replication_lag!r}: write a time such as 30s or 5min, or an amount of "
-                "WAL such as 256MB"
-            )
-        kept = max_slot_wal and _amount(max_slot_wal, _BYTES)
-        if max_slot_wal is not None and not kept:
-            raise ConfigError(f"max_slot_wal is {max_slot_wal!r}: write an amount of WAL such as 512MB or 10GB")
-        return cls(
-            max_rate=max_rate,
-            max_lag_s=lag_s or None,
-            max_lag_bytes=int(lag_bytes) if lag_bytes else None,
-            max_slot_bytes=int(kept) if kept else None,
-        )
-
-    @property
-    def watches_standbys(self) -> bool:
-        """Whether a limit depends on the lag of standbys."""
-        return self.max_lag_s is not None or self.max_lag_bytes is not None
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether a limit may make a write wait."""
-        return self.max_rate is not None or self.watches_replication
-
-    @property
-    def watches_replication(self) -> bool:
-        """Whether a limit requires queries of the replication state."""
-        return self.watches_standbys or self.max_slot_bytes is not None
-
-    def per_writer(self, writers: int) -> WriteLimits:
-        """Returns the limits of each of ``writers`` writers: they share the rate; the lag limits apply to each."""
-        return self if self.max_rate is None else replace(self, max_rate=self.max_rate / writers)
-
-
-NO_WRITE_LIMITS = WriteLimits()
-
-
-def _amount(text: str, units: dict[str, float] | dict[str, int]) -> float | None:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", text.strip())
-    return float(match[1]) * units[match[2]] if match and match[2] in units else None
 
 
 def _never() -> bool:
@@ -199,5 +123,5 @@ class Throttle:
         return True
 
 
-def _mebibytes(count: int) -> str:
+def _mebibytes(count: float) -> str:
     return f"{count / (1 << 20):,.1f} MB"

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from vecfill.bisection import isolate
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA, UnwrittenRow
+from vecfill.config.limits import WriteLimits
 from vecfill.errors import ConfigError, DatabaseError, Fault, classify
 from vecfill.job import Worker
 from vecfill.postgres.database import Connection
@@ -21,7 +22,7 @@ from vecfill.postgres.server import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.session import Session
 from vecfill.write.batch import Batch
 from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, BatchSize, even_batch_rows, max_rows_in_memory
-from vecfill.write.throttle import Throttle, WriteLimits
+from vecfill.write.throttle import Throttle
 from vecfill.write.write_batch import BatchResult, write_batch
 
 

@@ -149,7 +149,7 @@ SMALL = ("--model", f"hash:{DIM}", "--rows", "60", "--rounds", "1", "--no-retrie
         ),
         (
             ("--max-cost", "0.0016"),
-            r"--max-cost 0\.0016 could be passed by the next text: [\d,]+ requests and [\d,]+ tokens",
+            r"--max-cost 0\.0016 could be exceeded by the next text: [\d,]+ requests and [\d,]+ tokens",
         ),
     ],
     ids=["requests", "cost"],

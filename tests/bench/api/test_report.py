@@ -19,9 +19,9 @@ from vecfill.bench.api.modelled import modelled
 from vecfill.bench.api.page import page
 from vecfill.bench.api.plan import Money, Plan, Tokens
 from vecfill.bench.api.rows import from_listings
+from vecfill.config.api import ApiOptions
+from vecfill.config.model import Model
 from vecfill.encode.api import prices
-from vecfill.encode.api.api_options import ApiOptions
-from vecfill.encode.spec import Model
 
 MEASURED = ["throughput", "latency", "quality"]
 MODELLED = ["cost", "time", "growth", "sensitivity"]

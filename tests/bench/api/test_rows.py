@@ -8,10 +8,10 @@ from tests.tables import make_docs
 
 from vecfill.bench.api import retrieval
 from vecfill.bench.api.rows import Rows, from_listings, from_table
+from vecfill.config.target import Target
 from vecfill.demo import listings
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
-from vecfill.postgres.target import Target
 
 DOCS = Target(table="docs", text="{title}", where="id <> 3")
 

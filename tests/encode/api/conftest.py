@@ -1,14 +1,16 @@
-"""Short waits: what is waited for is asked for by the servers here, not guessed."""
+"""Short waits: these tests wait as long as a server asks, not for our own back-off."""
 
 from __future__ import annotations
 
 import pytest
+from tenacity import wait_random_exponential
 
-from vecfill.encode.api import key, trials
+from vecfill.config.api import BASE_URL_VARIABLE, KEY_VARIABLES
+from vecfill.encode.api import retries
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr(trials, "BACK_OFF_S", 0.02)
-    for name in (*key.VARIABLES, "OPENAI_BASE_URL"):
+    monkeypatch.setattr(retries, "BACKOFF", wait_random_exponential(multiplier=0.02, max=30))
+    for name in (*KEY_VARIABLES, BASE_URL_VARIABLE):
         monkeypatch.delenv(name, raising=False)

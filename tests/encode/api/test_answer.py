@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from vecfill.encode.api.answer import WrongAnswerError, read
+from vecfill.encode.api.answer import parse
+from vecfill.encode.api.http_errors import WrongAnswerError
 
 
 def body(vectors, order=None, **more) -> bytes:
@@ -26,7 +27,7 @@ def body(vectors, order=None, **more) -> bytes:
 def test_vectors_come_by_index_whatever_the_order(data):
     n, dim = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 9))
     vectors = data.draw(arrays.arrays(np.float32, (n, dim)))
-    found = read(body(vectors, data.draw(st.permutations(range(n)))), n)
+    found = parse(body(vectors, data.draw(st.permutations(range(n)))), n)
     assert found.vectors.dtype == np.float32
     assert found.vectors.flags.c_contiguous
     np.testing.assert_array_equal(found.vectors, vectors)
@@ -35,13 +36,13 @@ def test_vectors_come_by_index_whatever_the_order(data):
 def test_lists_give_the_same_vectors_as_base64():
     vectors = np.random.default_rng(7).standard_normal((5, 4)).astype(np.float32)
     items = [{"index": at, "embedding": vector.tolist()} for at, vector in enumerate(vectors)]
-    found = read(json.dumps({"data": items, "usage": {"total_tokens": 9}}).encode(), 5)
+    found = parse(json.dumps({"data": items, "usage": {"total_tokens": 9}}).encode(), 5)
     np.testing.assert_array_equal(found.vectors, vectors)
     assert found.tokens == 9
 
 
 def test_numbers_that_pass_float32_are_infinite_and_so_are_found():
-    assert np.isinf(read(b'{"data": [{"index": 0, "embedding": [1e300, 1]}]}', 1).vectors[0, 0])
+    assert np.isinf(parse(b'{"data": [{"index": 0, "embedding": [1e300, 1]}]}', 1).vectors[0, 0])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_numbers_that_pass_float32_are_infinite_and_so_are_found():
     ],
 )
 def test_an_answer_may_not_say_its_tokens(usage):
-    assert read(body(np.ones((1, 2)), usage=usage), 1).tokens is None
+    assert parse(body(np.ones((1, 2)), usage=usage), 1).tokens is None
 
 
 @pytest.mark.parametrize(
@@ -87,4 +88,4 @@ def test_an_answer_may_not_say_its_tokens(usage):
 )
 def test_answers_that_cannot_be_right(answer, says):
     with pytest.raises(WrongAnswerError, match=says.replace("[", r"\[")):
-        read(answer, 2)
+        parse(answer, 2)

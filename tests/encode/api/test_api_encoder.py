@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -18,11 +19,14 @@ from tests.encode.api import server
 from tests.encode.api.server import DIM, KEY, Request, first, serving, stalls, status, tokens_of
 
 from vecfill.bisection import SharedFaultError
+from vecfill.config.api import ApiOptions
+from vecfill.config.model import Model
 from vecfill.encode.api.api_encoder import ApiEncoder
-from vecfill.encode.api.api_options import ApiOptions
+from vecfill.encode.api.terms import price_of
 from vecfill.encode.hash_encoder import HashEncoder
+from vecfill.encode.load import load_model
+from vecfill.encode.model_location import locate_model, portable
 from vecfill.encode.row_encoder import RowEncoder
-from vecfill.encode.spec import Model
 from vecfill.errors import ConfigError, EncodeError
 
 TEXTS = [f"title {row} of some words" for row in range(60)]
@@ -45,7 +49,7 @@ def encoder(api, dim: int | None = DIM, **options):
 def assert_right(found, texts=TEXTS, dim=DIM):
     np.testing.assert_array_equal(found.vectors, HashEncoder(dim).encode(texts).vectors)
     assert not found.errors
-    assert found.unasked is None
+    assert not found.unasked.any()
 
 
 FAULTS = [
@@ -118,7 +122,9 @@ def test_usage_is_the_server_s_own_count():
     assert (usage.throttled, usage.retries) == (2, 2)
     assert usage.bytes_sent <= api.seen.bytes_in
     assert 0 < usage.bytes_received <= api.seen.bytes_out
-    assert usage.estimated_cost_usd == pytest.approx(usage.tokens * 2 / 1e6)
+    account = ours.budget.account()
+    assert (account.requests, account.tokens) == (usage.requests, usage.tokens)
+    assert account.cost_usd == pytest.approx(usage.tokens * 2 / 1e6)
     assert 0 < usage.first_vector_s <= took
     assert all(0 < latency <= took for latency in usage.latencies)
 
@@ -237,10 +243,10 @@ def test_a_server_that_trickles_is_no_better():
         (server.too_few, {}, "gave no vectors in 3 requests .* the answer is wrong: it has 6 vectors for 7 texts"),
         (server.no_base64, {}, "the vector of index 0 is not base64 of float32"),
         (server.closed_mid_body, {}, "in 6 requests .* the connection broke: RemoteProtocolError"),
-        (status(500), {}, r"in 6 requests .* the last: HTTP 500 \(no\): run again"),
+        (status(500), {}, r"in 6 requests .* last error: HTTP 500 \(no\): run again"),
         (status(429, Retry_After="3600"), {}, r"HTTP 429 \(no\), which asks to wait 3600 s"),
         (status(429), {"give_up_after": 0.3}, r"HTTP 429 \(no\): run again"),
-        (stalls(0.4), {"request_timeout": 0.05}, "no whole answer within --request-timeout"),
+        (stalls(0.4), {"request_timeout": 0.05}, "no complete answer within --request-timeout"),
     ],
     ids=["few", "base64", "closed", "500", "hours", "storm", "stall"],
 )
@@ -308,10 +314,14 @@ def test_what_the_configuration_is_to_blame_for_is_not_tried_twice(fault, says):
 
 def test_a_wrong_key_is_not_in_the_message(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-000111222333")
-    with serving(key=KEY) as api, encoder(api) as ours, pytest.raises(ConfigError, match="does not take") as raised:
+    with (
+        serving(key=KEY) as api,
+        encoder(api) as ours,
+        pytest.raises(ConfigError, match="does not accept") as raised,
+    ):
         ours.encode(TEXTS[:1])
     assert "sk-wrong" not in str(raised.value)
-    assert "sk-wrong" not in repr(model(api.url).anchored())
+    assert "sk-wrong" not in repr(portable(model(api.url)))
 
 
 def test_keys_come_from_the_environment_ours_first(monkeypatch):
@@ -327,7 +337,7 @@ def test_a_server_that_quotes_the_key_does_not_bring_it_into_a_message(monkeypat
     with serving(lambda request: request.error(403, f"{KEY} is not allowed")) as api, encoder(api) as ours, refuses:
         ours.encode(TEXTS[:1])
     with serving(lambda request: request.error(400, f"{KEY} is bad")) as api, encoder(api) as ours:
-        assert KEY not in ours.encode(TEXTS[:1]).errors[0]
+        assert KEY not in ours.encode(TEXTS[:1]).errors[0].message
 
 
 def test_a_command_gives_the_key_and_again_when_it_has_expired(tmp_path):
@@ -375,8 +385,8 @@ def test_a_text_that_the_api_refuses_fails_alone():
         found = ours.encode(texts)
         good = [row for row in range(len(texts)) if row not in (3, 40, 41)]
         assert sorted(found.errors) == [3, 40, 41]
-        assert "the API refuses this text of about" in found.errors[3]
-        assert "HTTP 400: 'poison' is not acceptable" in found.errors[3]
+        assert "the API refuses this text of about" in found.errors[3].message
+        assert "HTTP 400: 'poison' is not acceptable" in found.errors[3].message
         np.testing.assert_array_equal(found.vectors[good], HashEncoder(DIM).encode(texts).vectors[good])
         assert api.seen.requests <= 9 + 2 * 3 * 4
         rows = RowEncoder(ours).encode(texts)
@@ -413,7 +423,7 @@ def test_a_text_that_stays_zero_fails_alone():
 
     with serving(act) as api, encoder(api, request_inputs=100) as ours:
         found = ours.encode(["fine", "poison", "also fine"])
-        assert found.errors == {1: "the API gives this text a vector of zeros"}
+        assert found.errors == {1: ("row", "the API gives this text a vector of zeros")}
         assert found.vectors.any(axis=1).tolist() == [True, False, True]
 
 
@@ -519,32 +529,36 @@ def test_an_idle_encoder_sends_nothing_and_ends_with_its_thread():
         ({"base_url": "api.example.com"}, "--base-url is no address"),
         ({"base_url": "https://me:secret@host/v1"}, "--base-url holds a user, a password"),
         ({"max_cost": 1.0}, "the price of test at 127.0.0.1 is not known: give --price-per-million"),
-        ({"max_cost": -1.0}, "--max-cost is -1.0"),
-        ({"max_requests": 0}, "--max-requests is 0"),
+        ({"max_cost": -1.0}, "--max-cost -1.0: input should be greater than or equal to 0"),
+        ({"max_requests": 0}, "--max-requests 0: input should be greater than 0"),
         ({"max_tokens": 9}, "--max-tokens is 9 but nothing here knows the tokens"),
         ({"tokenizer": "/nowhere"}, "there is no folder /nowhere"),
     ],
 )
 def test_what_cannot_work_is_found_before_a_byte_is_sent(options, says):
     with pytest.raises(ConfigError, match=says) as raised:
-        model(**{"url": None, "base_url": "http://127.0.0.1:9/v1", **options}).load()
+        load_model(model(**{"url": None, "base_url": "http://127.0.0.1:9/v1", **options}))
     assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("setting", [{"dtype": "float32"}, {"device": "cpu"}, {"revision": "x"}, {"prompt_name": "q"}])
 def test_what_only_a_local_model_can_be_told_is_refused(setting):
-    with pytest.raises(ConfigError, match=f"--{next(iter(setting)).replace('_', '-')} is .* an API's"):
+    with pytest.raises(
+        ConfigError,
+        match=f"--{next(iter(setting)).replace('_', '-')} is .* but API model openai:test has no such setting",
+    ):
         Model(name="openai:test", **setting)
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ConfigError, match=r"pip install 'vecfill\[api\]'"):
-        model("http://127.0.0.1:9/v1").locate()
+        locate_model(model("http://127.0.0.1:9/v1"))
 
 
 def test_the_price_of_a_known_model_is_that_of_the_table(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    assert ApiOptions().price("text-embedding-3-small") > 0
-    assert ApiOptions(base_url="http://127.0.0.1/v1").price("text-embedding-3-small") is None
-    assert Model(name="openai:text-embedding-3-small", api=ApiOptions(max_cost=1.0)).locate()
+    known = Model(name="openai:text-embedding-3-small")
+    assert price_of(known) > 0
+    assert price_of(replace(known, api=ApiOptions(base_url="http://127.0.0.1/v1"))) is None
+    assert locate_model(replace(known, api=ApiOptions(max_cost=1.0)))

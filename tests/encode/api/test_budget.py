@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecfill.encode.api.budget import Limits, RequestBudget, Verdict
+from vecfill.config.api import ApiOptions
+from vecfill.config.model import Model
+from vecfill.encode.api.budget import Decision, Limits, RequestBudget
+from vecfill.encode.api.terms import shared_budget
 
 sizes = st.lists(st.tuples(st.integers(1, 400), st.floats(0, 1), st.integers(0, 3)), max_size=60)
 
@@ -17,8 +21,8 @@ async def played(ledger: RequestBudget, requests) -> int:
     """Sends requests of a size that use a part of it, each settled after some others; returns what they used."""
     used, under_way = 0, []
     for size, part, delay in requests:
-        verdict = await ledger.reserve(size, False)
-        if verdict is Verdict.GRANTED:
+        decision = await ledger.reserve(size, False)
+        if decision is Decision.GRANTED:
             under_way.append((size, int(size * part)))
             used += int(size * part)
         while len(under_way) > delay:
@@ -46,7 +50,7 @@ def test_without_limits_all_is_granted(requests):
     assert (ledger.account().cost_usd, ledger.account().spent) == (None, None)
 
 
-def verdicts(limits: Limits, *steps):
+def decisions(limits: Limits, *steps):
     async def all_of_them():
         ledger = RequestBudget(limits)
         return [
@@ -58,31 +62,41 @@ def verdicts(limits: Limits, *steps):
 
 
 def test_what_others_hold_is_waited_for():
-    found, spent = verdicts(Limits(max_cost=100, price=1e6), 60, 60, (60, 10), 60)
-    assert found == [Verdict.GRANTED, Verdict.WAIT, None, Verdict.GRANTED]
+    found, spent = decisions(Limits(max_cost=100, price=1e6), 60, 60, (60, 10), 60)
+    assert found == [Decision.GRANTED, Decision.WAIT, None, Decision.GRANTED]
     assert spent is None
 
 
 def test_once_refused_nothing_smaller_slips_through():
-    found, spent = verdicts(Limits(max_cost=100, price=1e6), 60, (60, 60), 60, 1)
-    assert found[2:] == [Verdict.SPENT, Verdict.SPENT]
-    assert spent == "--max-cost 100 could be passed by the next text"
+    found, spent = decisions(Limits(max_cost=100, price=1e6), 60, (60, 60), 60, 1)
+    assert found[2:] == [Decision.SPENT, Decision.SPENT]
+    assert spent == "--max-cost 100 could be exceeded by the next text"
 
 
 def test_what_can_be_split_is_split_before_the_budget_counts_as_spent():
     """Negative: several texts."""
-    found, spent = verdicts(Limits(max_cost=100, price=1e6), -120, -60, (60, 60), -60, -30, (30, 30), 20, -1)
-    granted = [Verdict.GRANTED, None]
-    assert found == [Verdict.SPLIT, *granted, Verdict.SPLIT, *granted, Verdict.SPENT, Verdict.SPENT]
+    found, spent = decisions(Limits(max_cost=100, price=1e6), -120, -60, (60, 60), -60, -30, (30, 30), 20, -1)
+    granted = [Decision.GRANTED, None]
+    assert found == [Decision.SPLIT, *granted, Decision.SPLIT, *granted, Decision.SPENT, Decision.SPENT]
     assert spent is not None
 
 
 def test_requests_are_counted_not_those_that_are_done():
-    found, spent = verdicts(Limits(max_requests=2), 1, (1, 0), 1, 1)
-    assert found[-1] is Verdict.SPENT
+    found, spent = decisions(Limits(max_requests=2), 1, (1, 0), 1, 1)
+    assert found[-1] is Decision.SPENT
     assert spent == "--max-requests 2 is reached"
 
 
+def test_the_budget_that_encoders_share_travels_with_its_account():
+    budget = shared_budget(Model(name="openai:test", api=ApiOptions(max_requests=2, price_per_million=1e6)))
+    assert asyncio.run(budget.reserve(5, False)) is Decision.GRANTED
+    asyncio.run(budget.settle(5, 3))
+    again = pickle.loads(pickle.dumps(budget))
+    assert again.account() == budget.account()
+    assert (again.account().requests, again.account().cost_usd) == (1, 3.0)
+    assert shared_budget(Model(name="hash:8")) is None
+
+
 def test_what_is_free_costs_nothing_whatever_the_limit():
-    found, _ = verdicts(Limits(max_cost=0, price=0.0), 10**9)
-    assert found == [Verdict.GRANTED]
+    found, _ = decisions(Limits(max_cost=0, price=0.0), 10**9)
+    assert found == [Decision.GRANTED]

@@ -26,12 +26,12 @@ from tests.tables import (
 )
 
 from vecfill.backfill.run import run
-from vecfill.encode.api.api_options import ApiOptions
-from vecfill.encode.spec import Model
+from vecfill.config.api import ApiOptions
+from vecfill.config.model import Model
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
 from vecfill.job import Stop
 from vecfill.postgres.database import Database
-from vecfill.search import search
+from vecfill.vector_search import nearest
 
 ROWS = 3_000
 
@@ -96,7 +96,7 @@ def test_nothing_eligible_sends_no_byte(connect, database):
     [
         ("vector(9)", None, r"has 9 dimensions but model test at 127\.0\.0\.1 gives 8"),
         ("vector(9)", 4, r"is vector\(9\) but model openai:test gives 4"),
-        ("real[]", None, "nor model openai:test tells its dimension: give --dim"),
+        ("real[]", None, "nor model openai:test declares its dimension: pass --dim"),
     ],
 )
 def test_a_dimension_that_does_not_fit_is_found_before_a_row_is_written(connect, database, column, truncate_dim, says):
@@ -145,7 +145,7 @@ def test_an_api_that_fails_for_good_keeps_what_was_committed(connect, database):
 
 @pytest.mark.parametrize(
     ("budget", "says"),
-    [({"max_requests": 4}, "--max-requests 4 is reached"), ({"max_cost": 0.002}, "--max-cost 0.002 could be passed")],
+    [({"max_requests": 4}, "--max-requests 4 is reached"), ({"max_cost": 0.002}, "--max-cost 0.002 could be exceeded")],
 )
 def test_a_budget_ends_a_run_as_incomplete_and_a_rerun_goes_on(connect, database, caplog, budget, says):
     make_docs(connect, ROWS)
@@ -196,7 +196,7 @@ def test_search_asks_the_api_for_the_query(connect, database):
         fill(database, api.url)
         before = api.seen.requests
         with Database(database).connect() as connection:
-            found = search(connection, DOCS, model(api.url), "title 42", limit=1)
+            found = nearest(connection, DOCS, model(api.url), "title 42", limit=1)
         assert (found.hits[0].key, api.seen.requests) == ("42", before + 1)
         assert found.hits[0].distance == pytest.approx(0, abs=1e-6)
 
@@ -262,7 +262,7 @@ def test_a_key_that_is_refused_is_one_line_without_it(connect, database):
             check=False,
         )
     assert ended.returncode == 2
-    assert "does not take the key (HTTP 401)" in ended.stderr
+    assert "does not accept the key (HTTP 401)" in ended.stderr
     assert KEY not in ended.stdout + ended.stderr
 
 

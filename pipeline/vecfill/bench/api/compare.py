@@ -22,8 +22,11 @@ from vecfill.bench.measure import median, ratio, rotated, whole_rate
 from vecfill.bench.pipeline import server_version
 from vecfill.bench.scratch import Table, scratch
 from vecfill.bench.worker import Worker
+from vecfill.config.model import Model
 from vecfill.encode.api.budget import RequestBudget
-from vecfill.encode.spec import Model
+from vecfill.encode.api.terms import limits_of
+from vecfill.encode.load import load_model
+from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError, VecfillError
 from vecfill.job import Job
 from vecfill.postgres.database import Database
@@ -50,7 +53,7 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
     place = reachable(database)
     about = machine() | {"postgresql": server_version(place)}
     tokens = counted(plan.rows, plan.local, plan.api)
-    needs, ledger = needed(plan, tokens), RequestBudget(plan.api.api.limits(plan.api.api_name))
+    needs, ledger = needed(plan, tokens), RequestBudget(limits_of(plan.api))
     models = {LOCAL: plan.local, API: plan.api}
     check_reach(ledger.limits, needs)
     with within(ledger, needs):
@@ -89,10 +92,10 @@ def measure(plan: Plan, database: Database, say: Say) -> dict[str, Any]:
 
 def _dimension(model: Model, ledger: RequestBudget) -> int:
     """As its files tell, or as one word's vector shows."""
-    told = model.dimension()
+    told = dimension_of(model)
     if told is not None:
         return told
-    encoder = model.load(budget=ledger)
+    encoder = load_model(model, budget=ledger)
     try:
         return encoder.dim
     finally:

@@ -12,10 +12,11 @@ import numpy as np
 from vecfill.bench.api.budget import Needs
 from vecfill.bench.api.retrieval import RetrievalSet
 from vecfill.bench.api.rows import Rows
+from vecfill.config.model import Model
 from vecfill.encode.api.api_encoder import PROBE
 from vecfill.encode.api.prices import Machine, Price, PriceTable
 from vecfill.encode.api.token_counts import Counts, Exact
-from vecfill.encode.spec import Model
+from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 
 AT_MOST = 10
@@ -161,7 +162,7 @@ def _tokens(name: str, texts: tuple[str, ...]) -> Counts:
     model = Model(name=name)
     if name.startswith("hash:"):
         raise ConfigError(f"model {name} has no tokenizer to count tokens with: name the API's by --tokenizer")
-    return Exact(model.locate(), None).prepare(list(texts)).tokens
+    return Exact(locate_model(model), None).prepare(list(texts)).tokens
 
 
 def needed(plan: Plan, tokens: Tokens) -> Needs:

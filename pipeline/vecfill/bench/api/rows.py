@@ -9,13 +9,14 @@ import psycopg
 from psycopg import sql
 
 from vecfill.backfill.checks import check_sql
+from vecfill.config.target import Target
 from vecfill.demo import listings
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
-from vecfill.postgres.target import Target, inspect
+from vecfill.postgres.target import inspect
 
 BUILT_IN_LABEL = "department"
 

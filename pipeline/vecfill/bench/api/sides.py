@@ -13,7 +13,7 @@ from vecfill.bench.measure import Measured
 from vecfill.bench.ours import Inline, ranges_of, timed_stream
 from vecfill.bench.watch import WatchedEncode
 from vecfill.encode.api.budget import RequestBudget
-from vecfill.encode.encoder import MOST_TOKENS
+from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.errors import VecfillError
 
 LOCAL, API = "local", "api"
@@ -71,11 +71,11 @@ class Side(Inline):
         self._open()
         self._encoder = self._encode.warm()
         loaded = time.monotonic()
-        self._encoder.encode(list(self.warm), MOST_TOKENS)
+        self._encoder.encode(list(self.warm), MAX_BATCH_TOKENS)
         self._encoder.encode_query(self.warm[0])
         before = self._used()
         vectors, seconds = self._asked()
-        found = self._encoder.encode(list(self.documents), MOST_TOKENS).vectors if self.documents else None
+        found = self._encoder.encode(list(self.documents), MAX_BATCH_TOKENS).vectors if self.documents else None
         return {
             "loaded": loaded,
             "dtype": self._encoder.dtype,

@@ -1,1 +1,1 @@
-"""An embedding API as a model: requests, their pace, their budget, and answers that are checked before they count."""
+"""An embedding API as a model: requests, their pace and budget, and checked answers."""

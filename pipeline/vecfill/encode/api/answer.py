@@ -1,4 +1,4 @@
-"""An API's answer, read and checked: every text exactly one vector, by the index that the answer gives it. Pure."""
+"""Parses an API's answer: every text gets exactly one vector, by the index that the answer gives it. Pure."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vecfill.errors import VecfillError
+from vecfill.encode.api.http_errors import WrongAnswerError
 
 Vectors = npt.NDArray[np.float32]
 
-MOST_TOKENS = 2**31 - 1
-"""That an answer can be believed to have counted; no tokens at all, of a text, it cannot have counted either."""
+MAX_COUNTED_TOKENS = 2**31 - 1
+"""Largest plausible count of tokens in an answer; zero is not plausible either."""
 
 _SHOWN = 80
-"""Characters of a body that is no answer, for the message."""
-
-
-class WrongAnswerError(VecfillError):
-    """The answer cannot be right; its text says how."""
+"""Characters of an invalid body that the message quotes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,20 +27,20 @@ class Answer:
 
     Attributes:
         vectors: float32 [n, dim], in the order of the texts.
-        tokens: that the API counted; None where it does not say, or nothing that can be.
+        tokens: that the API counted; None if it does not say, or nothing plausible.
     """
 
     vectors: Vectors
     tokens: int | None
 
 
-def read(body: bytes, n: int) -> Answer:
-    """Reads the body of an answer to ``n`` texts.
+def parse(body: bytes, n: int) -> Answer:
+    """Parses the body of an answer to ``n`` texts.
 
     Raises:
-        WrongAnswerError: it is no list of n vectors of one length, each index once, or a vector cannot be decoded.
+        WrongAnswerError: not n vectors of one length with each index once, or a vector cannot be decoded.
     """
-    found = _parsed(body)
+    found = _json(body)
     items = found.get("data")
     if not isinstance(items, list):
         raise WrongAnswerError("it has no list of vectors (data)")
@@ -59,8 +55,8 @@ def read(body: bytes, n: int) -> Answer:
     return Answer(vectors=_matrix([vector for vector in placed if vector is not None]), tokens=_tokens(found))
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
-    """By the parser that the openai package brings along: 5 times as fast as Python's own on lists of numbers."""
+def _json(body: bytes) -> dict[str, Any]:
+    """Uses the openai package's parser: 5 times as fast as Python's own on lists of numbers."""
     from jiter import from_json
 
     try:
@@ -75,13 +71,13 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 def _index(item: Any, n: int) -> int:
     index = item.get("index") if isinstance(item, dict) else None
-    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < n:
+    if type(index) is not int or not 0 <= index < n:
         raise WrongAnswerError(f"it has a vector of index {index!r}, outside of 0 to {n - 1}")
     return index
 
 
 def _vector(value: Any, index: int) -> Vectors:
-    """From base64 of little-endian float32, or from a list of numbers where the server ignores that it was asked."""
+    """Decodes base64 of little-endian float32, or the list of numbers of a server that ignores the encoding."""
     if isinstance(value, str):
         try:
             return np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4").astype(np.float32, copy=False)
@@ -93,7 +89,7 @@ def _vector(value: Any, index: int) -> Vectors:
         numbers = np.array(None)
     if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
         raise WrongAnswerError(f"the vector of index {index} is no list of numbers")
-    with np.errstate(over="ignore"):  # what passes float32 becomes infinite, and is found so
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, which a later check finds
         return numbers.astype(np.float32)
 
 
@@ -107,4 +103,4 @@ def _matrix(vectors: list[Vectors]) -> Vectors:
 def _tokens(found: dict[str, Any]) -> int | None:
     usage = found.get("usage")
     tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 < tokens <= MOST_TOKENS else None
+    return tokens if type(tokens) is int and 0 < tokens <= MAX_COUNTED_TOKENS else None

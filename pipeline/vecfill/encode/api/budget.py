@@ -1,20 +1,23 @@
-"""The budget of a run: what a request may cost at most is put aside before it is sent, and settled by its answer.
+"""The budget of a run: reserves what a request may cost at most before it is sent, and books what it did cost.
 
-Pure. Its methods run in one event loop, the encoder's own or that of the Ray actor that all encoders share, so none is
-interrupted by another.
+Pure. All methods run in one event loop, the encoder's own or that of the Ray actor that all encoders share, so none
+interrupts another.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    pass
 
 MILLION = 1_000_000
 
 
-class Verdict(enum.Enum):
-    """What becomes of a request."""
+class Decision(enum.Enum):
+    """What the budget decides about a request; see ``RequestBudget.reserve``."""
 
     GRANTED = "granted"
     WAIT = "wait"
@@ -24,26 +27,26 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What is never passed: requests, and USD at a price a million tokens. None: no bound, or a price not known."""
+    """Limits on requests and on USD at a price per million tokens. None: no limit, or an unknown price."""
 
     max_requests: int | None = None
     max_cost: float | None = None
     price: float | None = None
 
     def cost(self, tokens: float) -> float | None:
-        """USD for so many tokens; None where the price is not known."""
+        """Returns the USD for a number of tokens; None if the price is unknown."""
         return None if self.price is None else tokens * self.price / MILLION
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What a run has spent.
+    """What a run has spent on an API.
 
     Attributes:
-        requests: sent, those that were to be tried again included.
-        tokens: that the API counted; where it did not say, the most that they can have been.
-        cost_usd: of these, None where the price is not known.
-        spent: the bound that ended the run, None where it did not come to that.
+        requests: requests sent, retries included.
+        tokens: tokens that the API counted; where it does not say, the most that the request can have had.
+        cost_usd: cost of the tokens, None if the price is unknown.
+        spent: the limit that ended the run, None if none did.
     """
 
     requests: int
@@ -53,68 +56,67 @@ class Account:
 
 
 class Budget(Protocol):
-    """A ledger, here or in another process."""
+    """A budget in this process or another; see ``RequestBudget``."""
 
-    async def reserve(self, tokens: int, splits: bool) -> Verdict:
-        """See ``RequestBudget``."""
+    async def reserve(self, tokens: int, can_split: bool) -> Decision:
+        """Reserves the tokens of a request that is about to be sent."""
 
-    async def settle(self, held: int, used: int) -> None:
-        """See ``RequestBudget``."""
+    async def settle(self, reserved: int, used: int) -> None:
+        """Books what the request has used."""
 
 
 class RequestBudget:
-    """Keeps the account of a run and to its limits. Travels by pickle, with what was spent so far."""
+    """Keeps the account of a run and enforces its limits. Travels by pickle, with its account."""
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
-        self._requests = self._used = self._held = 0
+        self._requests = self._used = self._reserved = 0
         self._spent: str | None = None
 
-    async def reserve(self, tokens: int, splits: bool) -> Verdict:
-        """Puts a request's tokens aside, the most that it can have.
+    async def reserve(self, tokens: int, can_split: bool) -> Decision:
+        """Reserves the most tokens that a request can have, and counts the request.
 
         Args:
             tokens: of the request at most.
-            splits: it has several texts, and a part of them can be asked for instead.
+            can_split: the request has several texts, and the caller can send a part of them instead.
 
         Returns:
-            ``WAIT`` where others that are under way may yet turn out cheaper; ``SPLIT`` where only a smaller request
-            fits what is left; ``SPENT`` where nothing more may be sent: then also never again, so that no smaller text
-            slips through and leaves gaps.
+            ``GRANTED``; ``WAIT`` while pending requests may turn out cheaper; ``SPLIT`` if only a smaller request fits;
+            ``SPENT`` if nothing more may be sent. ``SPENT`` is final: later smaller texts would leave gaps.
         """
-        if self._spent is None and self._too_dear(self._used + tokens) and splits and not self._all_sent():
-            return Verdict.SPLIT
-        self._spent = self._spent or self._passed(tokens)
+        if self._spent is None and self._exceeds(self._used + tokens) and can_split and not self._all_sent():
+            return Decision.SPLIT
+        self._spent = self._spent or self._reached(tokens)
         if self._spent:
-            return Verdict.SPENT
-        if self._too_dear(self._used + self._held + tokens):
-            return Verdict.WAIT
+            return Decision.SPENT
+        if self._exceeds(self._used + self._reserved + tokens):
+            return Decision.WAIT
         self._requests += 1
-        self._held += tokens
-        return Verdict.GRANTED
+        self._reserved += tokens
+        return Decision.GRANTED
 
-    async def settle(self, held: int, used: int) -> None:
-        """Takes back what was put aside and books what the request has used."""
-        self._held -= held
+    async def settle(self, reserved: int, used: int) -> None:
+        """Releases what was reserved for a request and books the tokens that it has used."""
+        self._reserved -= reserved
         self._used += used
 
     def account(self) -> Account:
-        """What has been spent so far."""
+        """Returns what has been spent so far."""
         return Account(
             requests=self._requests, tokens=self._used, cost_usd=self.limits.cost(self._used), spent=self._spent
         )
 
-    def _passed(self, tokens: int) -> str | None:
+    def _reached(self, tokens: int) -> str | None:
         limits = self.limits
         if self._all_sent():
             return f"--max-requests {limits.max_requests} is reached"
-        if self._too_dear(self._used + tokens):
-            return f"--max-cost {limits.max_cost:g} could be passed by the next text"
+        if self._exceeds(self._used + tokens):
+            return f"--max-cost {limits.max_cost:g} could be exceeded by the next text"
         return None
 
     def _all_sent(self) -> bool:
         return self.limits.max_requests is not None and self._requests >= self.limits.max_requests
 
-    def _too_dear(self, tokens: int) -> bool:
+    def _exceeds(self, tokens: int) -> bool:
         cost = self.limits.cost(tokens)
         return self.limits.max_cost is not None and cost is not None and cost > self.limits.max_cost

@@ -1,4 +1,4 @@
-"""How many requests are under way at once: one more after each window of successes, half at each sign of overload."""
+"""How many requests are in flight: one more after each window of successes, half at each sign of overload."""
 
 from __future__ import annotations
 
@@ -9,67 +9,69 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 START = 2
-"""Requests at once in the beginning: an unknown API is not met with a burst."""
+"""Requests in flight at the start: no burst for an unknown API."""
 
 SPREAD = 0.1
-"""Part of a pause over which the requests that kept it start again, so that they do not come as one burst."""
+"""Share of a pause over which the paused requests start again, so that they do not come as one burst."""
 
-
-LOOK_S = 0.5
-"""Between two looks, in a wait, at whether the run is to stop: an API may ask to wait for minutes."""
+POLL_S = 0.5
+"""Seconds between two checks, in a wait, of whether the run is to stop: an API may ask to wait for minutes."""
 
 Stopped = Callable[[], bool]
 
 
 async def sleep(seconds: float, stopped: Stopped) -> None:
-    """Waits so long, or until the run is to stop."""
+    """Waits that long, or until the run is to stop."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and not stopped():
-        await asyncio.sleep(min(left, LOOK_S))
+        await asyncio.sleep(min(left, POLL_S))
 
 
 class Pace:
-    """Additive increase, multiplicative decrease (Chiu and Jain, 1989), and pauses that hold for every request.
+    """Additive increase, multiplicative decrease (Chiu and Jain, 1989), and pauses for all requests.
 
     Lives in one event loop.
+
+    Attributes:
+        limit: requests in flight at most, now.
     """
 
-    def __init__(self, most: int, stopped: Stopped = lambda: False) -> None:
-        self.limit = min(START, most)
-        self._most, self._stopped = most, stopped
-        self._under_way = self._successes = 0
+    def __init__(self, max_concurrency: int, stopped: Stopped = lambda: False) -> None:
+        self.limit = min(START, max_concurrency)
+        self._max_concurrency, self._stopped = max_concurrency, stopped
+        self._in_flight = self._successes = 0
         self._filled = False
         self._cut_at = self._resume_at = 0.0
         self._freed = asyncio.Condition()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[float]:
-        """Waits for a place and for the end of a pause; gives the time at which the request may be sent."""
+        """Waits for a free slot and the end of a pause; yields the time at which the request may be sent."""
         async with self._freed:
-            await self._freed.wait_for(lambda: self._under_way < self.limit)
-            self._under_way += 1
-            self._filled = self._filled or self._under_way >= self.limit
+            await self._freed.wait_for(lambda: self._in_flight < self.limit)
+            self._in_flight += 1
+            self._filled = self._filled or self._in_flight >= self.limit
         try:
             yield await self._resumed()
         finally:
             async with self._freed:
-                self._under_way -= 1
+                self._in_flight -= 1
                 self._freed.notify_all()
 
     def succeeded(self) -> None:
-        """Counts a success; a whole window of them, all places taken, makes room for one more."""
+        """Counts a success; a whole window of them, with all slots in use, adds a slot."""
         self._successes += 1
         if self._successes >= self.limit and self._filled:
-            self.limit, self._successes, self._filled = min(self._most, self.limit + 1), 0, False
+            self.limit, self._successes, self._filled = min(self._max_concurrency, self.limit + 1), 0, False
 
     def overloaded(self, sent_at: float) -> None:
-        """Halves the places, once for all requests that were sent before the last cut took effect."""
+        """Halves the slots, once for all requests that were sent before the last cut."""
         self._successes = 0
         if sent_at >= self._cut_at:
             self.limit, self._cut_at = max(1, self.limit // 2), time.monotonic()
 
     def pause(self, seconds: float) -> None:
-        """Sends nothing for so long."""
+        """Sends nothing for that long."""
         self._resume_at = max(self._resume_at, time.monotonic() + seconds)
 
     async def _resumed(self) -> float:

@@ -1,42 +1,40 @@
-"""The length that an API's vectors must have."""
+"""Checks the length of an API's vectors."""
 
 from __future__ import annotations
 
-from vecfill.encode.api.answer import WrongAnswerError
+from vecfill.encode.api.http_errors import WrongAnswerError
 from vecfill.errors import ConfigError
 
 
 class Dimension:
-    """Checks answer after answer: the first tells of a model that does not fit, later ones are held to it.
+    """Checks answer after answer: the first shows whether the model fits, later ones must agree with it.
 
     Attributes:
-        value: the dimension, None until something tells it.
+        value: the dimension, None while unknown.
     """
 
     def __init__(self, what: str, wanted: int | None, asked: int | None) -> None:
-        """Takes the column's dimension (``wanted``) and --truncate-dim (``asked``), None where there is none."""
+        """Takes the column's dimension (``wanted``) and --truncate-dim (``asked``), None for none."""
         self._what, self._asked = what, asked
         self.value = asked or wanted
         self._seen = False
 
     def check(self, given: int) -> None:
-        """Compares the dimension of an answer.
+        """Checks the dimension of an answer.
 
         Raises:
-            WrongAnswerError: another than earlier answers had.
-            ConfigError: the first answer's is not the one that is wanted.
+            WrongAnswerError: it differs from earlier answers.
+            ConfigError: it is the first answer and does not fit.
         """
         if self.value in (None, given):
             self.value, self._seen = given, True
-        elif self._seen:
-            raise WrongAnswerError(f"its vectors have {given} dimensions, and those before had {self.value}")
-        elif self._asked is not None:
-            raise ConfigError(
-                f"{self._what} gives {given} dimensions although --truncate-dim asks for {self._asked}: it cannot "
-                "shorten its vectors; leave --truncate-dim out"
-            )
-        else:
-            raise ConfigError(
-                f"the embedding column has {self.value} dimensions but {self._what} gives {given}: set --truncate-dim "
-                "where the model can shorten its vectors, or choose another model or column"
-            )
+            return
+        if self._seen:
+            raise WrongAnswerError(f"its vectors have {given} dimensions, earlier ones had {self.value}")
+        raise ConfigError(
+            f"{self._what} gives {given} dimensions although --truncate-dim asks for {self._asked}: it cannot shorten "
+            "its vectors; leave --truncate-dim out"
+            if self._asked
+            else f"the embedding column has {self.value} dimensions but {self._what} gives {given}: set --truncate-dim "
+            "if the model can shorten its vectors, or choose another model or column"
+        )

@@ -1,17 +1,17 @@
-"""An event loop in a thread of its own: what is asynchronous lives there, and any thread may ask for it."""
+"""An event loop in its own thread, which runs coroutines for any other thread."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines; ends by ``close``, or with the process."""
+    """Runs coroutines until ``close``, or the end of the process."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -19,7 +19,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Waits for a coroutine's result; where the wait is broken off (Ctrl-C), so is the coroutine."""
+        """Returns a coroutine's result; Ctrl-C during the wait cancels the coroutine."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -27,19 +27,13 @@ class LoopThread:
             future.cancel()
             raise
 
-    def close(self, last: Callable[[], Awaitable[None]]) -> None:
-        """Awaits what is to be closed in the loop, and ends the thread."""
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Awaits ``last`` in the loop, and ends the thread."""
         if self._loop.is_closed():
             return
-
-        async def end() -> None:
-            try:
-                await last()
-            finally:
-                self._loop.stop()
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop)
-        if threading.current_thread() is not self._thread:  # the garbage collector may call from anywhere
+        done = asyncio.run_coroutine_threadsafe(last(), self._loop)
+        done.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
+        if threading.current_thread() is not self._thread:  # the garbage collector may call from any thread
             self._thread.join()
 
     def _run(self) -> None:

@@ -1,32 +1,32 @@
-"""What embedding APIs and machines cost, and what APIs let through: ``configs/api-prices.toml``, dated and sourced."""
+"""Prices and rate limits of embedding APIs, and prices of machines: ``configs/api-prices.toml``, dated and sourced."""
 
 from __future__ import annotations
 
 import tomllib
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vecfill.config.api import DEFAULT_HOST
 from vecfill.errors import ConfigError
 
 FILE = "api-prices.toml"
 
 STALE_DAYS = 90
-"""An entry that is older is used, with a warning."""
-
-DEFAULT_HOST = "api.openai.com"
-"""Where an OpenAI client goes without a base URL."""
+"""Older entries are used, with a warning."""
 
 MILLION = 1_000_000
+
+T = TypeVar("T")
 
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Entry(BaseModel):
-    """What every entry tells: where it is from, and when."""
+    """Source and date of an entry."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,7 +34,7 @@ class _Entry(BaseModel):
     dated: date
 
     def age_days(self, today: date | None = None) -> int:
-        """Days since the entry was dated."""
+        """Returns the entry's age in days."""
         return ((today or datetime.now(UTC).date()) - self.dated).days
 
     def stale(self, today: date | None = None) -> bool:
@@ -43,7 +43,7 @@ class _Entry(BaseModel):
 
 
 class Tier(BaseModel):
-    """What an account of this tier may send in a minute; None where it is not known."""
+    """What an account of this tier may send in a minute; None if unknown."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,7 +53,7 @@ class Tier(BaseModel):
 
 
 class Price(_Entry):
-    """A model of an API: prices in USD a million tokens, None where not known, and limits."""
+    """A model of an API: prices in USD per million tokens, None if unknown, and limits."""
 
     provider: str
     host: str
@@ -69,17 +69,17 @@ class Price(_Entry):
         return f"{self.provider} {self.model}"
 
     def cost(self, tokens: float) -> float | None:
-        """USD for so many tokens; None where the price is not known."""
+        """Returns the USD for a number of tokens; None if the price is unknown."""
         price = self.usd_per_million_tokens
         return None if price is None else price * tokens / MILLION
 
     def batch_cost(self, tokens: float) -> float | None:
-        """USD for so many tokens through the batch API; None where there is none, or its price is not known."""
+        """Returns the USD for a number of tokens through the batch API; None if there is none or no known price."""
         price = self.batch_usd_per_million_tokens
         return None if price is None else price * tokens / MILLION
 
     def remarks(self, today: date | None = None) -> list[str]:
-        """What must be said wherever this price is used: that it is old, not known, or zero."""
+        """Returns warnings for every use of this price: that it is old, unknown, or zero."""
         found = []
         if self.stale(today):
             found.append(
@@ -87,14 +87,14 @@ class Price(_Entry):
                 f"check {self.source} and give a corrected file as --prices"
             )
         if self.usd_per_million_tokens is None:
-            found.append(f"the price of {self.label} is not known: what it costs cannot be told")
+            found.append(f"the price of {self.label} is not known: the cost cannot be calculated")
         elif self.usd_per_million_tokens == 0:
             found.append(f"the price of {self.label} is zero: it counts as free")
         return found
 
 
 class Machine(_Entry):
-    """A machine: its rent in USD an hour, and what it draws in watts where power is paid beside the rent."""
+    """A machine: its rent in USD per hour, and its watts if power is paid separately."""
 
     name: str
     about: str = ""
@@ -103,13 +103,13 @@ class Machine(_Entry):
 
 
 class Power(_Entry):
-    """What a kilowatt hour costs."""
+    """The price of a kilowatt hour."""
 
     usd_per_kwh: Usd
 
 
 class PriceTable(BaseModel):
-    """The file, read."""
+    """The content of the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -118,45 +118,44 @@ class PriceTable(BaseModel):
     power: Power | None = None
 
     def find(self, model: str, base_url: str | None = None) -> Price | None:
-        """The entry of an API's model; None where the file has none for that host, such as a server of your own.
+        """Returns the entry of an API's model; None if the file has none for that host, such as your own server.
 
         Args:
-            model: as the API calls it, such as ``text-embedding-3-small``.
+            model: the API's name of it, such as ``text-embedding-3-small``.
             base_url: the endpoint; None is OpenAI's.
         """
         host = urlsplit(base_url).hostname if base_url else DEFAULT_HOST
         return next((price for price in self.api if price.model == model and price.host == host), None)
 
     def named(self, model: str) -> Price:
-        """The entry of a model, whatever its host: to reckon with another's price.
+        """Returns the entry of a model, whatever its host: to calculate with another provider's price.
 
         Raises:
-            ConfigError: the file has none of that name.
+            ConfigError: the file has no such model.
         """
-        found = next((price for price in self.api if price.model == model), None)
-        if found is None:
-            known = ", ".join(price.model for price in self.api) or "none"
-            raise ConfigError(f"the price table has no model {model!r}: choose among {known}, or add it")
-        return found
+        return _named("model", model, {price.model: price for price in reversed(self.api)})
 
     def machine_named(self, name: str) -> Machine:
-        """The machine of that name.
+        """Returns the machine of that name.
 
         Raises:
-            ConfigError: the file has none.
+            ConfigError: the file has no such machine.
         """
-        found = next((machine for machine in self.machine if machine.name == name), None)
-        if found is None:
-            known = ", ".join(machine.name for machine in self.machine) or "none"
-            raise ConfigError(f"the price table has no machine {name!r}: choose among {known}, or add it")
-        return found
+        return _named("machine", name, {machine.name: machine for machine in reversed(self.machine)})
+
+
+def _named(kind: str, name: str, entries: dict[str, T]) -> T:
+    if name not in entries:
+        known = ", ".join(reversed(entries)) or "none"
+        raise ConfigError(f"the price table has no {kind} {name!r}: choose among {known}, or add it")
+    return entries[name]
 
 
 def load(path: Path | None = None) -> PriceTable:
-    """Reads a price table; without a path the one that comes along.
+    """Reads a price table; without a path the one that comes with the package.
 
     Raises:
-        ConfigError: the file cannot be read, or says what it may not.
+        ConfigError: the file cannot be read, or is not valid.
     """
     file = path or _shipped()
     try:
@@ -174,6 +173,6 @@ def load(path: Path | None = None) -> PriceTable:
 
 
 def _shipped() -> Path:
-    """Inside the installed package, or in ``configs/`` of the clone."""
+    """Returns the file in the installed package, or in ``configs/`` of the clone."""
     installed = Path(__file__).parents[2] / FILE
     return installed if installed.exists() else Path(__file__).parents[4] / "configs" / FILE

@@ -1,4 +1,4 @@
-"""What an API's headers ask for: how long to wait. Pure."""
+"""How long an API's headers ask to wait. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Headers = Mapping[str, str]
 
 
 def retry_after(headers: Headers, now: datetime) -> float | None:
-    """Seconds that ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date) ask for, or None."""
+    """Returns the seconds of ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date), or None."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1_000
@@ -31,11 +31,9 @@ def retry_after(headers: Headers, now: datetime) -> float | None:
 
 
 def duration(text: str | None) -> float | None:
-    """Seconds of a reset header, such as ``6m0s``, ``20ms`` or ``1.5``; None where it is something else."""
-    if text is None:
-        return None
+    """Returns the seconds of a reset header, such as ``6m0s``, ``20ms`` or ``1.5``; None for anything else."""
     plain = _number(text)
-    if plain is not None:
+    if plain is not None or text is None:
         return plain
     found = _PARTS.findall(text)
     if not found or "".join(number + unit for number, unit in found) != text.strip():
@@ -44,9 +42,9 @@ def duration(text: str | None) -> float | None:
 
 
 def rate_wait(headers: Headers, tokens: int) -> float:
-    """Seconds until the rate limits let a request of so many tokens through; 0 where they already do.
+    """Returns the seconds until the rate limits admit a request of that many tokens; 0 if they already do.
 
-    The quota refills evenly until ``reset``, when it is whole again, so a part of that time gives the part needed.
+    The quota refills evenly until ``reset``, when it is full again, so a part of that time gives the part needed.
     """
     return max(_refill(headers, "requests", 1), _refill(headers, "tokens", tokens))
 

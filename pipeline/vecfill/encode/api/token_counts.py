@@ -1,4 +1,4 @@
-"""Tokens of texts that an API will count: by its own tokenizer where the user names it, else by an estimate."""
+"""Counts the tokens of texts for an API: by its own tokenizer if the user names it, else by an estimate."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 Counts = npt.NDArray[np.int32]
 
 INPUT_TOKENS = 8_191
-"""Tokens that OpenAI takes of a text, special tokens aside: longer ones are refused."""
+"""Tokens that OpenAI accepts in a text, special tokens excluded: it refuses longer texts."""
 
 FIRST_GUESS = 0.4
-"""Tokens a byte of UTF-8 before any answer has told: English has about 0.23, other scripts up to 0.4."""
+"""Tokens per byte of UTF-8 before the first answer: English has about 0.23, other scripts up to 0.4."""
 
 MARGIN = 1.2
-"""Of a guess over what the answers told so far: texts differ."""
+"""Factor of an estimate over what earlier answers counted: texts differ."""
 
 SPECIAL = 3
 """Tokens that a tokenizer may add to a text."""
@@ -37,8 +37,8 @@ class Prepared:
 
     Attributes:
         texts: n texts.
-        tokens: int32 [n], before truncation.
-        sent: int32 [n], after it.
+        tokens: int32 [n], tokens before truncation.
+        sent: int32 [n], tokens after truncation.
         truncated: bool [n].
     """
 
@@ -48,13 +48,17 @@ class Prepared:
     truncated: npt.NDArray[np.bool_]
 
 
-def bound(texts: Sequence[str]) -> int:
-    """The most tokens that any tokenizer makes of the texts: none is shorter than a byte."""
-    return sum(len(text.encode("utf-8", "surrogatepass")) + SPECIAL for text in texts)
+def token_bound(texts: Sequence[str]) -> int:
+    """Returns the most tokens that any tokenizer makes of the texts: none is shorter than a byte."""
+    return _bytes(texts) + SPECIAL * len(texts)
+
+
+def _bytes(texts: Sequence[str]) -> int:
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 class Estimate:
-    """Guesses by bytes, from what the answers have told. Nothing is truncated, since nobody knows where."""
+    """Estimates by bytes and by what earlier answers counted. Truncates nothing, since it cannot know where."""
 
     exact = False
     max_tokens: int | None = None
@@ -63,15 +67,15 @@ class Estimate:
         self._bytes = self._tokens = 0
 
     def prepare(self, texts: list[str]) -> Prepared:
-        """The texts as they are, with a guess of their tokens."""
-        sizes = np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], np.float64)
+        """Returns the texts as they are, with an estimate of their tokens."""
+        sizes = np.array([_bytes([text]) for text in texts], np.float64)
         rate = MARGIN * self._tokens / self._bytes if self._bytes else FIRST_GUESS
         tokens = np.ceil(sizes * rate).astype(np.int32) + 1
         return Prepared(texts=texts, tokens=tokens, sent=tokens, truncated=np.zeros(len(texts), np.bool_))
 
     def learn(self, texts: Sequence[str], tokens: int) -> None:
-        """Takes in what an answer counted."""
-        self._bytes += sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        """Improves the estimate by what an answer counted."""
+        self._bytes += _bytes(texts)
         self._tokens += tokens
 
 
@@ -93,7 +97,7 @@ class Exact:
         self._tokenizer.no_truncation()
 
     def prepare(self, texts: list[str]) -> Prepared:
-        """Counts, and cuts what is too long at the last whole token that fits."""
+        """Counts, and cuts texts that are too long after the last whole token that fits."""
         found = self._tokenizer.encode_batch(texts)
         tokens = np.fromiter(map(len, found), np.int32, len(found))
         truncated = tokens > self.max_tokens
@@ -103,10 +107,10 @@ class Exact:
         )
 
     def learn(self, texts: Sequence[str], tokens: int) -> None:
-        """Nothing: the count is exact."""
+        """Does nothing: the count is exact."""
 
     def _cut(self, text: str, encoding: Any) -> str:
-        """The beginning of the text, of at most ``max_tokens`` tokens, special ones included."""
+        """Returns the beginning of the text, at most ``max_tokens`` tokens, special ones included."""
         special = sum(encoding.special_tokens_mask)
         ends = [
             end for (_, end), added in zip(encoding.offsets, encoding.special_tokens_mask, strict=True) if not added
@@ -114,11 +118,11 @@ class Exact:
         return text[: ends[max(1, self.max_tokens - special) - 1]]
 
 
-def requests(sizes: Counts, most_inputs: int, most_tokens: int) -> Iterator[slice]:
-    """Cuts texts into requests, in their order: as many as fit, and one that fits no request alone."""
+def split_into_requests(sizes: Counts, max_inputs: int, max_tokens: int) -> Iterator[slice]:
+    """Splits texts into requests, in order: as many as fit; a text that fits no request gets its own."""
     start, tokens = 0, 0
     for row, size in enumerate(sizes.tolist()):
-        if row > start and (row - start >= most_inputs or tokens + size > most_tokens):
+        if row > start and (row - start >= max_inputs or tokens + size > max_tokens):
             yield slice(start, row)
             start, tokens = row, 0
         tokens += size

@@ -1,80 +1,76 @@
-"""What an encoder has asked of its API so far: counts for benchmarks, safe to read from any thread."""
+"""What an encoder has sent to its API, request by request: the facts that a benchmark compares. Pure."""
 
 from __future__ import annotations
 
-import threading
-import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_SUMMED = ("tokens", "throttled", "bytes_sent", "bytes_received")
+
+
+@dataclass(kw_only=True)
+class SentRequest:
+    """One request and its answer.
+
+    Attributes:
+        is_retry: whether it repeats another.
+        charged: tokens booked on the budget: those that the API counted, else the most that the texts can have; 0 if
+            the API did not accept the request.
+        tokens: tokens that the answer counts, an estimate where it does not say; 0 without an answer.
+        throttled: whether the answer was HTTP 429.
+        bytes_sent, bytes_received: bodies as transferred, compressed or not, of requests that were answered, errors
+            included; without headers.
+        sent_at: ``time.perf_counter`` at sending.
+        answered_at: ``time.perf_counter`` at the last byte of an answer with valid vectors; None without one.
+    """
+
+    is_retry: bool
+    charged: int
+    sent_at: float
+    tokens: int = 0
+    throttled: bool = False
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    answered_at: float | None = None
+
+    def transferred(self, response: Any) -> None:
+        """Records the size of the bodies of an ``httpx.Response`` and its request."""
+        self.bytes_sent, self.bytes_received = len(response.request.content), response.num_bytes_downloaded
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """A moment's account of one encoder.
+    """Sums over the requests of an encoder; see ``SentRequest``.
 
     Attributes:
-        requests: sent, those that were tried again included.
-        tokens: that the API's answers count; an estimate of those of answers that do not say.
-        throttled: answers with status 429.
-        retries: requests that repeat another.
-        bytes_sent, bytes_received: bodies as they go over the line, compressed or not, of requests that were answered,
-            be it with an error; without headers.
-        latencies: seconds of each request that gave vectors, from sending it to its last byte, in order of their end.
-        sent_at: when each request was sent, by ``time.perf_counter``.
-        answered_at: when the last byte of each answer that gave vectors was there, by the same clock.
+        latencies: seconds of each request that gave vectors, from sending to the last byte, in order of their end.
+        sent_at: of each request.
+        answered_at: of each request that gave vectors, in order.
         first_vector_s: from the first request to the first vectors; None before.
-        estimated_cost_usd: tokens at the price; None where that is not known.
     """
 
-    requests: int = 0
-    tokens: int = 0
-    throttled: int = 0
-    retries: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    latencies: tuple[float, ...] = ()
-    sent_at: tuple[float, ...] = ()
-    answered_at: tuple[float, ...] = ()
-    first_vector_s: float | None = None
-    estimated_cost_usd: float | None = None
+    requests: int
+    tokens: int
+    throttled: int
+    retries: int
+    bytes_sent: int
+    bytes_received: int
+    latencies: tuple[float, ...]
+    sent_at: tuple[float, ...]
+    answered_at: tuple[float, ...]
+    first_vector_s: float | None
 
-
-class Meter:
-    """Counts up to a ``Usage``."""
-
-    def __init__(self, price: float | None) -> None:
-        self._price, self._lock = price, threading.Lock()
-        self._counts = dict.fromkeys(("requests", "tokens", "throttled", "retries", "bytes_sent", "bytes_received"), 0)
-        self._latencies: list[float] = []
-        self._sent_at: list[float] = []
-        self._answered_at: list[float] = []
-
-    def send(self, *, again: bool) -> None:
-        """Counts a request that is about to be sent."""
-        self.add(requests=1, retries=int(again))
-        with self._lock:
-            self._sent_at.append(time.perf_counter())
-
-    def add(self, **counts: int) -> None:
-        """Adds to some of the counts."""
-        with self._lock:
-            for name, count in counts.items():
-                self._counts[name] += count
-
-    def answered(self, seconds: float, at: float) -> None:
-        """Notes a request that gave vectors: after how many seconds, and when."""
-        with self._lock:
-            self._latencies.append(seconds)
-            self._answered_at.append(at)
-
-    def usage(self) -> Usage:
-        """What has been counted."""
-        with self._lock:
-            found = Usage(
-                **self._counts,
-                latencies=tuple(self._latencies),
-                sent_at=tuple(self._sent_at),
-                answered_at=tuple(self._answered_at),
-                first_vector_s=min(self._answered_at) - self._sent_at[0] if self._answered_at else None,
-            )
-        cost = None if self._price is None else found.tokens * self._price / 1_000_000
-        return replace(found, estimated_cost_usd=cost)
+    @classmethod
+    def of(cls, sent: Sequence[SentRequest]) -> Usage:
+        """Sums up requests in the order of sending."""
+        ends = sorted((one.answered_at, one.sent_at) for one in sent if one.answered_at is not None)
+        return cls(
+            requests=len(sent),
+            retries=sum(one.is_retry for one in sent),
+            **{name: sum(getattr(one, name) for one in sent) for name in _SUMMED},
+            latencies=tuple(answered - sent_at for answered, sent_at in ends),
+            sent_at=tuple(one.sent_at for one in sent),
+            answered_at=tuple(answered for answered, _ in ends),
+            first_vector_s=ends[0][0] - sent[0].sent_at if ends else None,
+        )

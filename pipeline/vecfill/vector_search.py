@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,19 +15,24 @@ import numpy.typing as npt
 import psycopg
 
 from vecfill.backfill.checks import check_dimension, check_sql
+from vecfill.config.model import Model
+from vecfill.config.target import Target
 from vecfill.encode.encoder import Encoder
-from vecfill.encode.spec import Model
+from vecfill.encode.load import load_model
+from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError
 from vecfill.postgres import search_sql
-from vecfill.postgres.database import Connection, Cursor
-from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.database import Connection, Cursor, Database
+from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.search_sql import Measure
 from vecfill.postgres.selection import MISSING
-from vecfill.postgres.session import transaction
-from vecfill.postgres.target import Target, inspect
+from vecfill.postgres.session import reachable, transaction
+from vecfill.postgres.target import inspect
 
 log = logging.getLogger(__name__)
+
+DEFAULT_LIMIT = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,28 +69,48 @@ class Found:
 
 
 def search(
+    target: Target,
+    model: Model,
+    text: str,
+    *,
+    database: str | Database | None = None,
+    limit: int = DEFAULT_LIMIT,
+    show: tuple[str, ...] = (),
+    encoder: Encoder | None = None,
+) -> Found:
+    """Finds the rows of the target that are nearest to a text. The role needs SELECT alone.
+
+    Args:
+        target: where to search; its ``text``, ``set`` and ``dim`` are not used.
+        model: the one that made the vectors.
+        text: what to search for; the model's own query prompt is put before it.
+        database: connection string; None takes libpq's environment.
+        limit: most hits.
+        show: columns whose values come with each hit.
+        encoder: the model, if it is loaded already.
+
+    Returns:
+        The hits; none where no row that meets the condition has a vector.
+
+    Raises:
+        ConfigError: no database; or as ``nearest``.
+    """
+    place = database if isinstance(database, Database) else Database.resolve(database)
+    with wrap_driver_errors(), closing(reachable(place).connect()) as connection:
+        return nearest(connection, target, model, text, limit=limit, show=show, encoder=encoder)
+
+
+def nearest(
     connection: Connection,
     target: Target,
     model: Model,
     text: str,
     *,
-    limit: int = 5,
+    limit: int = DEFAULT_LIMIT,
     show: tuple[str, ...] = (),
     encoder: Encoder | None = None,
 ) -> Found:
-    """Finds the rows of the target that are nearest to a text. The role needs no right but SELECT.
-
-    Args:
-        connection: from ``Database.connect``.
-        target: where to search; its ``text``, ``set`` and ``dim`` do not matter.
-        model: what made the vectors.
-        text: what to search for; it gets the model's own query prompt.
-        limit: most hits.
-        show: columns whose values come with each hit.
-        encoder: the model, where it is loaded already.
-
-    Returns:
-        The hits; none where no row that meets the condition has a vector.
+    """Searches as ``search`` does, on an open connection; the other arguments are the same.
 
     Raises:
         ConfigError: a blank text; a target, a column or a dimension that does not fit; no pgvector; vectors that
@@ -98,9 +124,9 @@ def search(
     relation = inspect(connection, plain, text_needed=False, key_needed=False)
     check_sql(connection, relation, MISSING, writing=False)
     schema, measure = _prepared(connection, relation, show)
-    if given := encoder.dim if encoder else model.dimension():
+    if given := encoder.dim if encoder else dimension_of(model):
         check_dimension(relation, model, given)
-    vector = (encoder or model.load()).encode_query(text)
+    vector = (encoder or load_model(model)).encode_query(text)
     check_dimension(relation, model, len(vector))
     return _found(connection, relation, schema, measure, vector=vector, limit=limit, show=show)
 

@@ -1,4 +1,4 @@
-"""The API's key: from the environment or a command, never from a flag, and in no message."""
+"""The API's key: from the environment or a command, never from a flag, and never in a message."""
 
 from __future__ import annotations
 
@@ -6,65 +6,63 @@ import asyncio
 import os
 from collections.abc import Mapping
 
+from vecfill.config.api import KEY_VARIABLES
 from vecfill.errors import ConfigError
 from vecfill.secret import secret_from_command
 
-VARIABLES = ("VECFILL_API_KEY", "OPENAI_API_KEY")
-"""Where a key is looked for, in this order."""
-
 NO_KEY = "none"
-"""What is sent to an endpoint of one's own that asks for no key: the client insists on one."""
+"""Sent to a server of your own that needs no key: the client requires one."""
 
 _COMMAND = "--api-key-command"
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The key that the environment holds."""
-    return next((environ[name].strip() for name in VARIABLES if environ.get(name, "").strip()), None)
+    """Returns the key from the environment, if any."""
+    return next((environ[name].strip() for name in KEY_VARIABLES if environ.get(name, "").strip()), None)
 
 
 def from_command(command: str) -> str:
-    """The key that a command prints.
+    """Returns the key that a command prints.
 
     Raises:
-        ConfigError: it prints none, or what is no key; see ``secret_from_command``.
+        ConfigError: it prints none, or something that is not a key; see ``secret_from_command``.
     """
     return checked(secret_from_command(command, option=_COMMAND, what="key").strip(), _COMMAND)
 
 
 def checked(secret: str, source: str) -> str:
-    """Returns the key where it can stand in an HTTP header.
+    """Returns the key if an HTTP header can hold it.
 
     Raises:
-        ConfigError: it is empty, or has white space or characters that are not ASCII.
+        ConfigError: it is empty, or has white space or characters outside ASCII.
     """
     if not secret:
-        raise ConfigError(f"{source} gives an empty key: it must be the key alone")
+        raise ConfigError(f"{source} gives an empty key: it must give the key alone")
     if not (secret.isascii() and secret.isprintable() and " " not in secret):
-        raise ConfigError(f"{source} gives white space or signs that are not ASCII: it must give the key alone")
+        raise ConfigError(f"{source} gives white space or characters outside ASCII: it must give the key alone")
     return secret
 
 
-class Key:
-    """The key in use, as the client asks for it at each request."""
+class ApiKey:
+    """The key in use, which the client asks for at each request."""
 
     def __init__(self, secret: str | None, command: str | None) -> None:
         self._command = command
         given = secret or (None if command else from_environment())
-        self.secret = from_command(command) if command and not given else checked(given or NO_KEY, VARIABLES[0])
+        self.secret = from_command(command) if command and not given else checked(given or NO_KEY, KEY_VARIABLES[0])
         self._renewing = asyncio.Lock()
 
     async def get(self) -> str:
-        """The key."""
+        """Returns the key."""
         return self.secret
 
     async def renew(self, refused: str) -> bool:
-        """Whether there is another key than the one refused; runs the command again, as some keys live for minutes."""
+        """Runs the command again, as some keys expire in minutes; returns whether that gives another key."""
         async with self._renewing:
             if self.secret == refused and self._command is not None:
                 self.secret = await asyncio.to_thread(from_command, self._command)
         return self.secret != refused
 
     def hidden(self, text: str) -> str:
-        """The text without the key: some servers quote it."""
+        """Returns the text without the key, which some servers quote."""
         return text.replace(self.secret, "***") if self.secret != NO_KEY else text

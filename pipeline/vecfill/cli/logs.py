@@ -1,0 +1,48 @@
+"""Our own log on stderr: as text for people, as one JSON object per line for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from vecfill.config.output import Output
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""Attributes that every record has; the others came by ``extra``."""
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record: time, level, logger, message, every field of ``extra``, and a traceback if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line; values that JSON has no type for are written as text."""
+        fields: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str, ensure_ascii=False)
+
+
+def logs_json() -> bool:
+    """Whether our own log is written as JSON."""
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger("vecfill").handlers)
+
+
+def log_to_stderr(output: Output) -> None:
+    """Sends our own log to stderr: information and above, with ``quiet`` only errors, with ``verbose`` everything."""
+    handler = logging.StreamHandler()
+    text = "%(asctime)s %(levelname)s %(message)s" if output.verbose else "%(message)s"
+    handler.setFormatter(JsonFormatter() if output.log_format == "json" else logging.Formatter(text))
+    logger = logging.getLogger("vecfill")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.ERROR if output.quiet else logging.DEBUG if output.verbose else logging.INFO)
+    # psycopg warns of errors that it ignores while it closes a broken connection; our own line says all there is.
+    logging.getLogger("psycopg").setLevel(logging.NOTSET if output.verbose else logging.ERROR)

@@ -1,0 +1,33 @@
+"""What bounds a run, and what it may do without being asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from vecfill.config.engine import EngineOptions
+from vecfill.config.limits import WriteLimits
+from vecfill.config.spec import Spec, option, spec
+
+
+@spec
+class RunOptions(Spec):
+    """Limits and choices of a run; ``engine`` and ``write_limits`` hold those of the workers."""
+
+    engine: EngineOptions = Field(default_factory=EngineOptions)
+    limit: int | None = option("Stop after N rows.", default=None, gt=0)
+    max_seconds: float | None = option("Stop after X seconds; batches in flight are committed.", default=None, gt=0)
+    write_limits: WriteLimits = Field(default_factory=WriteLimits)
+    dedupe: bool = option("Compute each distinct text once.", default=True)
+    allow_mixed: bool = option("Continue even if existing vectors come from a different model.", default=False)
+    yes: bool = option("Start without asking, even if the forecast exceeds the confirmation limit.", default=False)
+
+
+@spec
+class ReportFile(Spec):
+    """Where a run lists the rows that it did not update; ``vecfill.Report`` writes the file."""
+
+    report: Path | None = option(
+        "Overwrite FILE with one JSON line per row not updated (key, outcome, reason).", default=None, metavar="FILE"
+    )

@@ -1,0 +1,109 @@
+"""How an option is declared: once, as a field of a frozen record that checks its values.
+
+>>> @spec
+... class Limits(Spec):
+...     rows: int | None = option("Stop after N rows.", default=None, gt=0)
+>>> Limits(rows=0)
+Traceback (most recent call last):
+...
+vecfill.errors.ConfigError: --rows 0: input should be greater than 0
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
+
+from vecfill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+T = TypeVar("T", bound="Spec")
+
+REQUIRED: Any = ...
+
+
+class Spec:
+    """Base of the specs: compared and hashed by value, picklable, changed by ``dataclasses.replace``."""
+
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+def option(
+    description: str,
+    *,
+    default: Any = REQUIRED,
+    name: str | None = None,
+    unset: str | None = None,
+    metavar: str | None = None,
+    short: str | None = None,
+    secret: bool = False,
+    **bounds: Any,
+) -> Any:
+    """Declares a field that a flag, an environment variable and a file can set.
+
+    Args:
+        description: the help text; one sentence.
+        default: the value where no source gives one; ``REQUIRED`` for none.
+        name: of the setting, where it is not the field's.
+        unset: what the default None amounts to, for the help.
+        metavar: the value's placeholder in the help; None derives it from the type.
+        short: one-letter flag.
+        secret: no message and no repr shows the value.
+        bounds: pydantic's constraints: ``gt``, ``ge``, ``le``, ``allow_inf_nan``.
+    """
+    marks: dict[str, Any] = {"name": name, "unset": unset, "metavar": metavar, "short": short, "secret": secret}
+    return Field(default, description=description, repr=not secret, json_schema_extra={"option": marks}, **bounds)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option, Field))
+def spec(cls: type[T]) -> type[T]:
+    """Makes a class a spec: a frozen dataclass that raises ``ConfigError``, in one line, for a value out of bounds."""
+    made: Any = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", hide_input_in_errors=True))(cls)
+    checked = made.__init__
+
+    @functools.wraps(checked)
+    def __init__(self: T, /, *args: Any, **values: Any) -> None:  # noqa: N807
+        try:
+            checked(self, *args, **values)
+        except ValidationError as error:
+            raise ConfigError(_explained(made, error.errors()[0])) from None
+
+    made.__init__ = __init__
+    return made  # type: ignore[no-any-return]
+
+
+def fields_of(cls: type[Spec]) -> dict[str, FieldInfo]:
+    """Returns the declarations of a spec's fields."""
+    fields: dict[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
+    return fields
+
+
+def _explained(cls: type[Spec], error: ErrorDetails) -> str:
+    """One line for a value that a spec refuses: the option, the value, the limit."""
+    field = str(error["loc"][0])
+    if error["type"] == "missing":
+        return f"{cls.__name__} needs a value for {field}"
+    info: Any = fields_of(cls).get(field)
+    if info is None:
+        return f"{cls.__name__} has no field {field}: it has {', '.join(cls.__dataclass_fields__)}"
+    marks = (info.json_schema_extra or {}).get("option")
+    name = flag_of(marks["name"] or field) if marks else field
+    return refusal(name, error, secret=not info.repr)
+
+
+def refusal(place: str, error: ErrorDetails, *, secret: bool) -> str:
+    """Says that the value given at ``place`` does not fit, and why; a secret value is left out."""
+    value = "" if secret else f" {error['input']!r}"
+    return f"{place}{value}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting."""
+    return "--" + name.replace("_", "-")

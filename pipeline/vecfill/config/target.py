@@ -1,0 +1,48 @@
+"""Which table to fill, and with the vectors of which text."""
+
+from __future__ import annotations
+
+from vecfill.config.spec import Spec, option, spec
+
+
+@spec
+class Target(Spec):
+    r"""A table and its embedding column, as the user names them.
+
+    Attributes:
+        table: in SQL notation, such as ``public.jobs`` or ``"Odd Schema"."order"``.
+        text: a template (``{title} at {company}``) or the name of one column; ``run`` needs it.
+        column: the embedding column, spelled as in the catalogue.
+        key: columns of a unique index, spelled as in the catalogue; empty for the primary key.
+        where: SQL condition that selects rows.
+        set: assignments made in the same UPDATE as the vector, such as ``updated_at = now()``.
+        dim: dimension of a ``vector`` or ``real[]`` column that declares none.
+    """
+
+    table: str = option(
+        'Table in SQL notation: public.jobs, or "Odd Schema"."order" with its quotes.', metavar="NAME", short="-t"
+    )
+    text: str | None = option(
+        r"Text to embed: a template such as '{title} at {company}\n{description}', or the name of one column.",
+        default=None,
+        metavar="TEMPLATE",
+    )
+    column: str = option("Embedding column, of type vector, halfvec or real[].", default="embedding", metavar="NAME")
+    key: tuple[str, ...] = option(
+        "Key column; repeat it for a composite key. Needs a unique index over NOT NULL columns.",
+        default=(),
+        unset="the primary key",
+        metavar="NAME",
+    )
+    where: str | None = option(
+        "Only use rows that meet this SQL condition, such as \"status = 'open'\".", default=None, metavar="SQL"
+    )
+    set: tuple[str, ...] = option(
+        "Assign this together with the vector, such as 'updated_at = now()'; repeatable.", default=(), metavar="SQL"
+    )
+    dim: int | None = option(
+        "Dimension of the column, when neither its type nor an existing vector gives one.",
+        default=None,
+        gt=0,
+        le=16_000,
+    )

@@ -1,0 +1,187 @@
+"""Sends a request to an API until it gives vectors: paced, within the budget, retried, and checked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tenacity import AsyncRetrying, retry_if_exception_type
+
+from vecfill.bisection import SHARED_FAULT_AFTER
+from vecfill.config.model import Model
+from vecfill.encode.api.answer import Answer, parse
+from vecfill.encode.api.budget import Budget, Decision
+from vecfill.encode.api.client import Client
+from vecfill.encode.api.concurrency import Pace, Stopped, sleep
+from vecfill.encode.api.dimension import Dimension
+from vecfill.encode.api.http_errors import (
+    THROTTLED,
+    RetryableError,
+    WrongAnswerError,
+    classify,
+    refuses_parameter,
+    server_message,
+)
+from vecfill.encode.api.rate_limits import Headers, rate_wait
+from vecfill.encode.api.retries import Retries
+from vecfill.encode.api.token_counts import token_bound
+from vecfill.encode.api.usage import SentRequest
+from vecfill.errors import VecfillError
+
+if TYPE_CHECKING:
+    from openai import APIConnectionError, APIStatusError
+
+_log = logging.getLogger(__name__)
+
+BUDGET_POLL_S = 0.05
+"""Seconds between two questions to a budget of which pending requests hold a part."""
+
+UNAUTHORIZED = 401
+
+
+class SplitRequestError(Exception):
+    """The rest of the budget does not cover all texts of the request; it may cover some."""
+
+
+class Requester:
+    """Asks one model of one API. Lives in one event loop.
+
+    Attributes:
+        what: model and host, for messages.
+        dimension: of the vectors.
+        sent: all requests so far.
+    """
+
+    def __init__(self, model: Model, dim: int | None, budget: Budget, stopped: Stopped) -> None:
+        """Makes the client; sends nothing. See ``ApiEncoder``."""
+        self.what, self._give_up_after = f"model {model.api_name} at {model.api.host}", model.api.give_up_after
+        self._budget, self._stopped = budget, stopped
+        self.dimension = Dimension(self.what, dim, model.truncate_dim)
+        self.sent: list[SentRequest] = []
+        self._pace = Pace(model.api.max_concurrency, stopped)
+        self._client = Client(model)
+        self._ended: tuple[float, VecfillError] | None = None
+
+    async def request(self, texts: list[str], estimate: int, *, can_split: bool) -> Answer | None:
+        """Gets the texts' vectors; None if the budget does not allow it, or the run is to stop.
+
+        Args:
+            texts: of one request.
+            estimate: their tokens, for an answer that does not say.
+            can_split: the caller sends a part of them if the budget does not cover all.
+
+        Raises:
+            SplitRequestError: the budget does not, and ``can_split``.
+            RefusedError: the API refuses one of the texts.
+            ConfigError: key, model, address or dimension are wrong.
+            EncodeError: the API kept failing or throttling.
+        """
+        retries = Retries(self.what, self._give_up_after)
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(RetryableError),
+            wait=retries.sleep,
+            stop=retries.is_over,
+            before_sleep=lambda _: self._before_sleep(retries),
+            sleep=partial(sleep, stopped=self._stopped),
+            retry_error_callback=retries.give_up,
+        )
+        try:
+            answer: Answer | None = await retrying(self._send, texts, estimate, can_split, retries)
+        except VecfillError as error:
+            self._ended = time.monotonic(), error
+            raise
+        if answer is not None:
+            self._pace.succeeded()
+        return answer
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._client.close()
+
+    async def _send(self, texts: list[str], estimate: int, can_split: bool, retries: Retries) -> Answer | None:
+        """Sends the request once, as soon as pace and budget allow."""
+        async with self._pace.slot() as started_at:
+            if self._ended is not None and retries.queued_at <= self._ended[0]:
+                raise self._ended[1]  # another request failed for good after this one was queued: the run has ended
+            if self._stopped() or not await self._granted(token_bound(texts), can_split):
+                return None
+            try:
+                return await self._attempt(texts, estimate, is_retry=retries.count())
+            except RetryableError as error:
+                error.args = (self._client.key.hidden(str(error)),)
+                if error.overloaded:
+                    self._pace.overloaded(started_at)
+                raise
+
+    def _before_sleep(self, retries: Retries) -> None:
+        """Logs the wait; pauses all requests if the API asks for it."""
+        _log.info("%s: %s; trying again in %.1f s", self.what, retries.error, retries.wait_s)
+        if retries.error.wait:
+            self._pace.pause(retries.wait_s)
+
+    async def _granted(self, tokens: int, can_split: bool) -> bool:
+        """Reserves the tokens; waits while pending requests hold what this one may need."""
+        until = time.monotonic() + self._give_up_after
+        while (decision := await self._budget.reserve(tokens, can_split)) is Decision.WAIT and time.monotonic() < until:
+            if self._stopped():
+                return False
+            await asyncio.sleep(BUDGET_POLL_S)
+        if decision is Decision.SPLIT:
+            raise SplitRequestError
+        return decision is Decision.GRANTED
+
+    async def _attempt(self, texts: list[str], estimate: int, *, is_retry: bool) -> Answer:
+        """Sends one request; books what it has used, or may have used, whatever happens."""
+        from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+        reserved, secret = token_bound(texts), self._client.key.secret
+        sent = SentRequest(is_retry=is_retry, charged=reserved, sent_at=time.perf_counter())
+        self.sent.append(sent)
+        try:
+            response = await self._client.send(texts)
+            received_at = time.perf_counter()
+            sent.transferred(response)
+            answer = parse(response.content, len(texts))
+            sent.tokens, sent.charged = (estimate, reserved) if answer.tokens is None else (answer.tokens,) * 2
+            self._check(answer, response.headers, texts)
+        except APIStatusError as error:
+            sent.transferred(error.response)
+            sent.charged, sent.throttled = 0, error.status_code == THROTTLED
+            raise await self._classified(error, secret) from None  # the client's own message may quote the key
+        except (TimeoutError, APITimeoutError):
+            raise RetryableError("no complete answer within --request-timeout", overloaded=True) from None
+        except APIConnectionError as error:
+            sent.charged = 0 if type(error.__cause__).__name__ == "ConnectError" else reserved
+            raise RetryableError(f"the connection broke: {_cause(error)}") from None
+        finally:
+            await self._budget.settle(reserved, sent.charged)
+        sent.answered_at = received_at
+        return answer
+
+    def _check(self, answer: Answer, headers: Headers, texts: list[str]) -> None:
+        """Obeys the rate limits of the headers, and checks dimension and values of the vectors."""
+        self._pace.pause(min(self._give_up_after, rate_wait(headers, answer.tokens or token_bound(texts))))
+        self.dimension.check(answer.vectors.shape[1])
+        broken = np.flatnonzero(~np.isfinite(answer.vectors).all(axis=1) | ~answer.vectors.any(axis=1))
+        if len(broken):
+            usable = len(broken) < max(SHARED_FAULT_AFTER, len(texts))
+            reason = f"{len(broken)} of its {len(texts)} vectors are NaN, infinite or zero"
+            raise WrongAnswerError(reason, answer if usable else None)
+
+    async def _classified(self, error: APIStatusError, secret: str) -> Exception:
+        """Returns what the status stands for; switches the encoding or renews the key if that is the problem."""
+        if self._client.encoding == "base64" and refuses_parameter(error, "encoding_format"):
+            self._client.encoding = "float"
+            return RetryableError("the API does not support base64", wait=0.0)
+        if error.status_code == UNAUTHORIZED and await self._client.key.renew(secret):
+            return RetryableError("the key has expired", wait=0.0)
+        return classify(error, self.what, self._client.key.hidden(server_message(error)))
+
+
+def _cause(error: APIConnectionError) -> str:
+    """Returns why the connection broke: the client's own message is always the same."""
+    return f"{type(error.__cause__).__name__}: {error.__cause__}".rstrip(": ") if error.__cause__ else str(error)

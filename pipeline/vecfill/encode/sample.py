@@ -1,0 +1,77 @@
+"""Compares a sample of stored vectors with vectors recomputed from the same texts: did one model make both? Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+SAME_MODEL_COSINE = 0.98
+"""Cosine from which a stored vector counts as this model's: rounding to bfloat16 or halfvec leaves a cosine above
+0.999, another model's vectors of the same dimension stay below 0.5."""
+
+OTHER_MODEL_BELOW = 0.5
+"""Share of agreeing vectors below which another model made them: edited texts cannot be that many."""
+
+DOUBTFUL_BELOW = 0.9
+
+MIN_SAMPLE = 4
+"""Vectors needed to accuse another model: fewer may all belong to texts edited since, and only cause a warning."""
+
+
+class Verdict(enum.Enum):
+    """Whether the model that recomputed the sample made the stored vectors."""
+
+    SAME = "same"
+    DOUBTFUL = "doubtful"
+    OTHER_MODEL = "other model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far a sample agrees.
+
+    Attributes:
+        agreeing: vectors with a cosine of ``SAME_MODEL_COSINE`` or more.
+        n: vectors compared.
+        median_cosine: NaN if none was compared.
+    """
+
+    agreeing: int
+    n: int
+    median_cosine: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """The conclusion: ``SAME`` if nothing was compared."""
+        share = self.agreeing / self.n if self.n else 1.0
+        if share < OTHER_MODEL_BELOW and self.n >= MIN_SAMPLE:
+            return Verdict.OTHER_MODEL
+        return Verdict.DOUBTFUL if share < DOUBTFUL_BELOW else Verdict.SAME
+
+
+def agreement(stored: Sequence[Sequence[float]], recomputed: npt.NDArray[np.float32]) -> Agreement:
+    """Compares vectors pair by pair.
+
+    Args:
+        stored: n vectors of the column, of any length.
+        recomputed: float32 [n, dim], by the model in use, of the same texts in the same order.
+    """
+    pairs = zip(stored, recomputed, strict=True)
+    cosines = np.array([_cosine(np.asarray(one, np.float32), other) for one, other in pairs])
+    return Agreement(
+        agreeing=int((cosines >= SAME_MODEL_COSINE).sum()),
+        n=len(cosines),
+        median_cosine=float(np.median(cosines)) if len(cosines) else float("nan"),
+    )
+
+
+def _cosine(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
+    """Returns the cosine of two vectors; 0 if they cannot be compared (another length, zero, not finite)."""
+    if one.shape != other.shape:
+        return 0.0
+    norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
+    return float(one @ other) / norms if np.isfinite(norms) and norms > 0 else 0.0

@@ -1,0 +1,57 @@
+"""What ``vecfill status`` does: the coverage of a target, by the same SQL that a run plans with."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vecfill.backfill.checks import check_sql
+from vecfill.config.target import Target
+from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.driver_errors import wrap_driver_errors
+from vecfill.postgres.selection import MISSING
+from vecfill.postgres.session import Session
+from vecfill.postgres.target import inspect
+from vecfill.read.survey import Coverage, survey
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How full the embedding column of a table is.
+
+    Attributes:
+        table: ``schema.table``.
+        coverage: its counts.
+    """
+
+    table: str
+    coverage: Coverage
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"table": self.table, **asdict(self.coverage), "percent": round(self.coverage.percent, 2)}
+
+
+def status(target: Target, *, database: str | Database | None = None) -> Status:
+    """Counts the rows of the target with and without a vector. The role needs SELECT alone.
+
+    Without a text in the target, rows with nothing to embed count as missing.
+
+    Args:
+        target: what to count.
+        database: connection string; None takes libpq's environment.
+
+    Raises:
+        ConfigError: no database; no such table or column; SQL of the target that does not parse.
+    """
+    place = database if isinstance(database, Database) else Database.resolve(database)
+    with wrap_driver_errors(), closing(Session.connect(place)) as session:
+        return session.run(lambda connection: _counted(connection, target))
+
+
+def _counted(connection: Connection, target: Target) -> Status:
+    relation = inspect(connection, target, text_needed=False, key_needed=False)
+    check_sql(connection, relation, MISSING, writing=False)
+    return Status(table=relation.table.label, coverage=survey(connection, relation, exact=True).coverage)
