@@ -273,7 +273,7 @@ def token(database: str, connect: psycopg.Connection, tmp_path: Path) -> Iterato
     command = shlex.join([sys.executable, str(script), database, role, str(log)])
     try:
         yield Token(
-            Database.named(make_conninfo(database, user=role), {}, password_command=command), role, connect, log
+            Database.resolve(make_conninfo(database, user=role), {}, password_command=command), role, connect, log
         )
     finally:
         rules.write_text(before)

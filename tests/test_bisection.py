@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecfill.bisection import SHARED_AFTER, SharedFaultError, isolate
+from vecfill.bisection import SHARED_FAULT_AFTER, SharedFaultError, isolate
 
 
 class Batch:
@@ -30,7 +30,7 @@ def value_error(exc):
 @st.composite
 def batches(draw):
     n = draw(st.integers(0, 300))
-    some = st.sets(st.integers(0, max(n - 1, 0)), max_size=min(n, SHARED_AFTER - 1))
+    some = st.sets(st.integers(0, max(n - 1, 0)), max_size=min(n, SHARED_FAULT_AFTER - 1))
     return n, draw(some) if n else set()
 
 
@@ -70,10 +70,10 @@ def test_other_exceptions_propagate_from_the_first_attempt():
         list(isolate(100, attempt, value_error))
 
 
-@pytest.mark.parametrize("n", [SHARED_AFTER, 5000])
+@pytest.mark.parametrize("n", [SHARED_FAULT_AFTER, 5000])
 def test_a_fault_shared_by_all_rows_is_given_up(n):
     work = Batch(set(range(n)))
-    with pytest.raises(SharedFaultError, match=r"20 rows failed, each alone.*ValueError: rows \[") as caught:
+    with pytest.raises(SharedFaultError, match=r"the first 20 rows failed individually.*ValueError: rows \[") as caught:
         list(isolate(n, work, value_error))
     assert isinstance(caught.value.__cause__, ValueError)
     assert len(work.tried) < 100
@@ -82,14 +82,14 @@ def test_a_fault_shared_by_all_rows_is_given_up(n):
 def test_a_cluster_of_faulty_rows_does_not_pass_for_a_shared_fault():
     """Twenty bad rows in front, at the end or in between: the others land."""
     for start in (0, 1000, 1960):
-        faulty = set(range(start, start + 2 * SHARED_AFTER))
+        faulty = set(range(start, start + 2 * SHARED_FAULT_AFTER))
         outcomes = list(isolate(2000, Batch(faulty), value_error))
         assert {rows.start for rows, outcome in outcomes if isinstance(outcome, ValueError)} == faulty
 
 
 def test_few_rows_that_all_fail_are_set_aside_one_by_one():
-    outcomes = list(isolate(SHARED_AFTER - 1, Batch(set(range(SHARED_AFTER))), value_error))
-    assert len(outcomes) == SHARED_AFTER - 1
+    outcomes = list(isolate(SHARED_FAULT_AFTER - 1, Batch(set(range(SHARED_FAULT_AFTER))), value_error))
+    assert len(outcomes) == SHARED_FAULT_AFTER - 1
     assert all(isinstance(outcome, ValueError) for _, outcome in outcomes)
 
 

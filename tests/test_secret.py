@@ -10,7 +10,7 @@ import pytest
 
 from vecfill import secret
 from vecfill.errors import ConfigError, SecretError
-from vecfill.secret import secret_by
+from vecfill.secret import secret_from_command
 
 
 def says(code: str) -> str:
@@ -18,7 +18,7 @@ def says(code: str) -> str:
 
 
 def asked(command: str) -> str:
-    return secret_by(command, option="--a-command", what="word")
+    return secret_from_command(command, option="--a-command", what="word")
 
 
 def test_the_first_line_is_the_secret():
@@ -36,10 +36,10 @@ def test_the_first_line_is_the_secret():
         ("echo", "--a-command: echo printed no word"),
         (
             says("print('sekret'); raise SystemExit('first\\nno such role')"),
-            "ended with exit code 1, saying: no such role: try",
+            r"ended with exit code 1 \(no such role\): try",
         ),
         (says("print('sekret'); raise SystemExit(3)"), r"ended with exit code 3: try it by hand"),
-        (says("import sys; sys.stdout.buffer.write(b'sekret\\xff')"), "printed what is not UTF-8"),
+        (says("import sys; sys.stdout.buffer.write(b'sekret\\xff')"), "printed output that is not UTF-8"),
     ],
 )
 def test_a_command_that_gives_none_is_one_line_without_the_secret(command, message):

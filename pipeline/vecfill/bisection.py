@@ -1,6 +1,6 @@
-"""Bisection: finds the rows that make a batch fail, so that all others still land.
+"""Bisection: finds the rows that make a batch fail, so that all others succeed.
 
-Pure control flow without I/O. The encode room isolates texts with it, the write room rows (DESIGN 7, class *row*).
+Pure control flow without I/O. ``encode`` isolates texts with it, ``write`` isolates rows (DESIGN 7, class *row*).
 """
 
 from __future__ import annotations
@@ -13,45 +13,45 @@ from vecfill.errors import VecfillError
 
 R = TypeVar("R")
 
-SHARED_AFTER = 20
-"""Single rows that may fail before any success: then the fault is not a row's but one they share (a broken model, a
-trigger that refuses everything), and going on would try each row of the table alone. A batch of fewer rows has too
-little evidence for that: its rows are set aside one by one."""
+SHARED_FAULT_AFTER = 20
+"""Limit of single rows that fail before any success. At the limit the rows share one cause (a broken model, a trigger
+that rejects everything), and continuing would try every row of the table individually. A smaller batch is too little
+evidence: its rows are reported one by one."""
 
 
 class SharedFaultError(VecfillError):
-    """Every row that was tried failed alone: the fault belongs to no single row. ``__cause__`` is the last one's."""
+    """Every tried row failed individually, so the cause is not a single row. ``__cause__`` is the last error."""
 
 
-WIDE = 16
-"""Parts of a batch that are tried before any is pursued to its single rows. Faulty rows come in clusters: the twenty
-that lie in front must not pass for a fault that all share."""
+BREADTH_FIRST_PARTS = 16
+"""Parts of a batch that are tried before any is split into single rows. Faulty rows occur in clusters: twenty at the
+start of a batch must not count as a shared fault."""
 
 
 def isolate(
     n: int, attempt: Callable[[slice], R], row_fault: Callable[[Exception], bool]
 ) -> Iterator[tuple[slice, R | Exception]]:
-    """Calls ``attempt`` on all ``n`` rows and, where that fails, on halves, down to the rows at fault.
+    """Calls ``attempt`` on all ``n`` rows and, after a failure, on halves, down to the faulty rows.
 
     Args:
-        n: number of rows; with 0 nothing is attempted.
-        attempt: does the work for the rows of a slice of [0, n); it must leave no trace when it raises.
-        row_fault: whether an exception may be the fault of some row of the slice. All others propagate at once.
+        n: number of rows; 0 attempts nothing.
+        attempt: processes the rows of a slice of [0, n); it must have no effect if it raises.
+        row_fault: whether a row of the slice may have caused an exception. All others propagate at once.
 
     Yields:
-        (slice, result) or (slice of one row, exception), in no order; together they cover [0, n) exactly once. With
-        ``f`` rows at fault ``attempt`` is called about ``2 f log2(n) + 1`` times at most.
+        (slice, result) or (slice of one row, exception), in no particular order; together they cover [0, n) exactly
+        once. With ``f`` faulty rows it calls ``attempt`` at most about ``2 f log2(n) + 1`` times.
 
     Raises:
-        SharedFaultError: SHARED_AFTER rows all over the batch failed one by one and nothing has succeeded. The
-            failures yielded up to then mean nothing and are to be dropped.
+        SharedFaultError: SHARED_FAULT_AFTER rows across the batch failed individually and none succeeded. Discard the
+            failures yielded before.
     """
     pending = deque([slice(0, n)] if n > 0 else [])
     failures = 0
     succeeded = False
     while pending:
-        wide = not succeeded and pending[0].stop - pending[0].start > max(1, n // WIDE)
-        rows = pending.popleft() if wide else pending.pop()
+        breadth_first = not succeeded and pending[0].stop - pending[0].start > max(1, n // BREADTH_FIRST_PARTS)
+        rows = pending.popleft() if breadth_first else pending.pop()
         try:
             result = attempt(rows)
         except Exception as exc:
@@ -61,7 +61,7 @@ def isolate(
                 pending.extend(_halves(rows))
                 continue
             failures += 1
-            if not succeeded and failures >= SHARED_AFTER:
+            if not succeeded and failures >= SHARED_FAULT_AFTER:
                 raise SharedFaultError(_shared_message(failures, exc)) from exc
             yield rows, exc
         else:
@@ -70,11 +70,14 @@ def isolate(
 
 
 def _halves(rows: slice) -> tuple[slice, slice]:
-    """Splits a slice of two rows or more."""
+    """Splits a slice of at least two rows."""
     middle = (rows.start + rows.stop) // 2
     return slice(rows.start, middle), slice(middle, rows.stop)
 
 
 def _shared_message(failures: int, exc: Exception) -> str:
-    reason = str(exc).strip().split("\n", 1)[0]  # what follows in a server's message may quote the row
-    return f"{failures} rows failed, each alone, and none succeeded, the last with {type(exc).__name__}: {reason}"
+    reason = str(exc).strip().split("\n", 1)[0]  # later lines of a server's message may quote the row
+    return (
+        f"the first {failures} rows failed individually, so the cause is not one row; last error: "
+        f"{type(exc).__name__}: {reason}"
+    )

@@ -1,10 +1,10 @@
-"""The Arrow blocks that flow through the pipeline: text in, vectors through, counts out.
+"""The Arrow blocks of the pipeline: texts, vectors, counts.
 
-A stage is a callable that takes one block and gives one block. The key columns come first and are named ``key0``,
-``key1``, …: each holds the binary field that the server itself made of the value (``typsend``), so that a key of any
-type travels unread. Three columns carry time: ``read_s`` and ``encode_s`` are the seconds that a stage spent on the
-block, ``load_s`` those in which the model was loaded for it; they are shared evenly among its rows, so that sums stay
-true however blocks are cut or joined.
+A stage is a callable that takes one block and returns one block. The key columns come first and are named ``key0``,
+``key1``, …: each holds the server's binary form of the value (``typsend``), so a key of any type passes through without
+being decoded. Three columns hold times: ``read_s`` and ``encode_s`` are the seconds that a stage spent on the block,
+``load_s`` the seconds to load the model for it. They are divided equally among its rows, so that sums stay correct
+however blocks are split or joined.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 HASH_BYTES = 16
-"""Bytes of a text's SHA-256 that are kept: 2^-64 chance of a false match among 2^32 texts."""
+"""Bytes of a text's SHA-256 in use: the chance of a false match among 2^32 texts is 2^-64."""
 
 ERROR_COLUMNS: list[pa.Field] = [pa.field("error_class", pa.string()), pa.field("error", pa.string())]
 
 
 def key_names(arity: int) -> list[str]:
-    """Names of the ``arity`` key columns of every block: key0, key1 and so on."""
+    """Returns the names of ``arity`` key columns: ``key0``, ``key1`` and so on."""
     return [f"key{position}" for position in range(arity)]
 
 
 def key_fields(arity: int) -> list[pa.Field]:
-    """Arrow fields of the key columns: opaque binary, never null."""
+    """Returns the Arrow fields of the key columns: opaque binary, never null."""
     return [pa.field(name, pa.binary(), nullable=False) for name in key_names(arity)]
 
 
 def text_schema(arity: int) -> pa.Schema:
-    """Schema of a TextBlock: ``state`` says why the reader took the row, such as ``missing``."""
+    """Returns the schema of a TextBlock. ``state`` is the reason why the row was read, such as ``missing``."""
     return pa.schema(
         [
             *key_fields(arity),
@@ -43,11 +43,11 @@ def text_schema(arity: int) -> pa.Schema:
 
 
 def encoded_schema(arity: int, dim: int) -> pa.Schema:
-    """Schema of an EncodedBlock: ``embedding`` is null where the row failed, and then ``error`` says why.
+    """Returns the schema of an EncodedBlock. In a failed row ``embedding`` is null and ``error`` has the reason.
 
-    ``n_tokens`` counts the text's tokens before truncation, special tokens and prompt included, and is null where
-    the encoder has no tokenizer; ``truncated`` is true where it passed the model's length, ``reused`` where the vector
-    is that of an equal text and the model was not asked. ``device`` and ``dtype`` say where and how the model computed.
+    ``n_tokens`` counts the text's tokens before truncation, including special tokens and prompt; it is null if the
+    encoder has no tokenizer. ``truncated`` marks a text longer than the model's limit, ``reused`` a vector copied from
+    an equal text without running the model. ``device`` and ``dtype`` are those of the model.
     """
     return pa.schema(
         [
@@ -69,14 +69,14 @@ def encoded_schema(arity: int, dim: int) -> pa.Schema:
 
 
 OUTCOMES = ("updated", "stale", "filled", "gone", "locked", "refused", "failed")
-"""What became of a row that was read; the server says which (DESIGN 5). ``failed`` rows never got a vector."""
+"""Outcomes of a row that was read, decided by the server (DESIGN 5). ``failed`` rows never had a vector."""
 
 
 @dataclass(frozen=True)
 class UnwrittenRow:
-    """A row that was read and not updated: its key in the server's own text, the outcome, and the reason.
+    """A row that was read but not updated: its key as text from the server, the outcome, and the reason.
 
-    The fields of ``UNWRITTEN``, in order.
+    Its fields are those of ``UNWRITTEN``, in order.
     """
 
     key: str
@@ -98,7 +98,7 @@ UNWRITTEN = pa.list_(
         ),
     )
 )
-"""Rows that are not ``updated``, by the server's own text of their key."""
+"""Arrow type of the rows not ``updated``, with their keys as text from the server."""
 
 RESULT_SCHEMA = pa.schema(
     [
@@ -116,4 +116,4 @@ RESULT_SCHEMA = pa.schema(
         pa.field("unwritten", UNWRITTEN, nullable=False),
     ]
 )
-"""Schema of a WriteResult: one row a write batch. ``bytes`` counts what COPY sent; ``*_s`` are seconds of work."""
+"""Schema of a WriteResult: one row a write batch. ``bytes`` are those sent by COPY; ``*_s`` are seconds of work."""

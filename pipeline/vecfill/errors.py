@@ -1,7 +1,7 @@
-"""The exceptions of vecfill, and the class that each fault of the database belongs to.
+"""The exceptions of vecfill, and the fault class of each database error.
 
-Every exception survives pickling (Ray sends them between processes) and carries the exit code that the command line
-ends with. A message says what is wrong, the value, the limit and the remedy.
+Every exception can be pickled (Ray sends them between processes) and has the exit code of the command line. A message
+names the problem, the value, the limit and the remedy.
 """
 
 from __future__ import annotations
@@ -10,53 +10,53 @@ import enum
 
 
 class VecfillError(Exception):
-    """Root of all errors that vecfill raises on purpose; the command line prints them without a traceback."""
+    """Base class of all errors that vecfill raises itself; the command line prints them without a traceback."""
 
     exit_code = 1
 
 
 class ConfigError(VecfillError):
-    """The settings, the target or the server cannot work as given: found before a row is written."""
+    """The settings, the target or the server cannot work; detected before any row is written."""
 
     exit_code = 2
 
 
 class UnreachableError(ConfigError):
-    """The server does not answer, or lets this role not in."""
+    """The server does not answer, or rejects this role."""
 
 
 class MixedModelsError(ConfigError):
-    """The vectors that are already there were not made by this model."""
+    """The existing vectors come from a different model."""
 
 
 class SecretError(ConfigError):
-    """A command gave no password or key; it may when it is asked again."""
+    """A command printed no password or key; a retry may succeed."""
 
 
 class DatabaseError(VecfillError):
-    """The server answered with an error that belongs to no single row, or stayed away for too long."""
+    """The server reported an error that no single row caused, or did not answer for too long."""
 
 
 class ServerGoneError(DatabaseError):
-    """The server stayed away for too long."""
+    """The server did not answer for too long."""
 
 
 class EncodeError(VecfillError):
-    """The model failed in a way that belongs to no single text."""
+    """The model failed for a reason other than a single text."""
 
 
 class BudgetError(VecfillError):
-    """An API's budget was reached before the work was done; nothing was sent beyond it."""
+    """An API budget was reached before the work was finished; nothing was sent beyond it."""
 
     exit_code = 5
 
 
 class EngineError(VecfillError):
-    """What carries the run broke: a process of Ray's died, or its cluster went away."""
+    """The engine failed: a Ray process died, or the Ray cluster became unreachable."""
 
 
 class Fault(enum.Enum):
-    """What a database error means for the batch that met it (DESIGN 7)."""
+    """The consequence of a database error for its batch (DESIGN 7)."""
 
     ROW = "row"
     TRANSIENT = "transient"
@@ -74,15 +74,15 @@ _CONFIGURATION_CLASSES = ("0A", "28", "3D", "3F", "42")
 
 
 def classify(sqlstate: str | None) -> Fault:
-    """Returns the class of a server's error.
+    """Returns the fault class of a server error.
 
     Args:
-        sqlstate: the five characters of the error, or None where the connection broke before the server could say
+        sqlstate: the five characters of the error, or None if the connection broke before the server sent one
             (psycopg's ``OperationalError`` without a SQLSTATE, seen after ``pg_terminate_backend`` in a COPY).
 
-    ``42501`` counts as a row's fault: privileges are checked before the first row is read, so what is left of that
-    code is a row-level policy. ``55000`` is the answer of a published table without a replica identity. ``57014``
-    counts as a resource fault; who sent the cancel is the caller's to find out.
+    ``42501`` counts as a row fault: privileges are checked before the first row is read, so only a row-level policy can
+    still cause it. A published table without a replica identity gives ``55000``. ``57014`` counts as a resource fault;
+    the caller must find out who cancelled.
     """
     if sqlstate is None or sqlstate.startswith("08") or sqlstate in _TRANSIENT:
         return Fault.TRANSIENT

@@ -9,7 +9,7 @@ from typing import Any
 from vecfill.backfill.checks import check_sql
 from vecfill.config.target import Target
 from vecfill.postgres.database import Connection, Database
-from vecfill.postgres.driver_errors import driver_errors_wrapped
+from vecfill.postgres.driver_errors import wrap_driver_errors
 from vecfill.postgres.selection import MISSING
 from vecfill.postgres.session import Session
 from vecfill.postgres.target import inspect
@@ -46,8 +46,8 @@ def status(target: Target, *, database: str | Database | None = None) -> Status:
     Raises:
         ConfigError: no database; no such table or column; SQL of the target that does not parse.
     """
-    place = database if isinstance(database, Database) else Database.named(database)
-    with driver_errors_wrapped(), closing(Session.to(place)) as session:
+    place = database if isinstance(database, Database) else Database.resolve(database)
+    with wrap_driver_errors(), closing(Session.connect(place)) as session:
         return session.run(lambda connection: _counted(connection, target))
 
 

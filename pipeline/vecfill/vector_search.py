@@ -23,7 +23,7 @@ from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError
 from vecfill.postgres import search_sql
 from vecfill.postgres.database import Connection, Cursor, Database
-from vecfill.postgres.driver_errors import driver_errors_wrapped, said
+from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.search_sql import Measure
 from vecfill.postgres.selection import MISSING
@@ -95,8 +95,8 @@ def search(
     Raises:
         ConfigError: no database; or as ``nearest``.
     """
-    place = database if isinstance(database, Database) else Database.named(database)
-    with driver_errors_wrapped(), closing(reachable(place).connect()) as connection:
+    place = database if isinstance(database, Database) else Database.resolve(database)
+    with wrap_driver_errors(), closing(reachable(place).connect()) as connection:
         return nearest(connection, target, model, text, limit=limit, show=show, encoder=encoder)
 
 
@@ -167,8 +167,8 @@ def _found(
             rows = cursor.execute(query, values).fetchall()
     except psycopg.DataError as error:
         raise ConfigError(
-            f"the rows of {relation.table.label} cannot all be compared with this text: {said(error)}: exclude rows "
-            "with --where, or choose another model"
+            f"the rows of {relation.table.label} cannot all be compared with this text: {server_message(error)}: "
+            "exclude rows with --where, or choose another model"
         ) from error
     if index and len(rows) < limit:
         why = "its scan is bounded (hnsw.max_scan_tuples, ivfflat.max_probes), so that more may qualify"
@@ -186,12 +186,12 @@ def _rank(hit: Hit) -> tuple[bool, float]:
 
 def _tell_scan(cursor: Cursor, schema: str, limit: int) -> None:
     try:
-        cursor.execute(search_sql.load(schema), ())
+        cursor.execute(search_sql.load_pgvector(schema), ())
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigError(
             f"pgvector compares the vectors: {error.diag.message_primary}: GRANT USAGE ON SCHEMA {schema} to this role"
         ) from error
-    known: dict[str, str] = dict(cursor.execute(search_sql.SETTINGS, (search_sql.ASKED_FOR,)).fetchall())
+    known: dict[str, str] = dict(cursor.execute(search_sql.SETTINGS, (search_sql.SCAN_SETTINGS,)).fetchall())
     for name, value in search_sql.scan_settings(known, limit).items():
         cursor.execute("SELECT pg_catalog.set_config($1, $2, true)", (name, value))
 
@@ -200,7 +200,7 @@ def _index_used(
     cursor: Cursor, query: search_sql.Query, values: tuple[Any, ...], relation: Relation, measure: Measure
 ) -> str | None:
     """The index whose order the plan takes; of a partitioned table the table's own, which each partition has its of."""
-    row = cursor.execute(search_sql.plan(query), values).fetchone()
+    row = cursor.execute(search_sql.explain(query), values).fetchone()
     plan = json.loads(row[0]) if row and isinstance(row[0], str) else row[0] if row else []
     used = sorted(node["Index Name"] for node in _nodes(plan[0]["Plan"]) if "Order By" in node)
     return (used[0] if relation.table.plain else measure.index) if used else None

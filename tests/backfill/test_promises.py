@@ -80,7 +80,7 @@ def test_two_keys_with_the_same_words_are_two_rows(connect, database):
     [
         ("ctid < '(10,0)'", (), "cannot be written with this --where and --set"),
         (None, ("seen = 1", "seen = 2"), "multiple assignments to same column"),
-        (None, ("id = id + 1000",), "a column of the key"),
+        (None, ("id = id + 1000",), "the key column id"),
     ],
 )
 def test_sql_is_checked_in_the_form_in_which_it_is_used(connect, database, where, assignments, says):

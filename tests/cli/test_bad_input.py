@@ -59,7 +59,7 @@ def refused(docs, vecfill, database):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("mview", "--table mview is a materialized view: name the table under it"),
+        ("mview", "--table mview is a materialized view: name the table that it reads"),
         ("seq", "--table seq is a sequence: name a table"),
         ("pair", "--table pair is a composite type: name a table"),
         ("idx", "--table idx is an index: name its table"),
@@ -97,7 +97,7 @@ def test_a_partition_elsewhere(refused, vecfill, database):
     ended = vecfill("status", "-d", database, "-t", "parts")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "vecfill: partition public.parts_1 is a foreign table: run on its server, or on the other partitions\n"
+        "vecfill: partition public.parts_1 is a foreign table: run on its server, or name each other partition\n"
     )
 
 
@@ -113,7 +113,7 @@ def test_a_partition_elsewhere(refused, vecfill, database):
         (["--where", "nextval('seq') > 0"], "cannot execute nextval() in a read-only transaction"),
         (["--set", "seen = (SELECT"], "--set seen does not work as SQL"),
         (["--set", "seen = 'x'"], "--set seen does not work as SQL"),
-        (["--set", "id = 1"], "--set 'id = 1' assigns id, a column of the key"),
+        (["--set", "id = 1"], "--set 'id = 1' assigns the key column id"),
         (["--set", ""], "--set '' is not an assignment"),
         (["--text", ""], "--text"),
         (["--text", "{title!r}"], "--text"),

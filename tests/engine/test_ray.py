@@ -124,7 +124,7 @@ def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, open
     assert times[0] > 0
     # Each writer has a batch of at most 300 rows in hand when the pause ends, and may make up for a second.
     assert all(number <= 600 * at + 2 * 600 for number, at in enumerate(times, 1))
-    assert "going on after a pause of" in caplog.text
+    assert "continuing after a pause of" in caplog.text
 
 
 GPU_RUN = """

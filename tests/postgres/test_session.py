@@ -37,20 +37,20 @@ def says(code: str) -> str:
 def test_every_parameter_of_libpq_is_kept(name):
     value = "7" if "port" in name or "timeout" in name else "some value"
     given = conninfo.make_conninfo("", **{"host": "h", name: value})
-    assert parts(Database.named(given, {})) == {"host": "h", name: value}
+    assert parts(Database.resolve(given, {})) == {"host": "h", name: value}
 
 
 @pytest.mark.parametrize(("name", "variable"), [pair for pair in OPTIONS.items() if pair[1]])
 def test_every_variable_of_libpq_counts_and_a_parameter_stands_above(name, variable):
-    assert parts(Database.named("dbname=d", {variable: "v"}))[name] == ("d" if name == "dbname" else "v")
+    assert parts(Database.resolve("dbname=d", {variable: "v"}))[name] == ("d" if name == "dbname" else "v")
     assert (
-        parts(Database.named(conninfo.make_conninfo("", **{name: "ours", "host": "ours"}), {variable: "v"}))[name]
+        parts(Database.resolve(conninfo.make_conninfo("", **{name: "ours", "host": "ours"}), {variable: "v"}))[name]
         == "ours"
     )
 
 
 def test_tls_from_a_url():
-    place = Database.named(
+    place = Database.resolve(
         "postgresql://u@db.example.com/app?sslmode=verify-full&sslrootcert=/ca.pem&options=-c%20x%3D1", {}
     )
     assert parts(place) == {
@@ -61,7 +61,7 @@ def test_tls_from_a_url():
 
 def test_what_libpq_does_not_take_is_said(database):
     with pytest.raises(ConfigError, match=r"cannot connect to .*sslmode"):
-        reachable(Database.named(conninfo.make_conninfo(database, sslmode="nonsense"), {}))
+        reachable(Database.resolve(conninfo.make_conninfo(database, sslmode="nonsense"), {}))
 
 
 # --------------------------------------------------------------------------------------------------------- transactions
@@ -121,7 +121,7 @@ def test_a_broken_line_is_replaced_and_psycopg_adds_nothing_to_our_line(connect,
 
 
 def test_the_command_shows_nowhere_and_travels():
-    place = Database.named("host=h", {}, password_command="printer sekret")
+    place = Database.resolve("host=h", {}, password_command="printer sekret")
     assert "sekret" not in f"{place!r} {place.label}"
     assert pickle.loads(pickle.dumps(place)) == place
 
@@ -141,7 +141,7 @@ def test_each_connect_asks_for_a_token_of_its_own(token):
 def test_a_command_that_fails_for_a_while_does_not_end_a_run(database, tmp_path):
     ready = tmp_path / "ready"
     command = says(f"import pathlib; pathlib.Path({str(ready)!r}).stat(); print('any')")
-    place = Database.named(database, {}, password_command=command)
+    place = Database.resolve(database, {}, password_command=command)
     with pytest.raises(ConfigError, match="FileNotFoundError"):
         reachable(place)
     timer = threading.Timer(0.6, ready.touch)

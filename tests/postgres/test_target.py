@@ -164,7 +164,7 @@ def test_an_invalid_index_is_no_key(connect, database):
 
 def test_a_deferrable_primary_key_is_none(connect, database):
     connect.execute("CREATE TABLE docs (id int PRIMARY KEY DEFERRABLE, title text, embedding vector(8))")
-    refused(database, "valid, whole, immediate")
+    refused(database, "valid, not partial, not deferrable")
 
 
 def test_identity_and_generated_columns_may_be_keys(connect, database):
@@ -266,7 +266,7 @@ def test_a_generated_column_is_refused(connect, database):
 def test_missing_names_are_refused_with_what_there_is(connect, database):
     connect.execute("CREATE TABLE docs (id int PRIMARY KEY, title text, embedding vector(8))")
     refused(database, "--column vec", "no such column", "ADD COLUMN vec vector", column="vec")
-    refused(database, "--key nr", "no such column: there are embedding, id, title", key=("nr",))
+    refused(database, "--key nr", "no such column; its columns are embedding, id, title", key=("nr",))
     refused(database, "{company}, which is not a column", text="{company}")
     refused(database, "no column seen", set=("seen = now()",))
     refused(database, "--table nothing", "there is no such table", table="nothing")
@@ -293,7 +293,7 @@ def test_set_may_touch_neither_the_vector_nor_the_text(connect, database):
 @pytest.mark.parametrize(
     ("ddl", "says"),
     [
-        ("CREATE VIEW docs AS SELECT * FROM base", "a view: name the table under it"),
+        ("CREATE VIEW docs AS SELECT * FROM base", "a view: name the table that it reads"),
         ("CREATE MATERIALIZED VIEW docs AS SELECT * FROM base", "a materialized view"),
         ("CREATE SEQUENCE docs", "a sequence"),
         ("CREATE INDEX docs ON base (title)", "an index: name its table"),
@@ -432,7 +432,7 @@ def test_domains_over_domains(connect, database, domain, dim):
     fills(connect, database, DOCS, 20)
 
 
-@pytest.mark.parametrize("name", ["vecfill_s", "vecfill_l", "vecfill_w", "vecfill_stage", "vecfill_" + "x" * 55])
+@pytest.mark.parametrize("name", ["vecfill_s", "vecfill_l", "vecfill_w", "vecfill_staging", "vecfill_" + "x" * 55])
 def test_a_table_may_have_a_name_of_ours(connect, database, name):
     make_docs(connect, 20, table=name)
     fills(connect, database, replace(DOCS, table=name), 20)

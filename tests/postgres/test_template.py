@@ -65,7 +65,7 @@ def test_parses(text, template):
         ("{title}}", "'}' at position 7"),
         ("{ti{tle}", "'{' at position 0"),
         ("{}", "'{}' at position 0"),
-        ("{title} {salary}", "{salary}, which is not a column of the table: there are company"),
+        ("{title} {salary}", "{salary}, which is not a column of the table: the columns are company"),
         ("{ title }", "{ title }, which is not a column"),
         ("salary", "neither a column nor a template"),
         ("", "neither a column nor a template"),

@@ -27,7 +27,7 @@ import vecfill.read.partial_index
 import vecfill.read.survey
 from vecfill.backfill.run import run
 from vecfill.job import Stop
-from vecfill.read.partial_index import helpful_index
+from vecfill.read.partial_index import suggested_index
 
 PARTIAL = "CREATE INDEX docs_missing ON docs (id) WHERE embedding IS NULL"
 T = TypeVar("T")
@@ -244,10 +244,10 @@ def test_the_index_that_would_help_is_printed_and_works(connect, database, monke
 def test_no_index_is_advised_where_it_would_not_help(connect, database, monkeypatch):
     make_docs(connect, 40_000)
     relation = relation_of(database)
-    assert helpful_index(relation, 20) is None  # a small table
+    assert suggested_index(relation, 20) is None  # a small table
     monkeypatch.setattr(vecfill.read.partial_index, "BIG_PAGES", 100)
-    assert helpful_index(relation, 20) is not None
-    assert helpful_index(relation, 40_000) is None
+    assert suggested_index(relation, 20) is not None
+    assert suggested_index(relation, 40_000) is None
 
 
 # -- a limit, and rows that fail in front

@@ -20,7 +20,7 @@ from vecfill.postgres.session import transaction
 from vecfill.read.units import PageRange
 from vecfill.write.batch import Batch
 from vecfill.write.batch_size import START_ROWS
-from vecfill.write.staging import opening, stage_batch
+from vecfill.write.staging import opening_statement, stage_batch
 from vecfill.write.write_batch import write_batch
 
 
@@ -48,7 +48,7 @@ def test_a_batch(connect, database, arrays, most):
     """Start and table, COPY, its end, the statement that writes, COMMIT; arrays need no COPY."""
     make_docs(connect, 50)
     job = job_of(database)
-    batch = Batch.of(encoded(job), "vector")
+    batch = Batch.from_block(encoded(job), "vector")
     relation = with_arrays(job.sink.relation, arrays=arrays)
     with connected(database) as connection:
         assert trips(connection, lambda: write_batch(connection, relation, MISSING, batch)) == most
@@ -79,10 +79,12 @@ def test_no_batch_reads_the_target_whole(connect, database):
     make_docs(connect, 20_000)
     connect.execute("ANALYZE docs")
     job = job_of(database)
-    batch = Batch.of(encoded(job).slice(0, 2_000), "vector")
+    batch = Batch.from_block(encoded(job).slice(0, 2_000), "vector")
     with (
         connected(database) as connection,
-        transaction(connection, job.sink.relation.access.settings, first=opening(job.sink.relation)) as cursor,
+        transaction(
+            connection, job.sink.relation.access.settings, first=opening_statement(job.sink.relation)
+        ) as cursor,
     ):
         stage_batch(cursor, job.sink.relation, batch)
         plan = [

@@ -64,11 +64,11 @@ def test_what_is_no_amount_is_told(given):
 
 
 def test_writers_share_the_rate_and_batches_hold_a_second_of_it():
-    assert WriteLimits(max_rate=100, max_replication_lag="3s").shared(4) == WriteLimits(
+    assert WriteLimits(max_rate=100, max_replication_lag="3s").per_writer(4) == WriteLimits(
         max_rate=25, max_replication_lag="3s"
     )
-    assert NO_WRITE_LIMITS.shared(4) == NO_WRITE_LIMITS
-    assert [Throttle(WriteLimits(max_rate=rate)).most(2_000) for rate in (None, 10_000, 100.5, 0.1)] == [
+    assert NO_WRITE_LIMITS.per_writer(4) == NO_WRITE_LIMITS
+    assert [Throttle(WriteLimits(max_rate=rate)).max_batch_rows(2_000) for rate in (None, 10_000, 100.5, 0.1)] == [
         2_000,
         2_000,
         100,
@@ -170,7 +170,7 @@ def test_a_run_pauses_while_a_slot_keeps_too_much_wal(connect, database, slot, c
     assert (result.outcome, result.updated) == ("complete", 1_000)
     assert said(caplog, "pausing")[0].startswith(f"pausing: slot {slot} keeps ")
     assert said(caplog, "pausing")[0].endswith(" MB of WAL, and the limit is 1.0 MB")
-    assert len(said(caplog, "going on after a pause of")) == 1
+    assert len(said(caplog, "continuing after a pause of")) == 1
 
 
 def test_a_slot_within_the_limit_pauses_nothing(connect, database, slot, caplog):
@@ -245,7 +245,7 @@ def test_a_run_pauses_while_a_real_standby_lags(connect, database, standby, capl
             result = run(DOCS, MODEL, database=database, options=options)
         assert (result.outcome, result.updated) == ("complete", 1_000)
         assert says in said(caplog, "pausing: a standby is")[0]
-        assert said(caplog, "going on after a pause of")
+        assert said(caplog, "continuing after a pause of")
 
 
 def test_a_role_that_may_not_see_the_standbys_is_told_once(connect, database, caplog):

@@ -32,7 +32,7 @@ from tests.tables import (
     writer_of,
 )
 
-from vecfill.bisection import SHARED_AFTER, SharedFaultError
+from vecfill.bisection import SHARED_FAULT_AFTER, SharedFaultError
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError, DatabaseError
@@ -319,9 +319,9 @@ def test_failed_by_a_constraint(connect, database):
 
 
 def test_a_few_rows_that_all_fail_are_set_aside_one_by_one(connect, database):
-    with prepared(connect, database, SHARED_AFTER - 1) as (write, block):
+    with prepared(connect, database, SHARED_FAULT_AFTER - 1) as (write, block):
         connect.execute("ALTER TABLE docs ADD CHECK (embedding IS NULL)")
-        assert counts(write(block)) == {"failed": SHARED_AFTER - 1}
+        assert counts(write(block)) == {"failed": SHARED_FAULT_AFTER - 1}
 
 
 def test_a_fault_of_all_rows_stops_the_run(connect, database):
@@ -548,7 +548,7 @@ def test_a_cancel_by_somebody_else_is_told_from_our_time_out(connect, database):
             wait_until(lambda: connect.execute("SELECT is_called FROM calls").fetchone()[0])
             connect.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
 
-        with meanwhile(cancel), pytest.raises(DatabaseError, match="cancelled on the server, not by our own time-out"):
+        with meanwhile(cancel), pytest.raises(DatabaseError, match="cancelled on the server, not by our own timeout"):
             write(block)
     assert filled(connect) == 0
 
@@ -558,7 +558,7 @@ def test_what_the_server_refuses_for_good_is_an_error(connect, database):
     connect.execute("CREATE TABLE docs (id bigint NOT NULL UNIQUE, title text, embedding vector(8))")
     connect.execute("INSERT INTO docs SELECT n, 'title ' || n FROM generate_series(1, 30) n")
     connect.execute("CREATE PUBLICATION all_docs FOR TABLE docs")
-    says = r"public\.docs refuses to be written: .*replica identity"
+    says = r"writing public\.docs failed: .*replica identity"
     with (
         writing(job_of(database, replace(DOCS, key=("id",)))) as (write, block),
         pytest.raises(ConfigError, match=says),

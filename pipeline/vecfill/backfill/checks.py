@@ -13,13 +13,13 @@ from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.postgres import checks_sql, write_sql
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import said
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.known_problems import known_problems
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.replication import role_without_replication_stats
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import transaction
-from vecfill.read.partial_index import helpful_index
+from vecfill.read.partial_index import suggested_index
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +69,8 @@ def check_sql(connection: Connection, relation: Relation, selection: Selection, 
                 except psycopg.errors.InsufficientPrivilege as error:
                     update = f" and UPDATE on {relation.table.vector.name} and what --set assigns" if writing else ""
                     raise ConfigError(
-                        f"{relation.table.label}: {said(error)}: this role needs SELECT on the columns it reads, "
-                        f"including ctid{update}: GRANT it"
+                        f"{relation.table.label}: {server_message(error)}: this role needs SELECT on the columns it "
+                        f"reads, including ctid{update}: GRANT it"
                     ) from error
 
 
@@ -91,8 +91,8 @@ def check_write(connection: Connection, relation: Relation, selection: Selection
     if relation.user_sql.where is None and not relation.user_sql.assignments:
         complaint, remedy = f"{relation.table.label} cannot be written", "change that"
     with _understood(relation, complaint, remedy), transaction(connection, relation.access.settings) as cursor:
-        cursor.execute(write_sql.prepared(selection, relation), ())
-        cursor.execute(write_sql.FORGET, ())
+        cursor.execute(write_sql.prepare_statement(selection, relation), ())
+        cursor.execute(write_sql.DEALLOCATE, ())
 
 
 def warn_known_problems(connection: Connection, relation: Relation, *, standbys: bool) -> None:
@@ -115,7 +115,7 @@ def warn_known_problems(connection: Connection, relation: Relation, *, standbys:
 
 def suggest_index(relation: Relation, without_vector: int) -> None:
     """Logs the index that would list so few rows; creating it is the owner's decision."""
-    if ddl := helpful_index(relation, without_vector):
+    if ddl := suggested_index(relation, without_vector):
         log.info(
             "read all of %s to find the missing rows; this index would list them: %s",
             *(relation.table.label, ddl),
@@ -131,10 +131,10 @@ def _understood(relation: Relation, complaint: str, remedy: str) -> Iterator[Non
     except psycopg.errors.LockNotAvailable as error:
         raise DatabaseError(
             f"{relation.table.label} is locked as a whole by another session, such as one that builds an index: "
-            f"{said(error)}: run again when it has finished"
+            f"{server_message(error)}: run again when it has finished"
         ) from error
     except psycopg.Error as error:
-        raise ConfigError(f"{complaint}: {said(error)}: {remedy}") from error
+        raise ConfigError(f"{complaint}: {server_message(error)}: {remedy}") from error
 
 
 def check_dimension(relation: Relation, model: Model, given: int) -> None:

@@ -19,7 +19,7 @@ from vecfill.engine.signals import stopping
 from vecfill.engine.warm import Warm
 from vecfill.job import Stop
 from vecfill.postgres.database import Database
-from vecfill.postgres.driver_errors import driver_errors_wrapped
+from vecfill.postgres.driver_errors import wrap_driver_errors
 from vecfill.postgres.session import Session
 
 
@@ -58,8 +58,8 @@ def run(
         VecfillError: the run failed; what was committed is kept, and a rerun goes on.
     """
     started, options = time.perf_counter(), options or RunOptions()
-    place = database if isinstance(database, Database) else Database.named(database)
-    with driver_errors_wrapped(), closing(Session.to(place)) as session:
+    place = database if isinstance(database, Database) else Database.resolve(database)
+    with wrap_driver_errors(), closing(Session.connect(place)) as session:
         prepared = prepare(session, target, model, options, consent=consent)
         drain = Drain(prepared=prepared, stop=stop or Stop(), limit=options.limit, progress=progress)
         if prepared.job is not None:

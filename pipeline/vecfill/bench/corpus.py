@@ -22,7 +22,7 @@ from vecfill.demo import listings
 from vecfill.demo.listings import Listing
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Database
-from vecfill.postgres.driver_errors import said
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSING
 from vecfill.postgres.session import transaction
@@ -130,7 +130,9 @@ def labelled_table(database: Database, target: Target, rows: int, label: str | N
             with transaction(connection, read_only=True) as cursor:
                 found = cursor.execute(_labelled(relation, label), (rows,)).fetchall()
         except psycopg.errors.UndefinedColumn as error:
-            raise ConfigError(f"--label {label}: {relation.table.label} has no such column: {said(error)}") from error
+            raise ConfigError(
+                f"--label {label}: {relation.table.label} has no such column: {server_message(error)}"
+            ) from error
     if not found:
         raise ConfigError(f"no row of {relation.table.label} has a text: name another table, or none for the listings")
     texts, labels = zip(*found, strict=True)

@@ -17,7 +17,7 @@ from psycopg import sql
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Database
-from vecfill.postgres.driver_errors import said
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.target import inspect
 
@@ -84,7 +84,9 @@ class Scratch:
                 _refill(connection, full, source)
                 relation = inspect(connection, Target(table=f"{self.schema}.{name}", text="text"))
         except psycopg.Error as error:
-            raise ConfigError(f"the scratch table of {dim} dimensions cannot be made: {said(error)}") from error
+            raise ConfigError(
+                f"the scratch table of {dim} dimensions cannot be made: {server_message(error)}"
+            ) from error
         return Table(database=self.database, name=full, relation=relation, source=source, rows=len(texts))
 
 
@@ -103,7 +105,7 @@ def scratch(database: Database) -> Iterator[Scratch]:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigError(
-            f"{database.label}: {said(error)}: the benchmark makes a schema of its own and drops it: "
+            f"{database.label}: {server_message(error)}: the benchmark makes a schema of its own and drops it: "
             "GRANT CREATE ON DATABASE, or give --database embedded"
         ) from error
     try:

@@ -47,7 +47,7 @@ def database_of(settings: Settings) -> Database:
     """
     from vecfill.postgres.database import Database
 
-    return Database.named(settings.database, password_command=settings.password_command)
+    return Database.resolve(settings.database, password_command=settings.password_command)
 
 
 class Flag(click.Option):

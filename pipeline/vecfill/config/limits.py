@@ -67,7 +67,7 @@ class WriteLimits(Spec):
         """Whether a write may have to wait."""
         return self.max_rate is not None or self.watches_replication
 
-    def shared(self, writers: int) -> WriteLimits:
+    def per_writer(self, writers: int) -> WriteLimits:
         """The limits of one of ``writers`` writers: they share the rate, and each watches the replication."""
         return self if self.max_rate is None else replace(self, max_rate=self.max_rate / writers)
 

@@ -15,7 +15,7 @@ from vecfill.config.target import Target
 from vecfill.demo.listings import Listing
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import said
+from vecfill.postgres.driver_errors import server_message
 
 TARGET = Target(table="public.jobs", text="{title} at {company}", set=("updated_at = now()",))
 
@@ -78,8 +78,8 @@ def build(connection: Connection, listings: Sequence[Listing]) -> None:
             _copy(connection, listings)
     except psycopg.Error as error:
         raise ConfigError(
-            f"the demo cannot recreate its table {TARGET.table}: {said(error)}: end the sessions that use the table, "
-            "drop the objects that depend on it, or set VECFILL_HOME to another folder"
+            f"the demo cannot recreate its table {TARGET.table}: {server_message(error)}: end the sessions that use "
+            "the table, drop the objects that depend on it, or set VECFILL_HOME to another folder"
         ) from error
 
 

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from vecfill.bisection import SHARED_AFTER, isolate
+from vecfill.bisection import SHARED_FAULT_AFTER, isolate
 from vecfill.encode.encoder import MAX_BATCH_TOKENS, Encoder
 from vecfill.encode.encoding import Encoding
 from vecfill.errors import EncodeError, VecfillError
@@ -30,8 +30,8 @@ class RowEncoder:
         """Encodes all texts.
 
         Raises:
-            EncodeError: all vectors of SHARED_AFTER texts or more are NaN or infinite.
-            SharedFaultError: the first SHARED_AFTER texts fail individually.
+            EncodeError: all vectors of SHARED_FAULT_AFTER texts or more are NaN or infinite.
+            SharedFaultError: the first SHARED_FAULT_AFTER texts fail individually.
         """
         encoding = Encoding.blank(len(texts), self.encoder.dim)
         for part, outcome in isolate(len(texts), lambda part: self._attempt(texts[part]), _is_text_fault):
@@ -64,7 +64,7 @@ class RowEncoder:
     def _fail_non_finite(self, encoding: Encoding) -> None:
         """Fails the rows that no vector column accepts: one NaN makes the server reject a whole COPY."""
         broken = np.flatnonzero(~np.isfinite(encoding.vectors).all(axis=1))
-        if SHARED_AFTER <= len(encoding.vectors) == len(broken):
+        if SHARED_FAULT_AFTER <= len(encoding.vectors) == len(broken):
             raise EncodeError(
                 f"all {len(broken)} vectors of a block are NaN or infinite: the numbers likely overflow in dtype "
                 f"{self.encoder.dtype}; set --dtype float32, or check the model's weights"

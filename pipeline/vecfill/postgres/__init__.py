@@ -1,1 +1,1 @@
-"""PostgreSQL: sessions, the introspected target, the SQL text, the embedded server."""
+"""PostgreSQL: sessions, the introspected target, SQL text, the embedded server."""

@@ -1,9 +1,9 @@
-"""What the system catalogue says of a table: its columns, its partitions, its types. Queries in, plain values out.
+"""Reads a table's columns, partitions and types from the system catalogue. Queries in, plain values out.
 
-A connection that is new knows nothing of the catalogue, and each name, type, function and operator of a query costs it
-two to four buffers, each table and index some ten. So these queries compare like with like (``oid = regclass`` costs
-230 buffers, spent on every ``=`` there is), look up by index, in scalar subqueries rather than joins, and leave sorting
-and grouping to us: a type's default order costs 75.
+A new connection has an empty catalogue cache: each name, type, function and operator in a query costs two to four
+buffers, each table and index about ten. So these queries compare values of the same type (``oid = regclass`` costs 230
+buffers, because the server looks at every ``=`` operator), look up by index in scalar subqueries instead of joins, and
+sort and group in Python: finding a type's default sort order costs 75 buffers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Leaf:
 
     Attributes:
         name: quoted, with its schema.
-        only: keep its children out.
+        only: exclude its children.
         pages: heap pages when the catalogue was read.
-        partial: partial B-tree indexes that have to do with the embedding column, by name.
+        partial: names of the partial B-tree indexes that involve the embedding column.
     """
 
     name: sql.Composable
@@ -53,12 +53,12 @@ class Part:
     """A table or a partition.
 
     Attributes:
-        oid, schema, name: of it.
-        kind: ``r`` for one that holds rows, ``p`` for a partitioned one, ``f`` for a foreign table.
-        pages: of its own heap.
-        triggers: it may have some.
-        may_read: this role may read all of it by itself.
-        column: number of the embedding column in it: a partition may have its columns in another order.
+        oid, schema, name: its identity.
+        kind: ``r`` for a table with rows, ``p`` for a partitioned table, ``f`` for a foreign table.
+        pages: heap pages of its own.
+        triggers: it may have triggers.
+        may_read: this role may read it directly, without going through the parent.
+        column: number of the embedding column; a partition may have its columns in another order.
     """
 
     oid: int
@@ -75,7 +75,9 @@ class Part:
 class Table(Part):
     """A table that can be a target.
 
-    ``policies`` where row-level policies apply to this role, ``children`` where other tables may inherit from it.
+    Attributes:
+        policies: row-level policies apply to this role.
+        children: other tables may inherit from it.
     """
 
     policies: bool
@@ -84,7 +86,7 @@ class Table(Part):
 
 USERS_TRIGGER: LiteralString = """(NOT tgisinternal OR tgparentid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
         AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.<) 150000)"""
-"""A row of ``pg_trigger`` is a trigger of the user's: PostgreSQL 14 calls a partition's copy of one internal."""
+"""Condition: a row of ``pg_trigger`` is a user's trigger. PostgreSQL 14 marks a partition's copy as internal."""
 
 _TABLE = """
 SELECT c.oid, (SELECT n.nspname FROM pg_catalog.pg_namespace AS n WHERE n.oid = c.relnamespace), c.relname, c.relkind,
@@ -101,8 +103,8 @@ FROM pg_catalog.pg_class AS c WHERE c.oid IN (
   SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS p)
 """
 _NOT_A_TABLE = {
-    "v": "a view: name the table under it",
-    "m": "a materialized view: name the table under it",
+    "v": "a view: name the table that it reads",
+    "m": "a materialized view: name the table that it reads",
     "f": "a foreign table: run on the server that holds it",
     "i": "an index: name its table",
     "S": "a sequence: name a table",
@@ -114,7 +116,7 @@ def find_table(cursor: Any, table: str, block_bytes: int) -> Table:
     """Finds a table by its name in SQL notation.
 
     Raises:
-        ConfigError: there is none, or it is something else than a table.
+        ConfigError: no such table, no right to see it, or not a table.
     """
     try:
         row = cursor.execute(_TABLE, (table,)).fetchone()
@@ -124,12 +126,12 @@ def find_table(cursor: Any, table: str, block_bytes: int) -> Table:
         ) from error
     except (psycopg.errors.InvalidName, psycopg.errors.SyntaxError) as error:
         raise ConfigError(
-            f"--table {table!r} is not a table's name in SQL notation: write schema.table, "
-            'with double quotes around a name of capitals or odd characters: "Odd Schema"."order"'
+            f"--table {table!r} is not a table name in SQL notation: write schema.table, with double quotes "
+            'around a name with capitals or special characters: "Odd Schema"."order"'
         ) from error
     if row is None:
         raise ConfigError(
-            f"--table {table}: there is no such table that this role may see: check schema and spelling "
+            f"--table {table}: there is no such table visible to this role: check schema and spelling "
             '(a name with capitals needs double quotes, "Jobs"), and --database'
         )
     oid, schema, name, kind, size, secured, triggers, children = row
@@ -148,13 +150,13 @@ def find_table(cursor: Any, table: str, block_bytes: int) -> Table:
 
 
 def tree_of(cursor: Any, table: Table, column: Column | None, block_bytes: int) -> list[Part]:
-    """The table and its partitions to any depth, by name.
+    """Returns the table and its partitions at any depth, sorted by name.
 
     Args:
         cursor: in a transaction.
         table: the target's table.
-        column: its embedding column, if it has it.
-        block_bytes: of a page.
+        column: its embedding column, if it exists.
+        block_bytes: size of a page.
     """
     if table.kind != "p":
         return [replace(table, column=column.number if column else 0)]
@@ -176,7 +178,9 @@ def tree_of(cursor: Any, table: Table, column: Column | None, block_bytes: int) 
 
 
 def leaves_of(table: Table, tree: Sequence[Part], indexes: Sequence[Index]) -> tuple[Leaf, ...]:
-    """What to scan. Where policies apply or a partition may not be read by itself, the whole tree counts as one.
+    """Returns the relations to scan.
+
+    The whole tree is one leaf where policies apply or where the role may not read a partition directly.
 
     Raises:
         ConfigError: a partition is a foreign table.
@@ -184,7 +188,7 @@ def leaves_of(table: Table, tree: Sequence[Part], indexes: Sequence[Index]) -> t
     for one in tree:
         if one.kind not in ("r", "p"):
             raise ConfigError(
-                f"partition {one.schema}.{one.name} is a foreign table: run on its server, or on the other partitions"
+                f"partition {one.schema}.{one.name} is a foreign table: run on its server, or name each other partition"
             )
     rows = [one for one in tree if one.kind == "r"]
     if table.kind == "p" and (table.policies or not all(one.may_read for one in rows)):
@@ -195,7 +199,7 @@ def leaves_of(table: Table, tree: Sequence[Part], indexes: Sequence[Index]) -> t
             name=sql.Identifier(one.schema, one.name),
             only=True,
             pages=one.pages,
-            partial=tuple(index.name for index in indexes if index.table == one.oid and index.names_rows),
+            partial=tuple(index.name for index in indexes if index.table == one.oid and index.is_partial_on_column),
         )
         for one in rows
     )
@@ -208,7 +212,7 @@ FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = $1::pg_catalog.oid AND NOT 
 
 
 def columns_of(cursor: Any, oid: int) -> dict[str, Column]:
-    """The table's columns by name, in its order."""
+    """Returns the table's columns by name, in table order."""
     found = [
         Column(
             name=name,
@@ -219,19 +223,19 @@ def columns_of(cursor: Any, oid: int) -> dict[str, Column]:
             generated=generated.strip("\0") != "",
         )
         for name, number, type_oid, typmod, not_null, generated in cursor.execute(_COLUMNS, (oid,)).fetchall()
-        if number > 0  # the others are the system's, such as ctid
+        if number > 0  # the others are system columns such as ctid
     ]
     return {column.name: column for column in sorted(found, key=lambda column: column.number)}
 
 
 def type_name(cursor: Any, column: Column) -> str:
-    """The column's type as people write it, for messages."""
+    """Returns the column's type as SQL, for messages."""
     query = "SELECT pg_catalog.format_type($1::pg_catalog.oid, $2::pg_catalog.int4)"
     return str(cursor.execute(query, (column.oid, column.typmod)).fetchone()[0])
 
 
-def present_dimension(cursor: Any, column: str, table: sql.Composable) -> int | None:
-    """The dimension of a vector that is already there, where the column's type declares none."""
+def stored_dimension(cursor: Any, column: str, table: sql.Composable) -> int | None:
+    """Returns the dimension of an existing vector, for a column whose type declares none."""
     query = sql.SQL("SELECT pg_catalog.cardinality({}::pg_catalog.float4[]) FROM {} WHERE {} IS NOT NULL LIMIT 1")
     row = cursor.execute(query.format(sql.Identifier(column), table, sql.Identifier(column)), ()).fetchone()
     return row[0] if row else None

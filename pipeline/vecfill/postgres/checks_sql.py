@@ -1,4 +1,4 @@
-"""The statements that a run asks before it reads: EXPLAINs of what it will do, and a sample of stored vectors. Pure."""
+"""The statements of the checks before a run: EXPLAINs of its statements, and a sample of stored vectors. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vecfill.postgres.target_sql import Query, column, embedding, target, where
 
 
 def sample(relation: Relation, *, percent: float | None) -> Query:
-    """Texts and vectors of up to ``$1`` rows that have both, from ``percent`` of the pages where given."""
+    """Selects text and vector of up to ``$1`` rows that have both; ``percent`` limits it to a sample of the pages."""
     tablesample = sql.SQL("" if percent is None else " TABLESAMPLE SYSTEM ({})").format(
         *([] if percent is None else [percent])
     )
@@ -30,12 +30,12 @@ def sample(relation: Relation, *, percent: float | None) -> Query:
 
 
 def checks(selection: Selection, relation: Relation, *, writing: bool = True) -> Iterator[tuple[str, Query]]:
-    """Yields what each statement checks, and the statement: an EXPLAIN, which needs the same rights and runs nothing.
+    """Yields the option to check and its statement: an EXPLAIN needs the same rights and runs nothing.
 
-    Without ``writing`` they need no right but SELECT, and leave out what only a run uses.
+    Without ``writing`` the statements need SELECT only, and skip what only a run uses.
 
-    The user's SQL comes alone and as we use it: alone, ``true) or (true`` does not parse; in brackets on its own
-    lines, ``true union select 1`` does not.
+    Each user expression is checked twice, alone and as we embed it: alone, ``true) or (true`` does not parse; in
+    brackets on its own lines, ``true union select 1`` does not.
     """
     source = target(relation)
     if relation.user_sql.where is not None:

@@ -1,4 +1,4 @@
-"""Where the database is: a connection string in full, and how to connect to it."""
+"""Which database to use: a complete connection string, and how to connect to it."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ import psycopg
 from psycopg import conninfo, pq
 
 from vecfill.errors import ConfigError
-from vecfill.secret import secret_by
+from vecfill.secret import secret_from_command
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Cursor = psycopg.RawCursor[tuple[Any, ...]]
 
 _DEFAULTS = {"application_name": "vecfill", "connect_timeout": "10", "keepalives_idle": "30", "client_encoding": "UTF8"}
 
-_WAYS = (
+_NO_DATABASE = (
     "no database is named: give --database postgresql://user@host/name, or set VECFILL_DATABASE, DATABASE_URL or "
     'libpq\'s PGHOST, PGDATABASE or PGSERVICE, or write database = "…" in the file given by --config; '
-    "--database embedded takes the embedded server of `vecfill demo`"
+    "--database embedded uses the embedded server of `vecfill demo`"
 )
 
 
 @dataclass(frozen=True)
 class Database:
-    """Where the database is, in full: what a worker on another machine needs to connect.
+    """A database, with everything that a worker on another machine needs to connect.
 
     Attributes:
-        conninfo: a libpq connection string with everything that this process's environment adds to it. It may hold
-            a password, and so is never part of a message: use ``label``.
-        password_command: prints the password, and is run at each connect; it goes before any other password.
+        conninfo: a libpq connection string, with the parameters from this process's environment merged in. It may hold
+            a password, so never put it in a message: use ``label``.
+        password_command: prints the password and runs at each connect; overrides any other password.
     """
 
     conninfo: str = field(repr=False)
     password_command: str | None = field(default=None, repr=False)
 
     @classmethod
-    def named(
+    def resolve(
         cls, database: str | None, environ: Mapping[str, str] = os.environ, *, password_command: str | None = None
     ) -> Database:
-        """Resolves what the user named, or what libpq's environment names, with every parameter that libpq has.
+        """Merges the user's connection string with the environment variables of libpq.
 
         Raises:
-            ConfigError: nothing names a database, or the text is no connection string.
+            ConfigError: nothing names a database, or the text is not a connection string.
         """
         from_environment = _libpq_environment(environ)
         if not database and not from_environment.keys() & {"host", "hostaddr", "dbname", "service"}:
-            raise ConfigError(_WAYS)
+            raise ConfigError(_NO_DATABASE)
         if database == "embedded":
             from vecfill.postgres import embedded
 
             return cls(embedded.start())
-        return cls(conninfo.make_conninfo("", **{**from_environment, **_parsed(database or "")}), password_command)
+        return cls(conninfo.make_conninfo("", **{**from_environment, **_parse(database or "")}), password_command)
 
     @property
     def label(self) -> str:
-        """``user@host:port/name``, without the password: for messages."""
+        """``user@host:port/name`` for messages, without the password."""
         parts = conninfo.conninfo_to_dict(self.conninfo)
         user = f"{parts['user']}@" if parts.get("user") else ""
         port = f":{parts['port']}" if parts.get("port") else ""
@@ -67,35 +67,34 @@ class Database:
     def connect(self) -> Connection:
         """Opens a connection: autocommit, READ COMMITTED, UTF-8, no prepared statements (poolers lose them).
 
-        Its cursors take PostgreSQL's own ``$1`` placeholders, so that a ``%`` in the user's SQL is just a ``%``.
+        Its cursors use PostgreSQL's own ``$1`` placeholders, so a ``%`` in the user's SQL has no special meaning.
 
         Raises:
-            ConfigError: the password command gives none.
+            ConfigError: the password command printed no password.
         """
-        token = {"password": self._asked_for(self.password_command)} if self.password_command else {}
+        token = {"password": self._password_from(self.password_command)} if self.password_command else {}
         full = conninfo.make_conninfo("", **{**_DEFAULTS, **conninfo.conninfo_to_dict(self.conninfo), **token})
         connection = psycopg.connect(full, autocommit=True, prepare_threshold=None, cursor_factory=psycopg.RawCursor)
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
 
     @staticmethod
-    def _asked_for(command: str) -> str:
-        return secret_by(command, option="--password-command", what="password")
+    def _password_from(command: str) -> str:
+        return secret_from_command(command, option="--password-command", what="password")
 
 
-def _parsed(database: str) -> dict[str, Any]:
-    """The parts of a connection string. Messages leave out the value and libpq's words: both may hold a password."""
+def _parse(database: str) -> dict[str, Any]:
+    """Parses a connection string. Messages omit the value and libpq's error: both may hold a password."""
     try:
         given = conninfo.conninfo_to_dict(database)
     except psycopg.ProgrammingError:
         raise ConfigError(
-            "the database that is named is not a connection string: "
-            "write postgresql://user@host:5432/name or 'host=… dbname=…'"
+            "the given database is not a connection string: write postgresql://user@host:5432/name or 'host=… dbname=…'"
         ) from None
     if any("@" in str(given.get(part, "")) for part in ("host", "dbname")):
         raise ConfigError(
-            "the database that is named has an @ or a / in its password: write %40 or %2F for it, or give the password "
-            "by PGPASSWORD or ~/.pgpass"
+            "the given database URL has an unescaped @ or / in its password: write %40 or %2F, or set the password "
+            "with PGPASSWORD or ~/.pgpass"
         )
     return given
 

@@ -1,4 +1,4 @@
-"""The driver's errors: their text in one line, whether a retry may help, and the one place that makes them ours."""
+"""Errors of the driver: as one line of text, whether a retry may help, and the one place that wraps them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import psycopg
 from vecfill.errors import DatabaseError, Fault, SecretError, classify
 
 
-def said(error: BaseException) -> str:
-    """The server's message and its SQLSTATE in one line, for the end of a message of ours.
+def server_message(error: BaseException) -> str:
+    """Returns the server's message and its SQLSTATE in one line, to append to our own message.
 
-    A row's fault comes without DETAIL, which quotes the row: the user's data has no place in a log.
+    Omits DETAIL for a row fault: it quotes the row, and user data must not reach a log.
     """
     if not isinstance(error, psycopg.Error) or not error.diag.message_primary:
         return " ".join(str(error).split())
@@ -23,8 +23,8 @@ def said(error: BaseException) -> str:
 
 
 @contextmanager
-def driver_errors_wrapped() -> Iterator[None]:
-    """Raises an error of the driver that nobody has explained as ours: the one place where that is done.
+def wrap_driver_errors() -> Iterator[None]:
+    """Turns a driver error that no other code handled into a DatabaseError. The only place that does so.
 
     Raises:
         DatabaseError: with the server's message and its SQLSTATE.
@@ -32,14 +32,14 @@ def driver_errors_wrapped() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise DatabaseError(f"the server says: {said(error)}") from error
+        raise DatabaseError(f"database error: {server_message(error)}") from error
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same work may succeed when it is done again on a new connection.
+    """Whether the same work may succeed if it is repeated on a new connection.
 
-    A wrong yes costs two minutes of retries before the same error; a wrong no ends a run that could have gone on. Locks
-    are for the caller: who holds one may do so for hours.
+    A false positive costs two minutes of retries before the same error; a false negative ends a run that could have
+    continued. Lock timeouts are the caller's: another session may hold a lock for hours.
     """
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return False

@@ -1,4 +1,4 @@
-"""The indexes of a table and its partitions. See ``catalogue`` on the query."""
+"""Reads the indexes of a table and its partitions. ``catalogue`` explains the form of the query."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FIRST_OF_EXTENSIONS = 16_384
-"""Objects that the server is born with have lower numbers than those that extensions and users make."""
+FIRST_NORMAL_OID = 16_384
+"""Oids below this belong to the server's built-in objects; extensions and users get higher ones."""
 
-BTREE = 403
-"""The number of the access method ``btree``, of each server."""
+BTREE_OID = 403
+"""Oid of the access method ``btree``, the same on every server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,17 +19,17 @@ class Index:
     """An index.
 
     Attributes:
-        table: oid of the table or partition that it is on.
-        name: its own.
+        table: oid of the table or partition that it indexes.
+        name: without its schema.
         method: oid of its access method.
-        unique: it forbids two rows of the same key, at once.
-        primary: it is the primary key's.
-        valid, ready: what ``CREATE INDEX CONCURRENTLY`` says of it.
-        whole: it holds all rows.
-        columns: numbers of the key's columns, 0 for an expression.
+        unique: it is unique and checked immediately, not deferred.
+        primary: it implements the primary key.
+        valid, ready: false while ``CREATE INDEX CONCURRENTLY`` runs, or after it failed.
+        whole: it contains all rows: it is not partial.
+        columns: numbers of the key columns, 0 for an expression.
         classes: oids of their operator classes.
         bytes: its size.
-        on_column: the embedding column occurs in it: in its key, an expression or its condition.
+        on_column: it uses the embedding column: in its key, in an expression or in its condition.
     """
 
     table: int
@@ -46,19 +46,19 @@ class Index:
     on_column: bool
 
     @property
-    def tells_rows_apart(self) -> bool:
-        """No two rows have the same key, but for NULLs."""
+    def identifies_rows(self) -> bool:
+        """Two rows cannot have the same key, except where it contains NULL."""
         return self.unique and self.valid and self.ready and self.whole
 
     @property
-    def names_rows(self) -> bool:
-        """It may name the rows without a vector: a partial B-tree index that has to do with the column."""
-        return self.on_column and not self.whole and self.method == BTREE and self.valid and self.ready
+    def is_partial_on_column(self) -> bool:
+        """A partial B-tree index that uses the embedding column: it may list the rows without a vector."""
+        return self.on_column and not self.whole and self.method == BTREE_OID and self.valid and self.ready
 
     @property
     def is_for_vectors(self) -> bool:
-        """An index over vectors: its access method came with an extension."""
-        return self.on_column and self.method >= FIRST_OF_EXTENSIONS
+        """A vector index: its access method comes from an extension."""
+        return self.on_column and self.method >= FIRST_NORMAL_OID
 
 
 _INDEXES = """
@@ -70,16 +70,16 @@ SELECT i.indrelid, (SELECT c.relname FROM pg_catalog.pg_class AS c WHERE c.oid =
 FROM pg_catalog.pg_index AS i WHERE i.indrelid = {tables}
 """
 _COLUMN_IN_TREE = re.compile(rb":varattno (\d+) ")
-"""A column in the server's own form of an expression, the same since long before version 14. To ask ``pg_depend`` for
-what an expression depends on costs 90 buffers."""
+"""A column reference in the server's serialised form of an expression, unchanged since long before version 14. Asking
+``pg_depend`` for the columns of an expression costs 90 buffers."""
 
 
 def indexes_of(cursor: Any, columns: Mapping[int, int]) -> list[Index]:
-    """The indexes of tables, by name.
+    """Returns the indexes of tables, sorted by name.
 
     Args:
         cursor: in a transaction.
-        columns: the number of the embedding column, by the oid of the table; 0 where it has none.
+        columns: table oid → number of its embedding column, 0 if it has none.
     """
     tables = list(columns)
     one = len(tables) == 1

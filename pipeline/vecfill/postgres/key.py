@@ -1,4 +1,4 @@
-"""The key: the columns of a unique index by which a row is told from all others."""
+"""The key: the columns of a unique index that identify a row."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from psycopg import sql
 
 from vecfill.errors import ConfigError
 from vecfill.postgres.catalogue import Column, Table, type_name
-from vecfill.postgres.indexes import FIRST_OF_EXTENSIONS, Index
+from vecfill.postgres.indexes import FIRST_NORMAL_OID, Index
 from vecfill.postgres.types import equality_of, type_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeyColumn:
-    """A column of the key: ``send`` makes its binary field, ``equals`` is its index's own equality operator.
+    """A column of the key.
 
-    ``oid`` is its type, ``array`` the type of arrays over it, None for the rare type that has none.
+    Attributes:
+        name: as the catalogue spells it.
+        send: the function that returns its binary field.
+        equals: the equality operator of its index.
+        oid: its type.
+        array: the array type over that type; None for the rare type that has none.
     """
 
     name: str
@@ -30,7 +35,7 @@ class KeyColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class UniqueIndex:
-    """A unique index that tells rows apart for sure, with its columns and their operator classes."""
+    """A unique index that identifies every row, with its columns and their operator classes."""
 
     columns: tuple[Column, ...]
     classes: tuple[int, ...]
@@ -38,19 +43,19 @@ class UniqueIndex:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its columns' names."""
+        """The names of its columns."""
         return tuple(column.name for column in self.columns)
 
 
 def usable_indexes(indexes: Sequence[Index], table: Table, columns: Mapping[str, Column]) -> list[UniqueIndex]:
-    """The table's own that are valid, immediate, whole and over NOT NULL columns, the primary key's first."""
+    """Returns the table's valid, immediate, non-partial unique indexes over NOT NULL columns, primary key first."""
     not_null = {column.number: column for column in columns.values() if column.not_null}
     usable = [
         UniqueIndex(
             columns=tuple(not_null[number] for number in index.columns), classes=index.classes, primary=index.primary
         )
         for index in indexes
-        if index.table == table.oid and index.tells_rows_apart and not_null.keys() >= set(index.columns)
+        if index.table == table.oid and index.identifies_rows and not_null.keys() >= set(index.columns)
     ]
     return sorted(usable, key=lambda index: not index.primary)
 
@@ -64,22 +69,22 @@ def key_of(
     *,
     needed: bool,
 ) -> tuple[KeyColumn, ...]:
-    """The key's columns; none where there is no key and none is needed.
+    """Returns the key columns; empty if there is no key and none is needed.
 
     Args:
         cursor: in a transaction.
-        usable: what may be a key.
-        given: the columns that the user named, in any order; empty for the primary key.
-        table: in the user's words.
-        columns: of the table.
-        needed: refuse a table without a key.
+        usable: from ``usable_indexes``.
+        given: the columns of ``--key``, in any order; empty for the primary key.
+        table: the name that the user gave, for messages.
+        columns: the table's columns.
+        needed: reject a table without a key.
 
     Raises:
         ConfigError: no such column, no such index, or a type without a binary form.
     """
     for name in given:
         if name not in columns:
-            raise ConfigError(f"--key {name}: {table} has no such column: there are {', '.join(sorted(columns))}")
+            raise ConfigError(f"--key {name}: {table} has no such column; its columns are {', '.join(sorted(columns))}")
     wanted = (index for index in usable if (set(index.names) == set(given) if given else index.primary))
     chosen = next(wanted, None)
     if chosen is None and not needed and not given:
@@ -104,11 +109,11 @@ def _key_column(cursor: Any, column: Column, operator_class: int) -> KeyColumn:
 
 
 def _equality(cursor: Any, column: Column, operator_class: int) -> sql.Composable:
-    """The equality of the column's operator class; where type and class are the server's own, so is it: ``=``.
+    """Returns the equality operator of the operator class: ``pg_catalog.=`` if type and class are built in.
 
-    To ask costs a new connection 110 buffers and a round trip.
+    Looking it up costs a new connection 110 buffers and a round trip.
     """
-    built_in = max(column.oid, operator_class) < FIRST_OF_EXTENSIONS
+    built_in = max(column.oid, operator_class) < FIRST_NORMAL_OID
     return sql.SQL("OPERATOR(pg_catalog.=)") if built_in else equality_of(cursor, operator_class)
 
 
@@ -119,6 +124,6 @@ def _no_key(given: tuple[str, ...], table: str, usable: Sequence[tuple[str, ...]
     choices = "; ".join(f"--key {' --key '.join(names)}" for names in usable)
     remedy = f"use {choices}" if usable else "add a primary key to the table"
     return (
-        f"{what} must be the columns of a unique index that is valid, whole, immediate and over NOT NULL columns, "
-        f"or a row could not be told from another: {remedy}"
+        f"{what} must be the columns of a unique index that is valid, not partial, not deferrable and over NOT NULL "
+        f"columns, so that it identifies every row: {remedy}"
     )

@@ -1,4 +1,4 @@
-"""What about the table is worth a warning before a run."""
+"""Known problems of the table, as warnings before a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vecfill.postgres.server import version_numbers
 from vecfill.postgres.session import transaction
 
 SOUND_PGVECTOR = (0, 8, 4)
-"""0.8.2 fixed a buffer overflow in parallel builds of HNSW indexes, 0.8.3 and 0.8.4 their corruption by VACUUM."""
+"""0.8.2 fixed a buffer overflow in parallel HNSW builds, 0.8.3 and 0.8.4 fixed HNSW corruption by VACUUM."""
 
 _HNSW = "SELECT m.oid FROM pg_catalog.pg_am AS m WHERE m.amname = 'hnsw'::pg_catalog.name"
 
@@ -24,7 +24,7 @@ WHERE h.inhparent = $1::pg_catalog.oid AND NOT c.relispartition
 
 
 def known_problems(connection: Connection, relation: Relation) -> Iterator[str]:
-    """One line for each thing about a table that a run should know of, and that does not keep it from working."""
+    """Yields one line for each known problem of the table that does not prevent a run."""
     pgvector = relation.access.server.pgvector or ""
     if version_numbers(pgvector) < SOUND_PGVECTOR and (names := _hnsw(connection, relation)):
         yield (
@@ -34,15 +34,15 @@ def known_problems(connection: Connection, relation: Relation) -> Iterator[str]:
         )
     for broken in (index.name for index in relation.table.indexes if index.on_column and not index.valid):
         yield (
-            f"index {broken} on {relation.table.vector.name} is INVALID, as a CREATE INDEX CONCURRENTLY that failed "
-            "leaves it: no search uses it and each write pays for it: DROP INDEX it, or REINDEX"
+            f"index {broken} on {relation.table.vector.name} is INVALID, probably after a failed CREATE INDEX "
+            "CONCURRENTLY: searches do not use it but every write maintains it: run DROP INDEX or REINDEX"
         )
     if relation.table.children and (children := _children(connection, relation)):
-        yield f"tables that inherit from {relation.table.label} are left out: {children}: a run of its own fills each"
+        yield f"skipping tables that inherit from {relation.table.label}: {children}: start a separate run for each"
 
 
 def _hnsw(connection: Connection, relation: Relation) -> list[str]:
-    """Names of the HNSW indexes on the column."""
+    """Returns the names of the HNSW indexes on the column."""
     candidates = [index for index in relation.table.indexes if index.is_for_vectors]
     if not candidates:
         return []
@@ -52,7 +52,7 @@ def _hnsw(connection: Connection, relation: Relation) -> list[str]:
 
 
 def _children(connection: Connection, relation: Relation) -> str | None:
-    """Names of the tables that inherit from it and are no partitions."""
+    """Returns the names of the tables that inherit from it and are not partitions."""
     with transaction(connection, read_only=True) as cursor:
         row = cursor.execute(_CHILDREN, (relation.table.oid,)).fetchone()
     return row[0] if row else None

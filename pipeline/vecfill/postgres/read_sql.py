@@ -1,7 +1,7 @@
-"""The statements that find and read the eligible rows of a target. Pure, and by the rules of ``target_sql``.
+"""The statements that find and read the eligible rows of a target. Pure, and following the rules of ``target_sql``.
 
-A row's place is its tid: ``(12,3)`` is the third row of heap page 12. Excluded keys come as the texts that the server
-itself gave them when they failed.
+A tid is a row's place: ``(12,3)`` is the third row of heap page 12. Excluded keys are the texts that the server
+returned when their rows failed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BOUNDS: dict[str, LiteralString] = {
     "at": "{tid} OPERATOR(pg_catalog.=) ANY ({value}::pg_catalog.tid[])",
     "excluded": "NOT {key} OPERATOR(pg_catalog.=) ANY ({value}::pg_catalog.text[])",
 }
-"""Conditions that take a parameter each: rows from a tid on, before a tid, at some tids, and not of some keys."""
+"""Conditions with one parameter each: rows from a tid on, before a tid, at a list of tids, not in a list of keys."""
 
 
 def _from(leaf: Leaf, relation: Relation) -> sql.Composed:
@@ -38,14 +38,14 @@ def _tid(relation: Relation) -> sql.Composed:
 
 
 def _key(relation: Relation) -> sql.Composed:
-    """The key as the text that ``name_keys`` gives."""
+    """The key as text, in the same form as ``key_texts``."""
     columns = [column(relation, part.name) for part in relation.table.key]
     row = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
     return sql.SQL("{}::pg_catalog.text").format(row)
 
 
-def _bounded(selection: Selection, relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
-    """Eligible rows within the bounds, whose parameters are numbered from ``first``."""
+def _conditions(selection: Selection, relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
+    """Condition: the row is eligible and within the bounds, whose parameters are numbered from ``first``."""
     conditions = [
         sql.SQL(_BOUNDS[bound]).format(tid=_tid(relation), key=_key(relation), value=sql.SQL(f"${number}"))
         for number, bound in enumerate(bounds, first)
@@ -54,15 +54,15 @@ def _bounded(selection: Selection, relation: Relation, bounds: Sequence[str], fi
 
 
 def _excluded(relation: Relation) -> sql.Composed:
-    """Condition that the row's key is in ``$2``."""
+    """Condition: the row's key is in ``$2``."""
     return sql.SQL("{} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[])").format(_key(relation))
 
 
 def survey(selection: Selection, relation: Relation, leaf: Leaf) -> Query:
-    """Counts a leaf's rows, the eligible ones by where they lie: one scan gives the coverage and the plan.
+    """Counts a leaf's rows, and the eligible ones by bucket: one scan gives both the coverage and the plan.
 
-    ``$1`` is the number of heap pages in a bucket, ``$2`` the excluded keys. Rows: bucket (NULL for rows that are not
-    to be read), rows, filled rows, empty rows, excluded rows, bytes of text.
+    ``$1`` is the number of heap pages in a bucket, ``$2`` the excluded keys. Result columns: bucket (NULL for rows that
+    will not be read), rows, filled rows, empty rows, excluded rows, bytes of text.
     """
     return sql.SQL(_SURVEY).format(
         tid=_tid(relation),
@@ -94,8 +94,8 @@ GROUP BY vecfill_bucket
 """
 
 
-def listed(selection: Selection, relation: Relation, leaf: Leaf, *, excluded: bool) -> Query:
-    """Up to ``$1`` open rows: tid, state, bytes of text. ``$2`` are the excluded keys, if there are any."""
+def list_open_rows(selection: Selection, relation: Relation, leaf: Leaf, *, excluded: bool) -> Query:
+    """Selects up to ``$1`` open rows: tid, state, bytes of text. ``$2`` are the excluded keys, if any."""
     return sql.SQL(
         "SELECT {tid}::pg_catalog.text, {state}, {size}\n"
         "FROM {source} WHERE {open} AND {where} LIMIT $1::pg_catalog.int8"
@@ -109,32 +109,32 @@ def listed(selection: Selection, relation: Relation, leaf: Leaf, *, excluded: bo
     )
 
 
-def open_rows(selection: Selection, relation: Relation, leaf: Leaf) -> Query:
-    """The plan, as JSON, by which the open rows would be found."""
+def explain_open_rows(selection: Selection, relation: Relation, leaf: Leaf) -> Query:
+    """Explains, as JSON, how the server would find the open rows."""
     return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {} AND {}").format(
         _from(leaf, relation), selection.open(relation), where(relation)
     )
 
 
-def selected(relation: Relation, leaf: Leaf) -> Query:
-    """The plan, as JSON, of all rows that ``where`` selects: it holds the planner's estimate of their number."""
+def explain_selected_rows(relation: Relation, leaf: Leaf) -> Query:
+    """Explains, as JSON, the scan of all rows that ``where`` selects: the plan holds the estimated row count."""
     return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {}").format(_from(leaf, relation), where(relation))
 
 
-def cuts(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
-    """Cuts a part of a leaf into runs of at most ``$1`` bytes of text, but for the last row's, and ``$2`` rows.
+def split_rows(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
+    """Splits a part of a leaf into runs of at most ``$2`` rows and ``$1`` bytes of text, not counting the last row.
 
-    Further parameters are those of the bounds. Rows, in the leaf's order: first tid, rows, bytes of text.
+    The parameters of the bounds follow. Result columns, in heap order: first tid, rows, bytes of text.
     """
-    return sql.SQL(_CUTS).format(
+    return sql.SQL(_SPLIT_ROWS).format(
         tid=_tid(relation),
         size=relation.user_sql.size,
         source=_from(leaf, relation),
-        conditions=_bounded(selection, relation, bounds, 3),
+        conditions=_conditions(selection, relation, bounds, 3),
     )
 
 
-_CUTS = """
+_SPLIT_ROWS = """
 SELECT pg_catalog.min(vecfill_tid)::pg_catalog.text, pg_catalog.count(*), pg_catalog.sum(vecfill_bytes)::pg_catalog.int8
 FROM (
   SELECT vecfill_tid, vecfill_bytes,
@@ -153,15 +153,16 @@ ORDER BY pg_catalog.min(vecfill_tid)
 
 
 def read(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
-    """Reads the eligible rows within bounds: a TID (Range) Scan, or what the planner likes for a whole leaf.
+    """Reads the eligible rows within bounds: a TID (Range) Scan, or the planner's choice for a whole leaf.
+
+    ``$1`` is the row limit; one parameter for each bound follows. Result columns: the key columns, the text, its hash,
+    the row's state.
 
     Args:
         selection: the rows to take.
         relation: the target.
         leaf: one of its leaves.
-        bounds: of ``from``, ``to``, ``at`` and ``excluded``, each with a parameter, after ``$1``, the row limit.
-
-    Rows: the key's columns, the text, its hash, the row's state.
+        bounds: some of ``from``, ``to``, ``at`` and ``excluded``.
     """
     return sql.SQL(
         "SELECT {names}, vecfill_text, {hash}, vecfill_state\n"
@@ -177,12 +178,12 @@ def read(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[
         text=relation.user_sql.text,
         state=sql.Literal(selection.name),
         source=_from(leaf, relation),
-        conditions=_bounded(selection, relation, bounds, 2),
+        conditions=_conditions(selection, relation, bounds, 2),
     )
 
 
-def helpful_index(relation: Relation, leaf: Leaf) -> Query:
-    """DDL of the partial index that lists the rows of a leaf without a vector."""
+def suggested_index(relation: Relation, leaf: Leaf) -> Query:
+    """Returns the DDL of a partial index that lists the rows of a leaf without a vector."""
     return sql.SQL("CREATE INDEX CONCURRENTLY ON {} ({}) WHERE {} IS NULL").format(
         leaf.name,
         sql.SQL(", ").join(sql.Identifier(part.name) for part in relation.table.key),

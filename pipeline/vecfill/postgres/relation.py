@@ -19,9 +19,9 @@ class VectorColumn:
     Attributes:
         name: as the catalogue spells it.
         kind: one of ``VECTOR_KINDS``.
-        dim: dimension; None where neither the type nor a vector in the column tells.
+        dim: dimension; None if neither the type nor an existing vector gives it.
         oid: its type.
-        array: the type of arrays over it; None for a plain ``real[]``.
+        array: the array type over that type; None for a plain ``real[]``.
     """
 
     name: str
@@ -38,17 +38,17 @@ class TargetTable:
     Attributes:
         label: ``schema.table`` for messages and results.
         oid, name: of the table; the name is quoted, with its schema.
-        alias: the name of its rows in every statement: the table's own, so that the user's SQL may use it, or another
-            where that could be a name of ours.
-        plain: it is no partitioned table.
+        alias: the table's alias in every statement: the table's own name, so that the user's SQL may use it, unless it
+            could clash with one of our names.
+        plain: it is not partitioned.
         columns: names of all its columns.
-        key: columns of the key; empty where nothing needs one.
+        key: columns of the key; empty if no key is needed.
         vector: the embedding column.
         leaves: relations to scan; one for a plain table.
         tree: oids of the table and its partitions.
-        indexes: of the table and its partitions.
-        triggers: some of them may have triggers.
-        children: tables that are no partitions may inherit from it.
+        indexes: indexes of the table and its partitions.
+        triggers: the table or a partition may have triggers.
+        children: tables other than partitions may inherit from it.
     """
 
     label: str
@@ -72,7 +72,7 @@ class TargetTable:
 
     @property
     def vector_indexes(self) -> tuple[str, ...]:
-        """Names of the vector indexes on the embedding column that writes maintain; a partitioned one has no bytes."""
+        """Names of the vector indexes that a write maintains; a partitioned index has no bytes of its own."""
         found = (index for index in self.indexes if index.is_for_vectors and index.ready and index.bytes)
         return tuple(dict.fromkeys(index.name for index in found))
 
@@ -83,11 +83,11 @@ class UserSql:
 
     Attributes:
         text: a row's text, never NULL.
-        size: about how many bytes that has.
-        blank: true where the text is empty or white space.
+        size: approximate bytes of that text.
+        blank: true if the text is empty or white space.
         where: the user's condition, or None.
         assignments: column and expression of each ``--set``.
-        generated: the text reads a generated column, which an update may change.
+        generated: the text reads a generated column, which an UPDATE may change.
     """
 
     text: sql.Composable
@@ -103,10 +103,10 @@ class Access:
     """How this role reaches the target.
 
     Attributes:
-        server: the server, as this role meets it.
+        server: the server's properties for this role.
         policies: row-level policies apply to this role.
-        arrays: this role may make no temporary tables, so a batch is staged as arrays.
-        settings: what each of our writing transactions sets, beside the pinned settings.
+        arrays: this role may not create temporary tables, so batches are staged as arrays.
+        settings: settings of every writing transaction, in addition to the pinned ones.
     """
 
     server: Server
@@ -116,13 +116,13 @@ class Access:
 
     @property
     def reading(self) -> dict[str, str]:
-        """What each of our reading transactions sets: the server notices there too that its client is gone."""
+        """Settings of every reading transaction: there too the server must notice when the client is gone."""
         return {name: value for name, value in self.settings.items() if name == CHECK_CLIENT}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Relation:
-    """The target in full: everything that the statements are made of. Travels by pickle."""
+    """The whole target: everything that the statements are built from. Can be pickled."""
 
     table: TargetTable
     user_sql: UserSql
@@ -130,6 +130,6 @@ class Relation:
 
 
 def with_dimension(relation: Relation, dim: int) -> Relation:
-    """Returns the same target with the dimension of its embedding column settled."""
+    """Returns the same target with the dimension of its embedding column set."""
     table = relation.table
     return replace(relation, table=replace(table, vector=replace(table.vector, dim=dim)))

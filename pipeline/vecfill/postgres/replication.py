@@ -1,4 +1,4 @@
-"""How far the standbys are behind, and how much WAL the slots keep: what a write adds to."""
+"""Reads the replication lag of the standbys and the WAL that replication slots retain: writes increase both."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from vecfill.postgres.session import transaction
 
 @dataclass(frozen=True, kw_only=True)
 class Replication:
-    """Where replication stands.
+    """The state of replication.
 
     Attributes:
         position: end of the WAL, in bytes.
-        replayed: what the slowest connected standby or subscriber has replayed; None where there is none to be seen.
-        lag_s: the longest replay lag that the server measured, in seconds. It does not grow while a replay stands.
-        kept_bytes: WAL that the slot which is furthest behind keeps; 0 without slots.
-        slot: its name.
+        replayed: WAL position, in bytes, of the slowest connected standby or subscriber; None if none is visible.
+        lag_s: longest replay lag that the server measured, in seconds. It does not grow while a replay is paused.
+        kept_bytes: WAL that the slot furthest behind retains; 0 without slots.
+        slot: name of that slot.
     """
 
     position: int
@@ -43,7 +43,7 @@ _MAY_SEE = "SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'), CURRENT
 
 
 def replication(connection: Connection) -> Replication:
-    """Asks the server; about a millisecond."""
+    """Queries the server; takes about a millisecond."""
     with transaction(connection, read_only=True, first=f"{_STANDBYS} {_REPLICATION}".encode()) as cursor:
         row = cursor.fetchone()
     position, replayed, lag_s, kept, slot = row or (0, None, 0.0, 0, None)
@@ -51,7 +51,7 @@ def replication(connection: Connection) -> Replication:
 
 
 def role_without_replication_stats(connection: Connection) -> str | None:
-    """The role's name where it may not see how far standbys are: the server shows it their rows without the figures."""
+    """Returns the role's name if it may not see the replication lag: the server hides the figures of each standby."""
     with transaction(connection, read_only=True, first=_MAY_SEE) as cursor:
         may_see, role = cursor.fetchone() or (True, "")
     return None if may_see else role

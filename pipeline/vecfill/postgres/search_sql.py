@@ -1,7 +1,7 @@
-"""The statements of a search: the rows whose vectors are nearest to one. Pure: SQL text in, SQL text out.
+"""The statements of a search for the nearest vectors. Pure: SQL text in, SQL text out.
 
-pgvector's types, functions and operators are named in the schema that the extension is in: hosted servers keep it off
-the search path.
+pgvector's types, functions and operators are qualified with the schema of the extension: hosted servers keep it off the
+search path.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.template import raw
+from vecfill.postgres.template import verbatim_sql
 
 Query = sql.Composed
 
 OPERATORS = {"cosine": "<=>", "l2": "<->", "ip": "<#>", "l1": "<+>"}
-"""pgvector's operators by the middle of the operator class's name: ``vector_cosine_ops``, ``halfvec_l2_ops``.
-``<#>`` is the negative inner product."""
+"""pgvector's operators by distance, the middle part of an operator class name (``vector_cosine_ops``,
+``halfvec_l2_ops``). ``<#>`` is the negative inner product."""
 
 MAX_EF_SEARCH = 1_000
-"""Upper bound of ``hnsw.ef_search``, the most rows that an HNSW scan gives unless it is iterative."""
+"""Upper limit of ``hnsw.ef_search``: the most rows that a non-iterative HNSW scan returns."""
 
 EXTENSION_SCHEMA = """
 SELECT n.nspname::pg_catalog.text
@@ -46,19 +46,19 @@ WHERE m.amname IN ('hnsw', 'ivfflat') AND i.indisvalid AND i.indisready
        (SELECT p.relid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) AS p))
 ORDER BY i.indrelid <> pg_catalog.to_regclass($1), i.indpred IS NOT NULL, a.attname IS NULL, m.amname, c.relname
 """
-"""Vector indexes that a scan may use: first the table's own before its partitions', whole before partial, the column's
-before those on a cast of it, HNSW before IVFFlat."""
+"""Vector indexes that a scan may use. Order: the table's own before its partitions', full before partial, on the column
+before on a cast of it, HNSW before IVFFlat."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """How far two vectors are excluded, and what of the column is compared.
+    """The distance between two vectors, and the form in which the column is compared.
 
     Attributes:
         distance: one of ``OPERATORS``.
-        kind: ``vector`` or ``halfvec``: the type that is compared.
-        cast: the dimension that the column is cast to, 0 for a cast without one, None where it is taken as it is.
-        index: the index that this distance comes from; None without one.
+        kind: ``vector`` or ``halfvec``: the compared type.
+        cast: the dimension that the column is cast to; 0 for a cast without a dimension, None for no cast.
+        index: the index that determined the distance; None without one.
     """
 
     distance: str
@@ -68,11 +68,11 @@ class Measure:
 
 
 def measure_of(relation: Relation, indexes: list[tuple[str, str, str | None, str | None]]) -> Measure:
-    """The distance of the first index on the embedding column, or on a cast of it; cosine where there is none.
+    """Returns the distance of the first index on the embedding column or on a cast of it; cosine without an index.
 
     Args:
         relation: the target.
-        indexes: rows of ``INDEXES``.
+        indexes: result of ``INDEXES``.
     """
     for name, opclass, column, expression in indexes:
         kind, _, distance = opclass.removesuffix("_ops").partition("_")
@@ -88,7 +88,7 @@ def measure_of(relation: Relation, indexes: list[tuple[str, str, str | None, str
 
 
 def _cast_dimension(relation: Relation, expression: str) -> int | None:
-    """N where an index is on ``(embedding)::vector(N)``, as the server spells it; None for anything else."""
+    """Returns N if an index is on ``(embedding)::vector(N)``, in the server's spelling, else None."""
     name = relation.table.vector.name
     quoted = '"' + name.replace('"', '""') + '"'
     match = re.fullmatch(r"\((.+)\)::(?:.+\.)?(?:vector|halfvec)\((\d+)\)", expression)
@@ -96,7 +96,7 @@ def _cast_dimension(relation: Relation, expression: str) -> int | None:
 
 
 def nearest(relation: Relation, schema: str, measure: Measure, show: tuple[str, ...]) -> Query:
-    """The ``$2`` rows nearest to the vector ``$1`` (float8[]): key and columns to show as text, and the distance."""
+    """Selects the ``$2`` rows nearest to the vector ``$1`` (float8[]): key as text, distance, columns to show."""
     alias = relation.table.alias
     return sql.SQL(
         "SELECT {key}, ({operand} {operator} {query})::pg_catalog.float8{show}\nFROM {only}{name} AS {alias}\n"
@@ -107,7 +107,7 @@ def nearest(relation: Relation, schema: str, measure: Measure, show: tuple[str, 
             _as_text(alias, name) for name in [column.name for column in relation.table.key] or ["ctid"]
         ),
         operand=_operand(relation, schema, measure),
-        operator=sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), raw(OPERATORS[measure.distance])),
+        operator=sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), verbatim_sql(OPERATORS[measure.distance])),
         query=sql.SQL("$1::pg_catalog.float8[]::{}.{}").format(sql.Identifier(schema), sql.Identifier(measure.kind)),
         show=sql.SQL("").join(sql.SQL(", {}").format(_as_text(alias, name)) for name in show),
         only=sql.SQL("ONLY " if relation.table.plain else ""),
@@ -127,16 +127,18 @@ def _operand(relation: Relation, schema: str, measure: Measure) -> sql.Composabl
     if measure.cast is None:
         return column
     typmod = f"({measure.cast})" if measure.cast else ""
-    return sql.SQL("{}::{}.{}{}").format(column, sql.Identifier(schema), sql.Identifier(measure.kind), raw(typmod))
+    return sql.SQL("{}::{}.{}{}").format(
+        column, sql.Identifier(schema), sql.Identifier(measure.kind), verbatim_sql(typmod)
+    )
 
 
-def plan(query: Query) -> Query:
-    """The plan of a query, as JSON."""
+def explain(query: Query) -> Query:
+    """Explains a query, as JSON."""
     return sql.SQL("EXPLAIN (FORMAT JSON) {}").format(query)
 
 
-def load(schema: str) -> Query:
-    """Makes the server load pgvector, whose settings exist only from then on."""
+def load_pgvector(schema: str) -> Query:
+    """Makes the server load pgvector: its settings do not exist before."""
     return sql.SQL("SELECT '[1]'::{}.vector").format(sql.Identifier(schema))
 
 
@@ -144,11 +146,11 @@ SETTINGS = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY ($
 
 
 def scan_settings(known: dict[str, str], limit: int) -> dict[str, str]:
-    """What a scan of an index is to be told, so that it goes on until ``limit`` rows meet the condition.
+    """Returns the settings with which an index scan continues until ``limit`` rows meet the condition.
 
     Args:
-        known: the settings of pgvector that this server has, with their values; iterative scans came with 0.8.
-        limit: rows that are wanted.
+        known: the pgvector settings of this server and their values; iterative scans exist since 0.8.
+        limit: number of rows wanted.
     """
     wanted = {"hnsw.iterative_scan": "strict_order", "ivfflat.iterative_scan": "relaxed_order"}
     found = {name: value for name, value in wanted.items() if known.get(name) == "off"}
@@ -157,5 +159,5 @@ def scan_settings(known: dict[str, str], limit: int) -> dict[str, str]:
     return found
 
 
-ASKED_FOR = ["hnsw.iterative_scan", "ivfflat.iterative_scan", "hnsw.ef_search"]
-"""The settings that ``scan_settings`` wants to know of."""
+SCAN_SETTINGS = ["hnsw.iterative_scan", "ivfflat.iterative_scan", "hnsw.ef_search"]
+"""The settings that ``scan_settings`` needs the values of."""

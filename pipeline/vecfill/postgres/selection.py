@@ -1,7 +1,7 @@
-"""The selection: which rows a run takes, as conditions over a row of the target. Pure.
+"""The selection: which rows a run takes, as conditions on a row of the target. Pure.
 
-Every statement that has to tell an eligible row from another asks the selection, so that a new one (rows whose text
-changed, all rows) is a new value and no new statement.
+Every statement that must recognise an eligible row uses the selection, so a new selection (rows whose text changed, all
+rows) is a new value, not a new statement.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.target_sql import embedding, where
 
 FILLED, EMPTY, EXCLUDED = "filled", "empty", "excluded"
-"""States of a row that is not eligible; an eligible one has the name of its selection."""
+"""States of a row that is not eligible; the state of an eligible row is the selection's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,37 +24,35 @@ class Selection:
 
     Attributes:
         name: the state of an eligible row, in a survey and in a block.
-        open: condition that the row's vector has to be written, whatever its text; it must be cheap to evaluate.
+        open: condition: the row's vector must be written, whatever its text. It must be cheap to evaluate.
     """
 
     name: str
     open: Callable[[Relation], sql.Composable]
 
     def eligible(self, relation: Relation) -> sql.Composed:
-        """Condition to read a row, and under its lock to write it: open, something to embed, and the user's ``where``.
+        """Condition to read a row and, once it is locked, to write it: open, not blank, and the user's ``where``.
 
-        Under the lock PostgreSQL evaluates it on the newest version of the row.
+        After locking, PostgreSQL evaluates it on the newest version of the row.
         """
         return sql.SQL("({open} AND NOT {blank} AND {where})").format(
             open=self.open(relation), blank=relation.user_sql.blank, where=where(relation)
         )
 
     def state(self, relation: Relation, excluded: sql.Composable | None) -> sql.Composed:
-        """The state of a row: ``filled``, ``empty``, ``excluded`` or the selection's name.
+        """Expression for the state of a row: ``filled``, ``empty``, ``excluded`` or the selection's name.
 
         Args:
             relation: the target.
-            excluded: condition that the row is to be left out; None leaves none out.
+            excluded: condition: the row is excluded; None excludes no row.
         """
-        leave_out = sql.SQL(" WHEN {} THEN {}").format(excluded, sql.Literal(EXCLUDED)) if excluded else sql.SQL("")
-        return sql.SQL(
-            "CASE WHEN NOT {open} THEN {filled} WHEN {blank} THEN {empty}{leave_out} ELSE {name} END"
-        ).format(
+        exclude = sql.SQL(" WHEN {} THEN {}").format(excluded, sql.Literal(EXCLUDED)) if excluded else sql.SQL("")
+        return sql.SQL("CASE WHEN NOT {open} THEN {filled} WHEN {blank} THEN {empty}{exclude} ELSE {name} END").format(
             open=self.open(relation),
             filled=sql.Literal(FILLED),
             blank=relation.user_sql.blank,
             empty=sql.Literal(EMPTY),
-            leave_out=leave_out,
+            exclude=exclude,
             name=sql.Literal(self.name),
         )
 

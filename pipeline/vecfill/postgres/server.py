@@ -1,4 +1,4 @@
-"""What the server and this role say of themselves: asked once, with the catalogue."""
+"""Properties of the server and of this role: read once, with the catalogue."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ import psycopg
 from vecfill.errors import ConfigError
 from vecfill.postgres.session import set_local
 
-LEAST_SERVER = 14
-"""PostgreSQL with a TID Range Scan, without which each block would read the whole table."""
+MIN_SERVER = 14
+"""The first PostgreSQL with a TID Range Scan; without it each block would read the whole table."""
 
-LEAST_PGVECTOR = (0, 5)
+MIN_PGVECTOR = (0, 5)
 
 STATEMENT_TIMEOUT_MS = 60_000
-"""Longest time of one of our statements that hold row locks: a batch aims at half a second."""
+"""Time limit of a statement that holds row locks; a batch aims at half a second."""
 
 CHECK_CLIENT = "client_connection_check_interval"
-"""How often a server at work looks whether its client is still there (``kill -9`` leaves locks otherwise)."""
+"""How often a busy server checks that its client still exists (otherwise ``kill -9`` leaves locks behind)."""
 
 _UNITS_MS = {None: 1, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """The server, as this role meets it.
+    """The server's properties for this role.
 
     Attributes:
-        pgvector: version of the extension in this database; None where it is not installed.
-        role: who we are.
-        standby: it only replays.
-        read_only: transactions of this role may not write.
-        temporary: this role may make temporary tables.
-        block_bytes: of a page.
+        pgvector: version of the extension in this database; None if it is not installed.
+        role: name of the current role.
+        standby: the server is a hot standby.
+        read_only: transactions of this role are read-only by default.
+        temporary: this role may create temporary tables.
+        block_bytes: size of a page.
         full_pages: the first change of a page after a checkpoint logs the whole page.
-        publishes: there are publications of updates.
-        statement_timeout_ms: the role's or the database's; 0 for none.
-        idle_timeout_ms: the same of a transaction in which nothing happens.
+        publishes: a publication of updates exists.
+        statement_timeout_ms: set for the role or the database; 0 for none.
+        idle_timeout_ms: ``idle_in_transaction_session_timeout``; 0 for none.
     """
 
     pgvector: str | None
@@ -66,7 +66,7 @@ SELECT (SELECT e.extversion FROM pg_catalog.pg_extension AS e WHERE e.extname = 
 
 
 def server_of(cursor: Any) -> Server:
-    """Asks the server."""
+    """Queries the server."""
     row = cursor.execute(_SERVER, ()).fetchone()
     pgvector, role, temporary, publishes, block, standby, read_only, full_pages, statement_timeout, idle_timeout = row
     return Server(
@@ -84,26 +84,26 @@ def server_of(cursor: Any) -> Server:
 
 
 def check_versions(server: int, pgvector: str | None) -> None:
-    """Checks that the server is one that our statements work on.
+    """Checks that our statements work on this server.
 
     Args:
-        server: as libpq gives it, such as 160004.
-        pgvector: version of the extension; None where it is not installed, and the column holds ``real[]``.
+        server: version in libpq's form, such as 160004.
+        pgvector: version of the extension; None if it is not installed and the column holds ``real[]``.
 
     Raises:
-        ConfigError: one is too old.
+        ConfigError: PostgreSQL or pgvector is too old.
     """
-    if server // 10_000 < LEAST_SERVER:
-        raise ConfigError(f"the server is PostgreSQL {server // 10_000}: {LEAST_SERVER} or newer is needed: upgrade it")
-    if pgvector is not None and version_numbers(pgvector) < LEAST_PGVECTOR:
+    if server // 10_000 < MIN_SERVER:
+        raise ConfigError(f"the server is PostgreSQL {server // 10_000}: {MIN_SERVER} or newer is needed: upgrade it")
+    if pgvector is not None and version_numbers(pgvector) < MIN_PGVECTOR:
         raise ConfigError(
-            f"pgvector is at version {pgvector}: {'.'.join(map(str, LEAST_PGVECTOR))} or newer is needed: install it, "
-            "then ALTER EXTENSION vector UPDATE"
+            f"pgvector is at version {pgvector}: {'.'.join(map(str, MIN_PGVECTOR))} or newer is needed: install it, "
+            "then run ALTER EXTENSION vector UPDATE"
         )
 
 
 def version_numbers(version: str) -> tuple[int, ...]:
-    """``0.8.1`` as (0, 8, 1); what is no number ends it."""
+    """Parses ``0.8.1`` as (0, 8, 1), up to the first part that is not a number."""
     parts: list[int] = []
     for part in version.split("."):
         if not part.isdigit():
@@ -113,26 +113,26 @@ def version_numbers(version: str) -> tuple[int, ...]:
 
 
 def milliseconds(shown: str) -> int:
-    """A time as the server shows a setting in milliseconds: ``0``, ``1500ms``, ``1min``."""
+    """Parses a time setting as the server shows it (``0``, ``1500ms``, ``1min``) into milliseconds."""
     match = re.fullmatch(r"(\d+)([a-z]+)?", shown)
     if match is None:
-        raise ValueError(f"{shown!r} is no time of a setting")
+        raise ValueError(f"{shown!r} is not a time setting: expected a form such as 0, 1500ms or 1min")
     return int(match[1]) * _UNITS_MS[match[2]]
 
 
 def write_settings(cursor: Any, server: Server) -> dict[str, str]:
-    """Settings of our writing transactions; never looser than what the role or the database sets."""
+    """Returns the settings of writing transactions; never looser than those of the role or the database."""
     settings = {
         "lock_timeout": "5000",
         "statement_timeout": str(min(STATEMENT_TIMEOUT_MS, server.statement_timeout_ms or STATEMENT_TIMEOUT_MS)),
         "idle_in_transaction_session_timeout": str(min(60_000, server.idle_timeout_ms or 60_000)),
-        "jit": "off",  # a batch is over sooner than it compiles, and the planner overrates how many rows it has
+        "jit": "off",  # a batch finishes before JIT compiles, and the planner overestimates its rows
     }
     return settings | ({CHECK_CLIENT: "2s"} if _may_check_clients(cursor) else {})
 
 
 def _may_check_clients(cursor: Any) -> bool:
-    """Whether the server's platform can notice a client that is gone."""
+    """Whether the server's platform can detect a disconnected client."""
     try:
         with cursor.connection.transaction():
             set_local(cursor.connection, {CHECK_CLIENT: "2s"})

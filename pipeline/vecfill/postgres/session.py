@@ -1,4 +1,4 @@
-"""Sessions: how a transaction starts, and what happens when a connection breaks."""
+"""Sessions: start transactions, and reconnect when a connection breaks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_de
 
 from vecfill.errors import ServerGoneError, UnreachableError
 from vecfill.postgres.database import Connection, Cursor, Database
-from vecfill.postgres.driver_errors import is_transient, said
+from vecfill.postgres.driver_errors import is_transient, server_message
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_FOR_S = 120.0
-"""Seconds that a broken line or a conflict is retried: a failover of a hosted server takes 30 to 60."""
+"""Seconds to retry after a broken connection or a conflict: a failover of a hosted server takes 30 to 60."""
 
 PINNED = {
     "TimeZone": "UTC",
@@ -31,12 +31,12 @@ PINNED = {
     "lc_monetary": "C",
     "bytea_output": "hex",
 }
-"""Settings that decide what a value looks like as text: pinned in every transaction, or a text's hash would depend on
-the role that reads it."""
+"""Settings that determine the text form of a value. Every transaction pins them: otherwise a text's hash would depend
+on the role that reads it."""
 
 LOCK_TIMEOUT = "5s"
-"""Longest wait for a lock of another's, on a row or on the table as a whole (CREATE INDEX takes one): nobody should
-have to wait for us because we wait for them."""
+"""Longest wait for another session's lock, on a row or on the whole table (CREATE INDEX takes one): other sessions
+queue behind a waiting lock request."""
 
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 
@@ -50,16 +50,16 @@ def transaction(
     first: QueryNoTemplate | None = None,
     parameters: Sequence[Any] = (),
 ) -> Iterator[Cursor]:
-    """One short transaction with the pinned settings, and a cursor that speaks binary.
+    """Runs one short transaction with the pinned settings, and yields a cursor in binary mode.
 
-    Its start, its settings and ``first`` travel together: one round trip, where each would wait for one.
+    BEGIN, the settings and ``first`` are sent together, in one round trip instead of one each.
 
     Args:
         connection: from ``Database.connect``.
-        settings: further settings that hold for this transaction alone, such as ``lock_timeout``.
-        read_only: refuse any change.
-        first: the first statement, whose rows the cursor then holds.
-        parameters: its parameters.
+        settings: more settings for this transaction only, such as ``lock_timeout``.
+        read_only: reject any change.
+        first: the first statement; the cursor then holds its rows.
+        parameters: parameters of ``first``.
     """
     local = {
         **PINNED,
@@ -76,13 +76,13 @@ def transaction(
                     cursor.execute(first, parameters)
             yield cursor  # type: ignore[misc]
         except BaseException:
-            _undo(connection)
+            _rollback(connection)
             raise
         connection.commit()
 
 
-def _undo(connection: Connection) -> None:
-    """Rolls back; a line that cannot even do that is closed, and with it its transaction."""
+def _rollback(connection: Connection) -> None:
+    """Rolls back; if that fails, closes the connection, which ends the transaction too."""
     try:
         connection.rollback()
     except psycopg.Error:
@@ -90,15 +90,15 @@ def _undo(connection: Connection) -> None:
 
 
 def set_local(connection: Connection, settings: Mapping[str, str]) -> None:
-    """Changes settings until the transaction ends, without a look at the catalogue, as ``set_config`` would take."""
+    """Changes settings until the transaction ends; unlike ``set_config`` this needs no catalogue lookup."""
     for name, value in settings.items():
         connection.execute(sql.SQL("SET LOCAL {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
 
 
 class Session:
-    """A connection that comes back: opened at first use, replaced after a fault. Travels by pickle without its line.
+    """A connection that is opened at first use and replaced after a fault. Pickles without the connection.
 
-    Nothing is ever left inside a transaction between two calls of ``run``.
+    No transaction stays open between two calls of ``run``.
     """
 
     def __init__(self, database: Database, connection: Connection | None = None) -> None:
@@ -106,21 +106,22 @@ class Session:
         self._connection = connection
 
     @classmethod
-    def to(cls, database: Database) -> Session:
-        """Connects, and returns a session with that line.
+    def connect(cls, database: Database) -> Session:
+        """Connects, and returns a session with that connection.
 
-        Its ``database`` has the password that worked, also one out of ``.pgpass``; one by command is left out, since it
-        is asked for again by each worker.
+        Its ``database`` includes the password that worked, also one from ``.pgpass``, but not one from a password
+        command: each worker runs the command again.
 
         Raises:
-            UnreachableError: the server does not answer, or refuses.
-            ConfigError: the password command gives no password.
+            UnreachableError: the server does not answer or rejects the connection.
+            ConfigError: the password command printed no password.
         """
         try:
             connection = database.connect()
         except psycopg.OperationalError as error:
             raise UnreachableError(
-                f"cannot connect to {database.label}: {said(error)}: check the address, the server and --database"
+                f"cannot connect to {database.label}: {server_message(error)}: "
+                "check the address, the server and --database"
             ) from error
         if (password := connection.info.password) and not database.password_command:
             database = replace(database, conninfo=conninfo.make_conninfo(database.conninfo, password=password))
@@ -130,18 +131,18 @@ class Session:
         return Session, (self.database,)
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Calls ``work`` with a connection, again after a transient fault: it must be safe to repeat.
+        """Calls ``work`` with a connection, and again after a transient fault: it must be safe to repeat.
 
         Raises:
-            ServerGoneError: the fault stayed for ``RETRY_FOR_S`` seconds.
-            ConfigError: so long the password command gave none.
-            psycopg.Error: any other error of the server, as it is.
+            ServerGoneError: the fault lasted for ``RETRY_FOR_S`` seconds.
+            ConfigError: the password command failed for ``RETRY_FOR_S`` seconds.
+            psycopg.Error: any other error of the server, unchanged.
         """
         retrying = Retrying(
             retry=retry_if_exception(is_transient),
             wait=wait_random_exponential(multiplier=0.2, max=5),
             stop=stop_after_delay(RETRY_FOR_S),
-            before_sleep=self._drop,
+            before_sleep=self._close_and_log,
             reraise=True,
         )
         try:
@@ -150,8 +151,8 @@ class Session:
             if is_transient(error):
                 self.close()
                 raise ServerGoneError(
-                    f"{self.database.label} did not recover within {RETRY_FOR_S:.0f} s: {said(error)}: "
-                    "run again when it answers; what was committed is kept"
+                    f"{self.database.label} did not recover within {RETRY_FOR_S:.0f} s: {server_message(error)}: "
+                    "run again when the server answers; committed rows are kept"
                 ) from error
             raise
 
@@ -166,13 +167,23 @@ class Session:
             self._connection = self.database.connect()
         return self._connection
 
-    def _drop(self, state: RetryCallState) -> None:
+    def _close_and_log(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        log.warning("%s: %s; trying again", self.database.label, said(error) if error else "no answer")
+        log.warning(
+            "%s: %s; trying again",
+            self.database.label,
+            server_message(error) if error else "no answer",
+            extra={
+                "database": self.database.label,
+                "sqlstate": getattr(error, "sqlstate", None),
+                "attempt": state.attempt_number,
+                "seconds": state.seconds_since_start,
+            },
+        )
         self.close()
 
 
 def reachable(database: Database) -> Database:
-    """Connects once, to see that it works; returns the database with the password that did, see ``Session.to``."""
-    with closing(Session.to(database)) as session:
+    """Connects once to check the database; returns it with the password that worked, see ``Session.connect``."""
+    with closing(Session.connect(database)) as session:
         return session.database

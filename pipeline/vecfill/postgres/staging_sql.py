@@ -1,7 +1,7 @@
-"""A batch on the server: a temporary table or arrays, and the statements that make either. Pure.
+"""The staging table, which holds a batch on the server, and the statements that fill it. Pure.
 
-``table``: filled by COPY. ``arrays``, for a role that may make no table: one array a column travels as a parameter with
-each statement, after the statement's own, and the stage is a common table expression over ``unnest``.
+Normally it is a temporary table filled by COPY. For a role that may not create temporary tables it is a common table
+expression over ``unnest``: every statement then takes one array a column, after its own parameters.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ Query = sql.Composed
 
 
 def key_columns(relation: Relation) -> list[sql.Identifier]:
-    """The key's columns in the stage."""
+    """Returns the key columns of the staging table."""
     return [sql.Identifier(f"vecfill_{name}") for name in key_names(relation.table.arity)]
 
 
-def create_stage(relation: Relation) -> Query:
-    """A temporary table of the target's own key and vector types, collations too, dropped with the transaction."""
-    return sql.SQL("CREATE TEMPORARY TABLE vecfill_stage ON COMMIT DROP AS\n{} WITH NO DATA").format(shape(relation))
+def create_staging_table(relation: Relation) -> Query:
+    """Creates the temporary table with the target's key and vector types and collations; the commit drops it."""
+    return sql.SQL("CREATE TEMPORARY TABLE vecfill_staging ON COMMIT DROP AS\n{} WITH NO DATA").format(
+        staging_columns(relation)
+    )
 
 
-def shape(relation: Relation) -> sql.Composed:
-    """A query whose columns are the stage's."""
+def staging_columns(relation: Relation) -> sql.Composed:
+    """Returns a query whose columns are those of the staging table."""
     return sql.SQL(
         "SELECT 0::pg_catalog.int4 AS vecfill_n, {keys}, ''::pg_catalog.bytea AS vecfill_hash,\n"
         "  {embedding} AS vecfill_embedding\n"
@@ -43,19 +45,19 @@ def shape(relation: Relation) -> sql.Composed:
     )
 
 
-def copy_stage() -> Query:
-    """Fills the stage; the columns come in the order of ``create_stage``."""
-    return sql.SQL("COPY pg_temp.vecfill_stage FROM STDIN (FORMAT BINARY)").format()
+def copy_into_staging_table() -> Query:
+    """Copies rows into the staging table; columns in the order of ``create_staging_table``."""
+    return sql.SQL("COPY pg_temp.vecfill_staging FROM STDIN (FORMAT BINARY)").format()
 
 
 def array_types(relation: Relation, *, vectors: bool) -> list[sql.Composable]:
-    """Types of the arrays that follow ``$1``: positions, keys, hashes; with ``vectors`` the embeddings too.
+    """Returns the types of the arrays after ``$1``: positions, keys, hashes; with ``vectors`` the embeddings too.
 
-    A ``real[]`` column has no type of arrays over it. Its vectors travel as one long array, and beside it, for each
-    row, how many numbers stand before its own: NULL for a row that has none.
+    ``real[]`` has no array type. Its vectors are sent as one long array, with the offset of each row's numbers in a
+    second array: NULL for a row without a vector.
 
     Raises:
-        ConfigError: a column of the key has a type that no array can hold.
+        ConfigError: a key column has a type without an array type.
     """
     names = [
         sql.SQL("pg_catalog._int4"),
@@ -72,14 +74,14 @@ def array_types(relation: Relation, *, vectors: bool) -> list[sql.Composable]:
 def _array_over(relation: Relation, part: KeyColumn) -> sql.Composable:
     if part.array is None:
         raise ConfigError(
-            f"key column {part.name} of {relation.table.label} has a type that no array can hold, and this role may "
-            "make no temporary tables: choose another --key, or GRANT TEMPORARY ON DATABASE to it"
+            f"key column {part.name} of {relation.table.label} has a type without an array type, and this role may "
+            "not create temporary tables: choose another --key, or GRANT TEMPORARY ON DATABASE to the role"
         )
     return part.array
 
 
-def stage_of_arrays(relation: Relation, *, vectors: bool) -> sql.Composed:
-    """The stage as a common table expression over the arrays from ``$2`` on."""
+def staging_table_of_arrays(relation: Relation, *, vectors: bool) -> sql.Composed:
+    """Returns the staging table as a common table expression over the arrays from ``$2`` on."""
     types = array_types(relation, vectors=vectors)
     arrays = [sql.SQL(f"${n}::{{}}").format(kind) for n, kind in enumerate(types, start=2)]
     columns = [sql.Identifier("vecfill_n"), *key_columns(relation), sql.Identifier("vecfill_hash")]
@@ -92,18 +94,18 @@ def stage_of_arrays(relation: Relation, *, vectors: bool) -> sql.Composed:
         shown.append(columns[-1])
     return sql.SQL(_FROM_ARRAYS).format(
         shown=sql.SQL(", ").join(shown),
-        arrays=sql.SQL(", ").join(sql.SQL("pg_catalog.unnest({})").format(one) for one in arrays),
+        arrays=sql.SQL(", ").join(sql.SQL("pg_catalog.unnest({})").format(array) for array in arrays),
         columns=sql.SQL(", ").join(columns),
     )
 
 
-_FROM_ARRAYS = """vecfill_stage AS MATERIALIZED (
+_FROM_ARRAYS = """vecfill_staging AS MATERIALIZED (
   SELECT {shown} FROM ROWS FROM ({arrays}) AS vecfill_arrays ({columns}))"""
 
 _SLICE = """CASE WHEN vecfill_at IS NOT NULL THEN ({numbers})[
     vecfill_at OPERATOR(pg_catalog.+) 1 : vecfill_at OPERATOR(pg_catalog.+) {dim}] END AS vecfill_embedding"""
 
 
-def stage(relation: Relation) -> sql.SQL:
-    """Where a batch is."""
-    return sql.SQL("vecfill_stage" if relation.access.arrays else "pg_temp.vecfill_stage")
+def staging_table(relation: Relation) -> sql.SQL:
+    """Returns the name of the staging table in a statement."""
+    return sql.SQL("vecfill_staging" if relation.access.arrays else "pg_temp.vecfill_staging")

@@ -1,4 +1,4 @@
-"""The target: what the user named, and what the catalogue says it is. Read once, checked before the first row."""
+"""The target: the user's settings, resolved once against the catalogue and checked before the first row is read."""
 
 from __future__ import annotations
 
@@ -9,32 +9,39 @@ from psycopg import sql
 
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
-from vecfill.postgres.catalogue import Column, columns_of, find_table, leaves_of, present_dimension, tree_of, type_name
+from vecfill.postgres.catalogue import Column, columns_of, find_table, leaves_of, stored_dimension, tree_of, type_name
 from vecfill.postgres.database import Connection
 from vecfill.postgres.indexes import indexes_of
 from vecfill.postgres.key import key_of, usable_indexes
 from vecfill.postgres.relation import Access, Relation, TargetTable, UserSql, VectorColumn
 from vecfill.postgres.server import check_versions, server_of, write_settings
 from vecfill.postgres.session import transaction
-from vecfill.postgres.template import Template, blank_expression, parse_template, raw, size_expression, text_expression
+from vecfill.postgres.template import (
+    Template,
+    blank_expression,
+    parse_template,
+    size_expression,
+    text_expression,
+    verbatim_sql,
+)
 from vecfill.postgres.types import Type, type_of
 
 VECTOR_KINDS = ("vector", "halfvec", "real[]")
 
 
 def inspect(connection: Connection, target: Target, *, text_needed: bool = True, key_needed: bool = True) -> Relation:
-    """Reads the catalogue and returns the target in full.
+    """Reads the catalogue and returns the whole target.
 
     Args:
         connection: to the target's database.
-        target: what the user named.
-        text_needed: refuse a target without a text; else its rows count as having an empty one that is not blank.
-        key_needed: refuse a table without a key; else its rows go without a name, unless ``target.key`` gives one.
+        target: the user's settings.
+        text_needed: reject a target without a text; otherwise the text counts as empty but not blank.
+        key_needed: reject a table without a key; otherwise the rows have no key, unless ``target.key`` gives one.
 
     Raises:
-        ConfigError: no text where one is needed; no such table, key, column or field; a view or foreign table; a key
-            that is not unique; a column that holds no vectors; SQL of the user's that does not parse; a server or
-            pgvector that is too old.
+        ConfigError: no text although one is needed; no such table, key, column or field; a view or foreign table; a
+            key that is not unique; a column without vectors; user SQL that does not parse; a server or pgvector that
+            is too old.
     """
     encoding = connection.info.parameter_status("server_encoding") or "UTF8"
     with transaction(connection, read_only=True) as cursor:
@@ -81,10 +88,10 @@ def _user_sql(
 ) -> UserSql:
     keys = {column.name for column in table.key}
     return UserSql(
-        text=text_expression(template, table.alias) if template.parts else raw("''::pg_catalog.text"),
-        size=size_expression(template, table.alias) if template.parts else raw("0"),
-        blank=blank_expression(template, table.alias, encoding) if template.parts else raw("false"),
-        where=raw(target.where) if target.where and target.where.strip() else None,
+        text=text_expression(template, table.alias) if template.parts else verbatim_sql("''::pg_catalog.text"),
+        size=size_expression(template, table.alias) if template.parts else verbatim_sql("0"),
+        blank=blank_expression(template, table.alias, encoding) if template.parts else verbatim_sql("false"),
+        where=verbatim_sql(target.where) if target.where and target.where.strip() else None,
         assignments=tuple(_assignment(text, columns, template, target, keys) for text in target.set),
         generated=any(columns[name].generated for name in template.fields),
     )
@@ -94,7 +101,7 @@ def _template(target: Target, columns: dict[str, Column], needed: bool) -> Templ
     if target.text is not None:
         return parse_template(target.text, columns)
     if needed:
-        raise ConfigError(f"target {target.table} has no text: give a template such as '{{title}}', or a column's name")
+        raise ConfigError(f"target {target.table} has no text: give a template such as '{{title}}', or a column name")
     return Template(())
 
 
@@ -102,7 +109,7 @@ def _vector(cursor: Any, target: Target, columns: dict[str, Column], name: sql.C
     column = columns.get(target.column)
     if column is None:
         raise ConfigError(
-            f"--column {target.column}: {target.table} has no such column: name one that is there, or add it: "
+            f"--column {target.column}: {target.table} has no such column: name an existing one, or add it: "
             f"ALTER TABLE {target.table} ADD COLUMN {target.column} vector(384)"
         )
     found = type_of(cursor, column.oid)
@@ -112,7 +119,7 @@ def _vector(cursor: Any, target: Target, columns: dict[str, Column], name: sql.C
         raise ConfigError(
             f"--column {target.column} of {target.table} is {what}: it must be a plain vector, halfvec or real[] column"
         )
-    declared = _declared_dimension(column, found, kind) or present_dimension(cursor, column.name, name)
+    declared = _declared_dimension(column, found, kind) or stored_dimension(cursor, column.name, name)
     if declared and target.dim and declared != target.dim:
         raise ConfigError(
             f"--dim {target.dim}: {target.column} of {target.table} is {kind}({declared}): leave --dim out"
@@ -138,17 +145,15 @@ def _assignment(
         raise ConfigError(f"--set {text!r} is not an assignment: write column = expression, such as updated_at = now()")
     if name not in columns:
         raise ConfigError(
-            f"--set {text!r}: {target.table} has no column {name}: there are {', '.join(sorted(columns))}"
+            f"--set {text!r}: {target.table} has no column {name}; its columns are {', '.join(sorted(columns))}"
         )
     if name == target.column:
         raise ConfigError(f"--set {text!r} assigns the embedding column itself: leave it out")
     if name in keys:
-        raise ConfigError(
-            f"--set {text!r} assigns {name}, a column of the key: rows would lose their names: leave it out"
-        )
+        raise ConfigError(f"--set {text!r} assigns the key column {name}: rows could not be found again: leave it out")
     if name in template.fields:
         raise ConfigError(
-            f"--set {text!r} assigns {name}, which --text reads: the vector would not belong to the text that is left: "
-            f"take {{{name}}} out of --text"
+            f"--set {text!r} assigns {name}, which --text reads: the vector would not match the new text: "
+            f"remove {{{name}}} from --text"
         )
-    return name, raw(right.strip())
+    return name, verbatim_sql(right.strip())

@@ -1,6 +1,6 @@
 r"""The text of a row: a template such as ``{title} at {company}\n{description}``, compiled to one SQL expression.
 
-Pure: no I/O. The server renders the text, so that reading and comparing at writing see the same one.
+Pure: no I/O. The server renders the text both when a row is read and when it is compared before the write.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WHITE_SPACE = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680"
     "\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
 )
-"""Code points that make a text blank: Unicode's White_Space, Python's ``str.isspace``, and three of zero width."""
+"""Code points of a blank text: Unicode's White_Space, Python's ``str.isspace``, and three zero-width ones."""
 
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -26,25 +26,25 @@ _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 @dataclass(frozen=True)
 class Field:
-    """A column whose value is put here."""
+    """A placeholder for the value of a column."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Template:
-    """A parsed template: literal texts and fields, in order."""
+    """A parsed template: literals and fields, in order."""
 
     parts: tuple[str | Field, ...]
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of the columns that occur, each once, in order."""
+        """The distinct column names, in order."""
         return tuple(dict.fromkeys(part.name for part in self.parts if isinstance(part, Field)))
 
 
-def raw(text: str) -> sql.SQL:
-    """SQL that the user wrote, or that the catalogue gave: put in as it is."""
+def verbatim_sql(text: str) -> sql.SQL:
+    """Wraps SQL from the user or the catalogue, unchanged."""
     return sql.SQL(text)
 
 
@@ -61,11 +61,11 @@ def parse_template(text: str, columns: Collection[str]) -> Template:
     template = Template(tuple(_parts(text)))
     if not template.fields:
         raise ConfigError(
-            f"--text {text!r} is neither a column nor a template with a {{column}} in it: {_known(columns)}"
+            f"--text {text!r} is neither a column nor a template with a {{column}} in it: {_available(columns)}"
         )
     for name in template.fields:
         if name not in columns:
-            raise ConfigError(f"--text names {{{name}}}, which is not a column of the table: {_known(columns)}")
+            raise ConfigError(f"--text names {{{name}}}, which is not a column of the table: {_available(columns)}")
     return template
 
 
@@ -73,7 +73,7 @@ def _parts(text: str) -> list[str | Field]:
     parts: list[str | Field] = []
     literal, end = "", 0
     for match in _TOKEN.finditer(text):
-        literal += _unescaped(text[end : match.start()])
+        literal += _unescape(text[end : match.start()])
         end = match.end()
         if match[0] in ("{{", "}}"):
             literal += match[0][0]
@@ -82,23 +82,23 @@ def _parts(text: str) -> list[str | Field]:
             literal = ""
         else:
             raise ConfigError(
-                f"--text has {match[0]!r} at position {match.start()} without its other half or a column's name: "
+                f"--text has {match[0]!r} at position {match.start()} without its other half or a column name: "
                 "write {column} for a field, {{ and }} for braces"
             )
-    literal += _unescaped(text[end:])
+    literal += _unescape(text[end:])
     return [*parts, *([literal] if literal else [])]
 
 
-def _unescaped(literal: str) -> str:
+def _unescape(literal: str) -> str:
     return re.sub(r"\\[nt\\]", lambda match: _ESCAPES[match[0]], literal)
 
 
-def _known(columns: Collection[str]) -> str:
-    return "there are " + ", ".join(sorted(columns))
+def _available(columns: Collection[str]) -> str:
+    return "the columns are " + ", ".join(sorted(columns))
 
 
 def text_expression(template: Template, alias: str) -> sql.Composed:
-    """SQL of the row's text: NULL fields count as empty, so that the text itself is never NULL."""
+    """Returns SQL for the row's text: NULL fields count as empty, so the text is never NULL."""
     return sql.SQL("({})").format(
         sql.SQL(" OPERATOR(pg_catalog.||) ").join(
             _value(part.name, alias) if isinstance(part, Field) else sql.SQL("{}::pg_catalog.text").format(part)
@@ -108,7 +108,7 @@ def text_expression(template: Template, alias: str) -> sql.Composed:
 
 
 def size_expression(template: Template, alias: str) -> sql.Composed:
-    """SQL of about how many bytes the row's text has, from its columns' sizes: no long text is read to be measured."""
+    """Returns SQL for the approximate bytes of the row's text, from column sizes: the server reads no long text."""
     literals = sum(len(part.encode()) for part in template.parts if isinstance(part, str))
     sizes = [
         sql.SQL("pg_catalog.octet_length({})").format(_value(part.name, alias))
@@ -121,12 +121,12 @@ def size_expression(template: Template, alias: str) -> sql.Composed:
 
 
 def blank_expression(template: Template, alias: str, encoding: str) -> sql.Composed:
-    """SQL that is true where every field is NULL or white space: the row has nothing to embed.
+    """Returns SQL that is true if every field is NULL or white space: there is nothing to embed.
 
     Args:
         template: the parsed template.
-        alias: the name that the row goes by in the statement.
-        encoding: the server's; a code point that it cannot hold cannot be in a text, nor in the statement.
+        alias: the table's alias in the statement.
+        encoding: of the server; code points that it lacks can occur neither in a text nor in the statement.
     """
     spaces = "".join(
         char for char in WHITE_SPACE if encoding == "UTF8" or ord(char) < (0x100 if encoding == "LATIN1" else 0x80)
@@ -137,7 +137,7 @@ def blank_expression(template: Template, alias: str, encoding: str) -> sql.Compo
 
 
 def hash_expression(text: sql.Composable) -> sql.Composed:
-    """SQL of a text's hash: the first 16 bytes of the SHA-256 of its UTF-8, as bytea."""
+    """Returns SQL for a text's hash: the first 16 bytes of the SHA-256 of its UTF-8, as bytea."""
     return sql.SQL("pg_catalog.substr(pg_catalog.sha256(pg_catalog.convert_to({}, 'UTF8')), 1, {})").format(
         text, HASH_BYTES
     )

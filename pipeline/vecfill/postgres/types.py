@@ -1,4 +1,4 @@
-"""What a column's type is made of: names for the statements. See ``catalogue`` on the queries."""
+"""Looks up a column's type for the statements. ``catalogue`` explains the form of the queries."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from psycopg import sql
 
 @dataclass(frozen=True, kw_only=True)
 class Type:
-    """A type, as SQL names its parts.
+    """A type, with SQL names.
 
     Attributes:
-        base: its name, or that of the type under its domains.
-        typmod: that of the domain next to that type, else -1.
-        send: the function that makes its binary field; None where nothing does.
-        array: the type of arrays over it; None where there is none.
+        base: its name; for a domain, the name of its base type.
+        typmod: of the innermost domain, else -1.
+        send: the function that returns its binary field; None if it has none.
+        array: its array type; None if it has none.
     """
 
     base: str
@@ -66,6 +66,6 @@ def type_of(cursor: Any, oid: int) -> Type:
 
 
 def equality_of(cursor: Any, operator_class: int) -> sql.Composable:
-    """The equality operator of a B-tree's operator class."""
+    """Returns the equality operator of a B-tree operator class."""
     schema, name = cursor.execute(_EQUALITY, (operator_class,)).fetchone()
     return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), sql.SQL(name))

@@ -1,4 +1,4 @@
-"""What an UPDATE of one row of the target sets off on the server: read from the catalogue, for the forecast."""
+"""Effects of an UPDATE of one target row on the server, read from the catalogue for the forecast."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 
 UNKNOWN_WIDTH = 200
-"""Bytes of a row beside its vector where this role may not read all of it."""
+"""Assumed bytes of a row without its vector, if this role may not read all columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateEffects:
-    """The company that a row is in.
+    """Effects of an UPDATE of one row.
 
     Attributes:
         triggers: names of the row triggers that our UPDATE fires.
-        publications: names of the publications that send it on.
-        indexes: all indexes of the leaf that has the most; each gets a new entry.
+        publications: names of the publications that replicate it.
+        indexes: number of indexes of the leaf with the biggest indexes; each gets a new entry.
         index_pages: their pages.
-        width: bytes of a row as it lies in the heap, without the vector.
+        width: bytes of a row in the heap, without the vector.
         full_pages: the first change of a page after a checkpoint logs the whole page.
     """
 
@@ -45,11 +45,11 @@ WHERE g.tgrelid = ANY ($1::pg_catalog.oid[]) AND {USERS_TRIGGER} AND g.tgenabled
   AND (g.tgattr::pg_catalog.text = '' OR EXISTS (
     SELECT FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = g.tgrelid AND a.attnum = ANY (g.tgattr) AND a.attname = ANY ($2::pg_catalog.text[])))
-"""  # noqa: S608 -- of a constant
+"""  # noqa: S608 -- formatted from a constant
 
 _PUBLICATIONS = """
 SELECT DISTINCT t.pubname::pg_catalog.text
-FROM pg_catalog.pg_publication_tables AS t -- of all tables too, and of schemas
+FROM pg_catalog.pg_publication_tables AS t -- including FOR ALL TABLES and TABLES IN SCHEMA
 JOIN pg_catalog.pg_publication AS p ON p.pubname = t.pubname AND p.pubupdate
 JOIN pg_catalog.pg_namespace AS n ON n.nspname = t.schemaname
 JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.tablename
@@ -60,12 +60,12 @@ ORDER BY 1
 """
 
 _WIDTH = "EXPLAIN (FORMAT JSON) SELECT {} FROM {}{}"
-"""What the planner takes a row to be: it knows the columns' statistics, and what to think where there are none. The
-view ``pg_stats``, which shows them, costs 550 buffers."""
+"""The planner's estimate of a row's width, from column statistics or its own defaults. Reading the statistics from the
+view ``pg_stats`` costs 550 buffers."""
 
 
 def update_effects(connection: Connection, relation: Relation) -> UpdateEffects:
-    """Reads what an UPDATE of the embedding column, and of what ``--set`` assigns, sets off."""
+    """Reads the effects of an UPDATE of the embedding column and of the columns that ``--set`` assigns."""
     indexes, pages = _most_indexes(relation)
     return UpdateEffects(
         triggers=_triggers(connection, relation) if relation.table.triggers else (),
@@ -91,7 +91,7 @@ def _publications(connection: Connection, relation: Relation) -> tuple[str, ...]
 
 
 def _most_indexes(relation: Relation) -> tuple[int, int]:
-    """Number and pages of the indexes of the table or partition whose indexes are the biggest."""
+    """Returns number and pages of the indexes of the table or partition with the biggest indexes."""
     pages: dict[int, list[int]] = {}
     for index in relation.table.indexes:
         if index.ready:
@@ -100,7 +100,7 @@ def _most_indexes(relation: Relation) -> tuple[int, int]:
 
 
 def _width(connection: Connection, relation: Relation) -> int:
-    """Bytes of a row of the biggest leaf, without the vector."""
+    """Returns the bytes of a row of the biggest leaf, without the vector."""
     leaf = max(relation.table.leaves, key=lambda one: one.pages, default=None)
     names = [sql.Identifier(name) for name in relation.table.columns if name != relation.table.vector.name]
     if leaf is None or not names:

@@ -1,6 +1,6 @@
-"""The statements that write: the accounted update over the stage, and what is asked afterwards. Pure.
+"""The statements that write: the UPDATE that accounts for every staged row, and queries about its outcome. Pure.
 
-They are the same over both kinds of stage (``staging``). ``$1`` is each statement's own parameter; arrays follow.
+They work on both kinds of staging table (``staging_sql``). ``$1`` is each statement's own parameter; arrays follow.
 """
 
 from __future__ import annotations
@@ -12,50 +12,50 @@ from psycopg import sql
 from vecfill.postgres.catalogue import USERS_TRIGGER
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.staging_sql import Query, key_columns, shape, stage, stage_of_arrays
+from vecfill.postgres.staging_sql import Query, key_columns, staging_columns, staging_table, staging_table_of_arrays
 from vecfill.postgres.target_sql import column, embedding, target
 from vecfill.postgres.template import hash_expression
 
 
-def _asked(relation: Relation, query: str, **parts: sql.Composable) -> Query:
-    """A question about the staged rows at the positions ``$1``."""
-    asked = sql.SQL(query).format(
-        stage=stage(relation),
+def _query_staged_rows(relation: Relation, query: str, **parts: sql.Composable) -> Query:
+    """Builds a query about the staged rows at the positions ``$1``."""
+    built = sql.SQL(query).format(
+        staged=staging_table(relation),
         source=target(relation),
-        join=_join(relation),
+        join=_key_join(relation),
         chosen=sql.SQL("vecfill_s.vecfill_n OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])"),
         **parts,
     )
     return (
-        sql.SQL("WITH {}\n{}").format(stage_of_arrays(relation, vectors=False), asked)
+        sql.SQL("WITH {}\n{}").format(staging_table_of_arrays(relation, vectors=False), built)
         if relation.access.arrays
-        else asked
+        else built
     )
 
 
-def _join(relation: Relation) -> sql.Composed:
+def _key_join(relation: Relation) -> sql.Composed:
     return sql.SQL(" AND ").join(
         sql.SQL("{} {} vecfill_s.{}").format(column(relation, part.name), part.equals, name)
         for part, name in zip(relation.table.key, key_columns(relation), strict=True)
     )
 
 
-def _same(relation: Relation) -> sql.Composed:
+def _text_matches(relation: Relation) -> sql.Composed:
     return sql.SQL("({} OPERATOR(pg_catalog.=) vecfill_s.vecfill_hash)").format(hash_expression(relation.user_sql.text))
 
 
-def _kept(relation: Relation) -> sql.Composed:
-    """Whether an updated row still has the staged text: hashed anew only where something can have changed it."""
+def _text_still_matches(relation: Relation) -> sql.Composed:
+    """Condition: an updated row still has the staged text. Rehashes only if something can have changed the text."""
     if relation.user_sql.generated:
-        return _same(relation)
-    return sql.SQL("(NOT {} OR {})").format(_triggers(relation, _BEFORE), _same(relation))
+        return _text_matches(relation)
+    return sql.SQL("(NOT {} OR {})").format(_trigger_exists(relation, _BEFORE), _text_matches(relation))
 
 
-def _triggers(relation: Relation, kind: tuple[int, int]) -> sql.Composed:
-    """Whether a user's trigger of a kind is on the table or a partition.
+def _trigger_exists(relation: Relation, kind: tuple[int, int]) -> sql.Composed:
+    """Condition: the table or a partition has a user's trigger of this kind.
 
-    The statement that writes looks for itself, since a trigger may be younger than the run. Who makes one waits for the
-    lock that the statement has by then.
+    The writing statement checks this itself, because a trigger may be newer than the run. Its lock on the table makes a
+    concurrent CREATE TRIGGER wait.
     """
     tables = sql.SQL(
         "SELECT {}::pg_catalog.regclass::pg_catalog.oid"
@@ -70,50 +70,51 @@ _TRIGGERS: LiteralString = f"""EXISTS (SELECT FROM pg_catalog.pg_trigger
       AND tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) {{}} OPERATOR(pg_catalog.=) {{}})"""
 
 _BEFORE, _AFTER = (18, 18), (82, 16)
-"""Bits of a trigger's type, and what they must be: 2 BEFORE, 16 UPDATE, 64 INSTEAD OF."""
+"""Mask of a trigger's type bits, and their required value: 2 BEFORE, 16 UPDATE, 64 INSTEAD OF."""
 
 
 def write(selection: Selection, relation: Relation) -> Query:
-    """Locks what is free, compares, updates, and accounts for each staged row: outcome, count, position.
+    """Locks the free rows, compares, updates, and accounts for each staged row: outcome, count, position.
 
-    ``$1`` is the number of staged rows. One row tells how many were ``updated``, and whether triggers are to run after
-    the update (``afterwards`` tells what they did); its position (``vecfill_n``) is NULL. Each row that was not updated
-    comes by itself. ``rewritten`` means that a trigger changed the text under the vector; ``unlocked`` rows are gone,
-    locked by another, or changed by another between this statement's snapshot and its lock (``name_keys`` tells the
-    first from the others).
+    ``$1`` is the number of staged rows. One result row has the count of ``updated`` rows and whether AFTER triggers
+    exist (``changed_by_triggers`` then finds their effects); its position (``vecfill_n``) is NULL. Each row that was
+    not updated has a result row of its own. ``rewritten`` means that a trigger changed the text under the vector.
+    ``unlocked`` rows are gone, locked by another session, or changed by another session between this statement's
+    snapshot and its lock (``key_texts`` finds those that are gone).
 
-    A plain table's rows are found again by where the lock found them, which saves an index lookup a row. A row that
-    was changed after the snapshot has its newest version locked, and the snapshot does not see that version at its
-    place: it is ``unlocked``, never ``refused``. In a partitioned table a place means nothing without its partition,
-    and the key finds the partition: there the key joins again.
+    In a plain table the UPDATE finds the locked rows by ctid, which saves an index lookup a row. If a row changed after
+    the snapshot, its newest version is locked, but the snapshot does not see that version at its ctid: the row is
+    ``unlocked``, never ``refused``. In a partitioned table a ctid is ambiguous without its partition, so the UPDATE
+    joins by key again.
 
-    The bounds of ``vecfill_n`` hold for every row and are there for the planner. It knows no more of a temporary table
-    than its size, takes 2,000 rows for 35,000, and would read a target of some 100,000 rows whole for each batch, to
-    merge or hash it. A range of which it knows nothing counts for 1 in 200: the key's index finds each row, and a batch
-    costs the same in any table. An ANALYZE a batch would leave dead rows in the catalogue, and a lock inside a LATERAL
-    lookup, which would say the same outright, brings PostgreSQL 18.4 down where a row changed after the snapshot.
+    The bounds on ``vecfill_n`` hold for every row and exist for the planner. It knows only the size of a temporary
+    table, estimates 35,000 rows instead of 2,000, and would read a target of some 100,000 rows completely for each
+    batch, for a merge or hash join. It estimates 1 in 200 for a range without statistics: then it looks up each row by
+    the key's index, and a batch costs the same in any table. The alternatives are worse: an ANALYZE a batch would leave
+    dead rows in the catalogue, and a lock inside a LATERAL lookup crashes PostgreSQL 18.4 if a row changed after the
+    snapshot.
     """
     return _write(
         selection,
         relation,
-        stage(relation),
-        stage_of_arrays(relation, vectors=True) if relation.access.arrays else None,
+        staging_table(relation),
+        staging_table_of_arrays(relation, vectors=True) if relation.access.arrays else None,
     )
 
 
-def prepared(selection: Selection, relation: Relation) -> Query:
-    """Has the server take in ``write``, and do no more, over a stage that needs not be made; ``FORGET`` ends it."""
+def prepare_statement(selection: Selection, relation: Relation) -> Query:
+    """PREPAREs ``write`` against an empty stand-in: the server validates it and runs nothing; then ``DEALLOCATE``."""
     if relation.access.arrays:
         return sql.SQL("PREPARE vecfill_write AS {}").format(write(selection, relation))
-    empty = sql.SQL("vecfill_stage AS MATERIALIZED (\n{})").format(shape(relation))
-    return sql.SQL("PREPARE vecfill_write AS {}").format(_write(selection, relation, sql.SQL("vecfill_stage"), empty))
+    empty = sql.SQL("vecfill_staging AS MATERIALIZED (\n{})").format(staging_columns(relation))
+    return sql.SQL("PREPARE vecfill_write AS {}").format(_write(selection, relation, sql.SQL("vecfill_staging"), empty))
 
 
-FORGET = "DEALLOCATE vecfill_write"
+DEALLOCATE = "DEALLOCATE vecfill_write"
 
 
 def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sql.Composable | None) -> Query:
-    """See ``write``. ``staged`` is where the rows are, ``before`` the common table expression that makes it, if any."""
+    """See ``write``. ``staged`` is the staging table, ``before`` the common table expression that makes it, if any."""
     assignments = [
         sql.SQL("{} = vecfill_s.vecfill_embedding").format(sql.Identifier(relation.table.vector.name)),
         *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.user_sql.assignments),
@@ -121,16 +122,16 @@ def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sq
     place = sql.SQL("{}.ctid OPERATOR(pg_catalog.=) vecfill_l.vecfill_tid").format(sql.Identifier(relation.table.alias))
     return sql.SQL(_WRITE).format(
         before=sql.SQL("{},\n").format(before) if before else sql.SQL(""),
-        same=_same(relation),
-        kept=_kept(relation),
-        after=_triggers(relation, _AFTER),
+        same=_text_matches(relation),
+        kept=_text_still_matches(relation),
+        after=_trigger_exists(relation, _AFTER),
         embedding=embedding(relation),
         open=selection.open(relation),
         eligible=selection.eligible(relation),
-        stage=staged,
+        staged=staged,
         source=target(relation),
-        join=_join(relation),
-        again=place if relation.table.plain else _join(relation),
+        join=_key_join(relation),
+        relocate=place if relation.table.plain else _key_join(relation),
         seen=sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(target(relation), place)
         if relation.table.plain
         else sql.SQL("true"),
@@ -143,16 +144,16 @@ _WRITE = """
 WITH {before}vecfill_locked AS MATERIALIZED (
   SELECT vecfill_s.vecfill_n, {alias}.ctid AS vecfill_tid, {same} AS vecfill_same,
     NOT {open} AS vecfill_filled, {eligible} AS vecfill_open
-  FROM {stage} AS vecfill_s
+  FROM {staged} AS vecfill_s
   JOIN {source} ON {join}
   WHERE vecfill_s.vecfill_embedding IS NOT NULL AND vecfill_s.vecfill_n OPERATOR(pg_catalog.>=) 0
     AND vecfill_s.vecfill_n OPERATOR(pg_catalog.<) $1::pg_catalog.int8
   FOR NO KEY UPDATE OF {alias} SKIP LOCKED),
 vecfill_written AS (
   UPDATE {source} SET {assignments}
-  FROM {stage} AS vecfill_s
+  FROM {staged} AS vecfill_s
   JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
-  WHERE {again} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open
+  WHERE {relocate} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open
   RETURNING vecfill_s.vecfill_n, CASE
     WHEN {embedding} IS NULL THEN 'refused' WHEN {kept} THEN 'updated' ELSE 'rewritten' END AS vecfill_outcome),
 vecfill_updated AS (
@@ -166,7 +167,7 @@ vecfill_others AS (
     WHEN vecfill_l.vecfill_filled THEN 'filled'
     WHEN NOT (vecfill_l.vecfill_same AND vecfill_l.vecfill_open) THEN 'stale'
     WHEN {seen} THEN 'refused' ELSE 'unlocked' END AS vecfill_outcome
-  FROM {stage} AS vecfill_s
+  FROM {staged} AS vecfill_s
   LEFT JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
   LEFT JOIN vecfill_written AS vecfill_w ON vecfill_w.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
   WHERE (SELECT vecfill_count FROM vecfill_updated) OPERATOR(pg_catalog.<>) $1::pg_catalog.int8
@@ -177,48 +178,48 @@ SELECT vecfill_outcome, 1, vecfill_n, false FROM vecfill_others
 """
 
 
-def name_keys(relation: Relation) -> Query:
-    """Position, key as text, and whether the row is still there, of the staged rows at the positions ``$1``."""
+def key_texts(relation: Relation) -> Query:
+    """Selects position, key as text, and whether the row still exists, for the staged rows at the positions ``$1``."""
     columns = [sql.SQL("vecfill_s.{}").format(name) for name in key_columns(relation)]
     key = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
-    return _asked(relation, _NAME_KEYS, key=key)
+    return _query_staged_rows(relation, _KEY_TEXTS, key=key)
 
 
-_NAME_KEYS = """SELECT vecfill_s.vecfill_n, {key}::pg_catalog.text, EXISTS (SELECT FROM {source} WHERE {join})
-FROM {stage} AS vecfill_s
+_KEY_TEXTS = """SELECT vecfill_s.vecfill_n, {key}::pg_catalog.text, EXISTS (SELECT FROM {source} WHERE {join})
+FROM {staged} AS vecfill_s
 WHERE {chosen} ORDER BY 1"""
 
 
-RUN_TRIGGERS = sql.SQL("SET CONSTRAINTS ALL IMMEDIATE")
-"""Runs the triggers that wait for the commit (``DEFERRABLE``), so that what they do is still seen."""
+RUN_DEFERRED_TRIGGERS = sql.SQL("SET CONSTRAINTS ALL IMMEDIATE")
+"""Runs the deferred triggers before the commit, so that their effects are visible."""
 
 
-def afterwards(relation: Relation) -> Query:
-    """Position and outcome of each row just updated that is not as it was left; ``$1`` are those not updated.
+def changed_by_triggers(relation: Relation) -> Query:
+    """Selects position and outcome of each updated row that a trigger changed; ``$1`` are the rows not updated.
 
-    A statement of its own, so that it sees what triggers did AFTER the update: to the text (``rewritten``), the vector
-    (``refused``) and the row (``gone``).
+    A separate statement sees the effects of AFTER triggers: on the text (``rewritten``), the vector (``refused``) and
+    the row (``gone``).
     """
-    return _asked(
+    return _query_staged_rows(
         relation,
-        _AFTERWARDS,
-        same=_same(relation),
+        _CHANGED_BY_TRIGGERS,
+        same=_text_matches(relation),
         embedding=embedding(relation),
         alias=sql.Identifier(relation.table.alias),
     )
 
 
-_AFTERWARDS = """SELECT vecfill_s.vecfill_n,
+_CHANGED_BY_TRIGGERS = """SELECT vecfill_s.vecfill_n,
   CASE WHEN {alias}.ctid IS NULL THEN 'gone' WHEN {embedding} IS NULL THEN 'refused' ELSE 'rewritten' END
-FROM {stage} AS vecfill_s LEFT JOIN {source} ON {join}
+FROM {staged} AS vecfill_s LEFT JOIN {source} ON {join}
 WHERE NOT {chosen} AND ({alias}.ctid IS NULL OR {embedding} IS NULL OR NOT {same})"""
 
 
-def lockable(relation: Relation) -> Query:
-    """Positions among ``$1`` whose row this role may lock now; an error 55P03 where another holds one of them."""
-    return _asked(relation, _LOCKABLE, alias=sql.Identifier(relation.table.alias))
+def lockable_rows(relation: Relation) -> Query:
+    """Selects the positions among ``$1`` that this role can lock; error 55P03 if another session holds one of them."""
+    return _query_staged_rows(relation, _LOCKABLE, alias=sql.Identifier(relation.table.alias))
 
 
-_LOCKABLE = """SELECT vecfill_s.vecfill_n FROM {stage} AS vecfill_s JOIN {source} ON {join}
+_LOCKABLE = """SELECT vecfill_s.vecfill_n FROM {staged} AS vecfill_s JOIN {source} ON {join}
 WHERE {chosen}
 FOR NO KEY UPDATE OF {alias} NOWAIT"""

@@ -1,1 +1,1 @@
-"""The read stage: page ranges of the target, and the reader that turns one into a TextBlock."""
+"""The read stage: splits the target into units, and reads each unit into a TextBlock."""

@@ -1,4 +1,4 @@
-"""Few rows missing among many: found through a partial index, or, where none helps, the index that would."""
+"""Few missing rows in a big table: list them from a partial index, or suggest one."""
 
 from __future__ import annotations
 
@@ -13,64 +13,64 @@ from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import transaction
 
 MAX_LISTED = 20_000
-"""Most rows of a leaf whose places the driver holds."""
+"""Most row places of a leaf that the driver holds."""
 
 PAGES_PER_ROW = 4
-"""Pages of a leaf for each row that may be listed: a row costs a page of the heap and some of the index, in no order,
-and a scan reads pages in order."""
+"""Heap pages of a leaf per listed row: a listed row costs one heap page and some index pages, read at random, while a
+scan reads pages in order."""
 
 BIG_PAGES = 10_000
-"""Heap pages of a leaf (80 MB) from which on counting it for a few rows is worth a word."""
+"""Heap pages of a leaf (80 MB) above which a full count for a few rows is worth a hint."""
 
 _FORCED = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
-"""Makes the planner show whether the index serves at all; how many rows it finds is bounded by us, not by estimates."""
+"""Makes the planner use the index if it can: we limit the number of rows ourselves instead of trusting estimates."""
 
 Listed = list[tuple[str, str, int]]
 
 
-def most_listed(leaf: Leaf) -> int:
-    """The most rows of a leaf that are listed rather than found by a scan."""
+def max_listed_rows(leaf: Leaf) -> int:
+    """Returns the most rows of a leaf to list; above that a scan is cheaper."""
     return min(MAX_LISTED, leaf.pages // PAGES_PER_ROW)
 
 
-def list_open(
+def list_open_rows(
     connection: Connection, relation: Relation, selection: Selection, leaf: Leaf, excluded: Sequence[str]
 ) -> Listed | None:
-    """The open rows of a leaf, as a partial index lists them: tid, state, and bytes of text.
+    """Lists the open rows of a leaf from a partial index: tid, state, and bytes of text.
 
     Returns:
-        None where no partial index names them, where there are too many, and where a tid could mean several rows.
+        The rows; None if no partial index serves, if there are too many, or if a tid is ambiguous.
     """
-    most = most_listed(leaf)
+    most = max_listed_rows(leaf)
     if not leaf.partial or not leaf.only or not most:
         return None
     with transaction(connection, _FORCED | relation.access.reading, read_only=True) as cursor:
-        row = cursor.execute(read_sql.open_rows(selection, relation, leaf), ()).fetchone()
-        if row is None or not set(leaf.partial) & set(_indexes(row[0][0]["Plan"])):
+        row = cursor.execute(read_sql.explain_open_rows(selection, relation, leaf), ()).fetchone()
+        if row is None or not set(leaf.partial) & set(_index_names(row[0][0]["Plan"])):
             return None
-        query = read_sql.listed(selection, relation, leaf, excluded=bool(excluded))
+        query = read_sql.list_open_rows(selection, relation, leaf, excluded=bool(excluded))
         rows: Listed = cursor.execute(query, (most + 1, *([list(excluded)] if excluded else []))).fetchall()
     return rows if len(rows) <= most else None
 
 
-def _indexes(plan: dict[str, Any]) -> Iterator[str]:
-    """Names of the indexes that a plan reads."""
+def _index_names(plan: dict[str, Any]) -> Iterator[str]:
+    """Yields the names of the indexes that a plan reads."""
     if name := plan.get("Index Name"):
         yield name
-    for part in plan.get("Plans", ()):
-        yield from _indexes(part)
+    for child in plan.get("Plans", ()):
+        yield from _index_names(child)
 
 
-def helpful_index(relation: Relation, without_vector: int) -> str | None:
-    """DDL of the index that would spare the count, where few rows miss a vector in a big table; None elsewhere.
+def suggested_index(relation: Relation, without_vector: int) -> str | None:
+    """Returns the DDL of an index that avoids the full count, if few rows of a big table lack a vector, else None.
 
     Args:
         relation: the target.
-        without_vector: rows that a scan found to be missing or empty.
+        without_vector: missing and empty rows that a scan counted.
     """
     lacking = [leaf for leaf in relation.table.leaves if leaf.only and not leaf.partial]
     biggest = max(lacking, key=lambda leaf: leaf.pages, default=None)
-    if biggest is None or biggest.pages < BIG_PAGES or without_vector > most_listed(biggest):
+    if biggest is None or biggest.pages < BIG_PAGES or without_vector > max_listed_rows(biggest):
         return None
-    more = f" -- and so on the other {len(lacking) - 1} partitions" if len(lacking) > 1 else ""
-    return read_sql.helpful_index(relation, biggest).as_string() + more
+    more = f" -- likewise on the other {len(lacking) - 1} partitions" if len(lacking) > 1 else ""
+    return read_sql.suggested_index(relation, biggest).as_string() + more

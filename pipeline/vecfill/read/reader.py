@@ -1,4 +1,4 @@
-"""The read stage: a bounded unit in, a TextBlock out; the transaction is closed before the block is handed over."""
+"""The read stage: a unit in, a TextBlock out. The transaction ends before the block is returned."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from vecfill.blocks import text_schema
 from vecfill.errors import DatabaseError
 from vecfill.postgres import read_sql
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import said
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import Session, transaction
-from vecfill.read.survey import of_users_sql
+from vecfill.read.survey import explain_user_sql_errors
 from vecfill.read.units import RowUnit
 
 
 class Reader:
-    """Callable ``unit -> TextBlock``. Travels by pickle without its connection, and keeps one between calls."""
+    """Callable ``unit -> TextBlock``. Keeps its connection between calls, and pickles without it."""
 
     def __init__(self, session: Session, relation: Relation, selection: Selection) -> None:
-        """Takes a session that others may use too, though never at the same time."""
+        """Takes a session; other code may use it too, but not at the same time."""
         self._session, self._relation, self._selection = session, relation, selection
 
     def __call__(self, unit: RowUnit) -> pa.Table:
-        """Reads the eligible rows of the unit as they are now, in the server's order.
+        """Reads the currently eligible rows of the unit, in the server's order.
 
         Raises:
             ConfigError: the user's SQL fails on a row.
-            DatabaseError: the server did not recover, or refused the statement.
+            DatabaseError: the server did not recover, or rejected the statement.
         """
         start = time.perf_counter()
         try:
-            with of_users_sql(self._relation):
+            with explain_user_sql_errors(self._relation):
                 rows = self._session.run(lambda connection: self._fetch(connection, unit))
         except psycopg.Error as error:
-            raise DatabaseError(f"{self._relation.table.label} cannot be read: {said(error)}") from error
+            raise DatabaseError(f"{self._relation.table.label} cannot be read: {server_message(error)}") from error
         return _block(rows, self._relation.table.arity, time.perf_counter() - start)
 
     def nothing(self) -> pa.Table:

@@ -1,4 +1,4 @@
-"""A table of PostgreSQL as the source of a run."""
+"""A PostgreSQL table as the source of a run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vecfill.read.units import RowUnit, plan_units
 
 @dataclass(frozen=True, kw_only=True)
 class TableSource:
-    """Surveys a target, cuts its eligible rows into units and reads them. Travels by pickle without its connection.
+    """Surveys a target, splits its eligible rows into units and reads them. Pickles without its connection.
 
     Attributes:
-        session: the run's own; the reader of this process uses it too, while the run itself does not.
+        session: the run's own; the reader in this process uses it too, but never at the same time.
         relation: the target.
         selection: the rows to take.
     """
@@ -42,7 +42,7 @@ class TableSource:
     def plan(
         self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()
     ) -> list[RowUnit]:
-        """Cuts the surveyed rows into units; see ``units.plan_units``."""
+        """Splits the surveyed rows into units; see ``units.plan_units``."""
         return plan_units(found.buckets, limit, most_rows, excluded)
 
     def reader(self) -> Reader:
@@ -50,5 +50,5 @@ class TableSource:
         return Reader(self.session, self.relation, self.selection)
 
     def close(self) -> None:
-        """Closes the connection until it is needed again."""
+        """Closes the connection; the next use opens another."""
         self.session.close()

@@ -1,7 +1,7 @@
-"""The survey: how full the target is, and where its eligible rows lie.
+"""The survey: how full the target is, and where its eligible rows are.
 
-A scan of each leaf counts everything. Where few rows are missing and a partial index names them, they are listed
-instead, and how many rows there are in all is the planner's estimate.
+It counts every row by scanning each leaf. If few rows are missing and a partial index covers them, it lists those
+instead and takes the total from the planner's estimate.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from vecfill.errors import ConfigError, Fault, classify
 from vecfill.postgres import read_sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import said
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import EMPTY, EXCLUDED, MISSING, Selection
 from vecfill.postgres.session import transaction
-from vecfill.read.partial_index import list_open
+from vecfill.read.partial_index import list_open_rows
 from vecfill.read.units import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, Tid, bucket_pages
 
 SMALL_PAGES = 256
-"""Heap pages of a target (2 MiB) that are scanned whatever indexes there are: exact counts cost nothing there."""
+"""Heap pages of a target (2 MiB) below which it is always scanned: an exact count costs nothing there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """How full the embedding column is, counting the rows that ``where`` selects.
+    """How full the embedding column is, over the rows that ``where`` selects.
 
     Attributes:
-        total: rows.
+        total: all rows.
         filled: rows with a vector.
-        missing: rows without one that have a text: the eligible ones.
-        empty: rows without one that have nothing to embed.
-        estimated: ``total`` and ``filled`` are by the planner's estimate; ``missing`` and ``empty`` are always counted.
+        missing: rows with a text but without a vector: the eligible ones.
+        empty: rows without a vector and without a text.
+        estimated: ``total`` and ``filled`` are planner estimates; ``missing`` and ``empty`` are always counted.
     """
 
     total: int
@@ -48,16 +48,16 @@ class Coverage:
 
     @property
     def percent(self) -> float:
-        """Rows with a vector, in percent of all; 100 for a table without rows."""
+        """Percentage of rows with a vector; 100 for a table without rows."""
         return 100.0 * self.filled / self.total if self.total else 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What was found: the counts, and the buckets that hold eligible rows.
+    """The result of a survey: the counts, and the buckets that contain eligible rows.
 
-    ``estimates`` are the rows of each leaf that was not scanned: a later survey of the same run takes them over, so
-    that the two tell the change between them and not that of an estimate.
+    ``estimates`` maps each leaf that was not scanned to its estimated rows. A later survey of the same run reuses them,
+    so that the difference between two surveys is not a change of the estimate.
     """
 
     coverage: Coverage
@@ -66,8 +66,8 @@ class Survey:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Counted:
-    """A leaf's rows: in all (None: not counted), with nothing to embed, left out, and the buckets of the rest."""
+class _LeafCount:
+    """Row counts of a leaf: total (None: not counted), empty, excluded; and the buckets of the eligible rows."""
 
     total: int | None
     empty: int
@@ -80,15 +80,20 @@ class _Counted:
 
 
 @contextmanager
-def of_users_sql(relation: Relation) -> Iterator[None]:
-    """Says that a division by zero, or something that writes, comes from what the user wrote: ours has none."""
+def explain_user_sql_errors(relation: Relation) -> Iterator[None]:
+    """Attributes errors such as division by zero, or an attempt to write, to the user's SQL: ours cannot cause them.
+
+    Raises:
+        ConfigError: with the server's message.
+    """
     try:
         yield
     except psycopg.Error as error:
         if classify(error.sqlstate) is not Fault.ROW and not isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
             raise
         raise ConfigError(
-            f"--where or --text fails on a row of {relation.table.label}: {said(error)}: correct it, for all rows"
+            f"--where or --text fails on a row of {relation.table.label}: {server_message(error)}: "
+            "change it so that it works on every row"
         ) from error
 
 
@@ -101,15 +106,15 @@ def survey(
     excluded: Sequence[str] = (),
     earlier: Survey | None = None,
 ) -> Survey:
-    """Looks at every leaf once, in transactions of their own. Rows that move between leaves meanwhile may count twice.
+    """Surveys every leaf in a transaction of its own. A row that moves between leaves meanwhile may count twice.
 
     Args:
         connection: to the target's database.
         relation: the target.
         selection: the rows to take.
-        exact: count every row, whatever indexes there are.
-        excluded: keys, in the server's own text, whose rows count as missing and are in no bucket.
-        earlier: this run's survey before, if there was one.
+        exact: count every row, even if a partial index could list the missing ones.
+        excluded: keys, as text from the server, whose rows count as missing but are in no bucket.
+        earlier: the previous survey of this run, if any.
 
     Raises:
         ConfigError: the user's SQL fails on some row.
@@ -117,16 +122,16 @@ def survey(
     small = sum(leaf.pages for leaf in relation.table.leaves) < SMALL_PAGES
     estimates = dict(earlier.estimates) if earlier else {}
     leaves = []
-    with of_users_sql(relation):
+    with explain_user_sql_errors(relation):
         for position, leaf in enumerate(relation.table.leaves):
-            counted = None if exact or small else _listed(connection, relation, selection, position, excluded)
+            counted = None if exact or small else _list_leaf(connection, relation, selection, position, excluded)
             if counted is not None and position not in estimates:
-                estimates[position] = _estimate(connection, relation, leaf)
-            leaves.append(counted or _scanned(connection, relation, selection, position, excluded))
-    return _together(leaves, estimates)
+                estimates[position] = _estimate_rows(connection, relation, leaf)
+            leaves.append(counted or _scan_leaf(connection, relation, selection, position, excluded))
+    return _combine(leaves, estimates)
 
 
-def _together(leaves: Sequence[_Counted], estimates: Mapping[int, int]) -> Survey:
+def _combine(leaves: Sequence[_LeafCount], estimates: Mapping[int, int]) -> Survey:
     missing, empty = sum(leaf.missing for leaf in leaves), sum(leaf.empty for leaf in leaves)
     without_total = {position for position, leaf in enumerate(leaves) if leaf.total is None}
     total = sum(
@@ -143,9 +148,9 @@ def _together(leaves: Sequence[_Counted], estimates: Mapping[int, int]) -> Surve
     )
 
 
-def _scanned(
+def _scan_leaf(
     connection: Connection, relation: Relation, selection: Selection, position: int, excluded: Sequence[str]
-) -> _Counted:
+) -> _LeafCount:
     leaf = relation.table.leaves[position]
     pages = bucket_pages(leaf.pages)
     query, parameters = read_sql.survey(selection, relation, leaf), (pages, list(excluded))
@@ -156,41 +161,47 @@ def _scanned(
         for bucket, count, *_, size in rows
         if bucket is not None
     )
-    return _Counted(
+    return _LeafCount(
         total=sum(row[1] for row in rows),
         empty=sum(row[3] for row in rows),
         excluded=sum(row[4] for row in rows),
-        buckets=[part for bucket in buckets for part in _cut(connection, relation, selection, bucket, excluded)],
+        buckets=[
+            part
+            for bucket in buckets
+            for part in _split_large_bucket(connection, relation, selection, bucket, excluded)
+        ],
     )
 
 
-def _listed(
+def _list_leaf(
     connection: Connection, relation: Relation, selection: Selection, position: int, excluded: Sequence[str]
-) -> _Counted | None:
-    rows = list_open(connection, relation, selection, relation.table.leaves[position], excluded)
+) -> _LeafCount | None:
+    rows = list_open_rows(connection, relation, selection, relation.table.leaves[position], excluded)
     if rows is None:
         return None
     states = [state for _, state, _ in rows]
-    return _Counted(
+    return _LeafCount(
         total=None,
         empty=states.count(EMPTY),
         excluded=states.count(EXCLUDED),
-        buckets=[Bucket.of_row(position, _parsed(tid), size) for tid, state, size in rows if state == selection.name],
+        buckets=[
+            Bucket.of_row(position, _parse_tid(tid), size) for tid, state, size in rows if state == selection.name
+        ],
     )
 
 
-def _estimate(connection: Connection, relation: Relation, leaf: Leaf) -> int:
-    """Rows of a leaf that ``where`` selects, as the planner takes them."""
-    query = read_sql.selected(relation, leaf)
+def _estimate_rows(connection: Connection, relation: Relation, leaf: Leaf) -> int:
+    """Returns the planner's estimate of the rows of a leaf that ``where`` selects."""
+    query = read_sql.explain_selected_rows(relation, leaf)
     with transaction(connection, relation.access.reading, read_only=True, first=query) as cursor:
         row = cursor.fetchone()
     return int(row[0][0]["Plan"]["Plan Rows"]) if row else 0
 
 
-def _cut(
+def _split_large_bucket(
     connection: Connection, relation: Relation, selection: Selection, bucket: Bucket, excluded: Sequence[str]
 ) -> Iterator[Bucket]:
-    """Cuts a bucket of more text than a block may hold between its rows: a page holds up to 291, of 1 GB each."""
+    """Splits a bucket with more text than a block may hold, between rows: a page can hold 291 rows of 1 GB each."""
     if bucket.bytes <= MAX_BLOCK_BYTES:
         yield bucket
         return
@@ -199,11 +210,11 @@ def _cut(
         "to": f"({bucket.first_page + bucket.pages},0)",
         "excluded": list(excluded),
     }
-    query = read_sql.cuts(selection, relation, relation.table.leaves[bucket.leaf], tuple(bounds))
+    query = read_sql.split_rows(selection, relation, relation.table.leaves[bucket.leaf], tuple(bounds))
     parameters = (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values())
     with transaction(connection, relation.access.reading, read_only=True, first=query, parameters=parameters) as cursor:
         runs = cursor.fetchall()
-    starts = [bucket.first, *(_parsed(tid) for tid, _, _ in runs[1:])]
+    starts = [bucket.first, *(_parse_tid(tid) for tid, _, _ in runs[1:])]
     ends = [*starts[1:], bucket.end]
     for (page, offset), (end_page, end_offset), (_, rows, size) in zip(starts, ends, runs, strict=False):
         yield Bucket(
@@ -217,6 +228,6 @@ def _cut(
         )
 
 
-def _parsed(tid: str) -> Tid:
+def _parse_tid(tid: str) -> Tid:
     page, _, offset = tid.strip("()").partition(",")
     return int(page), int(offset)

@@ -1,6 +1,6 @@
-"""Units of work: how the eligible rows of a table are cut into blocks. Pure; the counts come from ``survey``.
+"""Units of work: splits the eligible rows of a table into blocks. Pure; the counts come from ``survey``.
 
-A unit is a range from a tid to a tid, mostly whole heap pages, or a list of tids where an index named the rows.
+A unit is a range of tids, mostly whole heap pages, or a list of tids from an index.
 """
 
 from __future__ import annotations
@@ -11,33 +11,34 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 512, 8_192
-"""A block of 512 rows still sorts well by length; one of 8,192 holds 12 MB of vectors of 384 dimensions. The engine
-says how many between them: a stop waits for what is in flight."""
+"""512 rows are still enough to sort by length; 8,192 rows have 12 MB of vectors at 384 dimensions. The engine chooses a
+size in between: a stop waits for the blocks in flight."""
 
 BLOCKS_PER_RUN = 8
-"""Enough blocks that reading, encoding and writing overlap, also in a small table; texts of larger blocks sort better:
+"""Enough blocks to overlap reading, encoding and writing even in a small table. Larger blocks sort better by length:
 17,269 job listings in batches of 2,048 tokens have 10.6% padding in blocks of 540 rows and 4.5% in blocks of 2,000."""
 
 MAX_BLOCK_BYTES = 32 << 20
-"""Bytes of text in a block: what a reader holds at once."""
+"""Most bytes of text in a block: a reader holds one block at a time."""
 
 BUCKETS = 8_192
-"""Most buckets that a survey counts a leaf in: bounds the driver's memory."""
+"""Most buckets of a leaf in a survey: limits the driver's memory."""
 
 MIN_BUCKET_PAGES = 4
-"""128 KiB of heap: some hundred rows of a few columns."""
+"""32 KiB of heap: some hundred rows of a few columns."""
 
 
 Tid = tuple[int, int]
-"""Where a row lies: heap page, and the row's number there, from 1."""
+"""A row's place: heap page, and the row's number in it, from 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
-    """Eligible rows, and bytes of their texts, in one run of heap pages of a leaf.
+    """Number of eligible rows, and bytes of their texts, in a run of heap pages of a leaf.
 
-    It starts at row ``first_offset`` of ``first_page`` and ends before row ``end_offset`` of the page that is ``pages``
-    further; 0 stands for whole pages. ``listed`` is one row that a partial index named: what lies around is not known.
+    It starts at row ``first_offset`` of ``first_page`` and ends before row ``end_offset`` of page
+    ``first_page + pages``; offsets of 0 mean whole pages. ``listed`` marks a single row from a partial index: its
+    neighbours are unknown.
     """
 
     leaf: int
@@ -51,7 +52,7 @@ class Bucket:
 
     @classmethod
     def of_row(cls, leaf: int, tid: Tid, size: int) -> Bucket:
-        """The bucket that is one row, named by an index."""
+        """Returns the bucket of a single row from an index."""
         page, offset = tid
         return cls(
             leaf=leaf,
@@ -71,7 +72,7 @@ class Bucket:
 
     @property
     def end(self) -> Tid:
-        """The tid after the last."""
+        """The tid after the last row."""
         return self.first_page + self.pages, self.end_offset
 
 
@@ -81,11 +82,11 @@ class PageRange:
 
     Attributes:
         leaf: position among the target's leaves.
-        first_page, first_offset: tid of the first row; offset 0 is the whole page.
-        end_page, end_offset: tid after the last row; ``end_page`` None leaves the range open.
-        rows: eligible rows that the survey counted in it.
+        first_page, first_offset: tid of the first row; offset 0 means the whole page.
+        end_page, end_offset: tid after the last row; ``end_page`` None means an open end.
+        rows: eligible rows in it, counted by the survey.
         limit: the most rows to read (None: all).
-        excluded: keys to leave out, in the server's own text.
+        excluded: keys to exclude, as text from the server.
     """
 
     leaf: int
@@ -98,7 +99,7 @@ class PageRange:
     excluded: tuple[str, ...] = ()
 
     def bounds(self) -> dict[str, Any]:
-        """The conditions of ``read_sql.read``, by name, each with its parameter."""
+        """Returns the bounds for ``read_sql.read``: name → parameter."""
         bounds: dict[str, Any] = {}
         if (self.first_page, self.first_offset) != (0, 0):
             bounds["from"] = f"({self.first_page},{self.first_offset})"
@@ -109,14 +110,14 @@ class PageRange:
 
 @dataclass(frozen=True, kw_only=True)
 class RowList:
-    """Rows of a leaf that something named, such as a partial index.
+    """Listed rows of a leaf, for example from a partial index.
 
     Attributes:
         leaf: position among the target's leaves.
-        tids: where the rows are.
-        rows: eligible rows among them, by the survey.
+        tids: places of the rows.
+        rows: eligible rows among them, counted by the survey.
         limit: the most rows to read (None: all).
-        excluded: keys to leave out, in the server's own text.
+        excluded: keys to exclude, as text from the server.
     """
 
     leaf: int
@@ -126,13 +127,13 @@ class RowList:
     excluded: tuple[str, ...] = ()
 
     def bounds(self) -> dict[str, Any]:
-        """The conditions of ``read_sql.read``, by name, each with its parameter."""
+        """Returns the bounds for ``read_sql.read``: name → parameter."""
         tids = ",".join(f'"({page},{offset})"' for page, offset in self.tids)
         return {"at": f"{{{tids}}}"} | _excluded(self.excluded)
 
 
 RowUnit = PageRange | RowList
-"""A unit of a table; both kinds are read by the same statement."""
+"""A unit of a table; the same statement reads both kinds."""
 
 
 def _excluded(keys: tuple[str, ...]) -> dict[str, Any]:
@@ -140,38 +141,38 @@ def _excluded(keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def bucket_pages(pages: int) -> int:
-    """Heap pages in a bucket of a leaf of ``pages`` pages."""
+    """Returns the heap pages in a bucket, for a leaf of ``pages`` pages."""
     return max(MIN_BUCKET_PAGES, -(-pages // BUCKETS))
 
 
 def block_rows(eligible: int, most: int = MAX_BLOCK_ROWS) -> int:
-    """Rows that a block aims at, for a run of ``eligible`` rows; at most ``most``."""
+    """Returns the target size of a block in rows, at most ``most``, for a run of ``eligible`` rows."""
     return min(most, MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, eligible // BLOCKS_PER_RUN))
 
 
 def plan_units(
     buckets: Sequence[Bucket], limit: int | None = None, most_rows: int = MAX_BLOCK_ROWS, excluded: tuple[str, ...] = ()
 ) -> list[RowUnit]:
-    """Cuts the surveyed rows into units of about ``block_rows`` rows and at most ``MAX_BLOCK_BYTES`` of text.
+    """Splits the surveyed rows into units of about ``block_rows`` rows and at most ``MAX_BLOCK_BYTES`` of text.
 
-    Pages between two units hold no eligible row and are not read. Each leaf's last range stays open, for rows that
-    arrive or move while we read; a list does not.
+    Pages between two units have no eligible row and are not read. The last range of each leaf has an open end, for rows
+    that are inserted or move during the run; a list has not.
 
     Args:
         buckets: from a survey.
-        limit: the units end where they hold this many rows.
+        limit: the most rows in all units together.
         most_rows: the most rows of a unit.
-        excluded: keys to leave out, in the server's own text.
+        excluded: keys to exclude, as text from the server.
     """
     eligible = sum(bucket.rows for bucket in buckets)
     aim = block_rows(min(eligible, limit) if limit is not None else eligible, most_rows)
     ordered = sorted(buckets, key=lambda bucket: (bucket.leaf, *bucket.first))
     units = [replace(unit, excluded=excluded) for unit in _open_ends(_merge(_split(ordered, aim), aim))]
-    return units if limit is None else list(_limited(units, limit))
+    return units if limit is None else list(_apply_limit(units, limit))
 
 
 def _split(buckets: Iterable[Bucket], aim: int) -> Iterator[Bucket]:
-    """Cuts a bucket that holds several blocks into even runs of pages."""
+    """Splits a bucket that is larger than a block into equal runs of pages."""
     for bucket in buckets:
         if bucket.first_offset or bucket.end_offset:
             yield bucket
@@ -186,7 +187,7 @@ def _split(buckets: Iterable[Bucket], aim: int) -> Iterator[Bucket]:
 
 
 def _merge(buckets: Iterable[Bucket], aim: int) -> Iterator[RowUnit]:
-    """Joins neighbours until a block is full."""
+    """Joins neighbouring buckets until a block is full."""
     held: list[Bucket] = []
     for bucket in buckets:
         if held and not _fits(held, bucket, aim):
@@ -220,21 +221,21 @@ def _unit(held: Sequence[Bucket]) -> RowUnit:
 
 
 def _open_ends(units: Iterable[RowUnit]) -> Iterator[RowUnit]:
-    """Leaves the last range of each leaf open at its end."""
+    """Opens the end of the last range of each leaf."""
     for _, of_leaf in itertools.groupby(units, key=lambda unit: unit.leaf):
         *others, last = of_leaf
         yield from others
-        yield _opened(last)
+        yield _without_end(last)
 
 
-def _opened(last: RowUnit) -> RowUnit:
-    """Open for a block's worth of rows that nobody counted: a mass insert meanwhile is work for the next sweep."""
+def _without_end(last: RowUnit) -> RowUnit:
+    """Removes the end, with room for one block of uncounted rows: the next sweep takes the rest of a mass insert."""
     if isinstance(last, RowList):
         return last
     return replace(last, end_page=None, end_offset=0, limit=last.rows + MAX_BLOCK_ROWS)
 
 
-def _limited(units: Iterable[RowUnit], limit: int) -> Iterator[RowUnit]:
+def _apply_limit(units: Iterable[RowUnit], limit: int) -> Iterator[RowUnit]:
     left = limit
     for unit in units:
         if left <= 0:

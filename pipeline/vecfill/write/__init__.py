@@ -1,1 +1,1 @@
-"""The write stage: COPY bytes straight from Arrow, and the writer that lands them under compare-and-set."""
+"""The write stage: makes COPY bytes from Arrow, and writes batches under compare-and-set."""

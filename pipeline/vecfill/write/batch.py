@@ -1,4 +1,4 @@
-"""One write batch: its rows as Arrow and NumPy, each vector checked before it is sent."""
+"""One write batch: its rows as Arrow and NumPy, with every vector checked before it is sent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Batch:
     Attributes:
         keys: one binary array a key column, each of n rows.
         hashes: binary(16) [n].
-        vectors: float32 [n, dim]; whatever stands in a failed row is not sent.
-        failed: bool [n]: rows without a vector; the server names them and counts them as ``failed``.
-        errors: error class and message of the failed rows, by position.
+        vectors: float32 [n, dim]; the values of failed rows are not sent.
+        failed: bool [n]: rows without a vector; the server returns their keys and counts them as ``failed``.
+        errors: position → error class and message, of the failed rows.
     """
 
     keys: tuple[pa.Array, ...]
@@ -30,10 +30,10 @@ class Batch:
     errors: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, table: pa.Table, kind: str) -> Batch:
-        """Makes a batch of an EncodedBlock, checking each vector after the cast to the column's type ``kind``."""
+    def from_block(cls, table: pa.Table, kind: str) -> Batch:
+        """Makes a batch from an EncodedBlock. Checks each vector after a cast to the column's type ``kind``."""
         table = table.combine_chunks()
-        column = _single(table.column("embedding"))
+        column = _one_chunk(table.column("embedding"))
         vectors = (
             column.flatten().to_numpy()
             if column.null_count == 0
@@ -47,27 +47,27 @@ class Batch:
         }
         beyond = ~failed & ~_fits(vectors, kind)
         errors |= {int(row): ("row", _overflow(vectors[row], kind)) for row in np.flatnonzero(beyond)}
-        keys = tuple(_single(table.column(name)) for name in key_names(_arity(table)))
-        return cls(keys, _single(table.column("text_hash")), vectors, failed | beyond, errors)
+        keys = tuple(_one_chunk(table.column(name)) for name in key_names(_arity(table)))
+        return cls(keys, _one_chunk(table.column("text_hash")), vectors, failed | beyond, errors)
 
     def __len__(self) -> int:
         return len(self.hashes)
 
     def part(self, rows: slice) -> Batch:
-        """The rows of ``rows``, positions counted anew."""
+        """Returns a slice of the batch, with positions starting at 0."""
         start, stop = rows.start, rows.stop
         errors = {row - start: error for row, error in self.errors.items() if start <= row < stop}
         return Batch(
             tuple(key[rows] for key in self.keys), self.hashes[rows], self.vectors[rows], self.failed[rows], errors
         )
 
-    def failing(self, error: tuple[str, str]) -> Batch:
-        """The same rows with no vector, because of ``error``: lets the server name and count them."""
+    def as_failed(self, error: tuple[str, str]) -> Batch:
+        """Returns the same rows without vectors, failed with ``error``; the server returns their keys and counts."""
         n = len(self)
         return Batch(self.keys, self.hashes, self.vectors, np.ones(n, np.bool_), dict.fromkeys(range(n), error))
 
 
-def _single(column: pa.ChunkedArray) -> pa.Array:
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return (
         column.chunk(0)
         if column.num_chunks == 1
@@ -86,7 +86,7 @@ def _arity(table: pa.Table) -> int:
 
 
 def _fits(vectors: npt.NDArray[np.float32], kind: str) -> npt.NDArray[np.bool_]:
-    """Bool [n]: every component finite in the column's own type; one NaN or Inf fails a whole COPY (22000)."""
+    """Bool [n]: every component is finite in the column's type; one NaN or Inf makes the whole COPY fail (22000)."""
     with np.errstate(over="ignore"):
         stored = vectors.astype(np.float16) if kind == "halfvec" else vectors
     return np.asarray(np.isfinite(stored).all(axis=1))
@@ -94,4 +94,4 @@ def _fits(vectors: npt.NDArray[np.float32], kind: str) -> npt.NDArray[np.bool_]:
 
 def _overflow(vector: npt.NDArray[np.float32], kind: str) -> str:
     worst = vector[np.argmax(~np.isfinite(vector))] if not np.isfinite(vector).all() else np.abs(vector).max()
-    return f"the vector holds {worst:g}, which {kind} cannot store (limit 65504 for halfvec, finite for all)"
+    return f"the vector contains {worst:g}, which {kind} cannot store (limit 65504 for halfvec, finite for all)"

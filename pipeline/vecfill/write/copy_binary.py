@@ -1,9 +1,10 @@
-"""PostgreSQL's binary COPY format and arrays, made from Arrow and NumPy without touching a Python object per value.
+"""Makes PostgreSQL's binary COPY format and arrays from Arrow and NumPy, without a Python object per value.
 
 Pure: arrays in, buffers out. Format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". The binary
 field of ``vector`` is int16 dimension, int16 zero, float32 big-endian; ``halfvec`` the same in float16 (pgvector's
-``vector_recv`` and ``halfvec_recv``); ``real[]`` is PostgreSQL's array format. Rows whose fields are equally long form
-one rectangle of bytes; a COPY's rows need no order, so they are grouped by that. An array's elements keep theirs.
+``vector_recv`` and ``halfvec_recv``); ``real[]`` is PostgreSQL's array format. Rows with equal field lengths form one
+rectangle of bytes. The row order of a COPY does not matter, so rows are grouped by length; array elements keep their
+order.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Lengths = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Field:
-    """One column as binary fields: ``data[offsets[i]:offsets[i + 1]]`` is row i's, absent where ``null[i]``."""
+    """One column as binary fields: ``data[offsets[i]:offsets[i + 1]]`` is row i's field, NULL where ``null[i]``."""
 
     data: Bytes
     offsets: npt.NDArray[np.int64]
@@ -33,12 +34,12 @@ class Field:
 
     @property
     def lengths(self) -> Lengths:
-        """int64 [n]: bytes of each row's field, -1 for NULL as on the wire."""
+        """int64 [n]: bytes of each row's field, -1 for NULL as in the protocol."""
         return np.where(self.null, -1, np.diff(self.offsets))
 
 
 def binary_field(column: pa.Array) -> Field:
-    """The field of a binary or fixed-size binary column that holds ready binary fields.
+    """Makes the field of a binary column whose values are already binary fields.
 
     Args:
         column: ``pa.binary()`` or ``pa.binary(width)``, any offset, without nulls.
@@ -51,16 +52,16 @@ def binary_field(column: pa.Array) -> Field:
 
 
 def int4_field(values: npt.NDArray[np.int32]) -> Field:
-    """The field of an integer column: four bytes, big-endian."""
+    """Makes the field of an integer column: four bytes, big-endian."""
     return _rectangle(values.astype(">i4").view(np.uint8).reshape(len(values), 4))
 
 
 def vector_field(vectors: npt.NDArray[np.float32], null: npt.NDArray[np.bool_], kind: str) -> Field:
-    """The field of the embedding column.
+    """Makes the field of the embedding column.
 
     Args:
-        vectors: float32 [n, dim], finite also after the cast to the column's type.
-        null: bool [n], rows that have no vector.
+        vectors: float32 [n, dim], finite even after the cast to the column's type.
+        null: bool [n], rows without a vector.
         kind: ``vector``, ``halfvec`` or ``real[]``.
     """
     return _rectangle({"vector": _vector, "halfvec": _halfvec, "real[]": _real_array}[kind](vectors), null)
@@ -70,7 +71,7 @@ def copy_stream(fields: Sequence[Field]) -> Iterator[memoryview]:
     """Yields a whole binary COPY, header to trailer, as buffers of uint8.
 
     Args:
-        fields: one per column of the stage, all of n rows.
+        fields: one per column of the staging table, each of n rows.
     """
     yield memoryview(HEADER)
     lengths = np.stack([field.lengths for field in fields], axis=1)
@@ -80,7 +81,7 @@ def copy_stream(fields: Sequence[Field]) -> Iterator[memoryview]:
 
 
 def binary_array(field: Field, oid: int) -> bytes:
-    """A one-dimensional array of elements of type ``oid``, as ``array_recv`` takes it, in the rows' order."""
+    """Makes a one-dimensional array of type ``oid`` in row order, in the format of ``array_recv``."""
     lengths = field.lengths
     sizes = 4 + np.maximum(lengths, 0)
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -98,9 +99,9 @@ def binary_array(field: Field, oid: int) -> bytes:
 
 
 def real_arrays(vectors: npt.NDArray[np.float32], null: npt.NDArray[np.bool_]) -> tuple[bytes, bytes]:
-    """Vectors as two arrays: for each row how many numbers stand before its own (NULL: it has none), and the numbers.
+    """Makes two arrays from the vectors: the offset of each row's numbers (NULL: no vector), and all numbers.
 
-    PostgreSQL has no array of ``real[]``; a part of one long ``real[]`` is taken in a step.
+    PostgreSQL has no array of ``real[]``; slicing one long ``real[]`` takes constant time.
     """
     n, dim = vectors.shape
     at = _rectangle((np.arange(n, dtype=np.int64) * dim).astype(">i4").view(np.uint8).reshape(n, 4), null)
@@ -109,12 +110,12 @@ def real_arrays(vectors: npt.NDArray[np.float32], null: npt.NDArray[np.bool_]) -
 
 
 def _array_header(n: int, oid: int, *, null: bool = False) -> bytes:
-    """Dimensions, whether any element is NULL, the elements' type; then the length and the lower bound, if any."""
+    """Number of dimensions, has-NULL flag, element type; then length and lower bound, unless the array is empty."""
     return np.array([1, null, oid, n, 1] if n else [0, 0, oid], ">i4").tobytes()
 
 
 def _alike(lengths: Lengths) -> Iterator[tuple[Lengths, Lengths | None]]:
-    """Yields each combination of lengths with the rows that have it, None for all: then nothing need be picked."""
+    """Yields each combination of lengths with its rows; None means all rows, so no row selection is needed."""
     if len(lengths) and (lengths == lengths[0]).all():
         yield lengths[0], None
         return
@@ -126,7 +127,7 @@ def _alike(lengths: Lengths) -> Iterator[tuple[Lengths, Lengths | None]]:
 
 
 def _rows(fields: Sequence[Field], shape: Lengths, rows: Lengths | None) -> Bytes:
-    """uint8 [rows, width]: the tuples of rows whose fields have the lengths ``shape``."""
+    """uint8 [rows, width]: the COPY tuples of rows with field lengths ``shape``."""
     n = len(fields[0].null) if rows is None else len(rows)
     out = np.empty((n, 2 + int(np.sum(4 + np.maximum(shape, 0)))), np.uint8)
     out[:, :2] = _int16(len(fields))
@@ -141,7 +142,7 @@ def _rows(fields: Sequence[Field], shape: Lengths, rows: Lengths | None) -> Byte
 
 
 def _gather(field: Field, rows: Lengths | None, length: int) -> Bytes:
-    """uint8 [rows, length]: the fields of ``rows``; whole memory rows where the column is a rectangle."""
+    """uint8 [rows, length]: the fields of ``rows``; a plain reshape if all fields have this length."""
     if rows is None or (np.diff(field.offsets) == length).all():
         whole = field.data[field.offsets[0] : field.offsets[-1]].reshape(-1, length)
         return whole if rows is None else whole[rows]
@@ -167,7 +168,7 @@ def _halfvec(vectors: npt.NDArray[np.float32]) -> Bytes:
 
 
 def _with_header(vectors: npt.NDArray[np.float32], kind: str) -> Bytes:
-    """Casts straight into place: each further pass over megabytes is a millisecond a batch."""
+    """Casts directly into the output: each extra pass over megabytes costs a millisecond a batch."""
     n, dim = vectors.shape
     out = np.empty(n, [("dim", ">i2"), ("zero", ">i2"), ("values", kind, (dim,))])
     out["dim"], out["zero"], out["values"] = dim, 0, vectors
@@ -175,7 +176,7 @@ def _with_header(vectors: npt.NDArray[np.float32], kind: str) -> Bytes:
 
 
 def _real_array(vectors: npt.NDArray[np.float32]) -> Bytes:
-    """One dimension, no nulls, float4, lower bound 1; then each element with its length."""
+    """Header of one dimension, no NULLs, float4, lower bound 1; then each element after its length."""
     n, dim = vectors.shape
     out = np.empty((n, 20 + dim * 8), np.uint8)
     out[:, :20] = np.frombuffer(_array_header(dim, _FLOAT4_OID), np.uint8)

@@ -1,4 +1,4 @@
-"""A table of PostgreSQL as the sink of a run."""
+"""A PostgreSQL table as the sink of a run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vecfill.write.writer import Writer
 
 @dataclass(frozen=True, kw_only=True)
 class TableSink:
-    """Writes vectors into a target. Travels by pickle.
+    """Writes vectors into a target. Can be pickled.
 
     Attributes:
-        database: where it is.
+        database: the target's database.
         relation: the target.
-        selection: the rows to take; a row that is no longer open is left as it is.
-        limits: what all writers together keep to.
+        selection: the rows to write; a row that is no longer open stays unchanged.
+        limits: limits of all writers together.
     """
 
     database: Database
@@ -31,9 +31,9 @@ class TableSink:
 
     @property
     def may_wait(self) -> bool:
-        """Whether a write may wait for long, because of a rate or a lag."""
+        """Whether a rate or lag limit may make a write wait for long."""
         return self.limits.may_wait
 
     def writer(self, worker: Worker) -> Writer:
-        """Returns the write stage of one worker, with a connection of its own."""
+        """Returns the write stage of one worker, with its own connection."""
         return Writer(Session(self.database), self.relation, self.selection, self.limits, worker)

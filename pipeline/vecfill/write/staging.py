@@ -1,4 +1,4 @@
-"""Two ways to bring a batch to the server, a table and arrays, and one way to ask about it afterwards."""
+"""Sends a batch to the server, as a temporary table or as arrays, and runs statements on it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from vecfill.write.copy_binary import (
 
 
 class BinaryValue(bytes):
-    """A parameter in the server's binary form, of the type that the statement gives it."""
+    """A parameter in the server's binary format; the statement determines its type."""
 
 
 class _BinaryValueDumper(Dumper):
@@ -42,81 +42,81 @@ class _BinaryValueDumper(Dumper):
 
 
 def accept_binary_values(context: AdaptContext) -> None:
-    """Lets the statements of a cursor or a connection take ``BinaryValue`` parameters."""
+    """Enables ``BinaryValue`` parameters for the statements of a cursor or connection."""
     context.adapters.register_dumper(BinaryValue, _BinaryValueDumper)
 
 
 @dataclass(frozen=True)
 class StagedBatch:
-    """A batch on the server, for as long as the transaction lasts.
+    """A batch on the server, until the transaction ends.
 
     Attributes:
-        cursor: in that transaction.
-        names: arrays that go with each statement, positions, keys and hashes; none where the stage is a table.
-        vectors: arrays that go with the one that writes.
-        bytes: that were sent.
+        cursor: of that transaction.
+        row_arrays: positions, keys and hashes, parameters of every statement; empty for a temporary table.
+        vector_arrays: vectors, parameters of the writing statement only.
+        bytes: number of bytes sent.
     """
 
     cursor: Cursor
-    names: tuple[BinaryValue, ...]
-    vectors: tuple[BinaryValue, ...]
+    row_arrays: tuple[BinaryValue, ...]
+    vector_arrays: tuple[BinaryValue, ...]
     bytes: int
 
     def write(self, query: Query, rows: int) -> list[tuple[Any, ...]]:
         """Runs ``write_sql.write``."""
-        return self.cursor.execute(query, (rows, *self.names, *self.vectors)).fetchall()
+        return self.cursor.execute(query, (rows, *self.row_arrays, *self.vector_arrays)).fetchall()
 
-    def ask(self, query: Query, positions: Sequence[int]) -> list[tuple[Any, ...]]:
-        """Asks one of the other statements of ``write_sql``, which need no vectors, about rows of the batch."""
-        return self.cursor.execute(query, (list(positions), *self.names)).fetchall()
+    def query(self, query: Query, positions: Sequence[int]) -> list[tuple[Any, ...]]:
+        """Runs another statement of ``write_sql`` for some rows of the batch; it needs no vectors."""
+        return self.cursor.execute(query, (list(positions), *self.row_arrays)).fetchall()
 
 
-def opening(relation: Relation) -> Query | None:
-    """What a batch's transaction starts with: the temporary table; nothing where arrays take its place."""
-    return None if relation.access.arrays else staging_sql.create_stage(relation)
+def opening_statement(relation: Relation) -> Query | None:
+    """Returns the first statement of a batch's transaction: CREATE for a temporary table, None for arrays."""
+    return None if relation.access.arrays else staging_sql.create_staging_table(relation)
 
 
 def stage_batch(cursor: Cursor, relation: Relation, batch: Batch) -> StagedBatch:
-    """Stages a batch as this role may, in a transaction that started with ``opening``.
+    """Stages a batch in the way this role may use, in a transaction that began with ``opening_statement``.
 
     Raises:
-        DatabaseError: the server did not take every row.
+        DatabaseError: the server did not receive every row.
     """
     if not relation.access.arrays:
-        return StagedBatch(cursor, (), (), _copied(cursor, relation, batch))
+        return StagedBatch(cursor, (), (), _copy(cursor, relation, batch))
     accept_binary_values(cursor)
-    names = tuple(map(BinaryValue, _name_arrays(relation, batch)))
+    rows = tuple(map(BinaryValue, _row_arrays(relation, batch)))
     vectors = tuple(map(BinaryValue, _vector_arrays(relation, batch)))
-    return StagedBatch(cursor, names, vectors, sum(map(len, names + vectors)))
+    return StagedBatch(cursor, rows, vectors, sum(map(len, rows + vectors)))
 
 
-def _names(batch: Batch) -> list[Field]:
-    """Positions, keys and hashes, in the order of the stage's columns."""
+def _row_fields(batch: Batch) -> list[Field]:
+    """Returns positions, keys and hashes, in the column order of the staging table."""
     positions = np.arange(len(batch), dtype=np.int32)
     return [int4_field(positions), *(binary_field(key) for key in batch.keys), binary_field(batch.hashes)]
 
 
-def _copied(cursor: Cursor, relation: Relation, batch: Batch) -> int:
-    """Fills the temporary table and returns the bytes that were sent."""
-    fields = [*_names(batch), vector_field(batch.vectors, batch.failed, relation.table.vector.kind)]
+def _copy(cursor: Cursor, relation: Relation, batch: Batch) -> int:
+    """Fills the temporary table and returns the number of bytes sent."""
+    fields = [*_row_fields(batch), vector_field(batch.vectors, batch.failed, relation.table.vector.kind)]
     sent = 0
-    with cursor.copy(staging_sql.copy_stage()) as copy:
+    with cursor.copy(staging_sql.copy_into_staging_table()) as copy:
         for buffer in copy_stream(fields):
             copy.write(buffer)
             sent += len(buffer)
     if cursor.rowcount != len(batch):
-        raise DatabaseError(f"COPY took {cursor.rowcount} of {len(batch)} rows: the connection may cut streams short")
+        raise DatabaseError(f"COPY received {cursor.rowcount} of {len(batch)} rows: a proxy may truncate the stream")
     return sent
 
 
-def _name_arrays(relation: Relation, batch: Batch) -> Iterator[bytes]:
+def _row_arrays(relation: Relation, batch: Batch) -> Iterator[bytes]:
     oids = [INT4_OID, *(key.oid for key in relation.table.key), BYTEA_OID]
-    for field, oid in zip(_names(batch), oids, strict=True):
+    for field, oid in zip(_row_fields(batch), oids, strict=True):
         yield binary_array(field, oid)
 
 
 def _vector_arrays(relation: Relation, batch: Batch) -> Iterator[bytes]:
-    """One array of vectors; for a plain ``real[]`` where each row's numbers start, and the numbers of all."""
+    """Yields one array of vectors; for a plain ``real[]`` the offset of each row, and all numbers."""
     if relation.table.vector.array is not None:
         yield binary_array(
             vector_field(batch.vectors, batch.failed, relation.table.vector.kind), relation.table.vector.oid

@@ -1,4 +1,4 @@
-"""How a run holds back: rows a second, and pauses while replication lags or slots keep too much WAL."""
+"""Write limits: rows a second, and pauses while replication lags or a slot retains too much WAL."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vecfill.postgres.session import Session
 log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 1.0
-"""Shortest time between two looks at the replication: one costs about a millisecond."""
+"""Shortest time between two queries of the replication lag; one costs about a millisecond."""
 
-SAVED_S = 1.0
-"""Longest time between two batches that the second makes up for: a write aims at half a second."""
+MAX_CATCH_UP_S = 1.0
+"""Longest delay of a batch that later batches may catch up with; a write aims at half a second."""
 
-NAP_S = 0.1
-"""How soon a wait notices that the run is to stop."""
+STOP_CHECK_S = 0.1
+"""How often a wait checks for a stop request."""
 
 
 def _never() -> bool:
@@ -29,15 +29,15 @@ def _never() -> bool:
 
 @dataclass
 class Throttle:
-    """Lets one writer's batches through when it is time.
+    """Delays the batches of one writer so that it keeps its limits.
 
     Attributes:
-        write_limits: what to keep to.
-        stopped: whether the run is to stop; asked while rows wait.
-        say: told of pauses.
+        write_limits: the limits.
+        stopped: whether the run should stop; checked while waiting.
+        say: logs the start and the end of a pause.
 
-    ``_due`` is when the rows admitted so far are all due; ``_mark`` a place in the WAL that the standbys are to reach,
-    and when the WAL ended there: a server's own measure of the lag does not grow while a replay stands.
+    ``_due`` is when all rows allowed so far are due. ``_mark`` is a WAL position that the standbys must reach, and the
+    time when the WAL ended there: the server's own lag does not grow while a replay is paused.
     """
 
     write_limits: WriteLimits = NO_WRITE_LIMITS
@@ -48,78 +48,78 @@ class Throttle:
     _mark: tuple[int, float] | None = None
     _over: bool = False
 
-    def most(self, rows: int) -> int:
-        """The rows of a batch that would have ``rows``: at most a second's worth, so that the rate is an even one."""
+    def max_batch_rows(self, rows: int) -> int:
+        """Limits a batch of ``rows`` rows to one second's worth, for an even rate."""
         rate = self.write_limits.max_rate
         return rows if rate is None else max(1, min(rows, int(rate)))
 
-    def admit(self, rows: int, session: Session) -> bool:
+    def wait_until_allowed(self, rows: int, session: Session) -> bool:
         """Waits until ``rows`` rows may be written.
 
         Returns:
-            False where the run was to stop before that: they are not to be written.
+            False if the run was asked to stop meanwhile: do not write them.
         """
-        return self._paced(rows) and self._caught_up(session)
+        return self._wait_for_rate(rows) and self._wait_for_replication(session)
 
-    def _paced(self, rows: int) -> bool:
-        """Rows are due a moment after one another: at no time were there more since the start than the rate allows.
+    def _wait_for_rate(self, rows: int) -> bool:
+        """Schedules rows at the rate, so that the total since the start never exceeds it.
 
-        The time that the last write took counts; a longer one without rows is not saved up for a burst.
+        The duration of the last write counts as waiting time; a longer idle time does not allow a burst.
         """
         if self.write_limits.max_rate is None:
             return True
         now = time.monotonic()
-        self._due = (self._due if now - self._due < SAVED_S else now) + rows / self.write_limits.max_rate
-        return self._slept_until(self._due)
+        self._due = (self._due if now - self._due < MAX_CATCH_UP_S else now) + rows / self.write_limits.max_rate
+        return self._sleep_until(self._due)
 
-    def _caught_up(self, session: Session) -> bool:
+    def _wait_for_replication(self, session: Session) -> bool:
         if not self.write_limits.watches_replication or time.monotonic() - self._checked < CHECK_EVERY_S:
             return not self._over
         started, excess = time.monotonic(), self._excess(session)
         if excess is None:
             return True
         self.say(f"pausing: {excess}")
-        while excess and self._slept_until(time.monotonic() + CHECK_EVERY_S):
+        while excess and self._sleep_until(time.monotonic() + CHECK_EVERY_S):
             excess = self._excess(session)
-        self.say(f"{'stopped' if excess else 'going on'} after a pause of {time.monotonic() - started:.0f} s")
+        self.say(f"{'stopped' if excess else 'continuing'} after a pause of {time.monotonic() - started:.0f} s")
         return excess is None
 
     def _excess(self, session: Session) -> str | None:
         now = session.run(replication)
         self._checked = time.monotonic()
-        excess = self._lag(now) or self._kept(now)
+        excess = self._lag_excess(now) or self._slot_excess(now)
         self._over = excess is not None
         return excess
 
-    def _lag(self, now: Replication) -> str | None:
+    def _lag_excess(self, now: Replication) -> str | None:
         if now.replayed is None:
             return None
         behind, limits = now.position - now.replayed, self.write_limits
         if limits.max_lag_bytes is not None and behind > limits.max_lag_bytes:
             return f"a standby is {_mebibytes(behind)} behind, and the limit is {_mebibytes(limits.max_lag_bytes)}"
-        seconds = max(now.lag_s, self._standing(now))
+        seconds = max(now.lag_s, self._stalled_s(now))
         if limits.max_lag_s is not None and seconds > limits.max_lag_s:
             return f"a standby is {seconds:.1f} s behind, and the limit is {limits.max_lag_s:g} s"
         return None
 
-    def _standing(self, now: Replication) -> float:
-        """Seconds for which a standby has not reached where the WAL once ended."""
+    def _stalled_s(self, now: Replication) -> float:
+        """Seconds since the WAL ended at a position that a standby has not reached yet."""
         if self._mark is None or (now.replayed or 0) >= self._mark[0]:
             self._mark = now.position, self._checked
         return self._checked - self._mark[1]
 
-    def _kept(self, now: Replication) -> str | None:
+    def _slot_excess(self, now: Replication) -> str | None:
         limit = self.write_limits.max_slot_bytes
         if limit is None or now.kept_bytes <= limit:
             return None
         return f"slot {now.slot} keeps {_mebibytes(now.kept_bytes)} of WAL, and the limit is {_mebibytes(limit)}"
 
-    def _slept_until(self, due: float) -> bool:
-        """Sleeps and says whether the time came before a stop."""
+    def _sleep_until(self, due: float) -> bool:
+        """Sleeps; returns False if the run was asked to stop before ``due``."""
         while (left := due - time.monotonic()) > 0:
             if self.stopped():
                 return False
-            time.sleep(min(left, NAP_S))
+            time.sleep(min(left, STOP_CHECK_S))
         return True
 
 

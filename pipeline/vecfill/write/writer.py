@@ -1,4 +1,4 @@
-"""The write stage: EncodedBlock in, WriteResult out. Batches follow the clock; a faulty row is found and set aside."""
+"""The write stage: EncodedBlock in, WriteResult out. Adapts the batch size, and isolates faulty rows."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from vecfill.config.limits import WriteLimits
 from vecfill.errors import ConfigError, DatabaseError, Fault, classify
 from vecfill.job import Worker
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import said
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.server import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.session import Session
 from vecfill.write.batch import Batch
-from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, BatchSize, evenly, in_memory
+from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, BatchSize, even_batch_rows, max_rows_in_memory
 from vecfill.write.throttle import Throttle
 from vecfill.write.write_batch import BatchResult, write_batch
 
 
 class Writer:
-    """Callable ``EncodedBlock -> WriteResult``. Connects at its first call, and stays connected."""
+    """Callable ``EncodedBlock -> WriteResult``. Connects at the first call and keeps the connection."""
 
     def __init__(
         self, session: Session, relation: Relation, selection: Selection, limits: WriteLimits, worker: Worker
     ) -> None:
-        """Takes a session of its own; the limits are those of all writers together."""
+        """Takes a session of its own, and the limits of all writers together."""
         self._session, self._relation, self._selection = session, relation, selection
         self._size = BatchSize(INDEXED_ROWS if relation.table.vector_indexes else START_ROWS)
-        self._throttle = Throttle(limits.shared(worker.peers), stopped=worker.stopped, say=worker.say)
+        self._throttle = Throttle(limits.per_writer(worker.peers), stopped=worker.stopped, say=worker.say)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Writes every row of the block, committed batch by batch; after a stop it leaves the rows that still wait.
+        """Writes every row of the block and commits each batch; after a stop it skips the rows still waiting.
 
         Raises:
-            ConfigError: a trigger changes the texts, or the table or the role is not set up to be written.
-            DatabaseError: the server did not recover, or refuses what no single row is to blame for.
+            ConfigError: a trigger changes the texts, or the table or role does not allow the write.
+            DatabaseError: the server did not recover, or rejected the write for a reason other than a single row.
         """
         results: list[dict[str, Any]] = []
-        at, room = 0, self._room(table)
+        start, max_rows = 0, self._max_rows(table)
         try:
-            while at < table.num_rows:
-                most = min(room, self._throttle.most(self._size.rows))
-                piece = table.slice(at, evenly(table.num_rows - at, most))
-                if not self._throttle.admit(piece.num_rows, self._session):
+            while start < table.num_rows:
+                most = min(max_rows, self._throttle.max_batch_rows(self._size.rows))
+                piece = table.slice(start, even_batch_rows(table.num_rows - start, most))
+                if not self._throttle.wait_until_allowed(piece.num_rows, self._session):
                     break
-                results += [_result(part, landed, seconds) for part, landed, seconds in self._write(piece)]
-                at += piece.num_rows
+                results += [_result_row(part, result, seconds) for part, result, seconds in self._write_piece(piece)]
+                start += piece.num_rows
         except BaseException:
-            self.close()  # an actor that failed lives on for as long as anybody holds its error
+            self.close()  # a failed Ray actor lives as long as a reference to its error
             raise
         return pa.Table.from_pylist(results, RESULT_SCHEMA)
 
@@ -63,60 +63,59 @@ class Writer:
         """Closes the connection."""
         self._session.close()
 
-    def _room(self, table: pa.Table) -> int:
+    def _max_rows(self, table: pa.Table) -> int:
         dim = table.schema.field("embedding").type.list_size
-        return in_memory(dim, self._relation.table.vector.kind, arrays=self._relation.access.arrays)
+        return max_rows_in_memory(dim, self._relation.table.vector.kind, arrays=self._relation.access.arrays)
 
-    def _write(self, piece: pa.Table) -> list[tuple[pa.Table, BatchResult, float]]:
-        """Lands a piece whole, or in the parts that its faulty rows leave."""
-        batch = Batch.of(piece, self._relation.table.vector.kind)
-        landed = []
-        for rows, result in isolate(len(batch), lambda rows: self._landed(batch.part(rows)), _row_fault):
-            part = batch.part(rows)
-            if isinstance(result, Exception):
-                done, seconds = self._set_aside(part, result)
+    def _write_piece(self, piece: pa.Table) -> list[tuple[pa.Table, BatchResult, float]]:
+        """Writes a piece as a whole or, if rows are faulty, in parts."""
+        batch = Batch.from_block(piece, self._relation.table.vector.kind)
+        written = []
+        for rows, outcome in isolate(len(batch), lambda rows: self._write_batch(batch.part(rows)), _row_fault):
+            if isinstance(outcome, Exception):
+                result, seconds = self._record_failed_row(batch.part(rows), outcome)
             else:
-                done, seconds = result
-            landed.append((piece.slice(rows.start, rows.stop - rows.start), done, seconds))
-        return landed
+                result, seconds = outcome
+            written.append((piece.slice(rows.start, rows.stop - rows.start), result, seconds))
+        return written
 
-    def _landed(self, batch: Batch) -> tuple[BatchResult, float]:
-        """Lands a batch and says how many seconds it took."""
+    def _write_batch(self, batch: Batch) -> tuple[BatchResult, float]:
+        """Writes a batch; returns its result and the seconds that it took."""
         start = time.perf_counter()
         try:
-            landed = self._session.run(lambda connection: self._paced(connection, batch))
+            result = self._session.run(lambda connection: self._write_and_adjust(connection, batch))
         except psycopg.errors.QueryCanceled as error:
             if len(batch) == 1 or time.perf_counter() - start < self._timeout_s * 0.9:
                 raise DatabaseError(
-                    "a write was cancelled on the server, not by our own time-out: run again to go on"
+                    "a write was cancelled on the server, not by our own timeout: run again to continue"
                 ) from error
             self._size.halve(len(batch))
             raise
         except psycopg.errors.LockNotAvailable:
-            # Another session holds the table as a whole: all rows are locked, and the next sweep tries them again.
-            landed = BatchResult(dict.fromkeys(OUTCOMES, 0) | {"locked": len(batch)})
+            # Another session locks the whole table: all rows count as locked, and the next sweep retries them.
+            result = BatchResult(dict.fromkeys(OUTCOMES, 0) | {"locked": len(batch)})
         except psycopg.Error as error:
             fault = classify(error.sqlstate)
             if fault is Fault.ROW:
                 raise
             kind = ConfigError if fault is Fault.CONFIGURATION else DatabaseError
-            raise kind(f"{self._relation.table.label} refuses to be written: {said(error)}") from error
-        return landed, time.perf_counter() - start
+            raise kind(f"writing {self._relation.table.label} failed: {server_message(error)}") from error
+        return result, time.perf_counter() - start
 
-    def _paced(self, connection: Connection, batch: Batch) -> BatchResult:
-        landed = write_batch(connection, self._relation, self._selection, batch)
-        self._size.took(len(batch), landed.held_s)
-        return landed
+    def _write_and_adjust(self, connection: Connection, batch: Batch) -> BatchResult:
+        result = write_batch(connection, self._relation, self._selection, batch)
+        self._size.adjust(len(batch), result.locked_s)
+        return result
 
-    def _set_aside(self, batch: Batch, error: Exception) -> tuple[BatchResult, float]:
-        """Accounts for a row that the server would not take: refused by a trigger or a policy, failed otherwise."""
+    def _record_failed_row(self, batch: Batch, error: Exception) -> tuple[BatchResult, float]:
+        """Accounts for a row that the server rejected: refused if by a trigger or a policy, else failed."""
         refused = isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in ("P0", "42")
-        landed, seconds = self._landed(batch.failing(("row", said(error))))
+        result, seconds = self._write_batch(batch.as_failed(("row", server_message(error))))
         if not refused:
-            return landed, seconds
-        counts = {**landed.counts, "failed": 0, "refused": landed.counts["failed"]}
-        rows = tuple(UnwrittenRow(one.key, "refused", "row", one.error) for one in landed.unwritten)
-        return BatchResult(counts, rows, landed.bytes), seconds
+            return result, seconds
+        counts = {**result.counts, "failed": 0, "refused": result.counts["failed"]}
+        rows = tuple(UnwrittenRow(one.key, "refused", "row", one.error) for one in result.unwritten)
+        return BatchResult(counts, rows, result.bytes), seconds
 
     @property
     def _timeout_s(self) -> float:
@@ -124,23 +123,23 @@ class Writer:
 
 
 def _row_fault(error: Exception) -> bool:
-    """A fault that halving the batch can corner: a row's own, or our time-out on too many rows."""
+    """Whether smaller batches may help: a fault of a row, or our own timeout on too many rows."""
     return isinstance(error, psycopg.Error) and classify(error.sqlstate) in (Fault.ROW, Fault.RESOURCE)
 
 
-def _result(part: pa.Table, landed: BatchResult, seconds: float) -> dict[str, Any]:
-    """One row of the WriteResult. ``part`` is what was landed, with the seconds that earlier stages spent on it."""
+def _result_row(part: pa.Table, result: BatchResult, seconds: float) -> dict[str, Any]:
+    """Makes one row of the WriteResult. ``part`` has the rows written, with the seconds of earlier stages."""
     return {
-        **{outcome: landed.counts[outcome] for outcome in OUTCOMES},
+        **{outcome: result.counts[outcome] for outcome in OUTCOMES},
         "tokens": pc.sum(part["n_tokens"]).as_py() or 0,
         "truncated": pc.sum(part["truncated"]).as_py() or 0,
         "reused": pc.sum(part["reused"]).as_py() or 0,
-        "bytes": landed.bytes,
+        "bytes": result.bytes,
         "device": part["device"][0].as_py(),
         "dtype": part["dtype"][0].as_py(),
         "read_s": pc.sum(part["read_s"]).as_py() or 0.0,
         "load_s": pc.sum(part["load_s"]).as_py() or 0.0,
         "encode_s": pc.sum(part["encode_s"]).as_py() or 0.0,
         "write_s": seconds,
-        "unwritten": [vars(one) for one in landed.unwritten],
+        "unwritten": [vars(one) for one in result.unwritten],
     }

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from vecfill.config.api import KEY_VARIABLES
 from vecfill.errors import ConfigError
-from vecfill.secret import secret_by
+from vecfill.secret import secret_from_command
 
 NO_KEY = "none"
 """Sent to a server of your own that needs no key: the client requires one."""
@@ -25,9 +25,9 @@ def from_command(command: str) -> str:
     """Returns the key that a command prints.
 
     Raises:
-        ConfigError: it prints none, or something that is not a key; see ``secret_by``.
+        ConfigError: it prints none, or something that is not a key; see ``secret_from_command``.
     """
-    return checked(secret_by(command, option=_COMMAND, what="key").strip(), _COMMAND)
+    return checked(secret_from_command(command, option=_COMMAND, what="key").strip(), _COMMAND)
 
 
 def checked(secret: str, source: str) -> str:

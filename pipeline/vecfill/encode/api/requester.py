@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tenacity import AsyncRetrying, retry_if_exception_type
 
-from vecfill.bisection import SHARED_AFTER
+from vecfill.bisection import SHARED_FAULT_AFTER
 from vecfill.config.model import Model
 from vecfill.encode.api.answer import Answer, parse
 from vecfill.encode.api.budget import Budget, Decision
@@ -168,7 +168,7 @@ class Requester:
         self.dimension.check(answer.vectors.shape[1])
         broken = np.flatnonzero(~np.isfinite(answer.vectors).all(axis=1) | ~answer.vectors.any(axis=1))
         if len(broken):
-            usable = len(broken) < max(SHARED_AFTER, len(texts))
+            usable = len(broken) < max(SHARED_FAULT_AFTER, len(texts))
             reason = f"{len(broken)} of its {len(texts)} vectors are NaN, infinite or zero"
             raise WrongAnswerError(reason, answer if usable else None)
 
