@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.test_tally import result, tallied
+from tests.backfill.test_tally import result, tallied
 
 from vecfill.backfill.result import RunResult, judge
 from vecfill.backfill.tally import Tally

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from tests.needs import only_with
 
 from vecfill.errors import ConfigError
 from vecfill.postgres import embedded, server_programs
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what happens as root")
+as_root = only_with(os.geteuid() == 0, "root")
 START = """
 import pathlib, sys
 from vecfill.postgres import embedded

@@ -11,6 +11,7 @@ from contextlib import closing
 import pytest
 from psycopg import conninfo, errors, pq
 from psycopg.pq import TransactionStatus
+from tests.traces import loggers_restored
 
 from vecfill.cli.options import log_to_stderr
 from vecfill.errors import ConfigError
@@ -107,8 +108,8 @@ def test_a_broken_line_is_replaced_and_psycopg_adds_nothing_to_our_line(connect,
         with transaction(connection, first=b"SELECT pg_backend_pid()") as cursor:
             return cursor.fetchone()[0]
 
-    log_to_stderr(quiet=False, verbose=False)
-    with closing(Session(Database(database))) as session:
+    with loggers_restored(), closing(Session(Database(database))) as session:
+        log_to_stderr(quiet=False, verbose=False)
         pid = session.run(ask)
         connect.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
         assert session.run(ask) != pid

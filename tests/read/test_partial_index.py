@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import psycopg
 import pytest
+from tests.needs import needs
 from tests.tables import (
     DOCS,
     INLINE,
@@ -64,7 +65,7 @@ def counted(connect: psycopg.Connection) -> int:
 def buffers(connect: psycopg.Connection, work: Callable[[], T]) -> tuple[int, T]:
     """Buffers that the sessions of a piece of work touch, hit or read, of whatever they are; and its result."""
     if connect.info.server_version < 160_000:
-        pytest.skip("pg_stat_io came with PostgreSQL 16")
+        needs("PostgreSQL 16: pg_stat_io")
     counted(connect), counted(connect)  # what this session has to look up first is not theirs
     before = counted(connect)
     assert counted(connect) == before
