@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,32 +25,50 @@ from vecfill.postgres import server_programs
 pytest_plugins = ["tests.databases"]
 
 # A shared machine stalls at times, and the first example pays for imports: the time of one example says nothing.
-hypothesis.settings.register_profile("vecfill", deadline=None)
-hypothesis.settings.load_profile("vecfill")
+hypothesis.settings.register_profile("vecfill", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=1_000)
+
+_RAY, _SLOW = -2, -1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("vecfill")
     group.addoption("--pg-version", type=int, default=18, choices=[16, 18], help="version of the embedded server")
     group.addoption("--no-skips", action="store_true", help="a test that is skipped although it could run fails")
-    group.addoption("--soak", action="store_true", help="also what takes minutes and gigabytes: a million rows")
+    group.addoption("--soak", action="store_true", help="also what takes minutes: a million rows, 1,000 examples")
     group.addoption("--pg-bin", type=Path, help="make the server with the programs in this folder (pgvector installed)")
     group.addoption("--test-dsn", help="use this server (a superuser's DSN; pgvector available), not an embedded one")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Takes the developer's own databases out of the tests' environment."""
+    """Takes the developer's own databases out of the tests' environment, and lets Ctrl-C reach their processes.
+
+    A shell's job in the background ignores SIGINT, and so would everything that the tests start.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    hypothesis.settings.load_profile("soak" if config.getoption("--soak") else "vecfill")
     for name in [name for name in os.environ if name.startswith(("PG", "VECFILL_")) or name == "DATABASE_URL"]:
         del os.environ[name]
 
 
+@pytest.hookimpl(trylast=True)  # after all else has put them in its order
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps slow tests on one worker: two Rays or two models at a time are too much for two cores."""
+    """Gives xdist the long work first: all tests of Ray on one worker, since two Rays are too much for two cores.
+
+    The other slow tests follow file by file, then the rest one by one, so that both workers end together.
+    """
     if not config.getoption("--soak"):
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
+    items.sort(key=_weight)
     for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.xdist_group("slow"))
+        if weight := _weight(item):
+            item.add_marker(pytest.mark.xdist_group("ray" if weight == _RAY else item.path.name))
+
+
+def _weight(item: pytest.Item) -> int:
+    if not item.get_closest_marker("slow"):
+        return 0
+    return _RAY if item.get_closest_marker("ray") or item.path.parent.name == "engine" else _SLOW
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -34,7 +34,7 @@ MODEL = Model(name=f"hash:{DIM}")
 INLINE = RunOptions(engine=EngineOptions(engine="inline"))
 DOCS = Target(table="public.docs", text="{title}")
 
-on_server = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+on_server = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 """For properties that ask the server: examples share the test's database."""
 
 

@@ -21,7 +21,10 @@ from vecfill.errors import (
     classify,
 )
 
-LIGHT = ("errors", "isolate", "config", "backfill", "preflight", "encode.rows", "encode.stage", "postgres.session")
+LIGHT = (
+    *("errors", "bisection", "config", "backfill.run", "backfill.checks"),
+    *("encode.row_encoder", "encode.stage", "postgres.session"),
+)
 
 
 def subclasses(of: type) -> set[type]:

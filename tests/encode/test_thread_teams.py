@@ -2,7 +2,6 @@ import threading
 from itertools import count
 
 import pytest
-import torch
 
 from vecfill.encode.thread_teams import MOST_TEAMS, Teams
 
@@ -17,6 +16,8 @@ def test_every_piece_once():
     ("cores", "teams", "threads"), [(1, 1, 1), (2, 2, 1), (12, 6, 2), (MOST_TEAMS * 4, MOST_TEAMS, 4)]
 )
 def test_cores_are_shared_out(cores, teams, threads):
+    import torch
+
     seen = set()
     meet = threading.Barrier(teams, timeout=10)
 

@@ -17,7 +17,7 @@ from tests.tables import meanwhile, wait_until
 
 from vecfill.bench.memory import _parents, family
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 SECRET, ANOTHER = "sekret of the server", "another sekret"
 REFUSED = "password authentication failed"

@@ -29,7 +29,7 @@ def stopped(process: subprocess.Popen, connect: psycopg.Connection, number: int)
     return json.loads(out)
 
 
-@pytest.mark.parametrize("engine", ["inline", "ray"])
+@pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=pytest.mark.ray)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_cleanly(connect, database, number, engine):
     make_docs(connect, ROWS)
