@@ -181,7 +181,7 @@ def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
         raise errors[0]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Polls until ``condition`` is true."""
     deadline = time.monotonic() + seconds
     while not condition():

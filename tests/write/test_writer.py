@@ -196,7 +196,7 @@ def test_locked_by_another_transaction(connect, database, lock):
             other.execute(lock)
             started = time.monotonic()
             result = write(block)
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < 30  # the other would keep us for ever
             other.rollback()
         assert counts(result) == {"updated": 40, "locked": 10}
         assert unwritten(result) == {str(key): "locked" for key in range(1, 11)}
