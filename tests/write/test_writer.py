@@ -522,11 +522,11 @@ def slow(connect: psycopg.Connection, seconds: float, timeout: str) -> None:
 
 
 def test_a_batch_over_the_time_out_is_halved_until_it_lands(connect, database):
-    make_docs(connect, 48)
-    slow(connect, 0.02, "400ms")
+    make_docs(connect, 24)
+    slow(connect, 0.02, "200ms")
     with writing(job_of(database)) as (write, block):
-        assert counts(write(block)) == {"updated": 48}
-        assert write._pace.rows < 48
+        assert counts(write(block)) == {"updated": 24}
+        assert write._pace.rows < 24
 
 
 def test_one_row_over_the_time_out_is_an_error(connect, database):
