@@ -90,6 +90,7 @@ INSIDE = {"RefusedError", "TooDearError"}
 """Never leave the encode stage, which takes what is none of our errors for the fault of a text."""
 
 
+@pytest.mark.slow  # imports torch
 def test_every_exception_of_the_package_has_the_one_root():
     for module in pkgutil.walk_packages(vecfill.__path__, "vecfill."):
         if module.name.rsplit(".", 1)[-1] in ("actors", "datasource", "ray", "transformer", "__main__"):
