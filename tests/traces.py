@@ -131,8 +131,10 @@ for name in ("vecfill", "psycopg"):
 @contextmanager
 def no_trace() -> Iterator[None]:
     """Puts back what the body changed, and fails naming it."""
-    before = {kind: _KINDS[kind].read() for kind in _KINDS}
+    before, had_ray = {kind: _KINDS[kind].read() for kind in _KINDS}, "ray" in sys.modules
     yield
+    if "ray" in sys.modules and not had_ray:  # its import alone changes these
+        before["interpreter"] |= {name: _interpreter()[name] for name in ("sys.path", "sys.excepthook")}
     traces = [trace for kind in _KINDS for trace in _restored(kind, before[kind])]
     if traces:
         pytest.fail("left behind: " + "; ".join(traces), pytrace=False)
@@ -152,18 +154,15 @@ def _restored(kind: str, before: dict[Any, Any]) -> Iterator[str]:
         return
     for name in after | before:
         was, now = before.get(name, _ABSENT), after.get(name, _ABSENT)
-        if was == now or (was is _ABSENT and kind in _SET_AT_IMPORT) or _of_a_living_ray(name):
+        if was == now or (was is _ABSENT and kind in _SET_AT_IMPORT) or _of_ray(name):
             continue
         _KINDS[kind].put(name, was)
         yield f"{kind} {getattr(name, 'name', name)} is {_shown(now)}, was {_shown(was)}"
 
 
-def _of_a_living_ray(name: Any) -> bool:
-    """A cluster that several tests share sets up its own loggers and variables, whoever is the first to use it."""
-    ray = sys.modules.get("ray")
-    return (
-        isinstance(name, str) and name.lower().startswith(("ray.", "ray_")) and ray is not None and ray.is_initialized()
-    )
+def _of_ray(name: Any) -> bool:
+    """Ray sets up its loggers and variables once a process, at its import and for a cluster that tests share."""
+    return "ray" in sys.modules and isinstance(name, str) and name.lower().startswith(("ray.", "ray_"))
 
 
 def _shown(value: Any) -> str:
