@@ -1,64 +1,76 @@
-"""The server of the tests, a fresh database for each, and the check that no test leaves a connection behind."""
+"""Options and report of a test run, and what every test gets: no trace of others, and the command line."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
-import secrets
-import shlex
-import shutil
+import signal
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import hypothesis
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from _pytest.nodeid import coerce_node_id
 from tests import own_server
-from tests.own_server import pgvector
+from tests.needs import could_have_run, missing_tool
+from tests.traces import loggers_restored, no_trace
 
 from vecfill.cli import main
-from vecfill.postgres import embedded, server_programs
-from vecfill.postgres.database import Database
+from vecfill.postgres import server_programs
+
+pytest_plugins = ["tests.databases"]
 
 # A shared machine stalls at times, and the first example pays for imports: the time of one example says nothing.
-hypothesis.settings.register_profile("vecfill", deadline=None)
-hypothesis.settings.load_profile("vecfill")
+hypothesis.settings.register_profile("vecfill", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=1_000)
 
-_LEAK_SECONDS = 5.0
+_RAY, _SLOW = -2, -1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("vecfill")
     group.addoption("--pg-version", type=int, default=18, choices=[16, 18], help="version of the embedded server")
-    group.addoption("--soak", action="store_true", help="also what takes minutes and gigabytes: a million rows")
+    group.addoption("--no-skips", action="store_true", help="a test that is skipped although it could run fails")
+    group.addoption("--soak", action="store_true", help="also what takes minutes: a million rows, 1,000 examples")
     group.addoption("--pg-bin", type=Path, help="make the server with the programs in this folder (pgvector installed)")
     group.addoption("--test-dsn", help="use this server (a superuser's DSN; pgvector available), not an embedded one")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Takes the developer's own databases out of the tests' environment."""
+    """Takes the developer's own databases out of the tests' environment, and lets Ctrl-C reach their processes.
+
+    A shell's job in the background ignores SIGINT, and so would everything that the tests start.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    hypothesis.settings.load_profile("soak" if config.getoption("--soak") else "vecfill")
     for name in [name for name in os.environ if name.startswith(("PG", "VECFILL_")) or name == "DATABASE_URL"]:
         del os.environ[name]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps slow tests on one worker: two Rays or two models at a time are too much for two cores."""
+    """Gives xdist the long work first: all tests of Ray on one worker, since two Rays are too much for two cores.
+
+    The other slow tests follow file by file, then the rest one by one, so that both workers end together.
+    """
     if not config.getoption("--soak"):
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.xdist_group("slow"))
+    items.sort(key=_weight)
+    if hasattr(config, "workerinput"):
+        for item in items:
+            if weight := _weight(item):
+                # What xdist's mark xdist_group should do: xdist 3.8 sets a name that pytest 9.2 no longer reads.
+                item._id = coerce_node_id(f"{item.nodeid}@{'ray' if weight == _RAY else item.path.name}")
+
+
+def _weight(item: pytest.Item) -> int:
+    if not item.get_closest_marker("slow"):
+        return 0
+    return _RAY if item.get_closest_marker("ray") or item.path.parent.name == "engine" else _SLOW
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -82,117 +94,28 @@ def _embedded_versions(version: int) -> tuple[str, str]:
     return server[1], vector[1]
 
 
-@pytest.fixture(scope="session")
-def server(request: pytest.FixtureRequest) -> Iterator[str]:
-    """URI of a server for the whole session; under xdist each worker has its own (0.7 s, and nothing to share)."""
-    if dsn := request.config.getoption("--test-dsn"):
-        yield dsn
-        return
-    with _home() as folder:
-        if chosen := request.config.getoption("--pg-bin"):
-            with own_server.started(chosen, folder) as uri:
-                yield _without_fsync(uri)
-        else:
-            yield _without_fsync(embedded.start(request.config.getoption("--pg-version"), folder))
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if item.config.getoption("--no-skips") and (why := could_have_run(report)):
+        report.outcome, report.longrepr = "failed", f"skipped, but --no-skips: {why}"
+    return report
 
 
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A folder, not made yet, for an embedded server of the test's own, which is stopped at the end."""
-    with _home() as folder:
-        yield folder
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.getreports("skipped")
+    missing = sorted((tool, report.nodeid) for report in skipped if (tool := missing_tool(report)))
+    if missing:
+        terminalreporter.section("skipped for want of a tool")
+    for tool, test in missing:
+        terminalreporter.write_line(f"{test}: {tool}")
 
 
-@contextmanager
-def _home() -> Iterator[Path]:
-    """Gives a short path that the server's user can reach: as root pytest's own folders are private."""
-    base = "/tmp" if os.geteuid() == 0 else tempfile.gettempdir()
-    folder = Path(base) / f"vecfill-{secrets.token_hex(4)}"
-    try:
-        yield folder
-    finally:
-        embedded.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _without_fsync(uri: str) -> str:
-    with psycopg.connect(uri, autocommit=True) as connection:
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-            connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
-        connection.execute("SELECT pg_reload_conf()")
-    return uri
-
-
-@pytest.fixture(scope="session")
-def _admin(server: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(_uri(server, "postgres"), autocommit=True) as connection:
-        yield connection
-
-
-def _uri(dsn: str, database: str) -> str:
-    return "postgresql:///?" + urlencode(conninfo_to_dict(dsn, dbname=database), quote_via=quote)
-
-
-@pytest.fixture(scope="session")
-def _template(server: str, _admin: psycopg.Connection) -> Iterator[str]:
-    name = f"vecfill_template_{secrets.token_hex(4)}"
-    _admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-    with psycopg.connect(_uri(server, name), autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION vector")
-    yield name
-    _drop(_admin, name)
-
-
-@pytest.fixture
-def database(server: str, _admin: psycopg.Connection, _template: str) -> Iterator[str]:
-    """URI of a fresh database with pgvector. The test errs if a connection to it is still open at its end."""
-    name = f"vecfill_test_{secrets.token_hex(4)}"
-    _admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(_template)))
-    yield _uri(server, name)
-    leaks = _connections_left(_admin, name)
-    _drop(_admin, name)
-    if leaks:
-        pytest.fail(f"connections left open: {leaks}")
-
-
-def _connections_left(admin: psycopg.Connection, name: str) -> list[tuple[str, str, str]]:
-    """Waits a moment, since a backend ends a little after its client has closed the connection."""
-    deadline = time.monotonic() + _LEAK_SECONDS
-    while leaks := admin.execute(
-        "SELECT application_name, state, query FROM pg_stat_activity"
-        " WHERE datname = %s AND backend_type = 'client backend'",
-        [name],
-    ).fetchall():
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.02)
-    return leaks
-
-
-def _drop(admin: psycopg.Connection, name: str) -> None:
-    admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-class _Connection(psycopg.Connection):
-    """Skips a test that makes what this server's pgvector is too old to have (vecfill has connections of its own)."""
-
-    old = False
-
-    def execute(self, *arguments: Any, **options: Any) -> psycopg.Cursor:
-        try:
-            return super().execute(*arguments, **options)
-        except (psycopg.errors.UndefinedObject, psycopg.errors.UndefinedFunction) as error:
-            if self.old:
-                pytest.skip(f"pgvector below 0.8: {error}")
-            raise
-
-
-@pytest.fixture
-def connect(database: str) -> Iterator[psycopg.Connection]:
-    """An autocommit connection to the test's database."""
-    with _Connection.connect(database, autocommit=True) as connection:
-        connection.old = pgvector(connection) < (0, 8)
-        yield connection
+@pytest.fixture(autouse=True)
+def _no_trace() -> Iterator[None]:
+    """Comes before, and so ends after, every other fixture of the test alone."""
+    with no_trace():
+        yield
 
 
 @dataclass(frozen=True)
@@ -211,9 +134,7 @@ class Ended:
 
 @pytest.fixture
 def vecfill(monkeypatch, capsys):
-    """Calls the entry point with these arguments, and leaves the logger as it was."""
-    logger = logging.getLogger("vecfill")
-    before = logger.handlers[:], logger.propagate, logger.level
+    """Calls the entry point with these arguments, and leaves the loggers as they were."""
 
     def call(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["vecfill", *arguments])
@@ -225,57 +146,5 @@ def vecfill(monkeypatch, capsys):
             code = ended.code or 0
         return Ended(code, *capsys.readouterr())
 
-    yield call
-    logger.handlers[:], logger.propagate, logger.level = before
-
-
-TOKEN_SCRIPT = """
-import secrets, sys
-import psycopg
-
-admin, role, log = sys.argv[1:]
-token = secrets.token_hex(8)
-with psycopg.connect(admin, autocommit=True) as connection:
-    connection.execute(f"ALTER ROLE {role} PASSWORD '{token}'")
-with open(log, "a") as file:
-    print(token, file=file)
-print(token)
-"""
-"""A password command: makes the role's password anew, as a cloud's token is another at each asking."""
-
-
-@dataclass(frozen=True)
-class Token:
-    """A role that logs in with a password that ``TOKEN_SCRIPT`` makes at each connect."""
-
-    database: Database
-    role: str
-    admin: psycopg.Connection
-    log: Path
-
-    def asked(self) -> int:
-        """How often a token was asked for."""
-        return len(self.log.read_text().splitlines())
-
-
-@pytest.fixture
-def token(database: str, connect: psycopg.Connection, tmp_path: Path) -> Iterator[Token]:
-    """A server that asks one role for its password."""
-    rules = Path(connect.execute("SHOW hba_file").fetchone()[0])
-    if not os.access(rules, os.W_OK):
-        pytest.skip("the server's pg_hba.conf is not ours to change")
-    role, before = f"vecfill_token_{secrets.token_hex(4)}", rules.read_text()
-    connect.execute(f"CREATE ROLE {role} LOGIN SUPERUSER")
-    rules.write_text(f"local all {role} scram-sha-256\nhost all {role} all scram-sha-256\n{before}")
-    connect.execute("SELECT pg_reload_conf()")
-    script, log = tmp_path / "ask_token.py", tmp_path / "log"
-    script.write_text(TOKEN_SCRIPT)
-    command = shlex.join([sys.executable, str(script), database, role, str(log)])
-    try:
-        yield Token(
-            Database.resolve(make_conninfo(database, user=role), {}, password_command=command), role, connect, log
-        )
-    finally:
-        rules.write_text(before)
-        connect.execute("SELECT pg_reload_conf()")
-        connect.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
+    with loggers_restored():
+        yield call

@@ -40,7 +40,7 @@ MODEL = Model(name=f"hash:{DIM}")
 INLINE = RunOptions(engine=EngineOptions(engine="inline"))
 DOCS = Target(table="public.docs", text="{title}")
 
-on_server = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+on_server = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 """For properties that ask the server: examples share the test's database."""
 
 
@@ -209,7 +209,7 @@ def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
         raise errors[0]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Polls until ``condition`` is true."""
     deadline = time.monotonic() + seconds
     while not condition():

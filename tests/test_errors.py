@@ -14,14 +14,8 @@ import vecfill
 from vecfill.errors import ConfigError, DatabaseError, EncodeError, Fault, MixedModelsError, VecfillError, classify
 
 LIGHT = (
-    "errors",
-    "bisection",
-    "config",
-    "backfill.run",
-    "backfill.prepare",
-    "encode.row_encoder",
-    "encode.stage",
-    "postgres.session",
+    *("errors", "bisection", "config", "backfill.run", "backfill.prepare"),
+    *("encode.row_encoder", "encode.stage", "postgres.session"),
 )
 
 
@@ -88,6 +82,7 @@ INSIDE = {"RefusedError", "RetryableError", "SplitRequestError", "WrongAnswerErr
 """Never leave the encode stage, which takes what is none of our errors for the fault of a text."""
 
 
+@pytest.mark.slow  # imports torch
 def test_every_exception_of_the_package_has_the_one_root():
     for module in pkgutil.walk_packages(vecfill.__path__, "vecfill."):
         if module.name.rsplit(".", 1)[-1] in ("actors", "datasource", "ray", "transformer", "__main__"):

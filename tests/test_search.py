@@ -6,6 +6,7 @@ import numpy as np
 import psycopg
 import pytest
 from psycopg import sql
+from tests.needs import needs
 from tests.own_server import pgvector
 
 from vecfill.config.model import Model
@@ -46,7 +47,7 @@ def only_indexes(database, connect):
 
 def iterative_scans(connect):
     if pgvector(connect) < (0, 8):
-        pytest.skip("iterative scans came with pgvector 0.8")
+        needs("pgvector 0.8: iterative scans")
 
 
 @pytest.fixture

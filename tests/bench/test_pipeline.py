@@ -146,6 +146,7 @@ def test_help_has_examples_on_their_own_lines(pipeline):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_each_kind_with_the_real_model(pipeline, database, connect, tmp_path):
     given = ("-d", database, "--rows", "128", "--rounds", "1", "--json", "--quiet", "--only", ",".join(OF_EACH_KIND))

@@ -55,6 +55,7 @@ def printed_commands(output):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_the_whole_of_it(home):
     done = play(home, "--rows", str(ROWS))
     assert done.returncode == 0, done.stderr

@@ -49,6 +49,7 @@ sys.stdin.readline()
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_neither_the_list_of_processes_nor_ray_shows_one():
     command = [sys.executable, "-c", SHOWN, "postgresql://u:sekret@h/x", "--where", "true"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

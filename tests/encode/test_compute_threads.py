@@ -2,7 +2,6 @@ import threading
 from itertools import count
 
 import pytest
-import torch
 
 from vecfill.encode.compute_threads import MAX_THREADS, ComputeThreads
 
@@ -17,6 +16,8 @@ def test_every_item_once():
     ("cores", "count", "torch_threads"), [(1, 1, 1), (2, 2, 1), (12, 6, 2), (MAX_THREADS * 4, MAX_THREADS, 4)]
 )
 def test_cores_are_divided(cores, count, torch_threads):
+    import torch
+
     seen = set()
     meet = threading.Barrier(count, timeout=10)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.needs import needs
 
 from vecfill.config.model import Model
 from vecfill.encode.load import load_model
@@ -269,7 +270,7 @@ def test_cuda_without_cuda():
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("there is a CUDA device")
+        needs("a machine without a CUDA device")
     with pytest.raises(ConfigError, match=r"--device is cuda but torch finds no CUDA device"):
         load_model(Model(name=MINILM, device="cuda"))
 

@@ -94,18 +94,18 @@ def test_what_another_thread_computes_is_waited_for_and_not_computed_again():
 
     def slowly(positions):
         started.set()
-        go.wait(5)
+        go.wait(60)
         asked.extend(positions)
         return computed(positions)
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(cache.encode, [hash_of(text) for text in range(6)], slowly)
-        started.wait(5)
+        started.wait(60)
         second = pool.submit(through, cache, [3, 4, 8, 3], asked)
         time.sleep(0.05)
         assert not second.done()
         go.set()
-        rows, reused = second.result(5)
+        rows, reused = second.result(60)
     assert sorted(asked) == [0, 1, 2, 3, 4, 5, 8]
     assert same(rows, computed([3, 4, 8, 3]))
     assert reused.tolist() == [True, True, False, True]
@@ -117,16 +117,16 @@ def test_what_another_thread_fails_to_compute_is_computed_here():
 
     def breaks(positions):
         started.set()
-        go.wait(5)
+        go.wait(60)
         raise OSError
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(cache.encode, [hash_of(1)], breaks)
-        started.wait(5)
+        started.wait(60)
         second = pool.submit(through, cache, [1, 2], asked)
         time.sleep(0.05)
         go.set()
-        rows, _ = second.result(5)
+        rows, _ = second.result(60)
     assert isinstance(first.exception(), OSError)
     assert asked == [2, 1]
     assert same(rows, computed([1, 2]))

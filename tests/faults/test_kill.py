@@ -22,6 +22,7 @@ from vecfill.engine.cluster import cluster
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.ray,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray's own settings, at its import
 ]
 

@@ -15,7 +15,7 @@ from tests.faults.gate import AT, ROWS, Gate
 from tests.faults.processes import descendants, shown
 from tests.tables import meanwhile, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 SECRET, ANOTHER = "sekret of the server", "another sekret"
 REFUSED = "password authentication failed"

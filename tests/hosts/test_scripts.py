@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.needs import needs_tool
 from tests.tables import make_docs
 
 import vecfill
@@ -61,8 +62,7 @@ def test_cron_hands_on_the_exit_code(settings):
 
 
 def test_systemd_takes_the_units(tmp_path):
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed")
+    needs_tool("systemd-analyze")
     for unit in UNITS.iterdir():
         text = unit.read_text().replace("/opt/vecfill/bin/vecfill ", f"{sys.executable} ")
         (tmp_path / unit.name).write_text(text)

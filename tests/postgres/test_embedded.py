@@ -9,16 +9,17 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psycopg
 import pytest
+from tests.needs import only_with
+from tests.tables import wait_until
 
 from vecfill.errors import ConfigError
 from vecfill.postgres import embedded, embedded_home, server_programs
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what happens as root")
+as_root = only_with(os.geteuid() == 0, "root")
 START = """
 import pathlib, sys
 from vecfill.postgres import embedded
@@ -29,9 +30,7 @@ print(embedded.start(18, pathlib.Path(sys.argv[1])))
 def kill(home: Path) -> None:
     """Kills the postmaster, and waits until the system has let go of it: a dying server still counts as running."""
     os.kill(int((home / "pg18" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while is_running(home) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: not is_running(home))
 
 
 def is_running(home: Path) -> bool:

@@ -11,6 +11,7 @@ from contextlib import closing
 import pytest
 from psycopg import conninfo, errors, pq
 from psycopg.pq import TransactionStatus
+from tests.traces import loggers_restored
 
 from vecfill.cli.logs import log_to_stderr
 from vecfill.config.output import Output
@@ -109,8 +110,8 @@ def test_a_broken_line_is_replaced_and_psycopg_adds_nothing_to_our_line(connect,
         with transaction(connection, first=b"SELECT pg_backend_pid()") as cursor:
             return cursor.fetchone()[0]
 
-    log_to_stderr(Output())
-    with closing(Session(Database(database))) as session:
+    with loggers_restored(), closing(Session(Database(database))) as session:
+        log_to_stderr(Output())
         pid = session.run(ask)
         connect.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
         assert session.run(ask) != pid

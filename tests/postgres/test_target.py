@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from psycopg import sql
+from tests.needs import needs
 from tests.tables import DOCS, encoded, job_of, make_docs, read_all, relation_of, role, with_arrays, writer_of
 
 from vecfill.config.target import Target
@@ -146,7 +147,7 @@ KEYS = {
 def test_an_index_that_does_not_tell_rows_apart_is_no_key(connect, database, kind):
     column, index = KEYS[kind]
     if "NULLS NOT" in index and connect.info.server_version < 150_000:
-        pytest.skip("PostgreSQL 15 and newer")
+        needs("PostgreSQL 15")
     connect.execute(f"CREATE TABLE docs ({column}, title text, embedding vector(8))")
     connect.execute(index)
     refused(database, "--key slug", "a unique index that is valid", "add a primary key", key=("slug",))

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import psycopg
 import pytest
+from tests.costs import BUFFERS_A_ROW, BUFFERS_BEFORE_THE_FIRST_TEXT, BUFFERS_OF_A_SWEEP
+from tests.needs import needs
 from tests.tables import (
     DOCS,
     INLINE,
@@ -64,7 +66,7 @@ def counted(connect: psycopg.Connection) -> int:
 def buffers(connect: psycopg.Connection, work: Callable[[], T]) -> tuple[int, T]:
     """Buffers that the sessions of a piece of work touch, hit or read, of whatever they are; and its result."""
     if connect.info.server_version < 160_000:
-        pytest.skip("pg_stat_io came with PostgreSQL 16")
+        needs("PostgreSQL 16: pg_stat_io")
     counted(connect), counted(connect)  # what this session has to look up first is not theirs
     before = counted(connect)
     assert counted(connect) == before
@@ -87,7 +89,7 @@ class FirstTextError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("rows", "missing"), [(40_000, 20), pytest.param(1_000_000, 50, marks=pytest.mark.slow)], ids=["40k", "1M"]
+    ("rows", "missing"), [(40_000, 20), pytest.param(1_000_000, 50, marks=pytest.mark.soak)], ids=["40k", "1M"]
 )
 def test_few_missing_rows_cost_few_buffers(connect, database, monkeypatch, rows, missing):
     """All told: the backend's own start-up, the catalogue, the checks, the sample, and finding the rows."""
@@ -106,12 +108,12 @@ def test_few_missing_rows_cost_few_buffers(connect, database, monkeypatch, rows,
         before, coverage = buffers(connect, until_the_first_text)
     assert (coverage.missing, coverage.estimated) == (missing, True)
     assert coverage.total == pytest.approx(rows, rel=0.05)
-    assert 0 < before < 1_000
+    assert 0 < before < BUFFERS_BEFORE_THE_FIRST_TEXT
     whole, result = buffers(connect, lambda: run(DOCS, MODEL, database=database, options=ANYWAY))
     assert (result.outcome, result.updated, result.remaining) == ("complete", missing, 0)
     assert result.after.total == result.before.total
     assert result.after.filled - result.before.filled == missing
-    assert before < whole < before + 2_000 + 40 * missing
+    assert before < whole < before + BUFFERS_OF_A_SWEEP + BUFFERS_A_ROW * missing
     assert survey_of(database, relation_of(database)).coverage.missing == 0
 
 

@@ -37,7 +37,8 @@ def filler(connect, database, columns="id, title, embedding, ctid"):
         yield uri
 
 
-def test_a_whole_run(connect, database, caplog):
+def test_a_whole_run(connect, database, caplog, monkeypatch):
+    monkeypatch.setattr("vecfill.backfill.drain.PAUSE_S", 0.01)
     make_docs(connect, 3_000)
     before = rest(connect)
     with filler(connect, database) as uri, another(database) as other, caplog.at_level(logging.INFO, "vecfill"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.costs import TRIPS_OF_A_BATCH, TRIPS_OF_A_BATCH_AS_ARRAYS, TRIPS_OF_A_BLOCK_READ
 from tests.delay import delayed
 from tests.tables import encoded, job_of, make_docs, reader_of, with_arrays, writer_of
 
@@ -43,15 +44,16 @@ def connected(database: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-@pytest.mark.parametrize(("arrays", "most"), [(False, 5), (True, 3)], ids=["table", "arrays"])
-def test_a_batch(connect, database, arrays, most):
-    """Start and table, COPY, its end, the statement that writes, COMMIT; arrays need no COPY."""
+@pytest.mark.parametrize(
+    ("arrays", "trips_of_a_batch"), [(False, TRIPS_OF_A_BATCH), (True, TRIPS_OF_A_BATCH_AS_ARRAYS)]
+)
+def test_a_batch(connect, database, arrays, trips_of_a_batch):
     make_docs(connect, 50)
     job = job_of(database)
     batch = Batch.from_block(encoded(job), "vector")
     relation = with_arrays(job.sink.relation, arrays=arrays)
     with connected(database) as connection:
-        assert trips(connection, lambda: write_batch(connection, relation, MISSING, batch)) == most
+        assert trips(connection, lambda: write_batch(connection, relation, MISSING, batch)) == trips_of_a_batch
     assert connect.execute("SELECT count(embedding) FROM docs").fetchone() == (50,)
 
 
@@ -61,7 +63,7 @@ def test_a_block_that_is_read(connect, database):
     pages = PageRange(leaf=0, first_page=0, end_page=None, rows=50)
     with closing(reader_of(job.sink.database, job.sink.relation)) as read:
         connection = read._session._open()
-        assert trips(connection, lambda: read(pages)) == 2
+        assert trips(connection, lambda: read(pages)) == TRIPS_OF_A_BLOCK_READ
 
 
 def test_a_long_line_makes_no_batch_small(connect, database):

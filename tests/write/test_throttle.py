@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from tests.needs import needs
 from tests.tables import DOCS, INLINE, MODEL, add_docs, assert_every_vector_is_its_texts, make_docs, wait_until
 
 from vecfill.backfill.run import run
@@ -200,13 +201,13 @@ def test_a_pause_ends_with_the_run(connect, database, slot, caplog, how):
 def standby(request, server, database, connect) -> Iterator[psycopg.Connection]:
     """A connection to the test's database on a physical standby of the embedded server."""
     if request.config.getoption("--test-dsn"):
-        pytest.skip("a standby is made of the embedded server's files")
+        needs("the embedded server, of whose files a standby is made")
     primary = Path(conninfo_to_dict(server)["host"])
     home, data = primary.parent, primary.parent / "standby"
     chosen, version = (request.config.getoption(name) for name in ("--pg-bin", "--pg-version"))
     folder = chosen or server_programs.reachable(version, home)
     if not (folder / "pg_basebackup").exists():
-        pytest.skip(f"{folder} has no pg_basebackup")
+        needs(f"server programs with pg_basebackup, and {folder} has none")
     data.mkdir(mode=0o700)
     if account := server_programs.server_account():
         os.chown(data, account.pw_uid, account.pw_gid)

@@ -199,7 +199,7 @@ def test_locked_by_another_transaction(connect, database, lock):
             other.execute(lock)
             started = time.monotonic()
             result = write(block)
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < 30  # the other would keep us for ever
             other.rollback()
         assert counts(result) == {"updated": 40, "locked": 10}
         assert unwritten(result) == {str(key): "locked" for key in range(1, 11)}
@@ -525,11 +525,11 @@ def slow(connect: psycopg.Connection, seconds: float, timeout: str) -> None:
 
 
 def test_a_batch_over_the_time_out_is_halved_until_it_lands(connect, database):
-    make_docs(connect, 48)
-    slow(connect, 0.02, "400ms")
+    make_docs(connect, 24)
+    slow(connect, 0.02, "200ms")
     with writing(job_of(database)) as (write, block):
-        assert counts(write(block)) == {"updated": 48}
-        assert write._size.rows < 48
+        assert counts(write(block)) == {"updated": 24}
+        assert write._size.rows < 24
 
 
 def test_one_row_over_the_time_out_is_an_error(connect, database):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.needs import needs_tool
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LONGEST_S = 60.0
@@ -27,14 +26,6 @@ os.dup2(int(sys.argv[2]), 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
 """Becomes the browser with the two pipes where it looks for them."""
-
-
-def program() -> str:
-    """The browser's path; the test is skipped where there is none."""
-    found = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"no browser is installed ({', '.join(PROGRAMS)}): apt install chromium")
-    return found
 
 
 class Browser:
@@ -111,11 +102,12 @@ class Browser:
 @contextmanager
 def browser() -> Iterator[Browser]:
     """Starts the browser and ends it. It reads its commands from descriptor 3 and answers on 4."""
+    program = needs_tool(*PROGRAMS, package="chromium")
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     with tempfile.TemporaryDirectory(prefix="vecfill-browser-", ignore_cleanup_errors=True) as home:
         options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
-        command = [program(), *options, "--remote-debugging-pipe", f"--user-data-dir={home}", "--hide-scrollbars"]
+        command = [program, *options, "--remote-debugging-pipe", f"--user-data-dir={home}", "--hide-scrollbars"]
         started = [sys.executable, "-c", PLUGGED, str(theirs_in), str(theirs_out), *command]
         process = subprocess.Popen(
             started, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.bench.api.conftest import environment
+from tests.needs import lacks_tool, needs
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "scripts" / "infinity"
@@ -31,9 +32,9 @@ def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str
 def infinity() -> Iterator[str]:
     """Its address. Its environment is made by hand, since that takes minutes."""
     if not (ROOT / ".infinity" / "ready").exists():
-        pytest.skip("infinity-emb has no environment: scripts/infinity setup makes it")
+        lacks_tool("infinity-emb has no environment: scripts/infinity setup makes it, in minutes")
     if call("url", check=False).returncode == 0:
-        pytest.skip("scripts/infinity runs already: scripts/infinity stop")
+        needs("a scripts/infinity that does not run already: scripts/infinity stop")
     call("start")
     try:
         yield call("url").stdout.strip()

@@ -215,10 +215,10 @@ def test_a_storm_brings_the_requests_down_and_calm_brings_them_up_again():
 
 
 def test_a_server_that_stalls_is_asked_again():
-    with serving(first(1, stalls(1.5))) as api, encoder(api, request_timeout=0.5) as ours:
+    with serving(first(1, stalls(20))) as api, encoder(api, request_timeout=0.5) as ours:
         started = time.monotonic()
         assert_right(ours.encode(TEXTS[:7]), TEXTS[:7])
-        assert time.monotonic() - started < 1.4
+        assert time.monotonic() - started < 15
         assert api.seen.requests == 2
 
 
@@ -227,14 +227,14 @@ def test_a_server_that_trickles_is_no_better():
         request.handler.send_response(200)
         request.handler.send_header("Content-Length", "1000")
         request.handler.end_headers()
-        for _ in range(30):
+        for _ in range(400):
             request.handler.wfile.write(b" ")
             time.sleep(0.05)
 
     with serving(first(1, drips)) as api, encoder(api, request_timeout=0.4) as ours:
         started = time.monotonic()
         assert_right(ours.encode(TEXTS[:7]), TEXTS[:7])
-        assert time.monotonic() - started < 1.4
+        assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize(

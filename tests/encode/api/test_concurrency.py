@@ -92,4 +92,4 @@ def test_a_pause_holds_for_every_request():
         async with pace.slot() as sent_at:
             return sent_at - started
 
-    assert 0.1 <= asyncio.run(waited()) < 1.0
+    assert 0.1 <= asyncio.run(waited()) < 10

@@ -267,6 +267,7 @@ def test_a_key_that_is_refused_is_one_line_without_it(connect, database):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_on_ray_all_encoders_share_one_budget_and_the_key_is_in_none_of_its_files(connect, database):
     make_docs(connect, ROWS)
     looked_at, holding_the_key = [], []

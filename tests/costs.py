@@ -1,0 +1,21 @@
+"""What our work may cost the server, pinned by tests: a feature that needs more raises the number here, knowingly."""
+
+from __future__ import annotations
+
+TRIPS_OF_A_BLOCK_READ = 2
+"""Round trips: start, settings and query; COMMIT."""
+
+TRIPS_OF_A_BATCH = 5
+"""Round trips: start and table; COPY; its end; the statement that writes; COMMIT."""
+
+TRIPS_OF_A_BATCH_AS_ARRAYS = 3
+"""Round trips where the role may make no temporary table: no COPY and no end of it."""
+
+BUFFERS_BEFORE_THE_FIRST_TEXT = 1_000
+"""Bound of the buffers for start-up, catalogue, checks, sample and finding the rows, if a partial index names them."""
+
+BUFFERS_OF_A_SWEEP = 2_000
+"""Bound of what a sweep adds to that, besides its rows."""
+
+BUFFERS_A_ROW = 40
+"""Bound of the buffers for one row that is read and written."""
