@@ -25,9 +25,9 @@ from vecfill.encode.stage import EncodeSpec, EncodeStage
 from vecfill.engine.inline import InlineEngine
 from vecfill.job import Job, Worker
 from vecfill.postgres.database import Database
+from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.session import Session
-from vecfill.postgres.target import inspect
 from vecfill.read.reader import Reader
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Survey, survey

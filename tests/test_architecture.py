@@ -16,7 +16,7 @@ import vecfill
 
 ROOT = Path(vecfill.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-MAX_LINES = 300
+MAX_LINES = 250
 
 CORE = {"config", "errors", "blocks", "bisection", "postgres", "secret"}
 STAGES = {"read", "encode", "write"}
@@ -34,7 +34,7 @@ MAY_IMPORT = {
 }
 """Room → the rooms that it may import, beside itself."""
 
-DISTINCT = STAGES | {"engine", "postgres", "ledger"}
+DISTINCT = STAGES | {"config", "engine", "postgres", "ledger"}
 """Rooms in which a file's name alone says which file is meant."""
 
 HEAVY = {"torch", "ray", "sentence_transformers", "transformers"}
@@ -55,14 +55,28 @@ PURE = {
     "read/units.py",
     "write/copy_binary.py",
     "write/batch_size.py",
+    "engine/pools.py",
+    "postgres/checks_sql.py",
     "postgres/template.py",
     "postgres/read_sql.py",
+    "postgres/search_sql.py",
+    "postgres/selection.py",
     "postgres/staging_sql.py",
     "postgres/target_sql.py",
     "postgres/write_sql.py",
 }
 """No I/O here: nothing that connects, opens or waits."""
-IMPURE = {"psycopg", "os", "io", "pathlib", "socket", "subprocess", "time", "vecfill.postgres.session"}
+IMPURE = {
+    "psycopg",
+    "os",
+    "io",
+    "pathlib",
+    "socket",
+    "subprocess",
+    "time",
+    "vecfill.postgres.session",
+    "vecfill.postgres.database",
+}
 
 by_file = pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 
@@ -108,7 +122,6 @@ def module_name(file: Path) -> str:
     return ".".join(("vecfill", *file.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
 
 
-@pytest.mark.xfail(strict=False, reason="Model.load has yet to leave encode/spec.py")
 def test_no_import_leads_back_to_its_file():
     """Also by way of imports inside functions: a circle means that two files are one."""
     files = {module_name(file): file for file in FILES}
@@ -126,7 +139,6 @@ def test_no_import_leads_back_to_its_file():
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
-@pytest.mark.xfail(strict=False, reason="key.py of encode/api has yet to be renamed")
 def test_no_two_files_of_the_stages_and_the_core_have_one_name():
     names = Counter(file.name for file in FILES if room(file) in DISTINCT and file.name != "__init__.py")
     assert [name for name, files in names.items() if files > 1] == []

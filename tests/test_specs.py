@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from vecfill.config.api import ApiOptions
-from vecfill.config.database import DatabaseOptions
+from vecfill.config.connection import DatabaseOptions
 from vecfill.config.engine import EngineOptions
 from vecfill.config.limits import WriteLimits
 from vecfill.config.model import Model

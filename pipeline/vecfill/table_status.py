@@ -10,9 +10,9 @@ from vecfill.backfill.checks import check_sql
 from vecfill.config.target import Target
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import wrap_driver_errors
+from vecfill.postgres.introspect import inspect
 from vecfill.postgres.selection import MISSING
 from vecfill.postgres.session import Session
-from vecfill.postgres.target import inspect
 from vecfill.read.survey import Coverage, survey
 
 

@@ -24,11 +24,11 @@ from vecfill.errors import ConfigError
 from vecfill.postgres import search_sql
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
+from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.search_sql import Measure
 from vecfill.postgres.selection import MISSING
 from vecfill.postgres.session import reachable, transaction
-from vecfill.postgres.target import inspect
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import pytest
 
 import vecfill as package
 from vecfill.cli import VERBS
-from vecfill.config.database import DatabaseOptions
+from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.settings import OPTIONS, OUTPUT

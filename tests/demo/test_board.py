@@ -11,7 +11,7 @@ from vecfill.demo import board
 from vecfill.demo.listings import load
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
-from vecfill.postgres.target import inspect
+from vecfill.postgres.introspect import inspect
 
 ROWS = 40
 

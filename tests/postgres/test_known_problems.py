@@ -10,9 +10,9 @@ from tests.tables import DOCS, INLINE, MODEL, make_docs
 from vecfill.backfill.run import run
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
+from vecfill.postgres.introspect import inspect
 from vecfill.postgres.known_problems import known_problems
 from vecfill.postgres.server import check_versions
-from vecfill.postgres.target import inspect
 
 
 @pytest.fixture

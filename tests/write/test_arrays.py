@@ -24,8 +24,8 @@ from vecfill.backfill.checks import check_write
 from vecfill.backfill.run import run
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
+from vecfill.postgres.introspect import inspect
 from vecfill.postgres.selection import MISSING
-from vecfill.postgres.target import inspect
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from vecfill.encode.model_location import is_local, portable
 from vecfill.encode.stage import EncodeSpec
 from vecfill.job import Job
 from vecfill.postgres.database import Connection
+from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import Session
-from vecfill.postgres.target import inspect
 from vecfill.postgres.update_effects import update_effects
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Coverage, Survey

@@ -23,10 +23,10 @@ from vecfill.demo.listings import Listing
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSING
 from vecfill.postgres.session import transaction
-from vecfill.postgres.target import inspect
 
 SHORTEST, LONGEST = 8, 512
 """Tokens of the mixed corpus's texts; the logarithm is spread evenly between them."""

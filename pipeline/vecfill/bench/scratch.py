@@ -18,8 +18,8 @@ from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.target import inspect
 
 PREFIX = "vecfill_bench_"
 

@@ -19,7 +19,7 @@ from vecfill.cli.measuring import (
     rounds_option,
 )
 from vecfill.cli.options import database_of, settings_options
-from vecfill.config.database import DatabaseOptions
+from vecfill.config.connection import DatabaseOptions
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
 from vecfill.config.settings import OPTIONS, Settings

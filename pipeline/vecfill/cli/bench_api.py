@@ -22,7 +22,7 @@ from vecfill.cli.measuring import (
 )
 from vecfill.cli.options import database_of, settings_options
 from vecfill.config.api import ApiOptions
-from vecfill.config.database import DatabaseOptions
+from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output

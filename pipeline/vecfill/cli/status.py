@@ -14,7 +14,7 @@ import click
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.cli.targets import as_dict, carry_out, worst
-from vecfill.config.database import DatabaseOptions
+from vecfill.config.connection import DatabaseOptions
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
 from vecfill.config.settings import Settings

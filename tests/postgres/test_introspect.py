@@ -14,8 +14,8 @@ from tests.tables import DOCS, encoded, job_of, make_docs, read_all, relation_of
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
+from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.target import inspect
 
 
 def inspected(database: str, table: str = "docs", text: str = "{title}", **more) -> Relation:
