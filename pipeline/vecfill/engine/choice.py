@@ -1,4 +1,4 @@
-"""Which engine a run takes, and why."""
+"""Chooses and opens the engine of a run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from vecfill.job import Encode, Engine, Job
 log = logging.getLogger(__name__)
 
 RAY_START_S = 10.0
-"""Seconds that Ray adds on two cores: 3 to 8 for itself, the rest for the actors' own imports."""
+"""Seconds that Ray adds on two cores: 3 to 8 for itself, the rest for the actors' imports."""
 
 BLOCK_S = 5.0
-"""Seconds of work in a block: a stop waits for what is in flight. A block also costs Ray some 70 ms on two cores:
-``hash:384`` carried 0.47 to 0.63 of the writer alone in blocks of 2,048 rows, and 0.86 in blocks of 8,192."""
+"""Seconds of work in a block: a stop waits for the blocks in flight. A block costs Ray about 70 ms on two cores:
+``hash:384`` reached 0.47 to 0.63 of the writer alone in blocks of 2,048 rows, and 0.86 in blocks of 8,192."""
 
 INLINE_BLOCK_ROWS = 4_096
-"""The most in one process, which holds some five blocks and where one costs next to nothing: 300,000 rows of
+"""Limit in one process, which holds about five blocks and where a block costs next to nothing: 300,000 rows of
 ``hash:384`` peaked at 523 MB in blocks of 8,192 rows and at 400 MB in these (100,000 rows: 375), and were as fast."""
 
 

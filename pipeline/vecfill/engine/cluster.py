@@ -1,4 +1,4 @@
-"""Ray itself: a cluster of our own or the user's, quiet, and with errors that come out as they went in."""
+"""The Ray cluster: started here or the user's, without its own output, and with our errors unwrapped."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _QUIET = {
 }
 
 _PREFIX, _LOCK = "vf-", "lock"
-"""Ray's folders of ours in the folder for temporary files, and the file in each that its owner holds."""
+"""Prefix of our Ray folders among the temporary files, and the file in each that its owner locks."""
 
 LONGEST_FOLDER = 24
-"""Bytes of the folder for temporary files: Ray adds some 80 to it for a socket, whose path ends at 107 on Linux."""
+"""Bytes of the path of the temporary folder: Ray adds about 80 for a socket, and Linux allows 107."""
 
 PROBE_S = 5.0
-"""Seconds that a cluster's address may take to accept a connection."""
+"""Seconds to wait until a cluster's address accepts a connection."""
 
 OBJECT_STORE_BYTES = 1 << 30
-"""Shared memory of a cluster of our own: some twenty blocks in flight, each of at most 32 MiB of text."""
+"""Shared memory of a cluster that we start: about twenty blocks in flight, each of at most 32 MiB of text."""
 
 
 @contextlib.contextmanager
 def cluster(address: str | None, *, verbose: bool) -> Iterator[dict[str, float]]:
-    """Joins the cluster at ``address``, or starts one on this machine; yields its resources, and leaves it at the end.
+    """Joins the cluster at ``address`` or starts one here, yields its resources, and leaves it at the end.
 
-    One that this process has joined already is used as it is, and left alone.
+    A cluster that this process has joined before is used and left as it is.
 
     Raises:
         ConfigError: no cluster answers at ``address``.
@@ -64,7 +64,7 @@ def cluster(address: str | None, *, verbose: bool) -> Iterator[dict[str, float]]
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """A short folder for Ray, locked for as long as this process lives; those that a ``kill -9`` left go first.
+    """A folder with a short path for Ray, locked while this process lives; removes those that ``kill -9`` left first.
 
     A lock tells who is alive also between containers that share /tmp, where a process's number tells nothing.
     """
@@ -84,7 +84,7 @@ def _folder() -> Iterator[Path]:
 
 
 def _resources() -> dict[str, float]:
-    """The cluster's resources, with the nodes that have CPUs (``nodes``) and the CPUs of the least of them."""
+    """The cluster's resources, with the number of nodes with CPUs (``nodes``) and the CPUs of the smallest one."""
     import ray
 
     cores = [cpus for node in ray.nodes() if node["Alive"] and (cpus := node["Resources"].get("CPU", 0.0)) >= 1]
@@ -92,7 +92,7 @@ def _resources() -> dict[str, float]:
 
 
 def _start(address: str | None, folder: Path, verbose: bool) -> None:
-    """Starts or joins from an empty folder.
+    """Starts or joins a cluster from an empty folder.
 
     Ray puts the current folder on its workers' import path, where a user's own ``vecfill/`` would shadow ours.
     """
@@ -116,7 +116,7 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
 
 
 def _check_reachable(address: str) -> None:
-    """Looks whether something listens at ``host:port``: Ray itself tries for minutes, in silence."""
+    """Checks that something listens at ``host:port``: Ray itself retries for minutes without a word."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not (colon and port.isdigit()):
         return  # auto, local
@@ -135,8 +135,8 @@ def _no_cluster(place: str, reason: str) -> ConfigError:
 
 @contextlib.contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Keeps C++ from the terminal: Ray's core announces its log level there, whatever that is."""
-    if sys.stderr is None:  # closed by whoever started this process
+    """Keeps Ray's C++ core from printing its log level to the terminal."""
+    if sys.stderr is None:  # closed by the parent process
         yield
         return
     sys.stderr.flush()
@@ -151,7 +151,7 @@ def _without_stderr() -> Iterator[None]:
 
 
 def _hush(verbose: bool) -> None:
-    """Keeps Ray Data's log lines off the terminal; its files in the session folder keep them."""
+    """Keeps Ray Data's log lines off the terminal; Ray writes them to files in its session folder."""
     from ray.data import DataContext
 
     context = DataContext.get_current()
@@ -168,7 +168,7 @@ def _hush(verbose: bool) -> None:
 
 @contextlib.contextmanager
 def unwrapped() -> Iterator[None]:
-    """Raises the error of ours that Ray wraps, instead of Ray's; any other goes on as it is."""
+    """Raises our own error where Ray wraps one, and ``EngineError`` for an error of Ray."""
     try:
         yield
     except Exception as error:
@@ -178,8 +178,8 @@ def unwrapped() -> Iterator[None]:
         if ours is None and type(error).__module__.startswith("ray."):
             reason = str(error).strip().split("\n", 1)[0]
             raise EngineError(
-                f"Ray lost a part of itself ({type(error).__name__}: {reason}): what was committed is kept, and a "
-                "rerun goes on; --verbose shows more"
+                f"a Ray process failed ({type(error).__name__}: {reason}): committed rows are kept, and a rerun "
+                "continues; --verbose shows more"
             ) from error
         raise
 

@@ -11,12 +11,13 @@ READ_CPUS, WRITE_CPUS = 0.25, 0.2
 """Reading and writing mostly wait for the server."""
 
 GPU_CPUS = 0.1
-"""What an encoder on a GPU reserves at most: its cores are not what it waits for."""
+"""CPUs that an encoder on a GPU reserves at most: it waits for the GPU."""
 
 MAX_READERS = 8
+"""Readers of the whole cluster at most: each reads 100,000 rows a second and more."""
 
 CORES_AN_ENCODER = 8
-"""Cores of a CPU encoder, where a node has more of them: it computes in at most eight teams (``encode.teams``)."""
+"""Cores of one CPU encoder on a larger node: it computes in at most eight threads (``encode.compute_threads``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +26,11 @@ class Pools:
 
     Attributes:
         encoders: encoders of the whole cluster.
-        share: encoders on one node, which have its cores together.
-        cpus: CPUs that each reserves.
-        gpus: GPUs that each reserves; 0 means that the model computes on CPUs.
+        share: encoders that share the cores of one node.
+        cpus: CPUs that each encoder reserves.
+        gpus: GPUs that each encoder reserves; 0 where the model computes on CPUs.
         writers: writers of the whole cluster.
-        readers: readers of the whole cluster; each reads 100,000 rows a second and more.
+        readers: readers of the whole cluster.
         spare_cpus: CPUs of the cluster that the encoders leave to readers and writers.
     """
 
@@ -45,17 +46,17 @@ class Pools:
     def fitting(
         cls, resources: dict[str, float], *, device: str, actors: int | None, gpus: float | None, writers: int | None
     ) -> Pools:
-        """Sizes the pools: an encoder a GPU, or one for eight cores of a node, less what the rest needs.
+        """Sizes the pools: one encoder per GPU, or one per eight cores of a node, less the cores for reads and writes.
 
         Args:
             resources: ``CPU`` and ``GPU`` of the cluster, its ``nodes``, and ``CPU a node``: no actor spans two.
             device: ``auto``, ``cuda`` or ``cpu``.
             actors: encoders, None for what fits.
-            gpus: GPUs an encoder, None for one, or less where encoders share them.
+            gpus: GPUs per encoder; None for one, or less where encoders share them.
             writers: writers, None for what fits.
 
         Raises:
-            ConfigError: what is asked for does not fit: Ray would wait for ever.
+            ConfigError: the actors do not fit the cluster, so Ray would wait for ever.
         """
         found = 0.0 if device == "cpu" else resources.get("GPU", 0.0)
         if not found and (gpus or device == "cuda"):

@@ -49,5 +49,5 @@ def _handler(stop: Stop) -> Callable[[int, FrameType | None], None]:
 
 
 def exit_code(reason: str | None) -> int | None:
-    """The exit code of a run that was stopped by a signal, by the shell's convention; None for any other reason."""
+    """The exit code of a run that a signal stopped, by the shell's convention; None for any other reason."""
     return next((128 + number for number, name in SIGNALS.items() if name == reason), None)
