@@ -66,6 +66,10 @@ def _never() -> bool:
     return False
 
 
+def _warn(line: str, **fields: Any) -> None:
+    log.warning("%s", line, extra=fields)
+
+
 @dataclass(kw_only=True)
 class Worker:
     """What surrounds one worker of a stage, whichever engine runs it.
@@ -75,7 +79,7 @@ class Worker:
         threads: CPU threads for computing; None keeps the library's number.
         stopped: whether the run is to stop; asked before and during waits.
         stop: asks the run to stop, with the reason.
-        say: logs a line where the user sees it.
+        say: logs a line, and fields of the event, where the user sees them.
         shared: what ``Encode.shared`` returned, or a proxy with the same methods as coroutines.
         kept: what this process keeps from one run to the next, such as a loaded model.
     """
@@ -84,7 +88,7 @@ class Worker:
     threads: int | None = None
     stopped: Callable[[], bool] = _never
     stop: Callable[[str], None] = lambda _: None
-    say: Callable[[str], None] = log.warning
+    say: Callable[..., None] = _warn
     shared: Any = None
     kept: MutableMapping[str, Any] = field(default_factory=dict)
 

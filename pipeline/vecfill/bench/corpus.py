@@ -130,9 +130,8 @@ def labelled_table(database: Database, target: Target, rows: int, label: str | N
             with transaction(connection, read_only=True) as cursor:
                 found = cursor.execute(_labelled(relation, label), (rows,)).fetchall()
         except psycopg.errors.UndefinedColumn as error:
-            raise ConfigError(
-                f"--label {label}: {relation.table.label} has no such column: {server_message(error)}"
-            ) from error
+            message = f"--label {label}: {relation.table.label} has no such column: {server_message(error)}"
+            raise ConfigError(message) from error
     if not found:
         raise ConfigError(f"no row of {relation.table.label} has a text: name another table, or none for the listings")
     texts, labels = zip(*found, strict=True)

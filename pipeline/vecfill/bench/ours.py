@@ -181,11 +181,6 @@ def _recipe_results(job: Job, encode: Callable[[Any, int], Any], units: Sequence
     from vecfill.engine.ray_actors import encode_and_write, read_units
 
     coordinator = Coordinator.remote(0)  # type: ignore[attr-defined]  # by ray.remote
-    texts = read_units(job.source.reader(), units, coordinator, readers=1)
-    encoded = encode(texts, sum(unit.rows for unit in units))
-    written = encode_and_write(encoded, _unchanged, job.sink, coordinator, writers=1, at_a_time=1)
+    encoded = encode(read_units(job.source.reader(), units, coordinator, readers=1), sum(unit.rows for unit in units))
+    written = encode_and_write(encoded, lambda block: block, job.sink, coordinator, writers=1, at_a_time=1)
     yield from written.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-
-
-def _unchanged(block: pa.Table) -> pa.Table:
-    return block

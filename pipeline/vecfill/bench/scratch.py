@@ -84,9 +84,7 @@ class Scratch:
                 _refill(connection, full, source)
                 relation = inspect(connection, Target(table=f"{self.schema}.{name}", text="text"))
         except psycopg.Error as error:
-            raise ConfigError(
-                f"the scratch table of {dim} dimensions cannot be made: {server_message(error)}"
-            ) from error
+            raise ConfigError(f"no scratch table of {dim} dimensions: {server_message(error)}") from error
         return Table(database=self.database, name=full, relation=relation, source=source, rows=len(texts))
 
 

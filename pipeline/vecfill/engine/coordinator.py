@@ -19,7 +19,7 @@ class Coordinator:
     def __init__(self, encoders: int) -> None:
         self._busy = [0] * encoders
         self._reason: str | None = None
-        self._lines: list[str] = []
+        self._lines: list[tuple[str, dict[str, Any]]] = []
         self._members: list[Any] = []
 
     def join(self, actor: Any) -> None:
@@ -54,12 +54,12 @@ class Coordinator:
         """Counts a block of an encoder as done."""
         self._busy[encoder] -= 1
 
-    def say(self, line: str) -> None:
-        """Keeps a line for the driver."""
-        self._lines.append(line)
+    def say(self, line: str, **fields: Any) -> None:
+        """Keeps a line, and fields of the event, for the driver's log."""
+        self._lines.append((line, fields))
 
-    def lines(self) -> list[str]:
-        """Returns the lines since the last call."""
+    def lines(self) -> list[tuple[str, dict[str, Any]]]:
+        """Returns the lines since the last call, each with its fields."""
         lines, self._lines = self._lines, []
         return lines
 

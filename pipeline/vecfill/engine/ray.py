@@ -135,5 +135,5 @@ class RayEngine:
             relayed.result()
 
     def _log_lines(self) -> None:
-        for line in ray.get(self._coordinator.lines.remote()):
-            log.warning("%s", line)
+        for line, fields in ray.get(self._coordinator.lines.remote()):
+            log.warning("%s", line, extra=fields)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vecfill.config.limits import NO_WRITE_LIMITS, WriteLimits
+from vecfill.job import Worker
 from vecfill.postgres.replication import Replication, replication
 from vecfill.postgres.session import Session
 
@@ -42,7 +43,7 @@ class Throttle:
 
     write_limits: WriteLimits = NO_WRITE_LIMITS
     stopped: Callable[[], bool] = _never
-    say: Callable[[str], None] = log.warning
+    say: Callable[..., None] = Worker.say
     _due: float = 0.0
     _checked: float = float("-inf")
     _mark: tuple[int, float] | None = None
@@ -78,10 +79,13 @@ class Throttle:
         started, excess = time.monotonic(), self._excess(session)
         if excess is None:
             return True
-        self.say(f"pausing: {excess}")
+        self.say(f"pausing: {excess}", event="pause")
         while excess and self._sleep_until(time.monotonic() + CHECK_EVERY_S):
             excess = self._excess(session)
-        self.say(f"{'stopped' if excess else 'continuing'} after a pause of {time.monotonic() - started:.0f} s")
+        seconds = time.monotonic() - started
+        self.say(
+            f"{'stopped' if excess else 'continuing'} after a pause of {seconds:.0f} s", event="resume", seconds=seconds
+        )
         return excess is None
 
     def _excess(self, session: Session) -> str | None:
