@@ -113,3 +113,18 @@ def test_a_stop_before_the_start_reads_nothing(connect, database, open_engine):
     stop.set("too late")
     assert sum(result.num_rows for result in open_engine(job).stream(units, stop)) == 0
     assert vectors(connect) == []
+
+
+def test_a_stream_without_units_ends_at_once(connect, database, open_engine):
+    job, _ = job_and_units(connect, database, 10)
+    assert list(open_engine(job).stream([], Stop())) == []
+
+
+def test_a_stop_in_a_later_stream_of_few_units_writes_nothing_more(connect, database, open_engine):
+    job, units = job_and_units(connect, database, 100)
+    engine, stop = open_engine(job), Stop()
+    list(engine.stream(units, stop))
+    connect.execute("UPDATE docs SET embedding = NULL")
+    stop.set("enough")
+    assert sum(result.num_rows for result in engine.stream(units, stop)) == 0
+    assert vectors(connect) == []

@@ -109,8 +109,8 @@ class EncodeStage:
         """Loads and checks the model, once; a second thread waits for the first and gets the same encoder.
 
         Raises:
-            ConfigError: the model cannot be had, or its dimension is not the column's.
-            MixedModelsError: the column's vectors were not made by this model.
+            ConfigError: the model is not available, or its dimension is not the column's.
+            MixedModelsError: another model made the column's vectors.
         """
         return self._prepared().encoder
 
@@ -118,7 +118,7 @@ class EncodeStage:
         """Does nothing: the model is kept for the next run of this process."""
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Encodes a TextBlock; a text that fails is set aside in ``error_class`` and ``error``.
+        """Encodes a TextBlock; ``error_class`` and ``error`` say why a text has no vector.
 
         Two threads may call at once: one block's texts are tokenized while another's are computed.
 
@@ -189,12 +189,12 @@ class EncodeStage:
             )
 
     def _check_sample(self, ready: RowEncoder) -> None:
-        """Recomputes the sample of stored vectors: models must never mix unnoticed."""
+        """Recomputes the sample of stored vectors, so that models never mix unnoticed."""
         if not self.spec.sample:
             return
         encoding = ready.encode([text for text, _ in self.spec.sample])
         if encoding.unasked.any():
-            return  # the budget is spent before the run's first text: nothing will be written
+            return  # the budget does not reach the first text, so nothing will be written
         found = agreement([vector for _, vector in self.spec.sample], encoding.vectors)
         figures = (
             f"{found.agreeing} of {found.n} sampled vectors of {self.spec.column} agree with model "

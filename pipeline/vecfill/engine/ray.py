@@ -65,6 +65,8 @@ class RayEngine:
 
         A later stream of few units is read and written by this process: Ray Data takes a second or two to start.
         """
+        if not units:
+            return
         few, self._streamed = self._streamed and len(units) <= self._pools.encoders, True
         with unwrapped(), self._relayed(stop):
             yield from self._directly(units, stop) if few else self._by_ray_data(units)

@@ -80,7 +80,7 @@ def _vectors(stages: Stages, text: Block, stop: Stop) -> pa.Table | None:
 
 def _result(stages: Stages, vectors: Block) -> pa.Table | None:
     table = vectors.result()
-    return None if table is None else stages.write(table)
+    return None if table is None or table.num_rows == 0 else stages.write(table)
 
 
 def _done(block: Block) -> Iterator[pa.Table]:

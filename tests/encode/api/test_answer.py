@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from vecfill.encode.api.answer import parse
-from vecfill.encode.api.http_errors import WrongAnswerError
+from vecfill.encode.api.answer import WrongAnswerError, parse
 
 
 def body(vectors, order=None, **more) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vecfill.encode.api.http_errors import WrongAnswerError
+from vecfill.encode.api.http_errors import RetryableError
 
 Vectors = npt.NDArray[np.float32]
 
@@ -32,6 +32,14 @@ class Answer:
 
     vectors: Vectors
     tokens: int | None
+
+
+class WrongAnswerError(RetryableError):
+    """The answer cannot be right; ``answer`` is its usable part, for when retries do not help."""
+
+    def __init__(self, reason: str, answer: Answer | None = None) -> None:
+        super().__init__(f"the answer is wrong: {reason}")
+        self.answer = answer
 
 
 def parse(body: bytes, n: int) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vecfill.encode.api.http_errors import WrongAnswerError
+from vecfill.encode.api.answer import WrongAnswerError
 from vecfill.errors import ConfigError
 
 

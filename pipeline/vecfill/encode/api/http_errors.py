@@ -14,8 +14,6 @@ from vecfill.errors import ConfigError, EncodeError
 if TYPE_CHECKING:
     from openai import APIStatusError
 
-    from vecfill.encode.api.answer import Answer
-
 THROTTLED = 429
 _OVERLOADED = frozenset({THROTTLED, 503, 504, 529})
 _TRANSIENT = frozenset({408, 409, 425})
@@ -45,14 +43,6 @@ class RetryableError(Exception):
     ) -> None:
         super().__init__(message)
         self.overloaded, self.wait, self.counts = overloaded, wait, counts
-
-
-class WrongAnswerError(RetryableError):
-    """The answer cannot be right; ``answer`` is its usable part, for when retries do not help."""
-
-    def __init__(self, reason: str, answer: Answer | None = None) -> None:
-        super().__init__(f"the answer is wrong: {reason}")
-        self.answer = answer
 
 
 def classify(error: APIStatusError, what: str, message: str) -> Exception:

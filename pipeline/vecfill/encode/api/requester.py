@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type
 
 from vecfill.bisection import SHARED_FAULT_AFTER
 from vecfill.config.model import Model
-from vecfill.encode.api.answer import Answer, parse
+from vecfill.encode.api.answer import Answer, WrongAnswerError, parse
 from vecfill.encode.api.budget import Budget, Decision
 from vecfill.encode.api.client import Client
 from vecfill.encode.api.concurrency import Pace, Stopped, sleep
@@ -21,7 +21,6 @@ from vecfill.encode.api.dimension import Dimension
 from vecfill.encode.api.http_errors import (
     THROTTLED,
     RetryableError,
-    WrongAnswerError,
     classify,
     refuses_parameter,
     server_message,

@@ -6,8 +6,8 @@ import time
 
 from tenacity import RetryCallState, wait_random_exponential
 
-from vecfill.encode.api.answer import Answer
-from vecfill.encode.api.http_errors import RetryableError, WrongAnswerError
+from vecfill.encode.api.answer import Answer, WrongAnswerError
+from vecfill.encode.api.http_errors import RetryableError
 from vecfill.errors import EncodeError
 
 MAX_FAILURES = 6
