@@ -1,4 +1,4 @@
-"""Engines to run: one Ray for all tests of a worker that are not about starting it."""
+"""Engines to run: one Ray for all tests of a file that are not about starting it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vecfill.engine.warm import Warm
 from vecfill.job import Engine, Job
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def warm() -> Iterator[Warm]:
     warm = Warm()
     yield warm

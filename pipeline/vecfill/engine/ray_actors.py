@@ -20,11 +20,6 @@ from vecfill.job import Reader, Sink, Unit, Worker
 BlockCall = Callable[[pa.Table], pa.Table]
 
 
-def unit_blocks(units: Sequence[Unit]) -> list[pa.Table]:
-    """Units as Ray Data's input: a block of one row for each."""
-    return [pa.table({"unit": pa.array([pickle.dumps(unit)], pa.large_binary())}) for unit in units]
-
-
 def _join(coordinator: Any) -> None:
     """Names this actor to the coordinator: where a stream fails, Ray Data leaves its idle actors alive, connected."""
     log_to_stderr()
@@ -43,10 +38,10 @@ class ReadUnits:
         _join(coordinator)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """A block of ``unit_blocks`` in, a TextBlock out; an empty one once the stop is asked for."""
+        """A block of one unit in, a TextBlock out; an empty one once the stop is asked for."""
         if ray.get(self._coordinator.is_set.remote()):
             return self._read.nothing()
-        return self._read(pickle.loads(block["unit"][0].as_py()))  # noqa: S301 -- our own
+        return self._read(pickle.loads(block["item"][0].as_py()))  # noqa: S301 -- our own
 
 
 class EncodeAndWrite:
@@ -73,11 +68,14 @@ class EncodeAndWrite:
 
 
 def read_units(reader: Reader, units: Sequence[Unit], coordinator: Any, *, readers: int) -> Dataset:
-    """A dataset of TextBlocks: a pool of ``readers`` over the units."""
-    pool = ActorPoolStrategy(size=min(readers, max(1, len(units))))
-    return _mapped(
-        ray.data.from_arrow(unit_blocks(units)), ReadUnits, (reader, coordinator), cpus=READ_CPUS, compute=pool
-    )
+    """A dataset of TextBlocks: a pool of ``readers`` over the units, one a block.
+
+    ``from_items`` puts the units into the object store by itself. ``from_arrow`` asks a task for each block's size, and
+    waits for ever where the encoders hold every CPU.
+    """
+    pool = ActorPoolStrategy(size=min(readers, len(units)))
+    items = ray.data.from_items([pickle.dumps(unit) for unit in units], override_num_blocks=len(units))
+    return _mapped(items, ReadUnits, (reader, coordinator), cpus=READ_CPUS, compute=pool)
 
 
 def encode_and_write(
