@@ -1,4 +1,4 @@
-"""vecfill keeps the embedding column of a PostgreSQL table complete and current, with a local model.
+"""vecfill fills the embedding column of a PostgreSQL table with a local model, and accounts for every row.
 
 >>> from vecfill import Model, Target, run
 >>> result = run(
@@ -7,8 +7,8 @@
 ...     database="postgresql://localhost/app",
 ... )  # doctest: +SKIP
 
-``run`` fills, ``search`` finds the rows nearest to a text, ``status`` counts. Everything that their signatures name is
-in ``vecfill.__all__``. Every error that vecfill raises on purpose is a ``VecfillError``; the tree is in
+``run`` fills, ``search`` finds the rows nearest to a text, ``status`` counts. ``vecfill.__all__`` has every name that
+their signatures use. Every error that vecfill raises on purpose is a ``VecfillError``; the tree is in
 ``vecfill.errors``. The log goes to the logger ``vecfill``, which is silent until a program adds a handler.
 """
 
@@ -85,7 +85,7 @@ _EXPORTS = {
     "table_status": ("Status", "status"),
     "vector_search": ("Found", "Hit", "search"),
 }
-"""Module → its public names. No module may bear the name of a function: importing it would hide the function."""
+"""Module → its public names. No module may have the name of a function: importing it would hide the function."""
 
 _MODULES = {name: f"{__name__}.{module}" for module, names in _EXPORTS.items() for name in names}
 __all__ = sorted(_MODULES)  # noqa: PLE0605

@@ -1,7 +1,7 @@
-"""The seams of a run: a job is a source, an encoder and a sink; an engine runs it and knows nothing of what they do.
+"""The interfaces of a run: a job has a source, an encoder and a sink; an engine runs it without knowing what they do.
 
-Every stage turns one Arrow block into one Arrow block (``blocks``). A job travels by pickle and opens nothing until a
-worker calls a stage.
+Every stage turns one Arrow block into one Arrow block (``blocks``). A job can be pickled, and opens no connection until
+a worker calls a stage.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Unit(Protocol):
-    """A bounded part of a source: one read turns it into one block. Travels by pickle."""
+    """A part of a source that one read turns into one block. Can be pickled."""
 
     @property
     def rows(self) -> int:
@@ -56,10 +56,10 @@ class EncodeStage(Stage, Protocol):
 
 
 class Shared(Protocol):
-    """What the encode workers of a run share, such as the budget of an API. Travels by pickle."""
+    """State that the encode workers of a run share, such as the budget of an API. Can be pickled."""
 
     def account(self) -> Any:
-        """What they have spent together, for the result of the run."""
+        """Returns what they have spent in total, for the result of the run."""
 
 
 def _never() -> bool:
@@ -72,16 +72,16 @@ def _warn(line: str, **fields: Any) -> None:
 
 @dataclass(kw_only=True)
 class Worker:
-    """What surrounds one worker of a stage, whichever engine runs it.
+    """The context of one worker of a stage, the same for every engine.
 
     Attributes:
-        peers: workers of this stage in the whole run; they share what is limited for all together.
+        peers: workers of this stage in the whole run; they share limits such as the rate.
         threads: CPU threads for computing; None keeps the library's number.
-        stopped: whether the run is to stop; asked before and during waits.
-        stop: asks the run to stop, with the reason.
-        say: logs a line, and fields of the event, where the user sees them.
+        stopped: whether the run should stop; checked before and during waits.
+        stop: requests a stop of the run, with the reason.
+        say: writes a line and the event's fields to the log that the user sees.
         shared: what ``Encode.shared`` returned, or a proxy with the same methods as coroutines.
-        kept: what this process keeps from one run to the next, such as a loaded model.
+        kept: objects that this process keeps between runs, such as a loaded model.
     """
 
     peers: int = 1
@@ -94,13 +94,13 @@ class Worker:
 
 
 class Source(Protocol):
-    """Where units are read from."""
+    """Supplies the read stage."""
 
     def reader(self) -> Reader:
-        """Returns the read stage. In this process it uses the source's own connection; after a pickle, its own."""
+        """Returns the read stage. In this process it uses the source's connection; a pickled copy opens its own."""
 
     def close(self) -> None:
-        """Closes the connection until it is needed again."""
+        """Closes the connection; the next use opens another."""
 
 
 class Encode(Protocol):
@@ -108,24 +108,24 @@ class Encode(Protocol):
 
     @property
     def device(self) -> str:
-        """``auto``, ``cuda`` or ``cpu``: where a worker computes; ``remote`` where it only waits for an API."""
+        """``auto``, ``cuda`` or ``cpu``: where a worker computes; ``remote`` if it only waits for an API."""
 
     @property
     def calls(self) -> int:
         """Blocks that one worker takes at a time."""
 
     def rows_per_s(self, gpus: int) -> float:
-        """A rough rate of one worker on a machine with so many GPUs, to choose an engine and the size of blocks."""
+        """A rough rate of one worker on a machine with ``gpus`` GPUs, to choose an engine and the size of blocks."""
 
     def shared(self) -> Shared | None:
-        """Returns what all workers of a run share; None where they share nothing."""
+        """Returns the state that all workers of a run share; None if they share nothing."""
 
     def stage(self, worker: Worker) -> EncodeStage:
         """Returns the encode stage of one worker."""
 
 
 class Sink(Protocol):
-    """Where vectors are written to."""
+    """Supplies the write stage."""
 
     @property
     def may_wait(self) -> bool:
@@ -137,7 +137,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A run's three parts. Travels by pickle."""
+    """A run's three parts. Can be pickled."""
 
     source: Source
     encode: Encode
@@ -146,30 +146,30 @@ class Job:
 
 @dataclass
 class Stop:
-    """A request to finish the blocks in flight and end. The first reason stays."""
+    """A request to finish the blocks in flight and end. Only the first reason is kept."""
 
     reason: str | None = None
     _event: threading.Event = field(default_factory=threading.Event)
 
     def set(self, reason: str) -> None:
-        """Asks for the stop; safe in a signal handler and from any thread."""
+        """Requests the stop; safe in a signal handler and from any thread."""
         self.reason = self.reason or reason
         self._event.set()
 
     def is_set(self) -> bool:
-        """Whether the stop was asked for."""
+        """Whether the stop was requested."""
         return self._event.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Waits for the request and says whether it came."""
+        """Waits for the request; returns whether it came."""
         return self._event.wait(seconds)
 
 
 BUDGET = "budget"
-"""Reason of a stop where ``--max-requests`` or ``--max-cost`` allow no further request."""
+"""Stop reason: ``--max-requests`` or ``--max-cost`` allows no further request."""
 
 ABANDONED = "abandoned"
-"""Reason of a stop where an error, or the reader of the results, ends a stream early."""
+"""Stop reason: an error, or the reader of the results, ended a stream early."""
 
 
 class Engine(Protocol):
@@ -177,7 +177,7 @@ class Engine(Protocol):
 
     Attributes:
         name: for the result.
-        workers: workers of each stage, by which its seconds are to be divided.
+        workers: number of workers per stage; divide the seconds of a stage by it.
     """
 
     name: str
@@ -187,10 +187,10 @@ class Engine(Protocol):
         """Workers by stage."""
 
     def account(self) -> Any:
-        """The account of what the encode workers share; None where they share nothing."""
+        """The account of the state that the encode workers share; None if they share nothing."""
 
     def stream(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
-        """Yields one WriteResult a block once it is committed; ends early, nothing in flight, once ``stop`` is set."""
+        """Yields one WriteResult per committed block; once ``stop`` is set, finishes the blocks in flight and ends."""
 
     def close(self) -> None:
-        """Gives back connections and what is kept for this run alone."""
+        """Closes connections and frees what belongs only to this run."""

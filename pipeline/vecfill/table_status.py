@@ -1,4 +1,4 @@
-"""What ``vecfill status`` does: the coverage of a target, by the same SQL that a run plans with."""
+"""``vecfill status``: the coverage of a target, counted with the same SQL as a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vecfill.read.survey import Coverage, survey
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """How full the embedding column of a table is.
+    """Coverage of a table's embedding column.
 
     Attributes:
         table: ``schema.table``.
@@ -35,7 +35,7 @@ class Status:
 
 
 def status(target: Target, *, database: str | Database | None = None) -> Status:
-    """Counts the rows of the target with and without a vector. The role needs SELECT alone.
+    """Counts the rows of the target with and without a vector. The role needs only SELECT.
 
     Without a text in the target, rows with nothing to embed count as missing.
 

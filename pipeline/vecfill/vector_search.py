@@ -1,4 +1,4 @@
-"""What ``vecfill search`` does: the rows whose vectors are nearest to a text's, through an index where there is one."""
+"""``vecfill search``: finds the rows whose vectors are nearest to that of a text, through an index if there is one."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ DEFAULT_LIMIT = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """A row that was found.
+    """A row in the result of a search.
 
     Attributes:
-        key: the key's columns as text, with a comma between them; of a table without a key the row's ``ctid``, where it
-            lies now.
-        distance: from the text's vector; NaN where it has none, as the cosine of a zero vector.
-        values: the columns that were to be shown, as text.
+        key: the key's columns as text, with a comma between them; for a table without a key, the row's current
+            ``ctid``.
+        distance: from the text's vector; NaN if undefined, such as the cosine of a zero vector.
+        values: the columns of ``show``, as text.
     """
 
     key: str
@@ -53,12 +53,12 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         table: ``schema.table``.
         distance: ``cosine``, ``l2``, ``l1``, or ``ip``, the negative inner product.
-        index: the index that the server used, or None where it compared every row.
+        index: the index that the server used, or None if it compared every row.
         hits: nearest first.
     """
 
@@ -78,19 +78,19 @@ def search(
     show: tuple[str, ...] = (),
     encoder: Encoder | None = None,
 ) -> Found:
-    """Finds the rows of the target that are nearest to a text. The role needs SELECT alone.
+    """Finds the rows of the target that are nearest to a text. The role needs only SELECT.
 
     Args:
         target: where to search; its ``text``, ``set`` and ``dim`` are not used.
         model: the one that made the vectors.
         text: what to search for; the model's own query prompt is put before it.
         database: connection string; None takes libpq's environment.
-        limit: most hits.
+        limit: the most hits.
         show: columns whose values come with each hit.
         encoder: the model, if it is loaded already.
 
     Returns:
-        The hits; none where no row that meets the condition has a vector.
+        The hits; none if no row that meets the condition has a vector.
 
     Raises:
         ConfigError: no database; or as ``nearest``.
@@ -132,7 +132,7 @@ def nearest(
 
 
 def _prepared(connection: Connection, relation: Relation, show: tuple[str, ...]) -> tuple[str, Measure]:
-    """The schema that pgvector is in, and the distance to go by."""
+    """Returns pgvector's schema and the distance to use."""
     table = relation.table.name.as_string()
     with transaction(connection, read_only=True) as cursor:
         schema = cursor.execute(search_sql.EXTENSION_SCHEMA, ()).fetchone()
@@ -162,7 +162,7 @@ def _found(
     values = (vector.astype(np.float64).tolist(), limit)
     try:
         with transaction(connection, read_only=True) as cursor:
-            _tell_scan(cursor, schema, limit)
+            _configure_scan(cursor, schema, limit)
             index = _index_used(cursor, query, values, relation, measure)
             rows = cursor.execute(query, values).fetchall()
     except psycopg.DataError as error:
@@ -171,7 +171,7 @@ def _found(
             "exclude rows with --where, or choose another model"
         ) from error
     if index and len(rows) < limit:
-        why = "its scan is bounded (hnsw.max_scan_tuples, ivfflat.max_probes), so that more may qualify"
+        why = "its scan is limited (hnsw.max_scan_tuples, ivfflat.max_probes), so that more may qualify"
         log.info("index %s gave %d of %d rows: %s", index, len(rows), limit, why)
     hits = (Hit(key=key, distance=distance, values=tuple(shown)) for key, distance, *shown in rows)
     return Found(
@@ -184,7 +184,7 @@ def _rank(hit: Hit) -> tuple[bool, float]:
     return math.isnan(hit.distance), hit.distance
 
 
-def _tell_scan(cursor: Cursor, schema: str, limit: int) -> None:
+def _configure_scan(cursor: Cursor, schema: str, limit: int) -> None:
     try:
         cursor.execute(search_sql.load_pgvector(schema), ())
     except psycopg.errors.InsufficientPrivilege as error:
@@ -199,7 +199,7 @@ def _tell_scan(cursor: Cursor, schema: str, limit: int) -> None:
 def _index_used(
     cursor: Cursor, query: search_sql.Query, values: tuple[Any, ...], relation: Relation, measure: Measure
 ) -> str | None:
-    """The index whose order the plan takes; of a partitioned table the table's own, which each partition has its of."""
+    """Returns the index that orders the plan; for a partitioned table, the parent's index instead of a partition's."""
     row = cursor.execute(search_sql.explain(query), values).fetchone()
     plan = json.loads(row[0]) if row and isinstance(row[0], str) else row[0] if row else []
     used = sorted(node["Index Name"] for node in _nodes(plan[0]["Plan"]) if "Order By" in node)

@@ -1,1 +1,1 @@
-"""The main job: prepare a run, drain what is eligible, account for every row."""
+"""The main job: prepare a run, fill the eligible rows, account for every row."""

@@ -24,16 +24,16 @@ from vecfill.read.partial_index import suggested_index
 log = logging.getLogger(__name__)
 
 SAMPLE_ROWS = 32
-"""Vectors recomputed before the first write: enough to tell another model (cosines near 0) from a few edited texts."""
+"""Vectors recomputed before the first write: enough to tell another model (cosines near 0) from edited texts."""
 
 SAMPLE_PAGES = 200
-"""Heap pages that the sample comes from, so that it does not hold the oldest rows alone."""
+"""Heap pages that the sample comes from, so that it does not hold only the oldest rows."""
 
 Sample = tuple[tuple[str, tuple[float, ...]], ...]
 
 
 def check_writable(relation: Relation) -> None:
-    """Checks that this server and role can be written to as we write.
+    """Checks that this server and role accept writes.
 
     Raises:
         ConfigError: a standby, or a read-only session.
@@ -47,7 +47,7 @@ def check_writable(relation: Relation) -> None:
 
 
 def check_sql(connection: Connection, relation: Relation, selection: Selection, *, writing: bool = True) -> None:
-    """Plans the user's SQL, alone and in brackets, and our own, by the extended protocol; the server runs nothing.
+    """Plans the user's SQL, alone and in brackets, and our own, with the extended protocol; the server runs nothing.
 
     Args:
         connection: to the target's database.
@@ -61,7 +61,7 @@ def check_sql(connection: Connection, relation: Relation, selection: Selection, 
     with transaction(connection, read_only=True) as cursor:
         for option, query in checks_sql.checks(selection, relation, writing=writing):
             complaint, remedy = f"{option} does not work as SQL on {relation.table.label}", "correct it"
-            if option == "--column":  # no SQL of the user's
+            if option == "--column":  # not the user's SQL
                 complaint, remedy = f"{relation.table.label} refuses updates", "change that"
             with _understood(relation, complaint, remedy):
                 try:
@@ -96,12 +96,12 @@ def check_write(connection: Connection, relation: Relation, selection: Selection
 
 
 def warn_known_problems(connection: Connection, relation: Relation, *, standbys: bool) -> None:
-    """Warns of problems that do not keep a run from working, one line each.
+    """Warns about problems that do not prevent a run, one line each.
 
     Args:
         connection: to the target's database.
         relation: the target.
-        standbys: the run watches how far they lag.
+        standbys: whether the run watches the lag of the standbys.
     """
     if standbys and (role := role_without_replication_stats(connection)):
         log.warning(
@@ -114,7 +114,7 @@ def warn_known_problems(connection: Connection, relation: Relation, *, standbys:
 
 
 def suggest_index(relation: Relation, without_vector: int) -> None:
-    """Logs the index that would list so few rows; creating it is the owner's decision."""
+    """Logs the index that would list the few missing rows; the owner decides whether to create it."""
     if ddl := suggested_index(relation, without_vector):
         log.info(
             "read all of %s to find the missing rows; this index would list them: %s",
@@ -138,7 +138,7 @@ def _understood(relation: Relation, complaint: str, remedy: str) -> Iterator[Non
 
 
 def check_dimension(relation: Relation, model: Model, given: int) -> None:
-    """Compares the column's dimension, where it has one, with the model's.
+    """Compares the column's dimension, if it has one, with the model's.
 
     Raises:
         ConfigError: they differ.

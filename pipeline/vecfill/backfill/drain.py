@@ -23,12 +23,12 @@ MAX_SWEEPS = 6
 """Passes over what remains. The first takes nearly all; the others take rows that moved, changed or were locked."""
 
 PAUSE_S = 0.25
-"""Wait before a sweep where the last one finished no row, others holding them; doubled each time, to 4 s."""
+"""Wait before the next sweep if the last one finished no row, since others lock them; doubled each time, up to 4 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands: rows finished in this sweep of those that it was to read, and the account so far."""
+    """Progress of a run: rows finished in this sweep, rows that it plans to read, and the account so far."""
 
     done: int
     eligible: int
@@ -46,14 +46,14 @@ class Drain:
         stop: the request to end early.
         limit: the most rows to finish; None for all.
         progress: called after each block.
-        engine: that ran the job; None where nothing was eligible.
+        engine: the engine that ran the job; None if no row was eligible.
         report: receives each row that is not updated.
         tally: the account.
         after: the survey after the last sweep.
-        planned: rows that the last sweep was to read.
-        beyond: eligible rows that the limit kept it from reading.
+        planned: rows that the last sweep planned to read.
+        beyond: eligible rows that it did not plan to read because of the limit.
         seconds: wall time of the streams.
-        account: what was spent on an API; None for a local model.
+        account: requests, tokens and cost of an API; None for a local model.
     """
 
     prepared: Prepared
@@ -90,7 +90,7 @@ class Drain:
 
     @property
     def _quarantined(self) -> tuple[str, ...]:
-        """Keys of rows that stay missing, and are not read again."""
+        """Keys of rows that stay missing and are not read again."""
         return tuple(self.tally.quarantine)
 
     def left(self, coverage: Coverage) -> int:
@@ -98,7 +98,7 @@ class Drain:
         return coverage.missing - len(self.tally.quarantine)
 
     def _nothing_open(self) -> None:
-        """Rows that the last sweep found changed or locked were finished since: by a later block, or by others."""
+        """Notes that the rows changed or locked in the last sweep are finished: by a later block or other sessions."""
         self.tally.dry = True
         if self.report:
             self.report.forget_open()

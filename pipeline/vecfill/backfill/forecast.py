@@ -15,20 +15,20 @@ log = logging.getLogger(__name__)
 
 MAX_WAL_BYTES = 10_000_000_000
 """WAL above which a run needs confirmation: at PostgreSQL's default max_wal_size (1 GB) it forces ten checkpoints, and
-every replica, slot and archive takes as much again."""
+every replica, slot and archive takes the same amount again."""
 
 MAX_ROWS = 5_000_000
 """Rows above which a run needs confirmation: autovacuum has to clean up as many dead versions."""
 
 MAX_INDEXED_ROWS = 50_000
-"""Rows above which a run through a vector index needs confirmation: at 384 dimensions HNSW allows 315 to 343 rows/s,
-and 22,000 go without it; to build the index over 32,322 rows took 20 s."""
+"""Rows above which a run through a vector index needs confirmation: at 384 dimensions 315 to 343 rows/s with
+HNSW, 22,000 without it; building the index over 32,322 rows took 20 s."""
 
 PAGE_BYTES = 8_192
 TUPLE_BYTES = 28
 """Header and line pointer of a row version."""
 TOAST_BYTES, CHUNK_BYTES, CHUNK_OVERHEAD = 2_032, 1_996, 48
-"""Width above which a row's vector moves out of line, and the chunks that it is cut into there."""
+"""Width above which a row's vector is stored out of line, and the size of its chunks there."""
 HEAP_RECORDS, INDEX_RECORD, CHUNK_RECORDS = 160, 90, 200
 """Bytes of WAL beside the data: a row's lock and update; an entry of a B-tree; a chunk and its entry in its index."""
 INDEX_ENTRY = 32
@@ -75,7 +75,7 @@ class Forecast:
         return lines
 
     def excess(self) -> str | None:
-        """What exceeds a confirmation limit, and the limit; None where the run needs no confirmation."""
+        """The amount that exceeds a confirmation limit, and the limit; None if the run needs no confirmation."""
         if self.vector_indexes and self.rows > MAX_INDEXED_ROWS:
             return (
                 f"{self.rows:,} rows to write through {_named('vector index', self.vector_indexes)} exceed the "

@@ -34,11 +34,11 @@ class Prepared:
 
     Attributes:
         relation: the target.
-        model: what makes the vectors.
+        model: the model that makes the vectors.
         source: the target as a source.
-        found: the survey.
-        job: what an engine is to run; None where nothing is eligible.
-        forecast: what the run asks of the server; None where nothing is eligible.
+        found: the result of the survey.
+        job: the job for the engine; None if no row is eligible.
+        forecast: the cost for the server; None if no row is eligible.
         startup: the clock of the start-up.
     """
 
@@ -52,7 +52,7 @@ class Prepared:
 
     @property
     def before(self) -> Coverage:
-        """The coverage that was found."""
+        """The coverage before the run."""
         return self.found.coverage
 
 
@@ -70,10 +70,10 @@ def prepare(
     Args:
         session: to the target's database.
         target: the table, its text and its embedding column.
-        model: what makes the vectors.
+        model: the model that makes the vectors.
         options: limits of the run.
         selection: the rows to take.
-        consent: asked, where ``options.yes`` is not set, whether a run above a limit of the forecast may go on.
+        consent: called if the forecast exceeds a limit and ``options.yes`` is not set; True starts the run.
 
     Raises:
         ConfigError: something cannot work as given, or consent was refused.

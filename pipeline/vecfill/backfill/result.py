@@ -1,4 +1,4 @@
-"""The result of a run: what became of every row, how long it took, and the exit code that says so."""
+"""The result of a run: the outcomes of its rows, its duration, and its exit code."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ class RunResult:
 
     Attributes:
         eligible: rows without a vector that had a text when the run started.
-        device: where the model computed; None where it was not needed.
+        device: where the model computed; None if it was not needed.
         dtype: type that it computed in.
-        embedded: rows that got a vector, a row again each time it was read again.
-        updated: rows whose vector this run wrote; the change of the table's own count.
+        embedded: rows that got a vector; a row that was read again counts again.
+        updated: rows whose vector this run wrote, counted by the server.
         stale: texts that changed while their vector was made; read again by the next sweep.
-        filled: rows that another session gave a vector meanwhile; theirs stays.
+        filled: rows that another session filled meanwhile; its vector stays.
         gone: rows that were deleted meanwhile.
-        locked: rows that another transaction locked to the end.
-        refused: rows that a trigger or a row-level policy kept from being written.
-        failed: rows that the model or the server could not take.
+        locked: rows that another transaction locked until the end.
+        refused: rows whose update a trigger or a row-level policy prevented.
+        failed: rows that the model or the server could not process.
         empty: rows with nothing to embed.
         truncated: texts longer than the model reads.
-        reused: rows that got the vector of an equal text without the model.
+        reused: rows that got the vector of an equal text, without another computation.
         remaining: rows that are eligible now.
         seconds: wall time, start-up included; ``stage_seconds`` is work, summed over the workers of a stage.
         startup_seconds: wall time until the first block was written, by step; see ``StartupTimes``.
-        rows_per_s, tokens_per_s: of the wall time from the first read to the last commit, in which the model is loaded
-            and, on Ray, the actors start.
+        rows_per_s, tokens_per_s: over the wall time from the first read to the last commit, which includes loading the
+            model and, on Ray, starting the actors.
         api: requests to an API, its tokens and their cost in USD; None for a local model.
         outcome: complete, limit, quarantined, incomplete or stopped.
-        forecast: the estimate before the first write; None where there was nothing to write.
+        forecast: the estimate before the first write; None if there was nothing to write.
     """
 
     run_id: str
@@ -146,17 +146,17 @@ def judged(drain: Drain) -> tuple[str, int]:
 def judge(
     tally: Tally, *, stop_reason: str | None, limit: int | None, left: int, planned: int, beyond: int = 0
 ) -> tuple[str, int]:
-    """Names the outcome of a run and its exit code (DESIGN 7).
+    """Returns the outcome of a run and its exit code.
 
     Args:
         tally: the run's account.
         stop_reason: why the run stopped early, if it did.
         limit: the most rows to finish.
         left: eligible rows that remain and are not in quarantine.
-        planned: rows that the last sweep was to read.
-        beyond: eligible rows that the limit kept it from reading.
+        planned: rows that the last sweep planned to read.
+        beyond: eligible rows that it did not plan to read because of the limit.
 
-    Rows that remain after a clean last sweep, one that finished all that it was to read, arrived during the run.
+    A last sweep is clean if it finished all rows that it planned to read; rows that remain then arrived during the run.
     """
     if (code := exit_code(stop_reason)) is not None:
         return "stopped", code

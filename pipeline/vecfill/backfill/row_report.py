@@ -16,14 +16,14 @@ from vecfill.blocks import UnwrittenRow
 from vecfill.errors import ConfigError
 
 OPEN = ("stale", "locked")
-"""Outcomes that the next sweep may change; they count only where no sweep follows."""
+"""Outcomes that the next sweep may change; they count only if no sweep follows."""
 
 
 class Report:
-    """The file, overwritten, for one target after the other. Each line is written once its outcome is final.
+    """The report file, overwritten at the start, for one target after another. Writes a line once its outcome is final.
 
     A line has the keys ``target``, ``key`` (as text), ``outcome``, ``error_class`` and ``message``; the last two may be
-    null. Of the row's content it holds the key alone. Rows of a table that was locked as a whole are counted but not
+    null. Of the row's content it has only the key. Rows of a table that was locked as a whole are counted but not
     named: to name them, the run would have to wait for that lock.
     """
 
@@ -40,7 +40,7 @@ class Report:
 
     @contextmanager
     def of(self, target: str) -> Iterator[TargetReport]:
-        """Yields the report of one target; at its end the rows that stayed open are written."""
+        """Yields the report of one target; at the end it writes the rows that stayed open."""
         with tempfile.TemporaryFile("w+", encoding="utf-8") as pending:
             try:
                 yield TargetReport(target, self._file, pending)
@@ -61,12 +61,12 @@ class TargetReport:
         self._target, self._final, self._pending = target, final, pending
 
     def forget_open(self) -> None:
-        """Forgets the open rows: the next sweep reads them again, or somebody finished them."""
+        """Forgets the open rows: the next sweep reads them again, or another session finished them."""
         self._pending.seek(0)
         self._pending.truncate()
 
     def add(self, result: pa.Table, quarantine: Mapping[str, UnwrittenRow]) -> None:
-        """Adds a WriteResult; ``quarantine`` holds the rows that an earlier sweep reported, which fail again."""
+        """Adds a WriteResult; ``quarantine`` has the rows that an earlier sweep reported; they may fail again."""
         rows = [row for batch in result["unwritten"].to_pylist() for row in batch]
         before = ((quarantine[row["key"]].outcome if row["key"] in quarantine else None, row) for row in rows)
         final = [row for outcome, row in before if row["outcome"] not in (*OPEN, outcome)]

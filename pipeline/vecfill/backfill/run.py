@@ -40,22 +40,22 @@ def run(
 
     Args:
         target: the table, its text and its embedding column.
-        model: what makes the vectors.
+        model: the model that makes the vectors.
         database: connection string; None takes libpq's environment.
         options: limits and engine; None takes the defaults.
         stop: lets another thread end the run early.
         signals: end the run cleanly on SIGINT and SIGTERM, in the main thread.
         progress: called after each block.
-        consent: asked, where ``options.yes`` is not set, whether a run above a limit of the forecast may go on.
+        consent: called if the forecast exceeds a limit and ``options.yes`` is not set; True starts the run.
         warm: lets several runs of this process start Ray and load a model only once.
         report: receives each row that is not updated.
 
     Returns:
-        The account of the run. A run that ends early or skips rows returns too: look at ``outcome``.
+        The account of the run. A run that ends early or skips rows also returns: check ``outcome``.
 
     Raises:
-        ConfigError: something cannot work as given; nothing was written, but for a trigger that rewrites texts.
-        VecfillError: the run failed; what was committed is kept, and a rerun goes on.
+        ConfigError: a setting cannot work; nothing was written, except if a trigger rewrites texts.
+        VecfillError: the run failed; committed rows are kept, and a rerun continues.
     """
     started, options = time.perf_counter(), options or RunOptions()
     place = database if isinstance(database, Database) else Database.resolve(database)

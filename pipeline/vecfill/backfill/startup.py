@@ -12,7 +12,7 @@ class StartupTimes:
     """Wall time of the start-up, by step.
 
     Attributes:
-        seconds: of ``survey`` (connection, checks, count and forecast), ``engine`` (Ray, where it is used),
+        seconds: of ``survey`` (connection, checks, count and forecast), ``engine`` (Ray, if it is used),
             ``first block`` (read, encoded and written), and ``model``, the part of ``first block`` in which the encoder
             loaded and checked the model.
     """

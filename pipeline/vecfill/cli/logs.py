@@ -10,14 +10,14 @@ from typing import Any
 from vecfill.config.output import Output
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-"""Attributes that every record has; the others came by ``extra``."""
+"""Attributes that every record has; all others come from ``extra``."""
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object per record: time, level, logger, message, every field of ``extra``, and a traceback if any."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the line; values that JSON has no type for are written as text."""
+        """Returns the line; values without a JSON type are written as text."""
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -44,5 +44,5 @@ def log_to_stderr(output: Output) -> None:
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.ERROR if output.quiet else logging.DEBUG if output.verbose else logging.INFO)
-    # psycopg warns of errors that it ignores while it closes a broken connection; our own line says all there is.
+    # psycopg warns about errors that it ignores while closing a broken connection; our own log line is enough.
     logging.getLogger("psycopg").setLevel(logging.NOTSET if output.verbose else logging.ERROR)

@@ -47,7 +47,7 @@ def progress_to_stderr(*, quiet: bool) -> Callable[[str], None]:
 
 
 def print_found(found: dict[str, Any], show: Callable[[dict[str, Any]], None], *, as_json: bool, quiet: bool) -> None:
-    """Prints the report to stdout: as one JSON object, by ``show``, or not at all."""
+    """Prints the report to stdout as one JSON object or with ``show``; prints nothing if ``quiet``."""
     if as_json:
         click.echo(json.dumps(found))
     elif not quiet:
@@ -55,7 +55,7 @@ def print_found(found: dict[str, Any], show: Callable[[dict[str, Any]], None], *
 
 
 def command_again(settings: Settings, database: Database) -> str:
-    """This command line without secrets, for the report: no connection string, no command that prints a secret."""
+    """Returns this command line for the report, without connection strings and commands that print secrets."""
     shown = {
         settings.database: f"postgresql://{database.label}",
         settings.password_command: "…",

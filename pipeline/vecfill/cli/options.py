@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 
 AS_NAME = {"json": "as_json"}
-"""Parameter of a switch whose own name would hide a module."""
+"""Parameter names of switches whose own names would hide a module."""
 
 
 def settings_options(options: Iterable[Option]) -> Callable[[F], F]:

@@ -1,4 +1,4 @@
-"""Lets the reader of the output leave early, as ``head`` does: the command drops the rest and runs to its end."""
+"""Lets a reader such as ``head`` close the pipe early: the command drops the rest of its output and finishes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 
 class _Patient:
-    """A text stream that raises no ``BrokenPipeError``: after the first it drops what is written."""
+    """A text stream that drops its output after a ``BrokenPipeError`` instead of raising it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -40,7 +40,7 @@ class _Patient:
 
 @contextmanager
 def readers_may_leave() -> Iterator[None]:
-    """Keeps stdout and stderr from failing after their reader has left."""
+    """Prevents errors on stdout and stderr after their reader has closed them."""
     kept = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (stream and _Patient(stream) for stream in kept)
     try:

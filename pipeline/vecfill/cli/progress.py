@@ -20,7 +20,7 @@ SMOOTHING = 0.3
 
 @dataclass
 class Meter:
-    """Rate and time left of a sweep. Its first block tells no rate: it waited for the start-up."""
+    """Rate and time left of a sweep. Its first block is left out of the rate: it includes the start-up."""
 
     rate: float = 0.0
     _sweep: int = 0
@@ -28,7 +28,7 @@ class Meter:
     _at: float = field(default_factory=time.monotonic)
 
     def update(self, event: Progress) -> None:
-        """Takes in an event."""
+        """Updates the rate from a new event."""
         now = time.monotonic()
         if event.sweep == self._sweep:
             newest = (event.done - self._done) / max(now - self._at, 1e-3)
@@ -41,7 +41,7 @@ class Meter:
 
 
 def slowest(event: Progress) -> str:
-    """The stage that limits: the most seconds of work a worker."""
+    """The limiting stage: the one with the most seconds of work per worker."""
     return max(event.tally.seconds, key=lambda stage: event.tally.seconds[stage] / event.workers[stage])
 
 
@@ -57,7 +57,7 @@ def line(event: Progress, meter: Meter) -> str:
 
 
 def asked(excess: str) -> bool:
-    """Asks on the terminal whether a run above a bound may go on; without one nobody can say yes."""
+    """Asks on the terminal whether a run above a confirmation limit may start; without a terminal the answer is no."""
     if sys.stdin is None or sys.stderr is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     return click.confirm(f"{excess}. Go on?", err=True)
@@ -65,7 +65,7 @@ def asked(excess: str) -> bool:
 
 @contextmanager
 def shown(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """Yields what ``run`` calls after each block."""
+    """Yields the function that ``run`` calls after each block."""
     if quiet:
         yield lambda _: None
     elif sys.stderr is not None and sys.stderr.isatty():

@@ -35,8 +35,8 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Fill every missing vector of a table.
 
     Fills rows whose embedding is NULL and whose text is not blank. Writes a vector only if the row still has no vector
-    and the same text; a row whose text changed is read again. Sends only UPDATEs, and changes only the embedding column
-    and the columns of --set.
+    and the same text; a row whose text changed is read again. Sends only UPDATEs, and assigns only to the embedding
+    column and the columns in --set.
 
     \b
     vecfill run -d postgresql://localhost/app -t public.jobs --text '{title} at {company}\n{description}' \
@@ -62,7 +62,7 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
 
 
 class _Kept:
-    """What the runs of a command share: the model, the cluster and the report files."""
+    """The model, cluster and report files that all runs of a command share."""
 
     def __init__(self) -> None:
         self.warm = Warm()
@@ -83,7 +83,7 @@ class _Kept:
 
 
 def _prepared(settings: Settings, kept: _Kept, output: Output) -> Callable[[], RunResult]:
-    """The run of one target. Its settings are checked here: no run starts before those of all targets are."""
+    """Prepares the run of one target. Checks its settings, so that no run starts before all targets are checked."""
     target, model = settings.need("table", "text").of(Target), settings.of(Model)
     database, engine = database_of(settings), settings.of(EngineOptions, verbose=output.verbose)
     options, report = settings.of(RunOptions, engine=engine), kept.report(settings.report)

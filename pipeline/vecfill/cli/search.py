@@ -46,9 +46,9 @@ MAX_CELL = 60
 def search(text: str, config: Path | None, *, limit: int, show: str, output: Output, **flags: Any) -> None:
     r"""Find the rows nearest to a text.
 
-    Embeds TEXT and shows the rows with the nearest vectors. Give the model that made the table's vectors. Uses the
+    Embeds TEXT and shows the rows with the nearest vectors. --model must be the model that made those vectors. Uses the
     column's HNSW or IVFFlat index and its distance; without an index it compares every row by cosine distance. The role
-    needs SELECT alone.
+    needs only SELECT.
 
     \b
     vecfill search -d postgresql://localhost/app -t public.jobs -m sentence-transformers/all-MiniLM-L6-v2 \

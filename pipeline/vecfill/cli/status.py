@@ -32,7 +32,7 @@ def status(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Count the rows with and without a vector.
 
     Counts rows with a vector, rows without one, and rows with nothing to embed, exactly as `vecfill run` sees them.
-    Without --text, rows with nothing to embed count as missing. The role needs SELECT alone.
+    Without --text, rows with nothing to embed count as missing. The role needs only SELECT.
 
     Counts every [[target]] of a file; --table picks one.
 

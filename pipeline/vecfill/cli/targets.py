@@ -47,7 +47,7 @@ class Failed:
 E = TypeVar("E", bound=Ended)
 
 SAME_SERVER = "not tried: its server did not answer for an earlier target"
-"""Error of a target that would only wait as long again."""
+"""Error of a target whose server has not answered before: it would wait equally long."""
 
 
 def carry_out(
@@ -55,8 +55,8 @@ def carry_out(
 ) -> list[E | Failed]:
     """Calls each target's ``work`` in turn. With one target, its error is raised.
 
-    With several, an error of vecfill or of the server is printed on stderr and becomes a ``Failed``. A target is not
-    tried if its server did not answer for an earlier one: it would wait as long again. A stop ends all.
+    With several, an error of vecfill or of the server is printed on stderr and becomes a ``Failed``. A target is
+    skipped if its server did not answer for an earlier one: it would wait equally long. A stop ends all.
 
     Args:
         targets: their settings.
@@ -89,7 +89,7 @@ def _in_order(
 def _tried(settings: Settings, work: Callable[[], E]) -> E | Failed:
     try:
         return work()
-    except KeyboardInterrupt:  # before or after the part of a run that a signal ends with an account
+    except KeyboardInterrupt:  # outside the part of a run in which a signal ends with a result
         return _failed(settings, "stopped", EXIT_SIGNAL + signal.SIGINT)
     except Exception as error:
         table = str(settings.table)
@@ -105,7 +105,7 @@ def _failed(settings: Settings, message: str, exit_code: int) -> Failed:
 
 
 def is_stop(code: int) -> bool:
-    """Whether the code says that a signal stopped the command."""
+    """Whether the code means that a signal stopped the command."""
     return code > EXIT_SIGNAL
 
 

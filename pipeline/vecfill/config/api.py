@@ -1,4 +1,4 @@
-"""How to ask an embedding API, and how much to spend on it."""
+"""How to call an embedding API, and how much to spend on it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ KEY_VARIABLES = ("VECFILL_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the key, in the order in which they are tried."""
 
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"
-"""The openai package reads it too. vecfill resolves it, so that workers on other machines ask the same endpoint."""
+"""The openai package reads it too. vecfill resolves it, so that workers on other machines call the same endpoint."""
 
 
 DEFAULT_HOST = "api.openai.com"
-"""Host that an OpenAI client asks without a base URL."""
+"""Host that an OpenAI client calls without a base URL."""
 
 
 @spec
 class ApiOptions(Spec):
-    """How an API is asked and what it may cost; the defaults are OpenAI's own limits. Used for ``openai:NAME`` alone.
+    """How to call an API and what it may cost; only for ``openai:NAME``. The defaults are OpenAI's own limits.
 
     Attributes:
         base_url: endpoint; None is ``OPENAI_BASE_URL`` or OpenAI's.
-        key: the secret; None takes the environment's. No message shows it.
-        key_command: command that prints the key; run where the key is needed, and again when the key has expired.
+        key: the secret; None reads it from the environment. No message shows it.
+        key_command: command that prints the key; each worker runs it, and again when the key has expired.
         tokenizer: hub id, folder or ``package:`` of the API's own ``tokenizer.json``; None estimates token counts.
         max_concurrency: requests in flight from one encoder.
         request_inputs, request_tokens: texts, and their tokens, in one request.
         request_timeout: seconds for one request.
-        give_up_after: seconds of refusals for one text after which the run fails.
-        max_requests, max_cost: requests, and USD, that are never exceeded.
+        give_up_after: the run fails after the API has rejected one text for this many seconds.
+        max_requests, max_cost: limits in requests and in USD, never exceeded.
         price_per_million: USD per million tokens; None takes the price table's.
     """
 
@@ -53,7 +53,7 @@ class ApiOptions(Spec):
         secret=True,
     )
     tokenizer: str | None = option(
-        "The API's own tokenizer (hub id or folder): count and truncate tokens exactly instead of estimating.",
+        "Count and truncate tokens with the API's own tokenizer (hub id or folder) instead of estimating.",
         default=None,
     )
     max_concurrency: int = option("Keep at most N API requests in flight per encoder.", default=16, gt=0)

@@ -1,4 +1,4 @@
-"""Which database, and how to get its password."""
+"""The database, and how to get its password."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from vecfill.config.spec import Spec, option, spec
 
 @spec
 class DatabaseOptions(Spec):
-    """The database that a verb works on; None for both leaves it to libpq's environment."""
+    """The database. If neither option is set, libpq's environment variables name it."""
 
     database: str | None = option(
         "Database to connect to: postgresql://user@host/name, or 'embedded' for the demo server.",

@@ -1,4 +1,4 @@
-"""What carries a run: this process or Ray, and with how many workers."""
+"""Where a run executes, in this process or on Ray, and with how many workers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from vecfill.errors import ConfigError
 EngineName = Literal["auto", "ray", "inline"]
 
 LEAST_CONNECTIONS = 3
-"""A reader, a writer and the run's own session: what the in-process engine has, and the least that Ray can do with."""
+"""A reader, a writer and the run's own session: the in-process engine opens these, and Ray needs at least these."""
 
 
 @spec
 class EngineOptions(Spec):
-    """The engine of a run, its workers and their connections; ``verbose`` also shows what Ray logs."""
+    """The engine of a run, its workers and their connections; ``verbose`` also shows Ray's log."""
 
     engine: EngineName = option(
-        "Engine: ray (a cluster, or all of this machine), inline (this process), or auto (the faster for this table).",
+        "Run on ray (a cluster, or this whole machine), inline (in this process), or auto (the faster for this table).",
         default="auto",
     )
     ray_address: str | None = option("Join this Ray cluster, such as ray-head:6379 or auto.", default=None)
@@ -28,13 +28,13 @@ class EngineOptions(Spec):
         "Start N encoders on Ray.", default=None, unset="one per GPU, or one with all cores", gt=0
     )
     gpus_per_actor: float | None = option(
-        "Reserve X GPUs per encoder; a fraction shares one.", default=None, unset="1", gt=0
+        "Reserve X GPUs per encoder; with 0.5 two encoders share a GPU.", default=None, unset="1", gt=0
     )
     writers: int | None = option(
         "Start N writers on Ray, each with its own connection.", default=None, unset="1, or 2 per GPU up to 4", gt=0
     )
     max_connections: int | None = option(
-        "Open at most N database connections, those of all workers together.", default=None, ge=LEAST_CONNECTIONS
+        "Open at most N database connections in total, for all workers.", default=None, ge=LEAST_CONNECTIONS
     )
     verbose: bool = Field(default=False)
 

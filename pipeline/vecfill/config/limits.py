@@ -1,4 +1,4 @@
-"""How a run spares the server: rows per second, and pauses for replication."""
+"""Limits that spare the server: rows per second, and pauses for replication."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ class WriteLimits(Spec):
 
     max_rate: float | None = option("Write at most X rows per second.", default=None, gt=0)
     max_replication_lag: str | None = option(
-        "Pause while a standby is further behind: a time such as 30s, or WAL such as 256MB.", default=None
+        "Pause while a standby lags by more than this: a time such as 30s, or WAL such as 256MB.", default=None
     )
-    max_slot_wal: str | None = option("Pause while a replication slot keeps more WAL, such as 10GB.", default=None)
+    max_slot_wal: str | None = option(
+        "Pause while a replication slot retains more WAL than this, such as 10GB.", default=None
+    )
 
     def __post_init__(self) -> None:
         lag, kept = self.max_replication_lag, self.max_slot_wal
@@ -39,12 +41,12 @@ class WriteLimits(Spec):
 
     @property
     def max_lag_s(self) -> float | None:
-        """Seconds that the slowest standby may be behind; None where the lag is no time."""
+        """Seconds that the slowest standby may be behind; None if the limit is not a time."""
         return _amount(self.max_replication_lag, _SECONDS)
 
     @property
     def max_lag_bytes(self) -> float | None:
-        """Bytes of WAL that it may be behind; None where the lag is no amount of WAL."""
+        """Bytes of WAL that it may be behind; None if the limit is not an amount of WAL."""
         return _amount(self.max_replication_lag, _BYTES)
 
     @property
@@ -59,7 +61,7 @@ class WriteLimits(Spec):
 
     @property
     def watches_replication(self) -> bool:
-        """Whether the server must be asked about its replication at all."""
+        """Whether the writers must query the server's replication state."""
         return self.watches_standbys or self.max_slot_wal is not None
 
     @property
@@ -76,6 +78,6 @@ NO_WRITE_LIMITS = WriteLimits()
 
 
 def _amount(text: str | None, units: dict[str, float] | dict[str, int]) -> float | None:
-    """The amount in base units; None without a text, or where its unit is not one of ``units``."""
+    """The amount in base units; None without a text, or if its unit is not one of ``units``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", text.strip()) if text else None
     return float(match[1]) * units[match[2]] if match and match[2] in units else None

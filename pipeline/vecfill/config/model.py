@@ -1,4 +1,4 @@
-"""Which model makes the vectors: a light, picklable name for it. ``encode.load`` loads it."""
+"""The model that makes the vectors, as a light, picklable description. ``encode.load`` loads it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ API_PREFIX = "openai:"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 LOCAL_ONLY = ("revision", "prompt_name", "dtype", "device", "trust_remote_code")
-"""Fields that an API's model has no use for."""
+"""Fields that an API model does not have."""
 
 
 @spec
 class Model(Spec):
-    """A model and its settings; each means what it means to ``SentenceTransformer``.
+    """A model and its settings, with the meaning that ``SentenceTransformer`` gives them.
 
     Attributes:
         name: hub id, folder, ``package:NAME/sub/folder`` (weights in an installed package), ``openai:NAME`` (a model
@@ -28,13 +28,13 @@ class Model(Spec):
         revision: branch, tag or commit on the hub.
         prompt: text put before every text.
         prompt_name: name of a prompt in the model's own list; excludes ``prompt``.
-        truncate_dim: keeps the first components only, for models trained for it (Matryoshka); an API does it itself.
+        truncate_dim: keeps only the first components, for models trained for it (Matryoshka); an API truncates itself.
         max_tokens: truncates texts at this length instead of the model's own.
-        dtype: type of the computation; ``auto`` is bfloat16 where the device is fast at it and the vectors agree with
-            float32's, else float32.
+        dtype: type of the computation; ``auto`` is bfloat16 if it is fast on the device and its vectors match
+            those of float32, else float32.
         device: ``cuda`` or ``cpu``; ``auto`` takes CUDA if available.
         trust_remote_code: runs Python code that comes with a hub model.
-        api: how to ask an API, for ``openai:NAME`` alone.
+        api: settings of the API; only for ``openai:NAME``.
     """
 
     name: str = option(
@@ -42,16 +42,18 @@ class Model(Spec):
         name="model",
         short="-m",
     )
-    revision: str | None = option("Branch, tag or commit of a hub model.", default=None)
-    prompt: str | None = option("Put this before each text, such as 'passage: '.", default=None)
+    revision: str | None = option("Use this branch, tag or commit of a hub model.", default=None)
+    prompt: str | None = option("Put this prefix before each text, such as 'passage: '.", default=None)
     prompt_name: str | None = option("Use the prompt of this name from the model's own list.", default=None)
     truncate_dim: int | None = option("Keep the first N dimensions (Matryoshka models).", default=None, gt=0)
     max_tokens: int | None = option("Truncate texts to N tokens.", default=None, unset="the model's limit", gt=0)
     dtype: Dtype = option(
-        "Number type of the computation; auto is bfloat16 if the device is fast at it and vectors agree, else float32.",
+        "Compute in this type; auto is bfloat16 if it is fast on the device and matches float32, else float32.",
         default="auto",
     )
-    device: Literal["auto", "cuda", "cpu"] = option("Compute on this device; auto uses a GPU if any.", default="auto")
+    device: Literal["auto", "cuda", "cpu"] = option(
+        "Compute on this device; auto uses a GPU if there is one.", default="auto"
+    )
     trust_remote_code: bool = option("Run the Python code that comes with a hub model.", default=False)
     api: ApiOptions = Field(default_factory=ApiOptions)
 

@@ -14,7 +14,7 @@ ENV_PREFIX = "VECFILL_"
 
 @dataclass(frozen=True)
 class Option:
-    """One option: ``spec`` and ``field`` say where it is declared."""
+    """One option, declared by ``field`` of ``spec``."""
 
     spec: type[Spec]
     field: str
@@ -27,7 +27,7 @@ class Option:
 
     @property
     def marks(self) -> dict[str, Any]:
-        """What ``option`` was told beside pydantic's own arguments."""
+        """The arguments of ``option`` that are not pydantic's own."""
         marks: dict[str, Any] = self.info.json_schema_extra["option"]  # type: ignore[index, assignment]
         return marks
 
@@ -58,7 +58,7 @@ class Option:
 
     @property
     def repeats(self) -> bool:
-        """Whether several values make up one setting."""
+        """Whether the flag can be repeated for several values."""
         return get_origin(self.info.annotation) is tuple
 
     @property
@@ -68,7 +68,7 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values to choose from; empty where others are possible."""
+        """The values to choose from; empty if any other value is possible."""
         return get_args(self.info.annotation) if get_origin(self.info.annotation) is Literal else ()
 
     @property
@@ -81,7 +81,7 @@ class Option:
 
     @property
     def default(self) -> str | None:
-        """The default as text; None where there is none to show."""
+        """The default as text; None if there is none to show."""
         if self.marks["unset"]:
             return str(self.marks["unset"])
         return None if self.required or self.info.default in (None, (), False) else str(self.info.default)

@@ -1,4 +1,4 @@
-"""What bounds a run, and what it may do without being asked."""
+"""The limits of a run, and what it may do without confirmation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vecfill.config.spec import Spec, option, spec
 
 @spec
 class RunOptions(Spec):
-    """Limits and choices of a run; ``engine`` and ``write_limits`` hold those of the workers."""
+    """Limits and choices of a run; ``engine`` and ``write_limits`` are those of the workers."""
 
     engine: EngineOptions = Field(default_factory=EngineOptions)
     limit: int | None = option("Stop after N rows.", default=None, gt=0)
@@ -26,7 +26,7 @@ class RunOptions(Spec):
 
 @spec
 class ReportFile(Spec):
-    """Where a run lists the rows that it did not update; ``vecfill.Report`` writes the file."""
+    """The file that lists the rows not updated; ``vecfill.Report`` writes it."""
 
     report: Path | None = option(
         "Overwrite FILE with one JSON line per row not updated (key, outcome, reason).", default=None, metavar="FILE"

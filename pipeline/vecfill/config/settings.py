@@ -135,7 +135,7 @@ def load_output(flags: dict[str, Any], file: Path | None) -> Output:
 
     Args:
         flags: values from the command line and the environment; None counts as not given.
-        file: whose top may set the same.
+        file: settings file; its top may set the same switches.
 
     Raises:
         ConfigError: the file cannot be read, or a value in it does not fit.
@@ -149,7 +149,7 @@ def load_output(flags: dict[str, Any], file: Path | None) -> Output:
 
 
 def _load(flags: dict[str, Any], values: dict[str, Any], place: str) -> Settings:
-    """Reads the settings of one target; ``place`` says where in the file ``values`` stand."""
+    """Reads the settings of one target; ``place`` names the part of the file that ``values`` come from."""
     for name, value in flags.items():
         if isinstance(value, str) and not _is_unicode(value):
             raise ConfigError(f"{OPTIONS[name].flag} {value!a} is not UTF-8: write it in this terminal's encoding")
@@ -189,7 +189,7 @@ def _several(value: object) -> object:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether the text holds no byte that the terminal's encoding could not explain (a lone surrogate)."""
+    """Whether the text is valid Unicode: a byte that the terminal's encoding cannot decode is a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -198,7 +198,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _explained(error: ValidationError, given: dict[str, Any], file: str) -> str:
-    """One line for the first value that does not fit: its source, the value, the limit."""
+    """Returns one line for the first value that does not fit: its source, the value, the limit."""
     first = error.errors()[0]
     option = OPTIONS.get(name := str(first["loc"][0]))
     if option is None:

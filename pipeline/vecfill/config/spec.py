@@ -50,9 +50,9 @@ def option(
 
     Args:
         description: the help text; one sentence.
-        default: the value where no source gives one; ``REQUIRED`` for none.
-        name: of the setting, where it is not the field's.
-        unset: what the default None amounts to, for the help.
+        default: the value if no source gives one; ``REQUIRED`` for none.
+        name: name of the setting, if it differs from the field's.
+        unset: text for the help that describes the default None.
         metavar: the value's placeholder in the help; None derives it from the type.
         short: one-letter flag.
         secret: no message and no repr shows the value.
@@ -99,7 +99,7 @@ def _explained(cls: type[Spec], error: ErrorDetails) -> str:
 
 
 def refusal(place: str, error: ErrorDetails, *, secret: bool) -> str:
-    """Says that the value given at ``place`` does not fit, and why; a secret value is left out."""
+    """Returns the message that the value given at ``place`` does not fit, and why, without a secret value."""
     value = "" if secret else f" {error['input']!r}"
     return f"{place}{value}: {error['msg'][0].lower()}{error['msg'][1:]}"
 

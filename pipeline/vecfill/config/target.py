@@ -1,4 +1,4 @@
-"""Which table to fill, and with the vectors of which text."""
+"""The table to fill, and the text to embed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from vecfill.config.spec import Spec, option, spec
 
 @spec
 class Target(Spec):
-    r"""A table and its embedding column, as the user names them.
+    r"""A table, its embedding column, and the text to embed.
 
     Attributes:
         table: in SQL notation, such as ``public.jobs`` or ``"Odd Schema"."order"``.
         text: a template (``{title} at {company}``) or the name of one column; ``run`` needs it.
         column: the embedding column, spelled as in the catalogue.
         key: columns of a unique index, spelled as in the catalogue; empty for the primary key.
-        where: SQL condition that selects rows.
+        where: SQL condition that selects the rows to fill.
         set: assignments made in the same UPDATE as the vector, such as ``updated_at = now()``.
         dim: dimension of a ``vector`` or ``real[]`` column that declares none.
     """
@@ -38,10 +38,10 @@ class Target(Spec):
         "Only use rows that meet this SQL condition, such as \"status = 'open'\".", default=None, metavar="SQL"
     )
     set: tuple[str, ...] = option(
-        "Assign this together with the vector, such as 'updated_at = now()'; repeatable.", default=(), metavar="SQL"
+        "Also assign this in the same UPDATE, such as 'updated_at = now()'; repeatable.", default=(), metavar="SQL"
     )
     dim: int | None = option(
-        "Dimension of the column, when neither its type nor an existing vector gives one.",
+        "Dimension of the column; needed only if its type, its vectors and the model do not give one.",
         default=None,
         gt=0,
         le=16_000,

@@ -1,4 +1,4 @@
-"""The encode stage: a TextBlock in, an EncodedBlock out, every row with either a vector or the reason why not."""
+"""The encode stage: a TextBlock in, an EncodedBlock out, every row with a vector or an error."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _log = logging.getLogger(__name__)
 
 
 ROWS_PER_S = {"hash": 30_000.0, "gpu": 3_000.0, "cpu": 400.0}
-"""Rows a second, to orient: a stand-in model, a small model on a GPU, the same on two CPU cores, 20 tokens a row."""
+"""Rough rows per second at 20 tokens per row: a stand-in model, a small model on a GPU, the same on two CPU cores."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeSpec:
-    """How texts become vectors. Travels by pickle.
+    """How texts become vectors. Can be pickled.
 
     Attributes:
         model: the model that makes the vectors.
-        dim: the column's dimension; None where it has none (``real[]``, ``vector`` without a typmod).
+        dim: the column's dimension; None if it has none (``real[]``, ``vector`` without a typmod).
         arity: number of key columns.
-        sample: texts, each with the vector that the column holds for it, to see whether this model made them.
+        sample: texts with their stored vectors, to check whether this model made them.
         column: the embedding column, for messages.
-        allow_mixed: go on although the sample says that another model made the vectors.
+        allow_mixed: continue even if the sample shows that another model made the vectors.
         dedupe: compute each distinct text once.
     """
 
@@ -63,7 +63,7 @@ class EncodeSpec:
         return blocks_at_once(self.model)
 
     def rows_per_s(self, gpus: int) -> float:
-        """A rough rate of one worker on a machine with so many GPUs."""
+        """A rough rate of one worker on a machine with ``gpus`` GPUs."""
         if self.model.name.startswith("hash:"):
             return ROWS_PER_S["hash"]
         return ROWS_PER_S["gpu" if gpus and self.model.device != "cpu" else "cpu"]
@@ -78,14 +78,14 @@ class EncodeSpec:
 
 
 class Busy:
-    """Seconds that a stage is at work, shared out among calls that overlap: none is counted twice."""
+    """Working seconds of a stage whose calls overlap: no second is counted twice."""
 
     def __init__(self) -> None:
         self._until = 0.0
         self._lock = threading.Lock()
 
     def since(self, started: float) -> float:
-        """Seconds from ``started``, or from the end of the last call where that came later, until now."""
+        """Seconds from ``started``, or from the end of the last call if that was later, until now."""
         with self._lock:
             started, self._until = max(started, self._until), time.perf_counter()
             return self._until - started
@@ -94,7 +94,7 @@ class Busy:
 class EncodeStage:
     """Callable stage: one TextBlock in, one EncodedBlock of the same rows out.
 
-    Making one is cheap: the model is loaded, and checked against the column, at the first call or by ``warm``.
+    Creating one is cheap: the first call, or ``warm``, loads the model and checks it against the column.
     """
 
     def __init__(self, spec: EncodeSpec, worker: Worker) -> None:
@@ -115,12 +115,12 @@ class EncodeStage:
         return self._prepared().encoder
 
     def close(self) -> None:
-        """Does nothing: the model is kept for the next run of this process."""
+        """Does nothing: this process keeps the model for its next run."""
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Encodes a TextBlock; ``error_class`` and ``error`` say why a text has no vector.
+        """Encodes a TextBlock; ``error_class`` and ``error`` give the reason if a text has no vector.
 
-        Two threads may call at once: one block's texts are tokenized while another's are computed.
+        Two threads may call it at the same time: one block is tokenized while another is computed.
 
         Raises:
             ConfigError: at the first call, see ``warm``.
@@ -142,7 +142,7 @@ class EncodeStage:
         )
 
     def _load_seconds(self) -> float:
-        """Seconds that loading the model took; the first block carries them."""
+        """Returns the seconds that loading the model took, once: the first block reports them."""
         with self._lock:
             seconds, self._load_s = self._load_s, 0.0
             return seconds
@@ -167,9 +167,9 @@ class EncodeStage:
             return self._ready
 
     def _load(self) -> Encoder:
-        """Loads the model, or takes the one that this process kept: two may be too much for the memory.
+        """Loads the model, or reuses the one that this process keeps: two may not fit in memory.
 
-        An API's encoder is each run's own, with its budget.
+        Each run makes its own API encoder, with its budget.
         """
         model, worker = self.spec.model, self._worker
         if model.is_api:
@@ -194,7 +194,7 @@ class EncodeStage:
             return
         encoding = ready.encode([text for text, _ in self.spec.sample])
         if encoding.unasked.any():
-            return  # the budget does not reach the first text, so nothing will be written
+            return  # the budget is too small for the first text, so nothing will be written
         found = agreement([vector for _, vector in self.spec.sample], encoding.vectors)
         figures = (
             f"{found.agreeing} of {found.n} sampled vectors of {self.spec.column} agree with model "
@@ -219,7 +219,7 @@ def _encoded_block(
     load_s: float,
     encode_s: float,
 ) -> pa.Table:
-    """Assembles the EncodedBlock: keys, hash and read time pass through, our own seconds are shared evenly."""
+    """Assembles the EncodedBlock: copies keys, hash and read time, divides our own seconds among the rows."""
     n = table.num_rows
     schema = encoded_schema(arity, encoder.dim)
     columns = {
@@ -238,7 +238,7 @@ def _encoded_block(
 
 
 def _errors(rows: Encoding) -> tuple[pa.Array, pa.Array]:
-    """Class and message of each row, null where it has a vector."""
+    """Error class and message of each row; null if it has a vector."""
     pairs = [rows.errors.get(row, (None, None)) for row in range(len(rows.vectors))]
     return pa.array([kind for kind, _ in pairs], pa.string()), pa.array([error for _, error in pairs], pa.string())
 

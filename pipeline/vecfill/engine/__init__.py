@@ -1,1 +1,1 @@
-"""Engines: what wires the three stages. ``inline`` runs them in this process, ``ray`` on a Ray cluster."""
+"""Engines connect the three stages. ``inline`` runs them in this process, ``ray`` on a Ray cluster."""

@@ -22,14 +22,14 @@ BLOCK_S = 5.0
 ``hash:384`` reached 0.47 to 0.63 of the writer alone in blocks of 2,048 rows, and 0.86 in blocks of 8,192."""
 
 INLINE_BLOCK_ROWS = 4_096
-"""Limit in one process, which holds about five blocks and where a block costs next to nothing: 300,000 rows of
+"""Limit in one process, which holds about five blocks and has almost no cost per block: 300,000 rows of
 ``hash:384`` peaked at 523 MB in blocks of 8,192 rows and at 400 MB in these (100,000 rows: 375), and were as fast."""
 
 
 def choose(options: EngineOptions, *, rows: int, encode: Encode, gpus: int) -> tuple[str, str]:
     """Returns the engine's name and the reason.
 
-    ``auto`` takes Ray where a cluster is named or there is more than one GPU, or where its start is less than a tenth
+    ``auto`` chooses Ray if a cluster is named, if there is more than one GPU, or if its start takes less than a tenth
     of the work.
     """
     if options.engine != "auto":
@@ -47,12 +47,12 @@ def choose(options: EngineOptions, *, rows: int, encode: Encode, gpus: int) -> t
 
 
 def max_block_rows(encode: Encode, engine: str) -> int:
-    """The most rows of a block, so that it is about ``BLOCK_S`` of work.
+    """Returns the most rows of a block, so that it is about ``BLOCK_S`` of work.
 
     Args:
-        encode: how it is encoded; on a GPU where the driver sees one, since a cluster's own are not known before it is
-            joined.
-        engine: name of the engine that carries it.
+        encode: the encoder of the job; assumed on a GPU if the driver sees one, since a cluster's GPUs are unknown
+            before the run joins it.
+        engine: name of the engine.
     """
     rows = int(BLOCK_S * encode.rows_per_s(gpu_count()))
     return min(rows, INLINE_BLOCK_ROWS) if engine == "inline" else rows
@@ -73,10 +73,10 @@ def opened(job: Job, options: EngineOptions, rows: int, warm: Warm) -> Iterator[
         job: what to run.
         options: how to run it.
         rows: eligible rows.
-        warm: what earlier runs of this process started, and the next may use again.
+        warm: Ray and models that earlier runs of this process started; the next run may reuse them.
 
     Raises:
-        ConfigError: the named cluster does not answer, or has no GPU where one was asked for.
+        ConfigError: the named cluster does not answer, or has no GPU although one was requested.
     """
     name, reason = choose(options, rows=rows, encode=job.encode, gpus=gpu_count())
     log.info("engine: %s (%s)", name, reason, extra={"engine": name, "reason": reason})

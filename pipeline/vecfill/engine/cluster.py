@@ -1,4 +1,4 @@
-"""The Ray cluster: started here or the user's, without its own output, and with our errors unwrapped."""
+"""Starts or joins a Ray cluster, hides its output, and unwraps our errors."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def cluster(address: str | None, *, verbose: bool) -> Iterator[dict[str, float]]
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder with a short path for Ray, locked while this process lives; removes those that ``kill -9`` left first.
+    """A folder with a short path for Ray, locked while this process lives; first removes those left by ``kill -9``.
 
-    A lock tells who is alive also between containers that share /tmp, where a process's number tells nothing.
+    A lock shows that its owner is alive even between containers that share /tmp; a process id does not.
     """
     given = tempfile.gettempdir()
     base = given if len(os.fsencode(given)) <= LONGEST_FOLDER else "/tmp"  # noqa: S108 -- in a folder of our own
@@ -79,7 +79,7 @@ def _folder() -> Iterator[Path]:
         folder = Path(name)
         with (folder / "new").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            (folder / "new").rename(folder / _LOCK)  # from now on the next run looks at it
+            (folder / "new").rename(folder / _LOCK)  # from now on other runs check its lock
             yield folder
 
 
@@ -116,7 +116,7 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
 
 
 def _check_reachable(address: str) -> None:
-    """Checks that something listens at ``host:port``: Ray itself retries for minutes without a word."""
+    """Checks that something listens at ``host:port``: Ray itself retries silently for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not (colon and port.isdigit()):
         return  # auto, local
@@ -168,7 +168,7 @@ def _hush(verbose: bool) -> None:
 
 @contextlib.contextmanager
 def unwrapped() -> Iterator[None]:
-    """Raises our own error where Ray wraps one, and ``EngineError`` for an error of Ray."""
+    """Raises our own error if Ray wraps one, and ``EngineError`` for an error of Ray."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The actor that the workers of a run ask once a block: whether to go on, and which encoder is free."""
+"""The actor that the workers of a run call for each block: whether to continue, and which encoder is free."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import ray
 
 @ray.remote(num_cpus=0)
 class Coordinator:
-    """Keeps the stop, the load of each encoder, and lines for the driver, which does not see the workers' logs.
+    """Keeps the stop request, each encoder's load, and log lines for the driver, which does not see the workers' logs.
 
-    A stop empties the blocks that follow. To leave Ray's iterator instead would kill a writer 2 s later, before its
-    COMMIT.
+    After a stop, the remaining blocks are empty. Leaving Ray's iterator instead would kill a writer 2 s later, before
+    its COMMIT.
     """
 
     def __init__(self, encoders: int) -> None:
@@ -23,7 +23,7 @@ class Coordinator:
         self._members: list[Any] = []
 
     def join(self, actor: Any) -> None:
-        """Notes an actor of Ray Data's pools."""
+        """Registers an actor of Ray Data's pools."""
         self._members.append(actor)
 
     def members(self) -> list[Any]:
@@ -31,19 +31,19 @@ class Coordinator:
         return self._members
 
     def set(self, reason: str) -> None:
-        """Asks for the stop; the first reason stays."""
+        """Requests the stop; only the first reason is kept."""
         self._reason = self._reason or reason
 
     def is_set(self) -> bool:
-        """Whether the stop was asked for."""
+        """Whether the stop was requested."""
         return self._reason is not None
 
     def reason(self) -> str | None:
-        """Why, if it was."""
+        """The reason for the stop; None if none was requested."""
         return self._reason
 
     def take_encoder(self) -> int | None:
-        """Returns the least busy encoder and counts a block for it; None once the stop is asked for."""
+        """Returns the least busy encoder and counts a block for it; None once a stop is requested."""
         if self._reason is not None:
             return None
         least = self._busy.index(min(self._busy))
@@ -55,7 +55,7 @@ class Coordinator:
         self._busy[encoder] -= 1
 
     def say(self, line: str, **fields: Any) -> None:
-        """Keeps a line, and fields of the event, for the driver's log."""
+        """Keeps a line and the event's fields for the driver's log."""
         self._lines.append((line, fields))
 
     def lines(self) -> list[tuple[str, dict[str, Any]]]:
@@ -78,7 +78,7 @@ class SharedActor:
 
 
 class SharedProxy:
-    """The shared object as a worker sees it: every method is a coroutine."""
+    """A worker's proxy of the shared object: every method is a coroutine."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor

@@ -1,4 +1,4 @@
-"""Encoders as Ray actors that outlive a stream: the model is loaded once, however many sweeps and runs follow."""
+"""Encoders as Ray actors that outlive a stream: the model is loaded once for all sweeps and runs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from vecfill.engine.worker_log import log_to_stderr
 from vecfill.job import Encode, EncodeStage, Worker
 
 RETRIES = {"max_restarts": 2, "max_task_retries": 2}
-"""Ray's default is without end: a row that kills its process would loop. Encoding and writing are idempotent."""
+"""By default Ray retries without end: a row that kills its process would loop. Encoding and writing are idempotent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """What the encoders of one run do.
+    """The work of the encoders of one run.
 
     Attributes:
         encode: how texts become vectors.
         share: encoders that share the cores of a node.
-        coordinator: of the run.
-        shared: the actor of what the encoders share; None where they share nothing.
+        coordinator: the run's coordinator.
+        shared: the actor with the state that the encoders share; None if they share nothing.
     """
 
     encode: Encode
@@ -50,22 +50,22 @@ class EncoderActor:
         self._warmed: Future[object]
 
     def begin(self, run: str, assignment: list[Any]) -> None:
-        """Starts loading the model of a run, while rows are read; does nothing where that run has begun.
+        """Starts loading the model of a run, while rows are read; does nothing if that run has begun.
 
-        In a thread, so that an error is raised as it was by the first block. Of several actors on a node one fetches a
-        hub model's files; the others wait at the hub library's lock.
+        Loads in a thread, so that the first block raises the original error. Of several actors on a node one downloads
+        a hub model's files; the others wait for the hub library's lock.
         """
         if self._run != run:
             self._loader.submit(self._begin, run, assignment).result()
 
     def encode(self, run: str, assignment: list[Any], block: pa.Table) -> pa.Table:
-        """TextBlock in, EncodedBlock out; after a restart of this process the run begins anew."""
+        """TextBlock in, EncodedBlock out; after a restart of this process it loads the model again."""
         self.begin(run, assignment)
         self._warmed.result()
         return self._stage(block)
 
     def _begin(self, run: str, assignment: list[Any]) -> None:
-        if self._run == run:  # another call was first
+        if self._run == run:  # another call began it
             return
         given: Assignment = ray.get(assignment[0])
         coordinator = given.coordinator
@@ -85,7 +85,7 @@ class EncoderActor:
 class Encoders:
     """The encoders of a run as one callable ``TextBlock -> EncodedBlock``; the least busy one computes.
 
-    Travels by pickle: writers on any node call the same actors.
+    Can be pickled: writers on any node call the same actors.
     """
 
     def __init__(self, actors: list[Any], assignment: Assignment) -> None:
@@ -94,12 +94,12 @@ class Encoders:
         self._assignment = [ray.put(assignment)]
 
     def begin(self) -> None:
-        """Lets every encoder load its model."""
+        """Makes every encoder load its model."""
         for actor in self._actors:
             actor.begin.remote(self._run, self._assignment)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Encodes a block; an empty one once the stop is asked for."""
+        """Encodes a block; returns an empty one once a stop is requested."""
         number = ray.get(self._coordinator.take_encoder.remote())
         if number is None:
             return block.slice(0, 0)
@@ -110,13 +110,13 @@ class Encoders:
 
 
 def start_encoders(count: int, *, cpus: float, gpus: float, calls: int) -> list[Any]:
-    """Starts encoder actors, each with its CPUs and GPUs, that take so many blocks at a time."""
+    """Starts encoder actors, each with its CPUs and GPUs; each takes ``calls`` blocks at a time."""
     options = {"num_cpus": cpus, "num_gpus": gpus, "max_concurrency": calls + 1, **RETRIES}
     return [EncoderActor.options(**options).remote() for _ in range(count)]  # type: ignore[attr-defined]  # by ray.remote
 
 
 def end_encoders(actors: list[Any]) -> None:
-    """Ends the actors, and with them gives back their GPUs."""
+    """Ends the actors, which frees their GPUs."""
     for actor in actors:
         with contextlib.suppress(Exception):  # Ray may be gone already
             ray.kill(actor)

@@ -1,4 +1,4 @@
-"""The engine of this process, for runs that are over before Ray would have started.
+"""The engine in this process, for runs that finish before Ray would have started.
 
 On two cores Ray takes 3 to 8 s to start, and its first actor 6 to 15 s more.
 """
@@ -25,8 +25,8 @@ class InlineEngine:
 
         Args:
             job: what to run.
-            kept: what this process keeps from one run to the next, such as a loaded model.
-            shared: the budget of an API, where several engines share it; None makes this engine's own.
+            kept: objects that this process keeps between runs, such as a loaded model.
+            shared: the budget of an API, if several engines share it; None makes one for this engine.
         """
         self._job, self._stop = job, Stop()
         self._shared = shared or job.encode.shared()
@@ -50,7 +50,7 @@ class InlineEngine:
 
     @property
     def workers(self) -> dict[str, int]:
-        """One of a stage: what a second encode thread does is not counted twice."""
+        """One worker per stage: the time of a second encode thread is not counted twice."""
         return {"read": 1, "encode": 1, "write": 1}
 
     def account(self) -> Any:
@@ -58,7 +58,7 @@ class InlineEngine:
         return self._shared.account() if self._shared else None
 
     def stream(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
-        """See ``Engine``. An error of any stage is raised here, as it was."""
+        """See ``Engine``. Raises the original error of any stage."""
         self._stop = stop
         stages = Stages(read=self.read, encode=self.encode, write=self.write, calls=self._job.encode.calls)
         with ThreadPoolExecutor(1, "warm") as warm:

@@ -11,10 +11,10 @@ READ_CPUS, WRITE_CPUS = 0.25, 0.2
 """Reading and writing mostly wait for the server."""
 
 GPU_CPUS = 0.1
-"""CPUs that an encoder on a GPU reserves at most: it waits for the GPU."""
+"""Most CPUs that an encoder on a GPU reserves: it waits for the GPU."""
 
 MAX_READERS = 8
-"""Readers of the whole cluster at most: each reads 100,000 rows a second and more."""
+"""Most readers of the whole cluster: each reads at least 100,000 rows per second."""
 
 CORES_AN_ENCODER = 8
 """Cores of one CPU encoder on a larger node: it computes in at most eight threads (``encode.compute_threads``)."""
@@ -28,7 +28,7 @@ class Pools:
         encoders: encoders of the whole cluster.
         share: encoders that share the cores of one node.
         cpus: CPUs that each encoder reserves.
-        gpus: GPUs that each encoder reserves; 0 where the model computes on CPUs.
+        gpus: GPUs that each encoder reserves; 0 if the model computes on CPUs.
         writers: writers of the whole cluster.
         readers: readers of the whole cluster.
         spare_cpus: CPUs of the cluster that the encoders leave to readers and writers.
@@ -51,12 +51,12 @@ class Pools:
         Args:
             resources: ``CPU`` and ``GPU`` of the cluster, its ``nodes``, and ``CPU a node``: no actor spans two.
             device: ``auto``, ``cuda`` or ``cpu``.
-            actors: encoders, None for what fits.
-            gpus: GPUs per encoder; None for one, or less where encoders share them.
-            writers: writers, None for what fits.
+            actors: encoders; None for as many as fit.
+            gpus: GPUs per encoder; None for one, or less if encoders share them.
+            writers: writers; None for as many as fit.
 
         Raises:
-            ConfigError: the actors do not fit the cluster, so Ray would wait for ever.
+            ConfigError: the actors do not fit the cluster, so Ray would wait forever.
         """
         found = 0.0 if device == "cpu" else resources.get("GPU", 0.0)
         if not found and (gpus or device == "cuda"):
@@ -88,11 +88,11 @@ class Pools:
         return cls(encoders=encoders, share=share, cpus=cpus, gpus=each, writers=write, readers=read, spare_cpus=spare)
 
     def blocks_a_writer(self, calls: int) -> int:
-        """Blocks that a writer takes at a time: enough for every encoder's ``calls``, and one that is written."""
+        """Blocks that a writer takes at a time: enough for every encoder's ``calls``, plus one that it writes."""
         return -(-self.encoders * calls // self.writers) + 1
 
     def within(self, connections: int | None) -> Pools:
-        """The same pools with writers and readers that hold fewer than so many connections: one is the driver's."""
+        """Returns the pools with writers and readers limited to ``connections``, less one for the driver."""
         if connections is None:
             return self
         writers = min(self.writers, connections - 2)

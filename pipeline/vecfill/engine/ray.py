@@ -24,7 +24,7 @@ from vecfill.job import Job, Stop, Unit, Worker
 log = logging.getLogger(__name__)
 
 IN_FLIGHT_BYTES = 512 << 20
-"""Blocks between the stages, all together: back-pressure reaches the readers before the object store spills."""
+"""Total size of the blocks between the stages: back-pressure reaches the readers before the object store spills."""
 
 
 class RayEngine:
@@ -33,7 +33,7 @@ class RayEngine:
     name = "ray"
 
     def __init__(self, job: Job, pools: Pools, actors: list[Any]) -> None:
-        """Lets the encoders load the model.
+        """Makes the encoders load the model.
 
         Args:
             job: what to run.
@@ -61,9 +61,9 @@ class RayEngine:
         return ray.get(self._shared.call.remote("account")) if self._shared else None
 
     def stream(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
-        """See ``Engine``. An error of a stage is raised here as it was, where it is ours.
+        """See ``Engine``. Raises the original error of a stage if it is ours.
 
-        A later stream of few units is read and written by this process: Ray Data takes a second or two to start.
+        This process reads and writes a later stream of few units itself: Ray Data takes a second or two to start.
         """
         if not units:
             return
@@ -88,13 +88,13 @@ class RayEngine:
             yield from stream(Stages(read=reader, encode=self._encoders, write=writer, calls=1), units, stop)
 
     def plan(self, units: Sequence[Unit]) -> Dataset:
-        """The flow: ReadUnits -> EncodeAndWrite; Ray fuses no two pools of actors."""
+        """The flow: ReadUnits -> EncodeAndWrite; Ray does not fuse pools of actors."""
         context, pools = DataContext.get_current(), self._pools
         context.execution_options.resource_limits = ExecutionResources.for_limits(
             cpu=pools.spare_cpus, object_store_memory=IN_FLIGHT_BYTES
         )
         if self._job.sink.may_wait:
-            context.execution_no_progress_timeout_s = -1  # a write that waits is no stall, which ends a run at 30 min
+            context.execution_no_progress_timeout_s = -1  # Ray ends a stalled run after 30 min; waiting is no stall
         texts = read_units(self._job.source.reader(), units, self._coordinator, readers=pools.readers)
         return encode_and_write(
             texts,
@@ -106,7 +106,7 @@ class RayEngine:
         )
 
     def close(self) -> None:
-        """Ends the actors of this run, and closes this process's connection; the encoders go on."""
+        """Ends the actors of this run, and closes this process's connection; the encoders keep running."""
         self._job.source.close()
         for actor in (self._coordinator, self._shared):
             if actor:
@@ -116,7 +116,7 @@ class RayEngine:
     def _relayed(self, stop: Stop) -> Iterator[None]:
         """Passes a stop on to the workers, and their lines to the log.
 
-        From a thread of its own: a signal handler must not call Ray.
+        Runs in its own thread: a signal handler must not call Ray.
         """
         done = threading.Event()
 

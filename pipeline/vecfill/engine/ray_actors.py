@@ -1,4 +1,4 @@
-"""The stages as Ray Data's actors: each keeps its connection for as long as the stream lasts."""
+"""The stages as Ray Data's actors: each keeps its connection until the stream ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BlockCall = Callable[[pa.Table], pa.Table]
 
 
 def _join(coordinator: Any) -> None:
-    """Names this actor to the coordinator: where a stream fails, Ray Data leaves its idle actors alive, connected."""
+    """Registers this actor: if a stream fails, Ray Data leaves its idle actors alive and connected."""
     log_to_stderr()
     ray.get(coordinator.join.remote(ray.get_runtime_context().current_actor))
 
@@ -29,8 +29,8 @@ def _join(coordinator: Any) -> None:
 class ReadUnits:
     """The read stage in Ray Data's pool. ``ray.data.read_sql`` cannot shard on PostgreSQL.
 
-    Read tasks of a Ray ``Datasource`` would do as well, but each runs in any process: a connection would have to be
-    made anew for every block, or stay open in processes that wait for another task.
+    Read tasks of a Ray ``Datasource`` would also work, but each may run in any process: it would have to connect for
+    every block, or leave connections open in idle processes.
     """
 
     def __init__(self, reader: Reader, coordinator: Any) -> None:
@@ -38,17 +38,17 @@ class ReadUnits:
         _join(coordinator)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """A block of one unit in, a TextBlock out; an empty one once the stop is asked for."""
+        """A block of one unit in, a TextBlock out; an empty one once a stop is requested."""
         if ray.get(self._coordinator.is_set.remote()):
             return self._read.nothing()
         return self._read(pickle.loads(block["item"][0].as_py()))  # noqa: S301 -- our own
 
 
 class EncodeAndWrite:
-    """A writer of ``peers``, with the encoders before it; in Ray Data's pool.
+    """One of ``peers`` writers in Ray Data's pool; calls the encoders before it writes.
 
-    The encoded block goes from the encoder to this process and no further. While one block is written, others are
-    encoded: calls overlap, all but their writes.
+    The encoded block goes from the encoder only to this process. While one block is written, others are encoded: calls
+    overlap, except for their writes.
     """
 
     def __init__(self, encode: BlockCall, sink: Sink, peers: int, coordinator: Any) -> None:
@@ -59,7 +59,7 @@ class EncodeAndWrite:
         _join(coordinator)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """TextBlock in, WriteResult out. What was encoded is written, stop or not, but for what a limit holds back."""
+        """TextBlock in, WriteResult out. Writes encoded blocks even after a stop, except rows held by a limit."""
         encoded = self._encode(block)
         if encoded.num_rows == 0:
             return RESULT_SCHEMA.empty_table()
@@ -84,7 +84,7 @@ def encode_and_write(
     """A dataset of WriteResults: a pool of ``writers``, each of which takes ``at_a_time`` blocks at a time."""
     pool = ActorPoolStrategy(
         size=writers,
-        max_tasks_in_flight_per_actor=at_a_time + 1,  # one more waits at the door
+        max_tasks_in_flight_per_actor=at_a_time + 1,  # one more in the queue
         max_concurrent_calls_per_actor=at_a_time,
         enable_true_multi_threading=True,
     )
@@ -94,7 +94,7 @@ def encode_and_write(
 def _mapped(
     source: Dataset, actor: type, arguments: tuple[Any, ...], *, cpus: float, compute: ActorPoolStrategy
 ) -> Dataset:
-    """A pool of ``actor`` over whole blocks; the public ``map_batches`` takes restart limits only with a warning."""
+    """A pool of ``actor`` over whole blocks; the public ``map_batches`` accepts restart limits only with a warning."""
     return source.map_batches_internal(
         actor,
         fn_constructor_args=arguments,

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks for a clean end, the second ends at once."""
+"""SIGINT and SIGTERM: the first requests a clean end, the second ends at once."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SIGNALS = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM"}
 
 @contextmanager
 def stopping(stop: Stop, max_seconds: float | None = None, *, signals: bool) -> Iterator[None]:
-    """Sets ``stop`` when the time is over, and on a signal where asked; ``ray.init``, which takes SIGTERM, goes before.
+    """Sets ``stop`` when the time is over, and on a signal if ``signals``; ``ray.init`` takes SIGTERM: call it first.
 
     A second signal ends the process at once: open transactions roll back, so nothing half-written remains. Outside
-    the main thread signals are left alone.
+    the main thread it installs no handlers.
     """
     timer = threading.Timer(max_seconds, stop.set, ["max-seconds"]) if max_seconds else None
     main = signals and threading.current_thread() is threading.main_thread()

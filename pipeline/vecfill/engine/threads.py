@@ -14,8 +14,8 @@ import pyarrow as pa
 from vecfill.job import ABANDONED, Stop, Unit
 
 OTHERS = 3
-"""Blocks in flight beside those in the encoder: one that is read, one that is written, and one that waits for the
-model, so that the model never waits for the server."""
+"""Blocks in flight outside the encoder: one being read, one being written, and one waiting for the model, so that the
+model never waits for the server."""
 
 Block = Future[pa.Table | None]
 
@@ -31,9 +31,9 @@ class Stages:
 
 
 def stream(stages: Stages, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
-    """Yields the result of each unit, in order; ends early, nothing in flight, once ``stop`` is set.
+    """Yields the result of each unit, in order; once ``stop`` is set, finishes the blocks in flight and ends.
 
-    An error of any stage is raised here, as it was.
+    Raises the original error of any stage.
     """
     with (
         ThreadPoolExecutor(1, "read") as read,
@@ -53,7 +53,7 @@ def stream(stages: Stages, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Tab
 
 
 class _Flight:
-    """Blocks in flight; where the stream ends early, those that nobody works on are cancelled."""
+    """Blocks in flight; if the stream ends early, those that no thread has started are cancelled."""
 
     def __init__(self, stop: Stop, pools: Sequence[ThreadPoolExecutor]) -> None:
         self.blocks: deque[Block] = deque()

@@ -1,4 +1,4 @@
-"""What stays warm between the runs of one process: a Ray cluster, its encoders, and the model in this process."""
+"""Keeps a Ray cluster, its encoders, and the model in this process for the next run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class Warm:
-    """Starts at the first request and returns the same again; to be closed at the end.
+    """Starts each part at its first use and then reuses it. Close it at the end.
 
     Attributes:
-        kept: what the inline engine's stages keep in this process.
+        kept: objects that the inline engine keeps in this process, such as a loaded model.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Warm:
         return self._stack.enter_context(cluster(address, verbose=verbose))
 
     def encoders(self, pools: Pools, calls: int) -> list[Any]:
-        """Returns encoder actors on the cluster, those of an earlier run where they reserve the same."""
+        """Returns encoder actors on the cluster; reuses those of an earlier run if they reserve the same resources."""
         from vecfill.engine.encoders import end_encoders, start_encoders
 
         reserve = (pools.encoders, pools.cpus, pools.gpus, calls)

@@ -8,8 +8,8 @@ import logging
 def log_to_stderr() -> None:
     """Sends our own warnings to the worker's stderr, which Ray keeps in a file and shows with ``--verbose``.
 
-    As a library, vecfill logs nothing by itself: the command line sets up the log of its own process, and this one that
-    of a worker.
+    As a library, vecfill prints no log: the command line sets up the log of its own process, and this function that of
+    a worker.
     """
     logger = logging.getLogger("vecfill")
     if all(isinstance(handler, logging.NullHandler) for handler in logger.handlers):

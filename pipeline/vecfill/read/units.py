@@ -229,7 +229,7 @@ def _open_ends(units: Iterable[RowUnit]) -> Iterator[RowUnit]:
 
 
 def _without_end(last: RowUnit) -> RowUnit:
-    """Removes the end, with room for one block of uncounted rows: the next sweep takes the rest of a mass insert."""
+    """Removes the end; reads at most one block of uncounted rows, and the next sweep the rest of a mass insert."""
     if isinstance(last, RowList):
         return last
     return replace(last, end_page=None, end_offset=0, limit=last.rows + MAX_BLOCK_ROWS)

@@ -1,4 +1,4 @@
-"""Write limits: rows a second, and pauses while replication lags or a slot retains too much WAL."""
+"""Write limits: rows per second, and pauses while replication lags or a slot retains too much WAL."""
 
 from __future__ import annotations
 
