@@ -154,15 +154,18 @@ def _restored(kind: str, before: dict[Any, Any]) -> Iterator[str]:
         return
     for name in after | before:
         was, now = before.get(name, _ABSENT), after.get(name, _ABSENT)
-        if was == now or (was is _ABSENT and kind in _SET_AT_IMPORT) or _of_ray(name):
+        if was == now or (was is _ABSENT and kind in _SET_AT_IMPORT) or _of_ray(name, now):
             continue
         _KINDS[kind].put(name, was)
         yield f"{kind} {getattr(name, 'name', name)} is {_shown(now)}, was {_shown(was)}"
 
 
-def _of_ray(name: Any) -> bool:
-    """Ray sets up its loggers and variables once a process, at its import and for a cluster that tests share."""
-    return "ray" in sys.modules and isinstance(name, str) and name.lower().startswith(("ray.", "ray_"))
+def _of_ray(name: Any, now: Any) -> bool:
+    """Ray sets up loggers, variables and a handler once a process, at its import and for a cluster that tests share."""
+    if "ray" not in sys.modules:
+        return False
+    texts = (name, now, getattr(now, "__module__", None))
+    return any(isinstance(text, str) and text.lower().startswith(("ray.", "ray_")) for text in texts)
 
 
 def _shown(value: Any) -> str:

@@ -69,7 +69,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def workers(driver: int, name: str) -> list[int]:
-    """Ray's workers below a process that are at work as ``name``, such as ``EncodeActor``."""
+    """Ray's workers below a process that are at work as ``name``, such as ``EncoderActor``."""
     return [pid for pid in descendants(driver) if (title := shown(pid)).startswith("ray::") and name in title]
 
 

@@ -65,7 +65,7 @@ def ray_of_ours():
         yield
 
 
-@pytest.mark.parametrize(("name", "stage"), [("EncodeActor", "read"), ("WriteActor", "write"), ("Target", "read")])
+@pytest.mark.parametrize(("name", "stage"), [("EncoderActor", "read"), ("EncodeAndWrite", "write"), ("ReadUnits", "read")])
 @pytest.mark.usefixtures("ray_of_ours")
 def test_a_worker_that_is_killed_is_replaced_and_the_run_goes_on(gate, connect, database, name, stage):
     """What a writer had committed but not told before its death is found filled by its successor."""
@@ -78,7 +78,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_run_goes_on(gate, connect, 
             killed.extend(workers(os.getpid(), name)[:1])
             (bereft,) = gate.waiting()
             os.kill(killed[0], signal.SIGKILL)
-            if name != "EncodeActor":
+            if name != "EncoderActor":
                 wait_until(lambda: bereft not in gate.waiting(), 30)
         finally:
             gate.open()

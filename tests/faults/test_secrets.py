@@ -110,7 +110,7 @@ def test_no_password_is_seen_anywhere(gate, connect, token, tmp_path):
     assert json.loads(report.read_text().splitlines()[-1])["key"] == str(AT + 1)
     files = {path.name: path.read_bytes() for path in kept.iterdir()}
     assert {"raylet.out", "ray-data.log"} <= {name.partition(" ")[2] for name in files}
-    assert b"EncodeActor" in files["known"]
+    assert b"EncoderActor" in files["known"]
     assert any(line.startswith("ray::") for line in lines)
     everything = {"stdout": out, "stderr": said, "report": report.read_text(), "processes": " ".join(lines)}
     everything |= {name: content.decode(errors="replace") for name, content in files.items()}
