@@ -65,7 +65,9 @@ def ray_of_ours():
         yield
 
 
-@pytest.mark.parametrize(("name", "stage"), [("EncoderActor", "read"), ("EncodeAndWrite", "write"), ("ReadUnits", "read")])
+@pytest.mark.parametrize(
+    ("name", "stage"), [("EncoderActor", "read"), ("EncodeAndWrite", "write"), ("ReadUnits", "read")]
+)
 @pytest.mark.usefixtures("ray_of_ours")
 def test_a_worker_that_is_killed_is_replaced_and_the_run_goes_on(gate, connect, database, name, stage):
     """What a writer had committed but not told before its death is found filled by its successor."""
