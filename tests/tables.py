@@ -40,8 +40,10 @@ MODEL = Model(name=f"hash:{DIM}")
 INLINE = RunOptions(engine=EngineOptions(engine="inline"))
 DOCS = Target(table="public.docs", text="{title}")
 
-on_server = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-"""For properties that ask the server: examples share the test's database."""
+on_server = settings(
+    max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much]
+)
+"""For properties that ask the server: examples share the test's database. Floats of 16 bits are drawn by rejection."""
 
 
 def make_docs(connect: psycopg.Connection, rows: int = 0, *, vector: str = f"vector({DIM})", table: str = "docs"):

@@ -20,22 +20,16 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from vecfill.config.run import RunOptions
-from vecfill.backfill.run import run
-from vecfill.config.model import Model
-from vecfill.config.engine import EngineOptions
-from vecfill.engine.warm import Warm
-from vecfill.config.target import Target
-from vecfill import EngineOptions, Model, RunOptions, Shared, Target, run
+from vecfill import EngineOptions, Model, RunOptions, Target, Warm, run
 
 database, engine, model, *tables = sys.argv[1:]
 dedupe = model == "hash:384"  # the vectors that a run keeps take 128 MiB after 87,000 texts, with fewer numbers later
 options = RunOptions(engine=EngineOptions(engine=engine), yes=True, dedupe=dedupe)
-with closing(Shared()) as shared:
+with closing(Warm()) as warm:
     for table in tables:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
         target = Target(table=table, text="title")
-        result = run(target, Model(name=model), database=database, options=options, shared=shared)
+        result = run(target, Model(name=model), database=database, options=options, warm=warm)
         (peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
         print("run", result.updated, int(peak.split()[1]) / 1024, result.rows_per_s)
     if engine == "ray":
