@@ -118,6 +118,7 @@ def test_a_dry_run_with_the_api_s_own_tokenizer_is_no_estimate(bench):
     assert out.endswith("nothing was sent to the API\n")
 
 
+@pytest.mark.slow
 def test_a_table_with_labels_and_no_price(bench, database, connect):
     make_docs(connect, 60)
     connect.execute("UPDATE docs SET seen = id % 3")
@@ -140,6 +141,7 @@ SMALL = ("--model", f"hash:{DIM}", "--rows", "60", "--rounds", "1", "--no-retrie
 """Takes 37 requests at least: the dimension, two to warm up with, one more, 30 queries, three for the rows."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "says"),
     [
@@ -187,6 +189,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_a_byte_is_sent(bench, d
     assert "cannot be written: Not a directory: name another folder" in err
 
 
+@pytest.mark.slow
 def test_texts_that_the_api_refuses_are_counted_and_the_remedy_told(bench, database, connect):
     make_docs(connect, 60)
     place = ("-d", database, "-t", "docs", "--text", "{title}", *SMALL, *TOKENIZER)
@@ -206,6 +209,7 @@ def test_texts_that_the_api_refuses_are_counted_and_the_remedy_told(bench, datab
     assert remains(connect) == []
 
 
+@pytest.mark.slow
 def test_few_rows_one_round_and_no_label_are_told_as_what_they_are(bench, database, connect):
     make_docs(connect, 8)
     with serving(dim=DIM) as api:
