@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,8 +23,6 @@ from vecfill.postgres.update_effects import update_effects
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Coverage, Survey
 from vecfill.write.sink import TableSink
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)

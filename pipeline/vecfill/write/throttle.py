@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +11,6 @@ from vecfill.job import Worker
 from vecfill.postgres.replication import Replication, replication
 from vecfill.postgres.session import Session
 
-log = logging.getLogger(__name__)
-
 CHECK_EVERY_S = 1.0
 """Shortest time between two queries of the replication lag; one costs about a millisecond."""
 
@@ -22,10 +19,6 @@ MAX_CATCH_UP_S = 1.0
 
 STOP_CHECK_S = 0.1
 """How often a wait checks for a stop request."""
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass
@@ -42,7 +35,7 @@ class Throttle:
     """
 
     write_limits: WriteLimits = NO_WRITE_LIMITS
-    stopped: Callable[[], bool] = _never
+    stopped: Callable[[], bool] = Worker.stopped
     say: Callable[..., None] = Worker.say
     _due: float = 0.0
     _checked: float = float("-inf")
