@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecfill.encode.model_files import fetched
+from vecfill.encode.shortening import parts_of
 from vecfill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -103,10 +104,16 @@ class Exact:
 
     def prepare(self, texts: list[str]) -> Prepared:
         """Counts, and cuts texts that are too long after the last whole token that fits."""
-        found = self._tokenizer.encode_batch(texts)
-        tokens = np.fromiter(map(len, found), np.int32, len(found))
+        tokens, kept = np.zeros(len(texts), np.int32), list[str]()
+        for part in parts_of(texts):
+            found = self._tokenizer.encode_batch(texts[part])
+            tokens[part] = [len(one) for one in found]
+            kept += [
+                self._cut(text, one) if len(one) > self.max_tokens else text
+                for text, one in zip(texts[part], found, strict=True)
+            ]
+            del found  # before the next part is tokenized
         truncated = tokens > self.max_tokens
-        kept = [self._cut(text, one) if cut else text for text, one, cut in zip(texts, found, truncated, strict=True)]
         return Prepared(
             texts=kept,
             tokens=tokens,
