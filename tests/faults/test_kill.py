@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.encode.api.server import serving
 from tests.faults.gate import ROWS, THEIRS, Gate
 from tests.faults.processes import filled, vecfill, wait_for_backends, workers
 from tests.tables import DOCS, INLINE, MODEL, make_docs, meanwhile, rest, vectors, wait_until
 
 from vecfill.backfill.run import run
+from vecfill.config.api import ApiOptions
 from vecfill.config.engine import EngineOptions
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
@@ -110,3 +113,29 @@ def test_a_kill_amid_real_vectors(connect, database):
     assert (ours * theirs).sum(axis=1).min() >= 0.9999
     assert {key: vector for key, vector in vectors(connect, "id") if key in kept} == kept
     assert rest(connect) == before
+
+
+@pytest.mark.usefixtures("ray_of_ours")
+def test_an_api_s_encoder_that_is_killed_leaves_nothing_reserved(connect, database):
+    """The budget covers what it sent and some requests more; a reservation left behind would be waited for."""
+    make_docs(connect, 1_000)
+    at_work = threading.Event()
+
+    def act(request):
+        if request.number < 2:
+            at_work.set()
+            time.sleep(5)
+        request.answer()
+
+    def kill(done: threading.Event) -> None:
+        wait_until(lambda: done.is_set() or at_work.is_set(), 90)
+        os.kill(workers(os.getpid(), "EncoderActor")[0], signal.SIGKILL)
+
+    with serving(act) as api, meanwhile(kill):
+        options = ApiOptions(base_url=api.url, request_inputs=50, max_cost=2_500.0, price_per_million=1e6)
+        started = time.monotonic()
+        result = run(DOCS, Model(name="openai:test", api=options), database=database, options=RAY)
+    assert (result.outcome, result.exit_code) == ("incomplete", 5)
+    assert result.updated < 1_000
+    assert api.seen.requests == result.api.requests
+    assert time.monotonic() - started < 120
