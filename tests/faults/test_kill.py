@@ -21,7 +21,6 @@ from vecfill.config.engine import EngineOptions
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.encode.model_location import locate_model
-from vecfill.engine.cluster import cluster
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,8 +38,9 @@ def gate(connect):
     return Gate(connect)
 
 
-def fill(database, where, options=INLINE):
-    return run(replace(DOCS, where=where), MODEL, database=database, options=replace(options, allow_mixed=True))
+def fill(database, where, options=INLINE, warm=None):
+    options = replace(options, allow_mixed=True)
+    return run(replace(DOCS, where=where), MODEL, database=database, options=options, warm=warm)
 
 
 @pytest.mark.parametrize(("engine", "group"), [("inline", False), ("ray", False), ("ray", True)])
@@ -62,18 +62,12 @@ def test_a_process_that_is_killed_while_it_writes(gate, connect, database, engin
     gate.assert_whole()
 
 
-@pytest.fixture(scope="module")
-def ray_of_ours():
-    with cluster(None, verbose=False):
-        yield
-
-
 @pytest.mark.parametrize(
-    ("name", "stage"), [("EncoderActor", "read"), ("EncodeAndWrite", "write"), ("ReadUnits", "read")]
+    "worker", [("EncoderActor", "read"), ("EncodeAndWrite", "write"), ("ReadUnits", "read")], ids="-".join
 )
-@pytest.mark.usefixtures("ray_of_ours")
-def test_a_worker_that_is_killed_is_replaced_and_the_run_goes_on(gate, connect, database, name, stage):
+def test_a_worker_that_is_killed_is_replaced_and_the_run_goes_on(gate, connect, database, warm, worker):
     """What a writer had committed but not told before its death is found filled by its successor."""
+    name, stage = worker
     gate.close(stage)
     killed = []
 
@@ -89,7 +83,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_run_goes_on(gate, connect, 
             gate.open()
 
     with meanwhile(kill):
-        result = fill(database, gate.where, RAY)
+        result = fill(database, gate.where, RAY, warm)
     assert len(killed) == 1
     assert (result.outcome, result.exit_code, result.remaining) == ("complete", 0, 0)
     assert result.updated + result.filled == ROWS - THEIRS
