@@ -56,10 +56,16 @@ class EncodeStage(Stage, Protocol):
 
 
 class Shared(Protocol):
-    """State that the encode workers of a run share, such as the budget of an API. Can be pickled."""
+    """State that the encode workers of a run share, such as the budget of an API. Can be pickled.
+
+    Its other methods are the stage's own. Where workers may die, each call names its worker (``worker=…``).
+    """
 
     def account(self) -> Any:
         """Returns what they have spent in total, for the result of the run."""
+
+    def restarted(self, worker: str) -> None:
+        """Releases what a worker held when its process died; another process takes its place."""
 
 
 def _never() -> bool:

@@ -1,4 +1,4 @@
-"""Engines to run: one Ray for all tests of a file that are not about starting it."""
+"""Engines to run: one Ray for all tests that are not about starting it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ import pytest
 
 from vecfill.engine.warm import Warm
 from vecfill.job import Engine, Job
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    warm = Warm()
-    yield warm
-    warm.close()
 
 
 @contextmanager

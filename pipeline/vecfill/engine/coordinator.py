@@ -71,23 +71,25 @@ class SharedActor:
     def __init__(self, shared: Any) -> None:
         self._shared = shared
 
-    async def call(self, method: str, *arguments: Any) -> Any:
+    async def call(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Calls a method of the object, which may be a coroutine."""
-        found = getattr(self._shared, method)(*arguments)
+        found = getattr(self._shared, method)(*arguments, **named)
         return await found if inspect.isawaitable(found) else found
 
 
 class SharedProxy:
-    """A worker's proxy of the shared object: every method is a coroutine."""
+    """A worker's proxy of the shared object: every method is a coroutine, and is told which worker calls."""
 
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
+    def __init__(self, actor: Any, worker: str) -> None:
+        """Releases what an earlier process of the same worker held."""
+        self._actor, self._worker = actor, worker
+        ray.get(actor.call.remote("restarted", worker))
 
     def __getattr__(self, method: str) -> Any:
         if method.startswith("_"):
             raise AttributeError(method)
 
         async def call(*arguments: Any) -> Any:
-            return await self._actor.call.remote(method, *arguments)
+            return await self._actor.call.remote(method, *arguments, worker=self._worker)
 
         return call
