@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from vecfill.backfill.prepare import Prepared
 from vecfill.backfill.row_report import TargetReport
 from vecfill.backfill.tally import Sweep, Tally
 from vecfill.engine.choice import max_block_rows
+from vecfill.errors import ConfigError, PartialRunError
 from vecfill.job import Engine, Stop, Unit
 from vecfill.read.survey import Survey
 
@@ -151,6 +153,23 @@ class Drain:
                 excluded=self._quarantined,
             )
         ]
+
+
+@contextmanager
+def commits_told(engine: Engine) -> Iterator[None]:
+    """Tells a ConfigError after the first commit from one before: exit code 2 means that nothing was written.
+
+    Raises:
+        PartialRunError: a ConfigError came after rows were committed.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        rows, all_known = engine.committed()
+        if rows == 0 and all_known:
+            raise
+        more = "" if all_known else " or more"
+        raise PartialRunError(f"{error}; {rows:,} rows{more} were committed before, and a rerun continues") from error
 
 
 def _counts(sweep: Sweep) -> str:
