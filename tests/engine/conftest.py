@@ -12,7 +12,7 @@ from vecfill.job import Engine, Job
 
 
 @contextmanager
-def inline(job: Job, warm: Warm) -> Iterator[Engine]:
+def inline(job: Job, warm: Warm, **wish: int) -> Iterator[Engine]:
     from vecfill.engine.inline import InlineEngine
 
     engine = InlineEngine(job)

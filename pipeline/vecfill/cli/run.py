@@ -45,7 +45,7 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
 
     A file may hold several [[target]]s. They run one after the other, each with its own settings; --table picks one.
     The output is one line per target, or with --json one object {"targets": [...], "exit_code": N}. The exit code is
-    the worst of all targets.
+    the worst of all targets; 2 becomes 1 if another target was written.
 
     Exit codes: 0 every row is filled, or --limit is reached; 1 failed; 2 usage or configuration error, nothing written;
     3 complete except for rows that failed or were refused; 5 incomplete (see the counts); 130, 143 stopped by a signal.
@@ -57,9 +57,11 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
         kept.open_reports(settings.report for settings in targets)
         show = print_result if len(targets) == 1 else print_line
         ended = carry_out(targets, fills, (lambda _: None) if output.quiet or output.json else show)
+    wrote = any(isinstance(one, RunResult) and one.updated for one in ended)
+    code = worst((one.exit_code for one in ended), wrote=wrote)
     if output.json:
-        click.echo(json.dumps(as_dict(targets, ended)))
-    sys.exit(worst(one.exit_code for one in ended))
+        click.echo(json.dumps(as_dict(targets, ended, code)))
+    sys.exit(code)
 
 
 class _Kept:

@@ -46,11 +46,12 @@ def status(config: Path | None, output: Output, **flags: Any) -> None:
     ended = carry_out(targets, looks)
     if any(settings.text is None for settings in targets):
         log.info("without --text, rows with nothing to embed count as missing")
+    code = worst(one.exit_code for one in ended)
     if output.json:
-        click.echo(json.dumps(as_dict(targets, ended)))
+        click.echo(json.dumps(as_dict(targets, ended, code)))
     else:
         _print([one for one in ended if isinstance(one, Status)])
-    sys.exit(worst(one.exit_code for one in ended))
+    sys.exit(code)
 
 
 def _prepared(settings: Settings) -> Callable[[], Status]:

@@ -21,6 +21,7 @@ class Coordinator:
         self._reason: str | None = None
         self._lines: list[tuple[str, dict[str, Any]]] = []
         self._members: list[Any] = []
+        self._writing = self._committed = 0
 
     def join(self, actor: Any) -> None:
         """Registers an actor of Ray Data's pools."""
@@ -53,6 +54,22 @@ class Coordinator:
     def give_back(self, encoder: int) -> None:
         """Counts a block of an encoder as done."""
         self._busy[encoder] -= 1
+
+    def begin_write(self) -> None:
+        """Counts a block that a writer begins to write."""
+        self._writing += 1
+
+    def end_write(self) -> None:
+        """Counts a block as written, or failed."""
+        self._writing -= 1
+
+    def add_committed(self, rows: int) -> None:
+        """Counts the rows of a committed transaction."""
+        self._committed += rows
+
+    def committed(self) -> tuple[int, bool]:
+        """Returns the rows committed, and whether no writer is in the middle of a block."""
+        return self._committed, self._writing == 0
 
     def say(self, line: str, **fields: Any) -> None:
         """Keeps a line and the event's fields for the driver's log."""
