@@ -8,7 +8,7 @@ from typing import Any
 
 from vecfill.backfill.checks import check_sql, check_writable
 from vecfill.config.target import Target
-from vecfill.errors import ConfigError
+from vecfill.errors import ConfigError, DatabaseError
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import wrap_driver_errors
 from vecfill.postgres.introspect import inspect
@@ -68,6 +68,6 @@ def _run_needs(connection: Connection, target: Target) -> str | None:
         relation = inspect(connection, target, text_needed=False)
         check_writable(relation)
         check_sql(connection, relation, MISSING)
-    except ConfigError as error:
+    except (ConfigError, DatabaseError) as error:  # the second: another session locks the table
         return str(error)
     return None

@@ -14,6 +14,7 @@ import tempfile
 import numpy as np
 import pytest
 from psycopg import conninfo, sql
+from tests.tables import another
 
 from vecfill.encode.hash_encoder import HashEncoder
 
@@ -226,6 +227,15 @@ def test_status_and_search_need_no_right_but_select(jobs, vecfill, database, rol
     )
     assert "a run would not start: public.jobs: permission denied" in vecfill("status", *given).out
     assert vecfill("search", *given, "-m", "hash:64", "title 25", "--json").json["hits"][0]["key"] == "25"
+
+
+def test_status_counts_while_an_index_is_built(jobs, vecfill, database, monkeypatch):
+    monkeypatch.setattr("vecfill.postgres.session.LOCK_TIMEOUT", "50ms")
+    with another(database) as builder:
+        builder.execute("LOCK TABLE jobs IN SHARE MODE")  # as CREATE INDEX does
+        ended = vecfill("status", "-d", database, "-t", "jobs", "--text", "title", "--json")
+    assert (ended.code, ended.json["missing"]) == (0, 18)
+    assert "public.jobs is locked as a whole by another session" in ended.json["run_needs"]
 
 
 def test_status_and_search_need_no_key(jobs, vecfill, database):

@@ -105,6 +105,20 @@ def test_what_no_target_can_be_run_with_is_found_before_the_first(tables, vecfil
     assert filled(tables, "first") == 0
 
 
+def test_a_defect_in_one_leaves_what_the_others_did(tables, vecfill, file, monkeypatch):
+    from vecfill.cli import run
+
+    def work(target, *rest, **more):
+        return 1 // 0 if target.table == "second" else whole(target, *rest, **more)
+
+    whole = run.run_target
+    monkeypatch.setattr(run, "run_target", work)
+    ended = vecfill("run", "--config", file(), "--json")
+    assert [one.get("updated") for one in ended.json["targets"]] == [10, None, 10]
+    assert ended.json["targets"][1]["error"].startswith("ZeroDivisionError")
+    assert (ended.code, "Traceback" in ended.err) == (1, True)
+
+
 def test_a_server_that_is_gone_is_not_waited_for_twice(tables, vecfill, file, database):
     nowhere = 'database = "host=127.0.0.1 port=1 password=sekret"'
     ended = vecfill("run", "--config", file(first=nowhere, second=nowhere), "--json")

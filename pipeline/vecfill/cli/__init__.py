@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 
 from vecfill import __version__
-from vecfill.cli.failures import print_json_error, report_failure
+from vecfill.cli.failures import defect, print_json_error, report_failure
 from vecfill.cli.mask import mask_process
 from vecfill.cli.pipes import readers_may_leave
 
@@ -86,7 +86,7 @@ def _main() -> None:
         if isinstance(error, SystemExit):
             raise
         ended = _shown(error)
-        message, exit_code = ended or (f"{type(error).__name__}: {error}", 1)
+        message, exit_code = ended or defect(error)
         if wishes["json"]:
             print_json_error(message, exit_code)
         if ended is None:

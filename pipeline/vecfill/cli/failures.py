@@ -42,6 +42,11 @@ def report_failure(error: BaseException, *, table: str | None = None) -> tuple[s
     return found
 
 
+def defect(error: BaseException) -> tuple[str, int]:
+    """Returns the message, in one line, and the exit code of an error that vecfill does not know."""
+    return " ".join(f"{type(error).__name__}: {error}".split()), 1
+
+
 def print_json_error(message: str, exit_code: int) -> None:
     """Prints an error that ended the whole command on stdout, as the one JSON object of ``--json``."""
     click.echo(json.dumps({"error": message, "exit_code": exit_code}))

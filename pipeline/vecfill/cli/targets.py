@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from vecfill.cli.failures import print_error, report_failure
+from vecfill.cli.failures import defect, print_error, report_failure
 from vecfill.config.settings import Settings
 from vecfill.errors import ConfigError, ServerGoneError, UnreachableError
+
+log = logging.getLogger(__name__)
 
 EXIT_SIGNAL = 128
 """Shells add it to the number of a signal."""
@@ -55,7 +58,7 @@ def carry_out(
 ) -> list[E | Failed]:
     """Calls each target's ``work`` in turn. With one target, its error is raised.
 
-    With several, an error of vecfill or of the server is printed on stderr and becomes a ``Failed``. A target is
+    With several, an error is printed on stderr (a defect with its traceback) and becomes a ``Failed``. A target is
     skipped if its server did not answer for an earlier one: it would wait equally long. A stop ends all.
 
     Args:
@@ -94,7 +97,8 @@ def _tried(settings: Settings, work: Callable[[], E]) -> E | Failed:
     except Exception as error:
         table = str(settings.table)
         if (reported := report_failure(error, table=table)) is None:
-            raise
+            reported = defect(error)
+            log.exception("%s: %s", table, reported[0], extra={"table": table, "exit_code": reported[1]})
         return Failed(table, *reported, gone=isinstance(error, ServerGoneError | UnreachableError))
 
 
