@@ -240,7 +240,19 @@ def test_refused_by_a_trigger_that_raises(connect, database):
         result = write(block)
     assert counts(result) == {"updated": 48, "refused": 2}
     errors = {row["key"]: row["error"] for rows in result["unwritten"].to_pylist() for row in rows}
-    assert errors == {"3": "row 3 is closed (SQLSTATE P0001)", "40": "row 40 is closed (SQLSTATE P0001)"}
+    place = "(in PL/pgSQL function act() line 1 at RAISE) (SQLSTATE P0001)"
+    assert errors == {"3": f"row 3 is closed {place}", "40": f"row 40 is closed {place}"}
+
+
+def test_an_error_in_a_trigger_names_the_function(connect, database):
+    """As of a trigger that notifies of the whole row, which may be longer than a notification."""
+    with prepared(connect, database) as (write, block):
+        connect.execute("UPDATE docs SET note = repeat('x', 8000) WHERE id = 3")
+        trigger(connect, "PERFORM pg_notify('rows', row_to_json(NEW)::text); RETURN NEW;")
+        result = write(block)
+    assert counts(result) == {"updated": 49, "failed": 1}
+    ((row,),) = (rows for rows in result["unwritten"].to_pylist() if rows)
+    assert row["error"] == "payload string too long (in PL/pgSQL function act() line 1 at PERFORM) (SQLSTATE 22023)"
 
 
 POLICIES = {
