@@ -173,11 +173,31 @@ def _counting(loaded):
 
 @pytest.mark.parametrize(
     ("codes", "code"),
-    [([0, 0], 0), ([0, 3], 3), ([5, 3], 5), ([2, 5, 3], 2), ([1, 2], 1), ([1, 143], 143), ([130, 2], 130), ([3], 3)],
+    [
+        ([0, 0], 0),
+        ([0, 3], 3),
+        ([5, 3], 5),
+        ([2, 5, 3], 2),
+        ([1, 2], 1),
+        ([1, 143], 143),
+        ([130, 2], 130),
+        ([3], 3),
+        ([4, 5], 4),
+        ([9, 1], 9),
+    ],
 )
 def test_the_worst_exit_code(codes, code):
     assert worst(codes) == code
     assert worst(codes, wrote=True) == (1 if code == 2 else code)
+
+
+def test_a_report_is_kept_where_a_later_target_s_settings_are_wrong(tables, vecfill, tmp_path):
+    report, settings = tmp_path / "rows.jsonl", tmp_path / "two.toml"
+    report.write_text("of yesterday\n")
+    common = f'report = "{report}"\ntext = "title"\nmodel = "hash:8"\n'
+    settings.write_text(f'{common}[[target]]\ntable = "docs"\n[[target]]\ndim = 8\n')
+    assert vecfill("run", "--config", str(settings)).code == 2
+    assert report.read_text() == "of yesterday\n"
 
 
 def test_one_report_tells_of_all_targets(tables, vecfill, file, tmp_path):

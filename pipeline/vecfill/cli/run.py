@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
     targets = Settings.load_all(flags, config)
     with closing(_Kept()) as kept:
         fills = [_prepared(settings, kept, output) for settings in targets]
+        kept.open_reports(settings.report for settings in targets)
         show = print_result if len(targets) == 1 else print_line
         ended = carry_out(targets, fills, (lambda _: None) if output.quiet or output.json else show)
     wrote = any(isinstance(one, RunResult) and one.updated for one in ended)
@@ -70,13 +71,13 @@ class _Kept:
         self.warm = Warm()
         self._reports: dict[Path, Report] = {}
 
+    def open_reports(self, paths: Iterable[Path | None]) -> None:
+        """Opens, and so overwrites, each file once; called when the settings of all targets have been checked."""
+        self._reports = {path: Report(path) for path in dict.fromkeys(paths) if path}
+
     def report(self, path: Path | None) -> Report | None:
-        """Returns the report at this path; each path is opened once."""
-        if path is None:
-            return None
-        if path not in self._reports:
-            self._reports[path] = Report(path)
-        return self._reports[path]
+        """Returns the open report at this path."""
+        return self._reports[path] if path else None
 
     def close(self) -> None:
         self.warm.close()
@@ -88,7 +89,7 @@ def _prepared(settings: Settings, kept: _Kept, output: Output) -> Callable[[], R
     """Prepares the run of one target. Checks its settings, so that no run starts before all targets are checked."""
     target, model = settings.need("table", "text").of(Target), settings.of(Model)
     database, engine = database_of(settings), settings.of(EngineOptions, verbose=output.verbose)
-    options, report = settings.of(RunOptions, engine=engine), kept.report(settings.report)
+    options = settings.of(RunOptions, engine=engine)
 
     def fill() -> RunResult:
         with shown(quiet=output.quiet) as progress:
@@ -101,7 +102,7 @@ def _prepared(settings: Settings, kept: _Kept, output: Output) -> Callable[[], R
                 consent=asked,
                 signals=True,
                 warm=kept.warm,
-                report=report,
+                report=kept.report(settings.report),
             )
 
     return fill

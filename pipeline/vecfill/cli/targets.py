@@ -14,7 +14,7 @@ from vecfill.errors import ConfigError, ServerGoneError, UnreachableError
 EXIT_SIGNAL = 128
 """Shells add it to the number of a signal."""
 
-_BY_WEIGHT = (0, 3, 5, 2, 1)
+_BY_WEIGHT = (0, 3, 5, 4, 2, 1)
 """Exit codes of a target, the worst last; a stop has a higher code and is worse than all of them."""
 
 
@@ -110,13 +110,14 @@ def is_stop(code: int) -> bool:
 
 
 def worst(codes: Iterable[int], *, wrote: bool = False) -> int:
-    """Returns the exit code of several targets: a stop, else 1 (failed), 2, 5, 3, 0 in this order.
+    """Returns the worst exit code: of a stop, else an unknown one, else 1 (failed), 2, 4, 5, 3, 0 in this order.
 
     Args:
         codes: of the targets.
         wrote: one of them was written, so that 2, by which nothing is, becomes 1.
     """
-    code = max(codes, key=lambda code: len(_BY_WEIGHT) if is_stop(code) else _BY_WEIGHT.index(code), default=0)
+    weight = {code: position for position, code in enumerate(_BY_WEIGHT)}
+    code = max(codes, key=lambda code: (is_stop(code), weight.get(code, len(weight))), default=0)
     return 1 if wrote and code == ConfigError.exit_code else code
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -25,8 +26,10 @@ DEFAULT_HOST = "api.openai.com"
 OWN_FIELDS = {"model": "--model", "input": "--text", "encoding_format": "--encoding-format"}
 """Fields of a request's body that no other option may set, and the option that does."""
 
-SECRET_WORDS = ("key", "token", "secret", "pass", "auth", "sig", "code", "cred")
-"""A query parameter whose name has one of these may be a secret."""
+SECRET_NAMES = re.compile(
+    r"(?i)(?:key|token|secret|passw(?:or)?d|pwd|auth|authorization|credentials?)$|^(?:sig|signature|code|pass)$"
+)
+"""Matches the names of query parameters that may be secret."""
 
 
 @spec
@@ -148,8 +151,8 @@ def check_url(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError("--base-url is no address: write it like https://api.example.com/v1")
-    names = [name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
-    if parts.username or parts.password or any(word in name for name in names for word in SECRET_WORDS):
+    names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    if parts.username or parts.password or any(map(SECRET_NAMES.search, names)):
         raise ConfigError(
             "--base-url holds a user, a password or a key, which would show in logs: give the key by "
             f"{KEY_VARIABLES[0]} or --api-key-command"
