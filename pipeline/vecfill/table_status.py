@@ -11,6 +11,7 @@ from vecfill.config.target import Target
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import wrap_driver_errors
 from vecfill.postgres.introspect import inspect
+from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.selection import MISSING
 from vecfill.postgres.session import Session
 from vecfill.read.survey import Coverage, survey
@@ -23,15 +24,22 @@ class Status:
     Attributes:
         table: ``schema.table``.
         coverage: its counts.
+        row_security: row-level policies apply to the role, so that only rows that it may see are counted.
     """
 
     table: str
     coverage: Coverage
+    row_security: bool = False
     exit_code: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"table": self.table, **asdict(self.coverage), "percent": round(self.coverage.percent, 2)}
+        return {
+            "table": self.table,
+            **asdict(self.coverage),
+            "percent": round(self.coverage.percent, 2),
+            "row_security": self.row_security,
+        }
 
 
 def status(target: Target, *, database: str | Database | None = None) -> Status:
@@ -44,7 +52,8 @@ def status(target: Target, *, database: str | Database | None = None) -> Status:
         database: connection string; None takes libpq's environment.
 
     Raises:
-        ConfigError: no database; no such table or column; SQL of the target that does not parse.
+        ConfigError: no database; no such table or column; SQL of the target that does not parse; row-level security
+            hides every row from the role.
     """
     place = database if isinstance(database, Database) else Database.resolve(database)
     with wrap_driver_errors(), closing(Session.connect(place)) as session:
@@ -54,4 +63,9 @@ def status(target: Target, *, database: str | Database | None = None) -> Status:
 def _counted(connection: Connection, target: Target) -> Status:
     relation = inspect(connection, target, text_needed=False, key_needed=False)
     check_sql(connection, relation, MISSING, writing=False)
-    return Status(table=relation.table.label, coverage=survey(connection, relation, exact=True).coverage)
+    check_visible(connection, relation)
+    return Status(
+        table=relation.table.label,
+        coverage=survey(connection, relation, exact=True).coverage,
+        row_security=relation.access.policies,
+    )
