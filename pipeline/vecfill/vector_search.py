@@ -132,6 +132,11 @@ def nearest(
         check_dimension(relation, model, given)
     vector = (encoder or load_model(model)).encode_query(text)
     check_dimension(relation, model, len(vector))
+    if not vector.any():
+        raise ConfigError(
+            f"model {model.name} gives this text a vector of zeros, to which no row is near: it may know none of its "
+            "words: search for other words"
+        )
     return _found(connection, relation, schema, measure, vector=vector, limit=limit, show=show)
 
 
