@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +15,9 @@ from vecfill.backfill.prepare import Prepared
 from vecfill.backfill.row_report import TargetReport
 from vecfill.backfill.tally import Sweep, Tally
 from vecfill.engine.choice import max_block_rows
+from vecfill.errors import ConfigError, PartialRunError
 from vecfill.job import Engine, Stop, Unit
-from vecfill.read.survey import Coverage, Survey
+from vecfill.read.survey import Survey
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ class Drain:
             finished = self.tally.rows
             self._sweep(engine, self.after)
             self.after = self.prepared.source.survey(excluded=self._quarantined, earlier=self.after)
-            if self.left(self.after.coverage) <= 0:
+            if not self.after.eligible:
                 self._nothing_open()
                 break
             if self.stop.is_set() or self._limit_reached():
@@ -93,10 +95,6 @@ class Drain:
         """Keys of rows that stay missing and are not read again."""
         return tuple(self.tally.quarantine)
 
-    def left(self, coverage: Coverage) -> int:
-        """Eligible rows that are not in quarantine."""
-        return coverage.missing - len(self.tally.quarantine)
-
     def _nothing_open(self) -> None:
         """Notes that the rows changed or locked in the last sweep are finished: by a later block or other sessions."""
         self.tally.dry = True
@@ -109,7 +107,7 @@ class Drain:
     def _sweep(self, engine: Engine, found: Survey) -> None:
         units = self._units(engine, found)
         self.planned = sum(unit.rows for unit in units)
-        self.beyond = sum(bucket.rows for bucket in found.buckets) - self.planned
+        self.beyond = found.eligible - self.planned
         sweep = self.tally.begin_sweep()
         if self.report:
             self.report.forget_open()
@@ -155,6 +153,23 @@ class Drain:
                 excluded=self._quarantined,
             )
         ]
+
+
+@contextmanager
+def commits_told(engine: Engine) -> Iterator[None]:
+    """Tells a ConfigError after the first commit from one before: exit code 2 means that nothing was written.
+
+    Raises:
+        PartialRunError: a ConfigError came after rows were committed.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        rows, all_known = engine.committed()
+        if rows == 0 and all_known:
+            raise
+        more = "" if all_known else " or more"
+        raise PartialRunError(f"{error}; {rows:,} rows{more} were committed before, and a rerun continues") from error
 
 
 def _counts(sweep: Sweep) -> str:

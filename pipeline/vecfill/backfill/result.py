@@ -140,7 +140,7 @@ def judged(drain: Drain) -> tuple[str, int]:
         drain.tally,
         stop_reason=drain.stop.reason,
         limit=drain.limit,
-        left=drain.left(drain.after.coverage),
+        left=drain.after.eligible,
         planned=drain.planned,
         beyond=drain.beyond,
     )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from vecfill.backfill.drain import Drain, Progress
+from vecfill.backfill.drain import Drain, Progress, commits_told
 from vecfill.backfill.prepare import prepare
 from vecfill.backfill.result import RunResult, result_of
 from vecfill.backfill.row_report import Report
@@ -54,7 +54,8 @@ def run(
         The account of the run. A run that ends early or skips rows also returns: check ``outcome``.
 
     Raises:
-        ConfigError: a setting cannot work; nothing was written, except if a trigger rewrites texts.
+        ConfigError: a setting cannot work; nothing was written.
+        PartialRunError: the same, but found only after rows were committed.
         VecfillError: the run failed; committed rows are kept, and a rerun continues.
     """
     started, options = time.perf_counter(), options or RunOptions()
@@ -71,6 +72,6 @@ def run(
             ):
                 prepared.startup.done("engine")
                 left = options.max_seconds and max(0.001, options.max_seconds - (time.perf_counter() - started))
-                with stopping(drain.stop, left, signals=signals):
+                with stopping(drain.stop, left, signals=signals), commits_told(engine):
                     drain.until_dry(engine, rows)
         return result_of(drain, started)

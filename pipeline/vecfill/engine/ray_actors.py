@@ -53,9 +53,13 @@ class EncodeAndWrite:
 
     def __init__(self, encode: BlockCall, sink: Sink, peers: int, coordinator: Any) -> None:
         worker = Worker(
-            peers=peers, stopped=lambda: bool(ray.get(coordinator.is_set.remote())), say=coordinator.say.remote
+            peers=peers,
+            stopped=lambda: bool(ray.get(coordinator.is_set.remote())),
+            committed=coordinator.add_committed.remote,
+            say=coordinator.say.remote,
         )
         self._encode, self._write, self._lock = encode, sink.writer(worker), threading.Lock()
+        self._coordinator = coordinator
         _join(coordinator)
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -64,7 +68,11 @@ class EncodeAndWrite:
         if encoded.num_rows == 0:
             return RESULT_SCHEMA.empty_table()
         with self._lock:
-            return self._write(encoded)
+            ray.get(self._coordinator.begin_write.remote())
+            try:
+                return self._write(encoded)
+            finally:
+                ray.get(self._coordinator.end_write.remote())
 
 
 def read_units(reader: Reader, units: Sequence[Unit], coordinator: Any, *, readers: int) -> Dataset:
