@@ -314,6 +314,24 @@ def test_failed_for_a_vector_that_is_not_finite(connect, database, vector, numbe
     assert filled(connect) == 49
 
 
+@pytest.mark.parametrize(
+    ("vector", "number", "says"),
+    [
+        ("vector(8)", 0.0, "the model gives this text a vector of zeros"),
+        ("real[]", -0.0, "the model gives this text a vector of zeros"),
+        ("halfvec(8)", 1e-9, "all components of the vector are zero in halfvec"),
+    ],
+)
+def test_failed_for_a_zero_vector(connect, database, vector, number, says):
+    """Zero as the column stores it; a vector with one small component has a direction."""
+    with prepared(connect, database, vector=vector) as (write, block):
+        zero = with_vector(block, 3, [number] * DIM)
+        result = write(with_vector(zero, 4, [0.0] * (DIM - 1) + [1e-5]))
+    assert counts(result) == {"updated": 49, "failed": 1}
+    (row,) = [row for rows in result["unwritten"].to_pylist() for row in rows]
+    assert row["error"].startswith(says)
+
+
 def test_failed_where_halfvec_overflows(connect, database):
     with prepared(connect, database, vector="halfvec(8)") as (write, block):
         largest = with_vector(block, 4, [65_504.0] * DIM)
