@@ -14,6 +14,7 @@ from typing import Any
 
 from vecfill.config.model import Model
 from vecfill.encode.model_location import hash_dimension, locate_model
+from vecfill.encode.proxies import check_proxies
 from vecfill.errors import ConfigError
 
 ReadJson = Callable[[str], Any]
@@ -176,6 +177,7 @@ def _fetch(repository: str, file: str, revision: str | None) -> Path | None:
         cached = try_to_load_from_cache(repository, file, cache_dir=cache, revision=revision)
         if cached is not None:
             return Path(cached) if isinstance(cached, str) else None
+        check_proxies()
         get_hf_file_metadata(hf_hub_url(repository, file, revision=revision), timeout=HUB_S, retry_on_errors=False)
         return Path(hf_hub_download(repository, file, cache_dir=cache, revision=revision))
     except errors.LocalEntryNotFoundError as exc:
