@@ -1,52 +1,42 @@
-"""The proxies of the environment, which the HTTP clients of the hub and of APIs use: checked before they are made."""
+"""Proxies that the environment names: checked before the hub's and the API's HTTP client, which end in a traceback."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment
 
 from vecfill.errors import ConfigError
 
-_READ = ("http", "https", "all")
-"""What the clients read: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, each in small letters too."""
-
-_HTTP, _SOCKS = ("http", "https"), ("socks5", "socks5h")
+_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+_PLAIN, _SOCKS = ("http", "https"), ("socks5", "socks5h")
 
 
-def check_proxies() -> None:
-    """Checks the form of every proxy variable: one that is wrong fails each request, whatever its address.
+def check_proxies(environ: Mapping[str, str] = os.environ) -> None:
+    """Checks that the HTTP client can use the proxies of the environment. Shows no value: it may hold a password.
+
+    The client opens all of them, also those that no request would go through.
 
     Raises:
-        ConfigError: a value is not the address of a proxy, or its kind needs a package that is not installed. The
-            message leaves the value out, as it may hold a password.
+        ConfigError: a value is no address of a known kind of proxy, or a SOCKS proxy lacks the package that speaks it.
     """
-    given = getproxies_environment()
-    for name in _READ:
-        if value := given.get(name):
-            _check(_variable(name), value)
+    for name in (spelling for one in _VARIABLES for spelling in (one.lower(), one)):
+        value = environ.get(name, "").strip()
+        if value.lower().partition("://")[0] in _SOCKS and find_spec("socksio") is None:
+            raise ConfigError(
+                f"{name} names a SOCKS proxy, which needs the package socksio: pip install socksio, or unset {name}"
+            )
+        if value and not _is_address(value):
+            raise ConfigError(
+                f"{name} names no proxy that vecfill can use: write http://host:port or socks5://host:port, or unset it"
+            )
 
 
-def _check(variable: str, value: str) -> None:
+def _is_address(value: str) -> bool:
+    """Whether the value has a known kind (http where it has none), a host, and no port or a possible one."""
     try:
         address = urlsplit(value if "://" in value else f"http://{value}")
-        valid = bool(address.hostname) and (address.port is None or address.port > 0)
-    except ValueError:  # brackets, a port that is no number or too large
-        valid = False
-    if not valid or address.scheme not in _HTTP + _SOCKS:
-        raise ConfigError(
-            f"{variable} is not the address of a proxy that vecfill can use: write http://HOST:PORT or "
-            f"socks5://HOST:PORT, or unset {variable}"
-        )
-    if address.scheme in _SOCKS and find_spec("socksio") is None:
-        raise ConfigError(
-            f"{variable} names a SOCKS proxy, which needs the package socksio: pip install socksio, or use a proxy "
-            f"with http://, or unset {variable}"
-        )
-
-
-def _variable(name: str) -> str:
-    """The variable as it is written in the environment; urllib prefers small letters."""
-    small = f"{name}_proxy"
-    return small if os.environ.get(small) else small.upper()
+        return address.scheme in _PLAIN + _SOCKS and bool(address.hostname) and address.port != 0
+    except ValueError:  # an open bracket; a port that is no number or above 65535
+        return False

@@ -9,6 +9,7 @@ from vecfill.config.api import address_of, fields_in
 from vecfill.config.model import Model
 from vecfill.encode.api.api_key import ApiKey
 from vecfill.encode.api.vector_format import Format, VectorFormat
+from vecfill.encode.proxies import check_proxies
 
 CONNECT_S = 10.0
 """Seconds to connect at most; ``request_timeout`` limits the whole request."""
@@ -28,6 +29,7 @@ class Client:
     def __init__(self, model: Model) -> None:
         import openai
 
+        check_proxies()
         api, dimensions = model.api, model.truncate_dim
         self.key = ApiKey(api.key, api.key_command)
         self.format = VectorFormat(api.encoding_format)

@@ -10,7 +10,6 @@ from vecfill.config.api import KEY_VARIABLES, ApiOptions, check_url
 from vecfill.config.model import API_PREFIX, Model
 from vecfill.encode.api import api_key, prices
 from vecfill.encode.api.budget import Limits, RequestBudget
-from vecfill.encode.proxies import check_proxies
 from vecfill.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -38,14 +37,13 @@ def check_api(model: Model) -> None:
     """Checks an API's model as far as possible without sending a byte.
 
     Raises:
-        ConfigError: no name, no openai package, no key, a proxy that cannot work, or a cost limit without a price.
+        ConfigError: no name, no openai package, no key, or a cost limit without a price.
     """
     api, url = model.api, model.api.url
     if not model.api_name.strip():
         raise ConfigError(f"model {API_PREFIX!r} names no model: write it like openai:text-embedding-3-small")
     if find_spec("openai") is None:
         raise ConfigError(f"model {model.name} needs the openai package: pip install 'vecfill[api]'")
-    check_proxies()
     if url is not None:
         check_url(url)
     elif not (api.key or api.key_command or api_key.from_environment()):
