@@ -17,6 +17,7 @@ class Target(Spec):
         where: SQL condition that selects the rows to fill.
         set: assignments made in the same UPDATE as the vector, such as ``updated_at = now()``.
         dim: dimension of a ``vector`` or ``real[]`` column that declares none.
+        zero_is_missing: vectors of zeros and empty arrays are placeholders and count as missing.
     """
 
     table: str = option(
@@ -45,4 +46,7 @@ class Target(Spec):
         default=None,
         gt=0,
         le=16_000,
+    )
+    zero_is_missing: bool = option(
+        "Count vectors of zeros and empty arrays as missing: placeholders of a NOT NULL column.", default=False
     )

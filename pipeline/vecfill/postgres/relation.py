@@ -19,7 +19,9 @@ class VectorColumn:
     Attributes:
         name: as the catalogue spells it.
         kind: one of ``VECTOR_KINDS``.
-        dim: dimension; None if neither the type nor an existing vector gives it.
+        dim: dimension; None if neither the type nor an existing vector nor ``--dim`` gives it.
+        declared: its type declares the dimension.
+        not_null: it accepts no NULL, so a row without a vector holds a placeholder.
         oid: its type.
         array: the array type over that type; None for a plain ``real[]``.
     """
@@ -27,6 +29,8 @@ class VectorColumn:
     name: str
     kind: str
     dim: int | None
+    declared: bool
+    not_null: bool
     oid: int
     array: sql.Composable | None
 
