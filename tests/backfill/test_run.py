@@ -328,7 +328,7 @@ def test_only_vectors_that_where_selects_tell_of_model_and_dimension(connect, da
         fill(database, where, model=Model(name="hash:9"))
 
 
-ZEROS = {"vector(8)": str([0] * 8), "vector": "[0]", "halfvec(8)": str([0] * 8), "real[]": "{}"}
+ZEROS = {"vector(8)": str([0] * 8), "vector": "[0]", "halfvec(8)": str([0] * 8), "real[]": "{}", "float8[]": "{0,0}"}
 
 
 @pytest.mark.parametrize("vector", ZEROS)
@@ -417,7 +417,8 @@ def test_a_composite_key_of_texts_of_any_length(connect, database):
 
 
 @pytest.mark.parametrize(
-    ("vector", "dim", "tolerance"), [("halfvec(8)", None, 1e-3), ("real[]", 8, 0), ("vector", None, 0)]
+    ("vector", "dim", "tolerance"),
+    [("halfvec(8)", None, 1e-3), ("real[]", 8, 0), ("float8[]", 8, 0), ("vector", None, 0)],
 )
 def test_other_kinds_of_vectors(connect, database, vector, dim, tolerance):
     make_docs(connect, 1_000, vector=vector)

@@ -32,7 +32,7 @@ class EncodeSpec:
 
     Attributes:
         model: the model that makes the vectors.
-        dim: the column's dimension; None if it has none (``real[]``, ``vector`` without a typmod).
+        dim: the column's dimension; None if it has none (arrays, ``vector`` without a typmod).
         arity: number of key columns.
         sample: texts with their stored vectors, to check whether this model made them.
         column: the embedding column, for messages.

@@ -13,7 +13,15 @@ from vecfill.postgres.catalogue import Column, columns_of, find_table, leaves_of
 from vecfill.postgres.database import Connection
 from vecfill.postgres.indexes import indexes_of
 from vecfill.postgres.key import key_of, usable_indexes
-from vecfill.postgres.relation import Access, Relation, TargetTable, UserSql, VectorColumn, with_dimension
+from vecfill.postgres.relation import (
+    VECTOR_KINDS,
+    Access,
+    Relation,
+    TargetTable,
+    UserSql,
+    VectorColumn,
+    with_dimension,
+)
 from vecfill.postgres.server import check_versions, server_of, write_settings
 from vecfill.postgres.session import transaction
 from vecfill.postgres.stored_dimension import stored_dimension
@@ -26,8 +34,6 @@ from vecfill.postgres.template import (
     verbatim_sql,
 )
 from vecfill.postgres.types import Type, type_of
-
-VECTOR_KINDS = ("vector", "halfvec", "real[]")
 
 
 def inspect(connection: Connection, target: Target, *, text_needed: bool = True, key_needed: bool = True) -> Relation:
@@ -115,11 +121,12 @@ def _vector(cursor: Any, target: Target, columns: dict[str, Column]) -> VectorCo
             f"ALTER TABLE {target.table} ADD COLUMN {target.column} vector(384)"
         )
     found = type_of(cursor, column.oid)
-    kind = {"vector": "vector", "halfvec": "halfvec", "_float4": "real[]"}.get(found.base)
+    kind = VECTOR_KINDS.get(found.base)
     if kind is None or column.generated:
         what = "a generated column" if column.generated else f"of type {type_name(cursor, column)}"
         raise ConfigError(
-            f"--column {target.column} of {target.table} is {what}: it must be a plain vector, halfvec or real[] column"
+            f"--column {target.column} of {target.table} is {what}: it must be a plain vector, halfvec, real[] or "
+            "double precision[] column"
         )
     declared = _declared_dimension(column, found, kind)
     if declared and target.dim and declared != target.dim:
@@ -151,7 +158,7 @@ def _with_dimension(cursor: Any, relation: Relation, target: Target) -> Relation
 
 
 def _declared_dimension(column: Column, found: Type, kind: str) -> int | None:
-    if kind == "real[]":
+    if kind.endswith("[]"):
         return None
     typmod = max(column.typmod, found.typmod)
     return typmod if typmod > 0 else None

@@ -35,7 +35,7 @@ def embedding(relation: Relation) -> sql.Identifier:
 
 def numbers(relation: Relation) -> sql.Composed:
     """Returns the embedding as an array of numbers."""
-    return sql.SQL("{}::pg_catalog.float4[]").format(embedding(relation))
+    return sql.SQL("{}::{}").format(embedding(relation), relation.table.vector.numbers)
 
 
 def is_zero(relation: Relation) -> sql.Composed:
