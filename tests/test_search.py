@@ -75,7 +75,7 @@ def make_items(connect, n, kind=f"vector({DIM})", *, table="items", partition=""
         connect.execute(f"CREATE TABLE {table}_1 PARTITION OF {table} DEFAULT")
     with connect.cursor() as cursor:
         cursor.executemany(
-            f"INSERT INTO {table} VALUES (%s, %s, %s, %s::real[]{'' if kind == 'real[]' else '::' + kind})",
+            f"INSERT INTO {table} VALUES (%s, %s, %s, %s::real[]::{kind})",
             [(row, titles(n)[row], row % 50, vector.tolist()) for row, vector in enumerate(stored(n))],
         )
 
@@ -93,7 +93,9 @@ def assert_nearest(found, keys, distances, tolerance=1e-5):
 
 
 @pytest.mark.parametrize(
-    "kind", [f"vector({DIM})", "vector", f"halfvec({DIM})", "real[]"], ids=["vector", "no typmod", "halfvec", "real[]"]
+    "kind",
+    [f"vector({DIM})", "vector", f"halfvec({DIM})", "real[]", "float8[]"],
+    ids=["vector", "no typmod", "halfvec", "real[]", "float8[]"],
 )
 def test_without_an_index_every_row_is_compared_by_cosine_distance(connect, connection, kind):
     make_items(connect, 60, kind)
@@ -134,7 +136,8 @@ def test_ivfflat_goes_on_until_there_are_enough_and_hits_come_in_order(connect, 
 
 
 @pytest.mark.parametrize(
-    ("column", "cast"), [("real[]", "vector"), (f"vector({DIM})", "halfvec"), ("vector", "vector")]
+    ("column", "cast"),
+    [("real[]", "vector"), ("float8[]", "halfvec"), (f"vector({DIM})", "halfvec"), ("vector", "vector")],
 )
 @pytest.mark.usefixtures("only_indexes")
 def test_an_index_on_a_cast_of_the_column_serves(connect, connection, column, cast):
@@ -344,3 +347,11 @@ def test_a_text_that_the_model_gives_zeros_is_refused(connect, connection):
     make_items(connect, 3)
     with pytest.raises(ConfigError, match="gives this text a vector of zeros, to which no row is near"):
         nearest(connection, ITEMS, MODEL, QUERY, encoder=Static(DIM))
+
+
+@pytest.mark.parametrize("kind", ["real[]", "float8[]"])
+def test_empty_arrays_are_no_vectors(connect, connection, kind):
+    """A placeholder of a NOT NULL column: pgvector could not compare it."""
+    make_items(connect, 20, kind)
+    connect.execute("UPDATE items SET embedding = '{}' WHERE id < 10")
+    assert_nearest(nearest(connection, ITEMS, MODEL, QUERY), *expected(20, rows=range(10, 20)))

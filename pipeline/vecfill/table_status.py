@@ -6,14 +6,14 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vecfill.backfill.checks import check_sql, check_writable
+from vecfill.backfill.checks import check_sql, check_writable, warn_no_row_can_miss
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import wrap_driver_errors
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.row_security import check_visible
-from vecfill.postgres.selection import MISSING
+from vecfill.postgres.selection import selection_of
 from vecfill.postgres.session import Session
 from vecfill.read.survey import Coverage, survey
 
@@ -66,9 +66,11 @@ def status(target: Target, *, database: str | Database | None = None) -> Status:
 
 def _counted(connection: Connection, target: Target) -> Status:
     relation = inspect(connection, target, text_needed=False, key_needed=False)
-    check_sql(connection, relation, MISSING, writing=False)
+    selection = selection_of(target)
+    check_sql(connection, relation, selection, writing=False)
     check_visible(connection, relation)
-    coverage = survey(connection, relation, exact=True).coverage
+    warn_no_row_can_miss(relation, selection)
+    coverage = survey(connection, relation, selection, exact=True).coverage
     return Status(
         table=relation.table.label,
         coverage=coverage,
@@ -82,7 +84,7 @@ def _run_needs(connection: Connection, target: Target) -> str | None:
     try:
         relation = inspect(connection, target, text_needed=False)
         check_writable(relation)
-        check_sql(connection, relation, MISSING)
+        check_sql(connection, relation, selection_of(target))
     except (ConfigError, DatabaseError) as error:  # the second: another session locks the table
         return str(error)
     return None

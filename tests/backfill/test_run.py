@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import psycopg
@@ -32,6 +34,8 @@ from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError, MixedModelsError
 from vecfill.job import Stop
+from vecfill.read.survey import Coverage
+from vecfill.table_status import status
 
 
 def fill(database: str, target: Target = DOCS, model: Model = MODEL, **more) -> RunResult:
@@ -299,13 +303,80 @@ def test_progress_comes_after_each_block(connect, database):
 
 def test_vectors_of_another_model_stop_the_run(connect, database):
     make_docs(connect, 100)
-    connect.execute("UPDATE docs SET embedding = %s WHERE id <= 40", [str([0.5, -0.5] * 4)])
+    connect.execute("UPDATE docs SET embedding = ARRAY[id, 1, -1, 0, 0, 0, 0, -9]::real[] WHERE id <= 40")
     with pytest.raises(MixedModelsError, match="0 of 32 sampled vectors") as error:
         fill(database)
     assert error.value.exit_code == 2
     assert filled(connect) == 40
     result = fill(database, options=replace(INLINE, allow_mixed=True))
     assert (result.outcome, result.updated) == ("complete", 60)
+
+
+@pytest.mark.parametrize(("vector", "other"), [("vector(8)", [1, -9] * 4), ("vector", [1, 2, 3]), ("real[]", [0])])
+def test_only_vectors_that_where_selects_tell_of_model_and_dimension(connect, database, vector, other):
+    """Two models in one column, told apart by another column: of one dimension, or of two in a column without any."""
+    make_docs(connect, 80, vector=vector)
+    connect.execute("UPDATE docs SET seen = mod(id, 2)")
+    connect.execute("UPDATE docs SET embedding = %s::real[] WHERE seen = 0", [other])
+    with pytest.raises(ConfigError, match=r"with --where|a placeholder") if any(other) else nullcontext():
+        fill(database, options=replace(INLINE, limit=1))
+    where = replace(DOCS, where="seen = 1")
+    assert fill(database, where, options=replace(INLINE, limit=20)).updated == 20
+    connect.execute("UPDATE docs SET embedding = NULL WHERE seen = 0")
+    assert fill(database, where).after.filled == 40
+    with pytest.raises(ConfigError, match="9"):
+        fill(database, where, model=Model(name="hash:9"))
+
+
+ZEROS = {"vector(8)": str([0] * 8), "vector": "[0]", "halfvec(8)": str([0] * 8), "real[]": "{}", "float8[]": "{0,0}"}
+
+
+@pytest.mark.parametrize("vector", ZEROS)
+def test_placeholders_of_a_not_null_column(connect, database, vector, caplog):
+    caplog.set_level(logging.WARNING)
+    make_docs(connect, vector=f"{vector} NOT NULL DEFAULT '{ZEROS[vector]}'")
+    add_docs(connect, 1, 40)
+    result = fill(database, options=replace(INLINE, limit=10))
+    assert (result.eligible, result.before.filled) == (0, 40)
+    assert "public.docs.embedding is NOT NULL, so every row counts as filled: pass --zero-is-missing" in caplog.text
+    caplog.clear()
+    target = replace(DOCS, zero_is_missing=True)
+    result = fill(database, target, options=replace(INLINE, limit=10))
+    assert (result.outcome, result.updated, result.after.missing) == ("limit", 10, 30)
+    result = fill(database, target)
+    assert (result.outcome, result.updated, result.before, result.after.percent) == (
+        "complete",
+        30,
+        Coverage(total=40, filled=10, missing=30, empty=0),
+        100,
+    )
+    assert_every_vector_is_its_texts(connect, rows=40, tolerance=1e-3)
+    assert status(target, database=database).coverage == result.after
+    assert caplog.text == ""
+
+
+def test_a_trigger_that_restores_the_placeholder_refuses(connect, database):
+    make_docs(connect, vector=f"vector(8) NOT NULL DEFAULT '{ZEROS['vector(8)']}'")
+    add_docs(connect, 1, 10)
+    connect.execute(
+        "CREATE FUNCTION restore() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN NEW.embedding = OLD.embedding; RETURN NEW; END'"
+    )
+    connect.execute(
+        "CREATE TRIGGER restore BEFORE UPDATE ON docs FOR EACH ROW WHEN (NEW.id > 7) EXECUTE FUNCTION restore()"
+    )
+    result = fill(database, replace(DOCS, zero_is_missing=True))
+    assert (result.exit_code, result.updated, result.refused) == (3, 7, 3)
+
+
+def test_a_dim_that_contradicts_the_vectors_is_refused(connect, database):
+    make_docs(connect, 10, vector="vector")
+    connect.execute("UPDATE docs SET embedding = '[1,2,3]' WHERE id < 5")
+    with pytest.raises(ConfigError, match=r"--dim 8: .* holds vectors of 3 dimensions in its rows: .* with --where"):
+        fill(database, replace(DOCS, dim=8))
+    with pytest.raises(ConfigError, match=r"has 3 dimensions by its vectors or --dim but model hash:8 gives 8"):
+        fill(database)
+    assert fill(database, replace(DOCS, dim=8, where="id > 5")).updated == 5
 
 
 def test_a_wrong_dimension_is_found_before_a_row_is_read(connect, database):
@@ -346,7 +417,8 @@ def test_a_composite_key_of_texts_of_any_length(connect, database):
 
 
 @pytest.mark.parametrize(
-    ("vector", "dim", "tolerance"), [("halfvec(8)", None, 1e-3), ("real[]", 8, 0), ("vector", None, 0)]
+    ("vector", "dim", "tolerance"),
+    [("halfvec(8)", None, 1e-3), ("real[]", 8, 0), ("float8[]", 8, 0), ("vector", None, 0)],
 )
 def test_other_kinds_of_vectors(connect, database, vector, dim, tolerance):
     make_docs(connect, 1_000, vector=vector)

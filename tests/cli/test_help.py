@@ -12,6 +12,7 @@ import pytest
 
 import vecfill as package
 from vecfill.cli import VERBS
+from vecfill.cli.search import WRITTEN
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
@@ -22,7 +23,7 @@ ROOT = Path(package.__file__).parents[2]
 OFFERS = {
     "run": (*OPTIONS.values(), *OUTPUT.values()),
     "status": (*options_of(DatabaseOptions, Target), *OUTPUT.values()),
-    "search": (*options_of(DatabaseOptions, Target, Model, without=("text", "set", "dim")), *OUTPUT.values()),
+    "search": (*options_of(DatabaseOptions, Target, Model, without=WRITTEN), *OUTPUT.values()),
 }
 
 

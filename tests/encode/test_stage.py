@@ -241,15 +241,38 @@ def test_rounding_to_half_precision_agrees(caplog):
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("vector", [(0.0,) * DIM, (1.0, 2.0), (float("nan"),) * DIM])
-def test_stored_vectors_that_cannot_be_compared_do_not_agree(vector):
+def test_stored_vectors_that_cannot_be_compared_do_not_agree():
+    vectors = [(1.0, 2.0), (float("nan"),) * DIM, (1e300, -1e300), (1.0, None)]
     with pytest.raises(MixedModelsError, match="0 of 4"):
-        stage(sample=tuple((f"text {n}", vector) for n in range(4))).warm()
+        stage(sample=tuple((f"text {n}", vector) for n, vector in enumerate(vectors))).warm()
+
+
+@pytest.mark.parametrize("vector", [(0.0,) * DIM, ()])
+def test_zeros_and_empty_arrays_are_placeholders_and_accuse_no_model(vector, caplog):
+    stage(sample=(*sample(4, 0), *((f"zero {n}", vector) for n in range(28)))).warm()
+    assert "28 of 32 sampled vectors of jobs.embedding are placeholders" in caplog.text
+    assert "agree" not in caplog.text
+
+
+def test_vectors_that_are_all_alike_are_called_a_placeholder():
+    with pytest.raises(MixedModelsError, match=r"all 4 sampled vectors of jobs\.embedding are equal: a placeholder"):
+        stage(sample=tuple((f"text {n}", (0.125,) * DIM) for n in range(4))).warm()
+
+
+def test_texts_without_a_vector_are_not_compared(caplog):
+    """A static model gives zeros to a text of which it knows no token."""
+
+    class Static(HashEncoder):
+        def encode(self, texts, limit=0):
+            return Encoding.of(np.zeros((len(texts), self.dim), np.float32))
+
+    stage(Static(DIM), sample=sample(4, 0)).warm()
+    assert "agree" not in caplog.text
 
 
 def test_a_handful_of_vectors_accuses_no_model(caplog):
     """A single row that has a vector may just have been edited since: the run goes on, and says so."""
-    stage(sample=(("text", (0.0,) * DIM),)).warm()
+    stage(sample=(("text", (1.0,) * DIM),)).warm()
     assert "0 of 1 sampled vectors" in caplog.text
 
 

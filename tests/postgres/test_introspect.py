@@ -229,12 +229,15 @@ def test_keys_of_any_type(connect, database, kind):
         ("halfvec", "halfvec", None),
         ("real[]", "real[]", None),
         ("real[8]", "real[]", None),
+        ("float8[]", "double precision[]", None),
+        ("float8_domain", "double precision[]", None),
         ("embedding_domain", "vector", 8),
         ("real_domain", "real[]", None),
     ],
 )
 def test_kinds_and_dimensions(connect, database, declared, kind, dim):
     connect.execute("CREATE DOMAIN embedding_domain AS vector(8)")
+    connect.execute("CREATE DOMAIN float8_domain AS float8[] CHECK (cardinality(value) = 8)")
     connect.execute("CREATE DOMAIN real_domain AS real[] CHECK (cardinality(value) = 8)")
     connect.execute(f"CREATE TABLE docs (id int PRIMARY KEY, title text, embedding {declared})")
     connect.execute("INSERT INTO docs SELECT n, 'title ' || n FROM generate_series(1, 20) n")
@@ -250,10 +253,14 @@ def test_dim_may_not_contradict_the_column(connect, database):
     refused(database, "--dim 9", "halfvec(8)", "leave --dim out", dim=9)
 
 
-@pytest.mark.parametrize("kind", ["text", "float8[]", "sparsevec(8)", "bit(8)", "real", "jsonb"])
+@pytest.mark.parametrize("kind", ["text", "numeric[]", "int[]", "sparsevec(8)", "bit(8)", "real", "jsonb"])
 def test_a_column_of_another_type_is_refused(connect, database, kind):
     connect.execute(f"CREATE TABLE docs (id int PRIMARY KEY, title text, embedding {kind})")
-    refused(database, "--column embedding of docs is of type", "must be a plain vector, halfvec or real[]")
+    refused(
+        database,
+        "--column embedding of docs is of type",
+        "must be a plain vector, halfvec, real[] or double precision[]",
+    )
 
 
 def test_a_generated_column_is_refused(connect, database):
@@ -422,7 +429,8 @@ def test_a_schema_that_the_role_may_not_use_is_named(connect, database):
 
 
 @pytest.mark.parametrize(
-    ("domain", "dim"), [("vector(8)", 8), ("vector CHECK (vector_dims(value) = 8)", None), ("real[]", None)]
+    ("domain", "dim"),
+    [("vector(8)", 8), ("vector CHECK (vector_dims(value) = 8)", None), ("real[]", None), ("float8[]", None)],
 )
 def test_domains_over_domains(connect, database, domain, dim):
     connect.execute(f"CREATE DOMAIN inner_one AS {domain}; CREATE DOMAIN outer_one AS inner_one CHECK (true)")

@@ -118,6 +118,13 @@ def test_few_missing_rows_cost_few_buffers(connect, database, monkeypatch, rows,
     assert survey_of(database, relation_of(database)).coverage.missing == 0
 
 
+def test_zeros_are_found_beside_an_index_that_does_not_list_them(connect, database):
+    make_filled(connect, 40_000, 20)
+    connect.execute("UPDATE docs SET embedding = array_fill(0, ARRAY[8])::real[] WHERE id % 4000 = 1")
+    result = run(replace(DOCS, zero_is_missing=True), MODEL, database=database, options=ANYWAY)
+    assert (result.outcome, result.updated, result.before.estimated) == ("complete", 30, False)
+
+
 def test_without_an_index_every_page_is_counted(connect, database):
     """What the measurement says of a scan: it would notice one."""
     make_filled(connect, 40_000, 20, index="")

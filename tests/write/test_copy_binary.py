@@ -23,7 +23,7 @@ from vecfill.write.copy_binary import (
     binary_field,
     copy_stream,
     int4_field,
-    real_arrays,
+    number_arrays,
     vector_field,
 )
 from vecfill.write.staging import BinaryValue, accept_binary_values
@@ -138,10 +138,10 @@ def matrices(draw, elements) -> tuple[np.ndarray, np.ndarray]:
     return vectors, draw(arrays.arrays(np.bool_, shape[0]))
 
 
-def real_parts(connect: psycopg.Connection, vectors: np.ndarray, null: np.ndarray) -> list[tuple]:
+def array_parts(connect: psycopg.Connection, kind: str, vectors: np.ndarray, null: np.ndarray) -> list[tuple]:
     """Sends vectors as parts of one long array, and returns them in the server's words."""
-    at, numbers = map(BinaryValue, real_arrays(vectors, null))
-    query = "SELECT (%b::real[])[at + 1 : at + %s]::text FROM unnest(%b::int4[]) WITH ORDINALITY AS a (at, n)"
+    at, numbers = map(BinaryValue, number_arrays(vectors, null, kind))
+    query = f"SELECT (%b::{kind})[at + 1 : at + %s]::text FROM unnest(%b::int4[]) WITH ORDINALITY AS a (at, n)"
     return connect.execute(f"{query} ORDER BY n", [numbers, vectors.shape[1], at]).fetchall()
 
 
@@ -151,7 +151,9 @@ SENT = {
     "real[]": (finite, copied),
     "vector, arrays": (finite, as_arrays),
     "halfvec, arrays": (halves, as_arrays),
+    "double precision[]": (finite, copied),
     "real[], arrays": (finite, None),
+    "double precision[], arrays": (finite, None),
 }
 
 
@@ -164,7 +166,11 @@ def test_vectors_arrive_bit_by_bit(connect, sent):
     @given(matrices(elements))
     def check(case):
         vectors, null = case
-        rows = way(connect, [kind], [vector_field(vectors, null, kind)]) if way else real_parts(connect, vectors, null)
+        rows = (
+            way(connect, [kind], [vector_field(vectors, null, kind)])
+            if way
+            else array_parts(connect, kind, vectors, null)
+        )
         found = [word for (word,) in rows]
         expected = [
             None if gone else connect.execute(f"SELECT %b::real[]::{kind}::text", [row.tolist()]).fetchone()[0]

@@ -108,7 +108,7 @@ def test_updated(connect, database):
     assert rest(connect) == before
 
 
-@pytest.mark.parametrize(("vector", "tolerance"), [("halfvec(8)", 1e-3), ("real[]", 0), ("vector", 0)])
+@pytest.mark.parametrize(("vector", "tolerance"), [("halfvec(8)", 1e-3), ("real[]", 0), ("float8[]", 0), ("vector", 0)])
 def test_updated_in_any_kind_of_column(connect, database, vector, tolerance):
     with prepared(connect, database, vector=vector) as (write, block):
         assert counts(write(block)) == {"updated": 50}

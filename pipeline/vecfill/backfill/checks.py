@@ -17,9 +17,10 @@ from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.known_problems import known_problems
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.replication import role_without_replication_stats
-from vecfill.postgres.selection import Selection
+from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import transaction
 from vecfill.read.partial_index import suggested_index
+from vecfill.read.survey import explain_user_sql_errors
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ SAMPLE_ROWS = 32
 
 SAMPLE_PAGES = 200
 """Heap pages that the sample comes from, so that it does not hold only the oldest rows."""
+
+MOST_SAMPLE_PAGES = 10 * SAMPLE_PAGES
+"""Heap pages (16 MiB) that the sample may read if an index named the missing rows and few filled ones are found."""
 
 Sample = tuple[tuple[str, tuple[float, ...]], ...]
 
@@ -114,9 +118,20 @@ def warn_known_problems(connection: Connection, relation: Relation, *, standbys:
         log.warning("%s", line, extra={"target": relation.table.label})
 
 
-def suggest_index(relation: Relation, without_vector: int) -> None:
-    """Logs the index that would list the few missing rows; the owner decides whether to create it."""
-    if ddl := suggested_index(relation, without_vector):
+def warn_no_row_can_miss(relation: Relation, selection: Selection) -> None:
+    """Warns that in a NOT NULL column every row counts as filled."""
+    vector = relation.table.vector
+    if vector.not_null and selection == MISSING:
+        log.warning(
+            "%s.%s is NOT NULL, so every row counts as filled: pass --zero-is-missing if zeros are placeholders",
+            *(relation.table.label, vector.name),
+            extra={"target": relation.table.label},
+        )
+
+
+def suggest_index(relation: Relation, selection: Selection, without_vector: int) -> None:
+    """Logs the index that would list the few rows without a vector; the owner decides whether to create it."""
+    if selection == MISSING and (ddl := suggested_index(relation, without_vector)):
         log.info(
             "read all of %s to find the missing rows; this index would list them: %s",
             *(relation.table.label, ddl),
@@ -146,10 +161,16 @@ def check_dimension(relation: Relation, model: Model, given: int) -> None:
     """
     wanted = relation.table.vector.dim
     if wanted and given != wanted:
-        vector = relation.table.vector
+        vector, label = relation.table.vector, relation.table.label
+        if vector.declared:
+            raise ConfigError(
+                f"embedding column {label}.{vector.name} is {vector.kind}({wanted}) but model {model.name} gives "
+                f"{given}: set --truncate-dim, choose another model or another column"
+            )
         raise ConfigError(
-            f"embedding column {relation.table.label}.{vector.name} is {vector.kind}({wanted}) but model "
-            f"{model.name} gives {given}: set --truncate-dim, choose another model or another column"
+            f"embedding column {label}.{vector.name} has {wanted} dimensions by its vectors or --dim but model "
+            f"{model.name} gives {given}: set --truncate-dim, choose another model or another column, or select the "
+            "rows of one model with --where"
         )
 
 
@@ -171,17 +192,25 @@ def settle_dimension(relation: Relation, model: Model) -> Relation:
     return with_dimension(relation, dim)
 
 
-def draw_sample(connection: Connection, relation: Relation) -> Sample:
-    """Returns texts and vectors of rows that have both, from pages all over the table."""
+def draw_sample(connection: Connection, relation: Relation, selection: Selection, *, scanned: bool) -> Sample:
+    """Returns texts and vectors of filled rows that ``where`` selects, from pages all over the table.
+
+    Args:
+        connection: to the target's database.
+        relation: the target.
+        selection: the rows to take; the others count as filled.
+        scanned: the survey read the whole table, so the sample may too; otherwise it reads MOST_SAMPLE_PAGES.
+    """
     pages = sum(leaf.pages for leaf in relation.table.leaves)
-    if pages > SAMPLE_PAGES:
-        found = _sample(connection, relation, 100.0 * SAMPLE_PAGES / pages)
-        if len(found) >= SAMPLE_ROWS // 2:
-            return found
-    return _sample(connection, relation, None)
+    found: Sample = ()
+    for most in (SAMPLE_PAGES, pages if scanned else MOST_SAMPLE_PAGES):
+        found = _sample(connection, relation, selection, None if most >= pages else 100.0 * most / pages)
+        if most >= pages or len(found) >= SAMPLE_ROWS // 2:
+            break
+    return found
 
 
-def _sample(connection: Connection, relation: Relation, percent: float | None) -> Sample:
-    with transaction(connection, read_only=True) as cursor:
-        rows = cursor.execute(checks_sql.sample(relation, percent=percent), (SAMPLE_ROWS,)).fetchall()
+def _sample(connection: Connection, relation: Relation, selection: Selection, percent: float | None) -> Sample:
+    with explain_user_sql_errors(relation), transaction(connection, read_only=True) as cursor:
+        rows = cursor.execute(checks_sql.sample(selection, relation, percent=percent), (SAMPLE_ROWS,)).fetchall()
     return tuple((text, tuple(vector)) for text, vector in rows)

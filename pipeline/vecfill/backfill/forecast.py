@@ -112,7 +112,7 @@ def forecast(relation: Relation, found: Survey, effects: UpdateEffects, limit: i
 
 def vector_bytes(vector: VectorColumn) -> int:
     """Bytes of a vector as it is stored."""
-    width, header = {"vector": (4, 8), "halfvec": (2, 8), "real[]": (4, 24)}[vector.kind]
+    width, header = {"vector": (4, 8), "halfvec": (2, 8), "real[]": (4, 24), "double precision[]": (8, 24)}[vector.kind]
     return header + width * (vector.dim or 0)
 
 

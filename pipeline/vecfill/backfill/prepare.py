@@ -20,7 +20,7 @@ from vecfill.postgres.database import Connection
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.row_security import check_visible
-from vecfill.postgres.selection import MISSING, Selection
+from vecfill.postgres.selection import Selection, selection_of
 from vecfill.postgres.session import Session
 from vecfill.postgres.update_effects import update_effects
 from vecfill.read.source import TableSource
@@ -64,7 +64,7 @@ def prepare(
     model: Model,
     options: RunOptions,
     *,
-    selection: Selection = MISSING,
+    selection: Selection | None = None,
     consent: Callable[[str], bool] = lambda _: False,
 ) -> Prepared:
     """Checks a run and counts its work.
@@ -74,19 +74,19 @@ def prepare(
         target: the table, its text and its embedding column.
         model: the model that makes the vectors.
         options: limits of the run.
-        selection: the rows to take.
+        selection: the rows to take; None lets the target decide.
         consent: called if the forecast exceeds a limit and ``options.yes`` is not set; True starts the run.
 
     Raises:
         ConfigError: something cannot work as given, or consent was refused.
         ServerGoneError: the server did not recover.
     """
-    startup = StartupTimes()
+    startup, selection = StartupTimes(), selection or selection_of(target)
     relation = session.run(lambda connection: _inspected(connection, target, selection, options))
     source = TableSource(session=session, relation=relation, selection=selection)
     found = source.survey()
     coverage = found.coverage
-    checks.suggest_index(relation, coverage.missing + coverage.empty)
+    checks.suggest_index(relation, selection, coverage.missing + coverage.empty)
     if is_local(model) or coverage.missing:
         relation = checks.settle_dimension(relation, model)
         source = TableSource(session=session, relation=relation, selection=selection)
@@ -97,7 +97,11 @@ def prepare(
     effects = session.run(lambda connection: update_effects(connection, relation))
     ahead = forecast(relation, found, effects, options.limit)
     confirm(ahead, relation.table.label, consent, yes=options.yes)
-    sample = session.run(lambda connection: checks.draw_sample(connection, relation)) if coverage.filled else ()
+    sample: checks.Sample = ()
+    if coverage.filled:
+        sample = session.run(
+            lambda connection: checks.draw_sample(connection, relation, selection, scanned=not coverage.estimated)
+        )
     startup.done("survey")
     return Prepared(
         relation=relation,
@@ -115,6 +119,7 @@ def _inspected(connection: Connection, target: Target, selection: Selection, opt
     checks.check_writable(relation)
     checks.check_sql(connection, relation, selection)
     check_visible(connection, relation)
+    checks.warn_no_row_can_miss(relation, selection)
     checks.check_write(connection, relation, selection)
     checks.warn_known_problems(connection, relation, standbys=options.write_limits.watches_standbys)
     return relation

@@ -34,7 +34,7 @@ from vecfill.postgres.session import reachable
 if TYPE_CHECKING:
     from vecfill.bench.api.plan import Money
     from vecfill.bench.corpus import Corpus
-NOT_OFFERED = ("set", "dim", "prompt_name", "max_tokens", "trust_remote_code")
+NOT_OFFERED = ("set", "dim", "zero_is_missing", "prompt_name", "max_tokens", "trust_remote_code")
 """Settings of a target and a model that a comparison does not use."""
 
 

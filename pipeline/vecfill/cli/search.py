@@ -23,7 +23,7 @@ from vecfill.vector_search import search as find
 
 log = logging.getLogger(__name__)
 
-WRITTEN = ("text", "set", "dim")
+WRITTEN = ("text", "set", "dim", "zero_is_missing")
 """Settings of a target that only a run needs."""
 
 MAX_CELL = 60

@@ -16,7 +16,8 @@ class Target(Spec):
         key: columns of a unique index, spelled as in the catalogue; empty for the primary key.
         where: SQL condition that selects the rows to fill.
         set: assignments made in the same UPDATE as the vector, such as ``updated_at = now()``.
-        dim: dimension of a ``vector`` or ``real[]`` column that declares none.
+        dim: dimension of a ``vector`` or array column that declares none.
+        zero_is_missing: vectors of zeros and empty arrays are placeholders and count as missing.
     """
 
     table: str = option(
@@ -27,7 +28,9 @@ class Target(Spec):
         default=None,
         metavar="TEMPLATE",
     )
-    column: str = option("Embedding column, of type vector, halfvec or real[].", default="embedding", metavar="NAME")
+    column: str = option(
+        "Embedding column, of type vector, halfvec, real[] or double precision[].", default="embedding", metavar="NAME"
+    )
     key: tuple[str, ...] = option(
         "Key column; repeat it for a composite key. Needs a unique index over NOT NULL columns.",
         default=(),
@@ -45,4 +48,7 @@ class Target(Spec):
         default=None,
         gt=0,
         le=16_000,
+    )
+    zero_is_missing: bool = option(
+        "Count vectors of zeros and empty arrays as missing: placeholders of a NOT NULL column.", default=False
     )

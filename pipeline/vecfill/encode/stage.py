@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -18,13 +17,10 @@ from vecfill.encode.encoder import Encoder
 from vecfill.encode.encoding import Encoding, Flags
 from vecfill.encode.load import blocks_at_once, load_model
 from vecfill.encode.row_encoder import RowEncoder
-from vecfill.encode.sample import SAME_MODEL_COSINE, Verdict, agreement
+from vecfill.encode.sample import check_sample
 from vecfill.encode.vector_cache import VectorCache
-from vecfill.errors import ConfigError, MixedModelsError
+from vecfill.errors import ConfigError
 from vecfill.job import BUDGET, Worker
-
-_log = logging.getLogger(__name__)
-
 
 ROWS_PER_S = {"hash": 30_000.0, "gpu": 3_000.0, "cpu": 400.0}
 """Rough rows per second at 20 tokens per row: a stand-in model, a small model on a GPU, the same on two CPU cores."""
@@ -36,7 +32,7 @@ class EncodeSpec:
 
     Attributes:
         model: the model that makes the vectors.
-        dim: the column's dimension; None if it has none (``real[]``, ``vector`` without a typmod).
+        dim: the column's dimension; None if it has none (arrays, ``vector`` without a typmod).
         arity: number of key columns.
         sample: texts with their stored vectors, to check whether this model made them.
         column: the embedding column, for messages.
@@ -195,18 +191,13 @@ class EncodeStage:
         encoding = ready.encode([text for text, _ in self.spec.sample])
         if encoding.unasked.any():
             return  # the budget is too small for the first text, so nothing will be written
-        found = agreement([vector for _, vector in self.spec.sample], encoding.vectors)
-        figures = (
-            f"{found.agreeing} of {found.n} sampled vectors of {self.spec.column} agree with model "
-            f"{self.spec.model.name} (cosine of {SAME_MODEL_COSINE} or more; median cosine {found.median_cosine:.2f})"
+        check_sample(
+            self.spec.sample,
+            encoding,
+            column=self.spec.column,
+            model=self.spec.model.name,
+            allow_mixed=self.spec.allow_mixed,
         )
-        if found.verdict is Verdict.OTHER_MODEL and not self.spec.allow_mixed:
-            raise MixedModelsError(
-                f"{figures}: another model or prompt made them; choose that one, pass --allow-mixed to continue "
-                "anyway, or empty the column first"
-            )
-        if found.verdict is not Verdict.SAME:
-            _log.warning("%s: the other texts may have changed since, or models are mixed", figures)
 
 
 def _encoded_block(

@@ -234,10 +234,3 @@ def type_name(cursor: Any, column: Column) -> str:
     """Returns the column's type as SQL, for messages."""
     query = "SELECT pg_catalog.format_type($1::pg_catalog.oid, $2::pg_catalog.int4)"
     return str(cursor.execute(query, (column.oid, column.typmod)).fetchone()[0])
-
-
-def stored_dimension(cursor: Any, column: str, table: sql.Composable) -> int | None:
-    """Returns the dimension of an existing vector, for a column whose type declares none."""
-    query = sql.SQL("SELECT pg_catalog.cardinality({}::pg_catalog.float4[]) FROM {} WHERE {} IS NOT NULL LIMIT 1")
-    row = cursor.execute(query.format(sql.Identifier(column), table, sql.Identifier(column)), ()).fetchone()
-    return row[0] if row else None

@@ -9,20 +9,26 @@ from psycopg import sql
 
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.target_sql import Query, column, embedding, target, where
+from vecfill.postgres.target_sql import Query, column, embedding, numbers, target, where
 
 
-def sample(relation: Relation, *, percent: float | None) -> Query:
-    """Selects text and vector of up to ``$1`` rows that have both; ``percent`` limits it to a sample of the pages."""
+def sample(selection: Selection, relation: Relation, *, percent: float | None) -> Query:
+    """Selects text and vector of up to ``$1`` filled rows with a text that ``where`` selects.
+
+    ``percent`` limits it to a sample of the pages.
+    """
     tablesample = sql.SQL("" if percent is None else " TABLESAMPLE SYSTEM ({})").format(
         *([] if percent is None else [percent])
     )
     return sql.SQL(
-        "SELECT {text}, {embedding}::pg_catalog.float4[] FROM {source}{tablesample}\n"
-        "WHERE {embedding} IS NOT NULL AND NOT {blank} LIMIT $1::pg_catalog.int8"
+        "SELECT {text}, {numbers} FROM {source}{tablesample}\n"
+        "WHERE {embedding} IS NOT NULL AND NOT {open} AND NOT {blank} AND {where} LIMIT $1::pg_catalog.int8"
     ).format(
         text=relation.user_sql.text,
+        numbers=numbers(relation),
         embedding=embedding(relation),
+        open=selection.open(relation),
+        where=where(relation),
         source=target(relation),
         tablesample=tablesample,
         blank=relation.user_sql.blank,

@@ -9,13 +9,22 @@ from psycopg import sql
 
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
-from vecfill.postgres.catalogue import Column, columns_of, find_table, leaves_of, stored_dimension, tree_of, type_name
+from vecfill.postgres.catalogue import Column, columns_of, find_table, leaves_of, tree_of, type_name
 from vecfill.postgres.database import Connection
 from vecfill.postgres.indexes import indexes_of
 from vecfill.postgres.key import key_of, usable_indexes
-from vecfill.postgres.relation import Access, Relation, TargetTable, UserSql, VectorColumn
+from vecfill.postgres.relation import (
+    VECTOR_KINDS,
+    Access,
+    Relation,
+    TargetTable,
+    UserSql,
+    VectorColumn,
+    with_dimension,
+)
 from vecfill.postgres.server import check_versions, server_of, write_settings
 from vecfill.postgres.session import transaction
+from vecfill.postgres.stored_dimension import stored_dimension
 from vecfill.postgres.template import (
     Template,
     blank_expression,
@@ -25,8 +34,6 @@ from vecfill.postgres.template import (
     verbatim_sql,
 )
 from vecfill.postgres.types import Type, type_of
-
-VECTOR_KINDS = ("vector", "halfvec", "real[]")
 
 
 def inspect(connection: Connection, target: Target, *, text_needed: bool = True, key_needed: bool = True) -> Relation:
@@ -64,14 +71,14 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True,
             plain=table.kind == "r",
             columns=tuple(columns),
             key=key,
-            vector=_vector(cursor, target, columns, name),
+            vector=_vector(cursor, target, columns),
             leaves=leaves_of(table, tree, indexes),
             tree=tuple(one.oid for one in tree),
             indexes=tuple(indexes),
             triggers=any(one.triggers for one in tree),
             children=table.children,
         )
-        return Relation(
+        relation = Relation(
             table=own,
             user_sql=_user_sql(target, template, columns, own, encoding),
             access=Access(
@@ -81,6 +88,7 @@ def inspect(connection: Connection, target: Target, *, text_needed: bool = True,
                 settings=write_settings(cursor, server),
             ),
         )
+        return relation if own.vector.declared else _with_dimension(cursor, relation, target)
 
 
 def _user_sql(
@@ -105,7 +113,7 @@ def _template(target: Target, columns: dict[str, Column], needed: bool) -> Templ
     return Template(())
 
 
-def _vector(cursor: Any, target: Target, columns: dict[str, Column], name: sql.Composable) -> VectorColumn:
+def _vector(cursor: Any, target: Target, columns: dict[str, Column]) -> VectorColumn:
     column = columns.get(target.column)
     if column is None:
         raise ConfigError(
@@ -113,22 +121,44 @@ def _vector(cursor: Any, target: Target, columns: dict[str, Column], name: sql.C
             f"ALTER TABLE {target.table} ADD COLUMN {target.column} vector(384)"
         )
     found = type_of(cursor, column.oid)
-    kind = {"vector": "vector", "halfvec": "halfvec", "_float4": "real[]"}.get(found.base)
+    kind = VECTOR_KINDS.get(found.base)
     if kind is None or column.generated:
         what = "a generated column" if column.generated else f"of type {type_name(cursor, column)}"
         raise ConfigError(
-            f"--column {target.column} of {target.table} is {what}: it must be a plain vector, halfvec or real[] column"
+            f"--column {target.column} of {target.table} is {what}: it must be a plain vector, halfvec, real[] or "
+            "double precision[] column"
         )
-    declared = _declared_dimension(column, found, kind) or stored_dimension(cursor, column.name, name)
+    declared = _declared_dimension(column, found, kind)
     if declared and target.dim and declared != target.dim:
         raise ConfigError(
             f"--dim {target.dim}: {target.column} of {target.table} is {kind}({declared}): leave --dim out"
         )
-    return VectorColumn(name=column.name, kind=kind, dim=declared or target.dim, oid=column.oid, array=found.array)
+    return VectorColumn(
+        name=column.name,
+        kind=kind,
+        dim=declared,
+        declared=bool(declared),
+        not_null=column.not_null,
+        oid=column.oid,
+        array=found.array,
+    )
+
+
+def _with_dimension(cursor: Any, relation: Relation, target: Target) -> Relation:
+    """Takes the dimension from the vectors that ``where`` selects, else from ``--dim``."""
+    stored = stored_dimension(cursor, relation)
+    if stored and target.dim and stored != target.dim:
+        which = "rows that --where selects" if target.where else "its rows"
+        raise ConfigError(
+            f"--dim {target.dim}: {target.column} of {target.table} holds vectors of {stored} dimensions in {which}: "
+            "leave --dim out, or select the rows of one model with --where"
+        )
+    dim = stored or target.dim
+    return with_dimension(relation, dim) if dim else relation
 
 
 def _declared_dimension(column: Column, found: Type, kind: str) -> int | None:
-    if kind == "real[]":
+    if kind.endswith("[]"):
         return None
     typmod = max(column.typmod, found.typmod)
     return typmod if typmod > 0 else None

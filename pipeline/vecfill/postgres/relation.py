@@ -11,6 +11,9 @@ from vecfill.postgres.indexes import Index
 from vecfill.postgres.key import KeyColumn
 from vecfill.postgres.server import CHECK_CLIENT, Server
 
+VECTOR_KINDS = {"vector": "vector", "halfvec": "halfvec", "_float4": "real[]", "_float8": "double precision[]"}
+"""Types of an embedding column: name in the catalogue → name in SQL."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VectorColumn:
@@ -18,17 +21,31 @@ class VectorColumn:
 
     Attributes:
         name: as the catalogue spells it.
-        kind: one of ``VECTOR_KINDS``.
-        dim: dimension; None if neither the type nor an existing vector gives it.
+        kind: one of the values of ``VECTOR_KINDS``.
+        dim: dimension; None if neither the type nor an existing vector nor ``--dim`` gives it.
+        declared: its type declares the dimension.
+        not_null: it accepts no NULL, so a row without a vector holds a placeholder.
         oid: its type.
-        array: the array type over that type; None for a plain ``real[]``.
+        array: the array type over that type; None for a plain array.
     """
 
     name: str
     kind: str
     dim: int | None
+    declared: bool
+    not_null: bool
     oid: int
     array: sql.Composable | None
+
+    @property
+    def is_array(self) -> bool:
+        """It is a plain array of numbers, or a domain over one, not a type of pgvector's."""
+        return self.kind.endswith("[]")
+
+    @property
+    def numbers(self) -> sql.SQL:
+        """The array type that holds its numbers without loss."""
+        return sql.SQL("pg_catalog._float8" if self.kind == "double precision[]" else "pg_catalog._float4")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.target_sql import is_zero
 from vecfill.postgres.template import verbatim_sql
 
 Query = sql.Composed
@@ -82,7 +83,7 @@ def measure_of(relation: Relation, indexes: list[tuple[str, str, str | None, str
             return Measure(distance=distance, kind=kind, cast=None, index=name)
         if (dim := _cast_dimension(relation, expression or "")) is not None:
             return Measure(distance=distance, kind=kind, cast=dim, index=name)
-    if relation.table.vector.kind == "real[]":
+    if relation.table.vector.is_array:
         return Measure(distance="cosine", kind="vector", cast=0, index=None)
     return Measure(distance="cosine", kind=relation.table.vector.kind, cast=None, index=None)
 
@@ -100,7 +101,7 @@ def nearest(relation: Relation, schema: str, measure: Measure, show: tuple[str, 
     alias = relation.table.alias
     return sql.SQL(
         "SELECT {key}, ({operand} {operator} {query})::pg_catalog.float8{show}\nFROM {only}{name} AS {alias}\n"
-        "WHERE {embedding} IS NOT NULL AND (\n{where}\n)\n"
+        "WHERE {embedding} IS NOT NULL{filled} AND (\n{where}\n)\n"
         "ORDER BY {operand} {operator} {query} LIMIT $2::pg_catalog.int8"
     ).format(
         key=sql.SQL(" OPERATOR(pg_catalog.||) ', ' OPERATOR(pg_catalog.||) ").join(
@@ -114,6 +115,7 @@ def nearest(relation: Relation, schema: str, measure: Measure, show: tuple[str, 
         name=relation.table.name,
         alias=sql.Identifier(alias),
         embedding=sql.Identifier(alias, relation.table.vector.name),
+        filled=sql.SQL(" AND NOT {}").format(is_zero(relation)) if relation.table.vector.is_array else sql.SQL(""),
         where=relation.user_sql.where if relation.user_sql.where is not None else sql.SQL("true"),
     )
 

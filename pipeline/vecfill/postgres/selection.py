@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from vecfill.config.target import Target
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.target_sql import embedding, where
+from vecfill.postgres.target_sql import embedding, is_zero, where
 
 FILLED, EMPTY, EXCLUDED = "filled", "empty", "excluded"
 """States of a row that is not eligible; the state of an eligible row is the selection's name."""
@@ -24,7 +25,8 @@ class Selection:
 
     Attributes:
         name: the state of an eligible row, in a survey and in a block.
-        open: condition: the row's vector must be written, whatever its text. It must be cheap to evaluate.
+        open: condition: the row's vector must be written, whatever its text; never NULL, and false once it is written.
+            It must be cheap to evaluate.
     """
 
     name: str
@@ -61,5 +63,17 @@ def _has_no_vector(relation: Relation) -> sql.Composed:
     return sql.SQL("({} IS NULL)").format(embedding(relation))
 
 
+def _has_no_vector_or_zeros(relation: Relation) -> sql.Composed:
+    return sql.SQL("({} OR {})").format(_has_no_vector(relation), is_zero(relation))
+
+
 MISSING = Selection(name="missing", open=_has_no_vector)
 """Rows without a vector."""
+
+MISSING_OR_ZERO = Selection(name="missing", open=_has_no_vector_or_zeros)
+"""Rows without a vector or with a placeholder: zeros, or an empty array."""
+
+
+def selection_of(target: Target) -> Selection:
+    """Returns the rows that a run of this target takes."""
+    return MISSING_OR_ZERO if target.zero_is_missing else MISSING

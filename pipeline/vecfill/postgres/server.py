@@ -88,7 +88,7 @@ def check_versions(server: int, pgvector: str | None) -> None:
 
     Args:
         server: version in libpq's form, such as 160004.
-        pgvector: version of the extension; None if it is not installed and the column holds ``real[]``.
+        pgvector: version of the extension; None if it is not installed and the column is an array.
 
     Raises:
         ConfigError: PostgreSQL or pgvector is too old.

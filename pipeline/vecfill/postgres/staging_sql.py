@@ -53,8 +53,8 @@ def copy_into_staging_table() -> Query:
 def array_types(relation: Relation, *, vectors: bool) -> list[sql.Composable]:
     """Returns the types of the arrays after ``$1``: positions, keys, hashes; with ``vectors`` the embeddings too.
 
-    ``real[]`` has no array type. Its vectors are sent as one long array, with the offset of each row's numbers in a
-    second array: NULL for a row without a vector.
+    An array has no array type. Its vectors are sent as one long array, with the offset of each row's numbers in
+    a second array: NULL for a row without a vector.
 
     Raises:
         ConfigError: a key column has a type without an array type.
@@ -67,7 +67,7 @@ def array_types(relation: Relation, *, vectors: bool) -> list[sql.Composable]:
     if not vectors:
         return names
     if relation.table.vector.array is None:
-        return [*names, sql.SQL("pg_catalog._int4"), sql.SQL("pg_catalog._float4")]
+        return [*names, sql.SQL("pg_catalog._int4"), relation.table.vector.numbers]
     return [*names, relation.table.vector.array]
 
 

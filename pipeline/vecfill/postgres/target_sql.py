@@ -33,6 +33,16 @@ def embedding(relation: Relation) -> sql.Identifier:
     return column(relation, relation.table.vector.name)
 
 
+def numbers(relation: Relation) -> sql.Composed:
+    """Returns the embedding as an array of numbers."""
+    return sql.SQL("{}::{}").format(embedding(relation), relation.table.vector.numbers)
+
+
+def is_zero(relation: Relation) -> sql.Composed:
+    """Condition: the embedding is a placeholder, zeros or an empty array. False for NULL."""
+    return sql.SQL("((0::pg_catalog.float8 OPERATOR(pg_catalog.=) ALL ({})) IS TRUE)").format(numbers(relation))
+
+
 def where(relation: Relation) -> sql.Composed:
     """Returns the user's condition on its own lines, or true."""
     return sql.SQL("(\n{}\n)").format(

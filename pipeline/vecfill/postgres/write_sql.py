@@ -13,7 +13,7 @@ from vecfill.postgres.catalogue import USERS_TRIGGER
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.staging_sql import Query, key_columns, staging_columns, staging_table, staging_table_of_arrays
-from vecfill.postgres.target_sql import column, embedding, target
+from vecfill.postgres.target_sql import column, target
 from vecfill.postgres.template import hash_expression
 
 
@@ -125,7 +125,6 @@ def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sq
         same=_text_matches(relation),
         kept=_text_still_matches(relation),
         after=_trigger_exists(relation, _AFTER),
-        embedding=embedding(relation),
         open=selection.open(relation),
         eligible=selection.eligible(relation),
         staged=staged,
@@ -155,7 +154,7 @@ vecfill_written AS (
   JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
   WHERE {relocate} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open
   RETURNING vecfill_s.vecfill_n, CASE
-    WHEN {embedding} IS NULL THEN 'refused' WHEN {kept} THEN 'updated' ELSE 'rewritten' END AS vecfill_outcome),
+    WHEN {open} THEN 'refused' WHEN {kept} THEN 'updated' ELSE 'rewritten' END AS vecfill_outcome),
 vecfill_updated AS (
   SELECT pg_catalog.count(*) AS vecfill_count FROM vecfill_written
   WHERE vecfill_outcome OPERATOR(pg_catalog.=) 'updated'),
@@ -194,7 +193,7 @@ RUN_DEFERRED_TRIGGERS = sql.SQL("SET CONSTRAINTS ALL IMMEDIATE")
 """Runs the deferred triggers before the commit, so that their effects are visible."""
 
 
-def changed_by_triggers(relation: Relation) -> Query:
+def changed_by_triggers(selection: Selection, relation: Relation) -> Query:
     """Selects position and outcome of each updated row that a trigger changed; ``$1`` are the rows not updated.
 
     A separate statement sees the effects of AFTER triggers: on the text (``rewritten``), the vector (``refused``) and
@@ -204,15 +203,15 @@ def changed_by_triggers(relation: Relation) -> Query:
         relation,
         _CHANGED_BY_TRIGGERS,
         same=_text_matches(relation),
-        embedding=embedding(relation),
+        open=selection.open(relation),
         alias=sql.Identifier(relation.table.alias),
     )
 
 
 _CHANGED_BY_TRIGGERS = """SELECT vecfill_s.vecfill_n,
-  CASE WHEN {alias}.ctid IS NULL THEN 'gone' WHEN {embedding} IS NULL THEN 'refused' ELSE 'rewritten' END
+  CASE WHEN {alias}.ctid IS NULL THEN 'gone' WHEN {open} THEN 'refused' ELSE 'rewritten' END
 FROM {staged} AS vecfill_s LEFT JOIN {source} ON {join}
-WHERE NOT {chosen} AND ({alias}.ctid IS NULL OR {embedding} IS NULL OR NOT {same})"""
+WHERE NOT {chosen} AND ({alias}.ctid IS NULL OR {open} OR NOT {same})"""
 
 
 def lockable_rows(relation: Relation) -> Query:

@@ -28,7 +28,7 @@ _ROW_OVERHEAD_BYTES = 64
 
 def max_rows_in_memory(dim: int, kind: str, *, arrays: bool) -> int:
     """Returns the most rows that the server can stage in memory, with vectors of type ``kind``."""
-    row = dim * (2 if kind == "halfvec" else 4) + _ROW_OVERHEAD_BYTES
+    row = dim * {"halfvec": 2, "double precision[]": 8}.get(kind, 4) + _ROW_OVERHEAD_BYTES
     return max(MIN_ROWS, (ARRAYS_BYTES if arrays else TABLE_BYTES) // row)
 
 

@@ -2,9 +2,9 @@
 
 Pure: arrays in, buffers out. Format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". The binary
 field of ``vector`` is int16 dimension, int16 zero, float32 big-endian; ``halfvec`` the same in float16 (pgvector's
-``vector_recv`` and ``halfvec_recv``); ``real[]`` is PostgreSQL's array format. Rows with equal field lengths form one
-rectangle of bytes. The row order of a COPY does not matter, so rows are grouped by length; array elements keep their
-order.
+``vector_recv`` and ``halfvec_recv``); ``real[]`` and ``double precision[]`` are PostgreSQL's array format. Rows with
+equal field lengths form one rectangle of bytes. The row order of a COPY does not matter, so rows are grouped by length;
+array elements keep their order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import pyarrow as pa
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
-BYTEA_OID, INT4_OID, _FLOAT4_OID = 17, 23, 700
+BYTEA_OID, INT4_OID = 17, 23
+_NUMBERS = {"real[]": (700, ">f4"), "double precision[]": (701, ">f8")}
+"""Kinds of plain arrays: oid and binary form of a number."""
 
 Bytes = npt.NDArray[np.uint8]
 Lengths = npt.NDArray[np.int64]
@@ -62,9 +64,11 @@ def vector_field(vectors: npt.NDArray[np.float32], null: npt.NDArray[np.bool_], 
     Args:
         vectors: float32 [n, dim], finite even after the cast to the column's type.
         null: bool [n], rows without a vector.
-        kind: ``vector``, ``halfvec`` or ``real[]``.
+        kind: ``vector``, ``halfvec``, ``real[]`` or ``double precision[]``.
     """
-    return _rectangle({"vector": _vector, "halfvec": _halfvec, "real[]": _real_array}[kind](vectors), null)
+    if kind in _NUMBERS:
+        return _rectangle(_number_array(vectors, kind), null)
+    return _rectangle(_halfvec(vectors) if kind == "halfvec" else _vector(vectors), null)
 
 
 def copy_stream(fields: Sequence[Field]) -> Iterator[memoryview]:
@@ -98,15 +102,16 @@ def binary_array(field: Field, oid: int) -> bytes:
     return _array_header(len(lengths), oid, null=bool(field.null.any())) + body.tobytes()
 
 
-def real_arrays(vectors: npt.NDArray[np.float32], null: npt.NDArray[np.bool_]) -> tuple[bytes, bytes]:
+def number_arrays(vectors: npt.NDArray[np.float32], null: npt.NDArray[np.bool_], kind: str) -> tuple[bytes, bytes]:
     """Makes two arrays from the vectors: the offset of each row's numbers (NULL: no vector), and all numbers.
 
-    PostgreSQL has no array of ``real[]``; slicing one long ``real[]`` takes constant time.
+    PostgreSQL has no array of arrays; slicing one long array takes constant time.
     """
     n, dim = vectors.shape
     at = _rectangle((np.arange(n, dtype=np.int64) * dim).astype(">i4").view(np.uint8).reshape(n, 4), null)
-    numbers = _rectangle(vectors.astype(">f4").view(np.uint8).reshape(n * dim, 4))
-    return binary_array(at, INT4_OID), binary_array(numbers, _FLOAT4_OID)
+    oid, form = _NUMBERS[kind]
+    numbers = _rectangle(vectors.astype(form).view(np.uint8).reshape(n * dim, -1))
+    return binary_array(at, INT4_OID), binary_array(numbers, oid)
 
 
 def _array_header(n: int, oid: int, *, null: bool = False) -> bytes:
@@ -175,14 +180,16 @@ def _with_header(vectors: npt.NDArray[np.float32], kind: str) -> Bytes:
     return out.view(np.uint8).reshape(n, out.itemsize)
 
 
-def _real_array(vectors: npt.NDArray[np.float32]) -> Bytes:
-    """Header of one dimension, no NULLs, float4, lower bound 1; then each element after its length."""
+def _number_array(vectors: npt.NDArray[np.float32], kind: str) -> Bytes:
+    """Header of one dimension, no NULLs, type of a number, lower bound 1; then each number after its length."""
     n, dim = vectors.shape
-    out = np.empty((n, 20 + dim * 8), np.uint8)
-    out[:, :20] = np.frombuffer(_array_header(dim, _FLOAT4_OID), np.uint8)
-    elements = out[:, 20:].reshape(n, dim, 8)
-    elements[:, :, :4] = np.array([4], ">i4").view(np.uint8)
-    elements[:, :, 4:] = vectors.astype(">f4").view(np.uint8).reshape(n, dim, 4)
+    oid, form = _NUMBERS[kind]
+    width = np.dtype(form).itemsize
+    out = np.empty((n, 20 + dim * (4 + width)), np.uint8)
+    out[:, :20] = np.frombuffer(_array_header(dim, oid), np.uint8)
+    elements = out[:, 20:].reshape(n, dim, 4 + width)
+    elements[:, :, :4] = _int32(width)
+    elements[:, :, 4:] = vectors.astype(form).view(np.uint8).reshape(n, dim, width)
     return out
 
 

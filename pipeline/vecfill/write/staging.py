@@ -25,7 +25,7 @@ from vecfill.write.copy_binary import (
     binary_field,
     copy_stream,
     int4_field,
-    real_arrays,
+    number_arrays,
     vector_field,
 )
 
@@ -116,10 +116,10 @@ def _row_arrays(relation: Relation, batch: Batch) -> Iterator[bytes]:
 
 
 def _vector_arrays(relation: Relation, batch: Batch) -> Iterator[bytes]:
-    """Yields one array of vectors; for a plain ``real[]`` the offset of each row, and all numbers."""
+    """Yields one array of vectors; for a plain array the offset of each row, and all numbers."""
     if relation.table.vector.array is not None:
         yield binary_array(
             vector_field(batch.vectors, batch.failed, relation.table.vector.kind), relation.table.vector.oid
         )
     else:
-        yield from real_arrays(batch.vectors, batch.failed)
+        yield from number_arrays(batch.vectors, batch.failed, relation.table.vector.kind)

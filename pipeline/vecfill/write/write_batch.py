@@ -78,7 +78,7 @@ def _write(staged: StagedBatch, relation: Relation, selection: Selection, size: 
     if not any(after for *_, after in rows):
         return outcomes, updated
     staged.cursor.execute(write_sql.RUN_DEFERRED_TRIGGERS)
-    undone = dict(staged.query(write_sql.changed_by_triggers(relation), list(outcomes)))
+    undone = dict(staged.query(write_sql.changed_by_triggers(selection, relation), list(outcomes)))
     return outcomes | undone, updated - len(undone)
 
 

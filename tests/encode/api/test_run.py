@@ -111,7 +111,7 @@ def test_a_dimension_that_does_not_fit_is_found_before_a_row_is_written(connect,
 
 def test_another_model_s_vectors_stop_the_run(connect, database):
     make_docs(connect, 40)
-    connect.execute("UPDATE docs SET embedding = array_fill(1, ARRAY[8])::vector WHERE id <= 20")
+    connect.execute("UPDATE docs SET embedding = ARRAY[id, 1, -1, 0, 0, 0, 0, -9]::real[] WHERE id <= 20")
     with serving() as api, pytest.raises(MixedModelsError, match="0 of 20 sampled vectors"):
         fill(database, api.url)
 
