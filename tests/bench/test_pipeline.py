@@ -24,9 +24,9 @@ LINE = {
     *("matrix_share", "gflops", "stage_seconds", "peak_bytes", "startup_s", "dtype", "batch"),
 }
 CEILING = "bare copy+join,writer alone,hash inline"
-OF_EACH_KIND = ("encode best", "ray recipe", "encoder alone", "command", "hash ray")
+OF_EACH_KIND = ("encode best", "ray recipe", "inline", "command", "hash ray")
 """One contender of each kind beside those of the ceiling; an engine on Ray starts once."""
-OTHERS = ("encode", "inline", "inline auto", "inline duplicates", "script")
+OTHERS = ("encode", "encoder alone", "inline auto", "inline duplicates", "script")
 
 
 @pytest.fixture

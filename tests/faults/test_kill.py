@@ -115,8 +115,7 @@ def test_a_kill_amid_real_vectors(connect, database):
     assert rest(connect) == before
 
 
-@pytest.mark.usefixtures("ray_of_ours")
-def test_an_api_s_encoder_that_is_killed_leaves_nothing_reserved(connect, database):
+def test_an_api_s_encoder_that_is_killed_leaves_nothing_reserved(connect, database, warm):
     """The budget covers what it sent and some requests more; a reservation left behind would be waited for."""
     make_docs(connect, 1_000)
     at_work = threading.Event()
@@ -134,7 +133,7 @@ def test_an_api_s_encoder_that_is_killed_leaves_nothing_reserved(connect, databa
     with serving(act) as api, meanwhile(kill):
         options = ApiOptions(base_url=api.url, request_inputs=50, max_cost=2_500.0, price_per_million=1e6)
         started = time.monotonic()
-        result = run(DOCS, Model(name="openai:test", api=options), database=database, options=RAY)
+        result = run(DOCS, Model(name="openai:test", api=options), database=database, options=RAY, warm=warm)
     assert (result.outcome, result.exit_code) == ("incomplete", 5)
     assert result.updated < 1_000
     assert api.seen.requests == result.api.requests

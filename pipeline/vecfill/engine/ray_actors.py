@@ -59,18 +59,27 @@ class EncodeAndWrite:
             say=coordinator.say.remote,
         )
         self._encode, self._write, self._lock = encode, sink.writer(worker), threading.Lock()
+        self._failed = False
         self._coordinator = coordinator
         _join(coordinator)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """TextBlock in, WriteResult out. Writes encoded blocks even after a stop, except rows held by a limit."""
+        """TextBlock in, WriteResult out. Writes encoded blocks even after a stop, except rows held by a limit.
+
+        After an error it writes no more: the run ends, and would not know whether a further block was committed.
+        """
         encoded = self._encode(block)
         if encoded.num_rows == 0:
             return RESULT_SCHEMA.empty_table()
         with self._lock:
+            if self._failed:
+                return RESULT_SCHEMA.empty_table()
             ray.get(self._coordinator.begin_write.remote())
             try:
                 return self._write(encoded)
+            except Exception:
+                self._failed = True
+                raise
             finally:
                 ray.get(self._coordinator.end_write.remote())
 
