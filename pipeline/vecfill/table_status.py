@@ -14,6 +14,7 @@ from vecfill.postgres.driver_errors import wrap_driver_errors
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.selection import MISSING
 from vecfill.postgres.session import Session
+from vecfill.read.pieces import Pieces
 from vecfill.read.survey import Coverage, survey
 
 
@@ -52,13 +53,14 @@ def status(target: Target, *, database: str | Database | None = None) -> Status:
     """
     place = database if isinstance(database, Database) else Database.resolve(database)
     with wrap_driver_errors(), closing(Session.connect(place)) as session:
-        return session.run(lambda connection: _counted(connection, target))
+        pieces = Pieces()
+        return session.run(lambda connection: _counted(connection, target, pieces))
 
 
-def _counted(connection: Connection, target: Target) -> Status:
+def _counted(connection: Connection, target: Target, pieces: Pieces) -> Status:
     relation = inspect(connection, target, text_needed=False, key_needed=False)
     check_sql(connection, relation, MISSING, writing=False)
-    coverage = survey(connection, relation, exact=True).coverage
+    coverage = survey(connection, relation, exact=True, pieces=pieces).coverage
     return Status(table=relation.table.label, coverage=coverage, run_needs=_run_needs(connection, target))
 
 

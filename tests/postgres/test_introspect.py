@@ -412,6 +412,10 @@ def test_timeouts_are_never_looser_than_the_databases(connect, database):
     settings = inspected(database).access.settings
     assert settings["statement_timeout"] == "7000"
     assert int(settings["lock_timeout"]) == 5000
+    connect.execute(sql.SQL("ALTER DATABASE {} SET statement_timeout = '2s'").format(name))
+    assert inspected(database).access.reading["lock_timeout"] == "1500"  # else it would look like too large a batch
+    connect.execute(sql.SQL("ALTER DATABASE {} SET lock_timeout = '1s'").format(name))
+    assert inspected(database).access.settings["lock_timeout"] == "1000"
 
 
 def test_a_schema_that_the_role_may_not_use_is_named(connect, database):

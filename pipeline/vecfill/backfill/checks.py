@@ -58,7 +58,7 @@ def check_sql(connection: Connection, relation: Relation, selection: Selection, 
     Raises:
         ConfigError: the SQL does not parse both ways, it takes parameters, or this role lacks a right.
     """
-    with transaction(connection, read_only=True) as cursor:
+    with transaction(connection, relation.access.reading, read_only=True) as cursor:
         for option, query in checks_sql.checks(selection, relation, writing=writing):
             complaint, remedy = f"{option} does not work as SQL on {relation.table.label}", "correct it"
             if option == "--column":  # not the user's SQL
@@ -181,6 +181,6 @@ def draw_sample(connection: Connection, relation: Relation) -> Sample:
 
 
 def _sample(connection: Connection, relation: Relation, percent: float | None) -> Sample:
-    with transaction(connection, read_only=True) as cursor:
+    with transaction(connection, relation.access.reading, read_only=True) as cursor:
         rows = cursor.execute(checks_sql.sample(relation, percent=percent), (SAMPLE_ROWS,)).fetchall()
     return tuple((text, tuple(vector)) for text, vector in rows)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import psycopg
 
 from vecfill.errors import DatabaseError, Fault, SecretError, classify
+from vecfill.postgres.timeouts import SETTINGS
 
 
 def server_message(error: BaseException) -> str:
@@ -32,7 +33,9 @@ def wrap_driver_errors() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise DatabaseError(f"database error: {server_message(error)}") from error
+        setting = SETTINGS.get(error.sqlstate or "")
+        remedy = f": if a timeout ended it, raise {setting} of this role" if setting else ""
+        raise DatabaseError(f"database error: {server_message(error)}{remedy}") from error
 
 
 def is_transient(error: BaseException) -> bool:
