@@ -242,7 +242,19 @@ def test_refused_by_a_trigger_that_raises(connect, database):
         result = write(block)
     assert counts(result) == {"updated": 48, "refused": 2}
     errors = {row["key"]: row["error"] for rows in result["unwritten"].to_pylist() for row in rows}
-    assert errors == {"3": "row 3 is closed (SQLSTATE P0001)", "40": "row 40 is closed (SQLSTATE P0001)"}
+    place = "(in PL/pgSQL function act() line 1 at RAISE) (SQLSTATE P0001)"
+    assert errors == {"3": f"row 3 is closed {place}", "40": f"row 40 is closed {place}"}
+
+
+def test_an_error_in_a_trigger_names_the_function(connect, database):
+    """As of a trigger that notifies of the whole row, which may be longer than a notification."""
+    with prepared(connect, database) as (write, block):
+        connect.execute("UPDATE docs SET note = repeat('x', 8000) WHERE id = 3")
+        trigger(connect, "PERFORM pg_notify('rows', row_to_json(NEW)::text); RETURN NEW;")
+        result = write(block)
+    assert counts(result) == {"updated": 49, "failed": 1}
+    ((row,),) = (rows for rows in result["unwritten"].to_pylist() if rows)
+    assert row["error"] == "payload string too long (in PL/pgSQL function act() line 1 at PERFORM) (SQLSTATE 22023)"
 
 
 POLICIES = {
@@ -300,6 +312,24 @@ def test_failed_for_a_vector_that_is_not_finite(connect, database, vector, numbe
         result = write(with_vector(block, 0, [number] + [0.0] * (DIM - 1)))
     assert counts(result) == {"updated": 49, "failed": 1}
     assert filled(connect) == 49
+
+
+@pytest.mark.parametrize(
+    ("vector", "number", "says"),
+    [
+        ("vector(8)", 0.0, "the model gives this text a vector of zeros"),
+        ("real[]", -0.0, "the model gives this text a vector of zeros"),
+        ("halfvec(8)", 1e-9, "all components of the vector are zero in halfvec"),
+    ],
+)
+def test_failed_for_a_zero_vector(connect, database, vector, number, says):
+    """Zero as the column stores it; a vector with one small component has a direction."""
+    with prepared(connect, database, vector=vector) as (write, block):
+        zero = with_vector(block, 3, [number] * DIM)
+        result = write(with_vector(zero, 4, [0.0] * (DIM - 1) + [1e-5]))
+    assert counts(result) == {"updated": 49, "failed": 1}
+    (row,) = [row for rows in result["unwritten"].to_pylist() for row in rows]
+    assert row["error"].startswith(says)
 
 
 def test_failed_where_halfvec_overflows(connect, database):
