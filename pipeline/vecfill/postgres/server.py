@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import set_local
+from vecfill.postgres.session import LOCK_TIMEOUT, set_local
 
 MIN_SERVER = 14
 """The first PostgreSQL with a TID Range Scan; without it each block would read the whole table."""
@@ -18,9 +18,6 @@ MIN_PGVECTOR = (0, 5)
 
 STATEMENT_TIMEOUT_MS = 60_000
 """Time limit of a statement that holds row locks; a batch aims at half a second."""
-
-LOCK_TIMEOUT_MS = 5_000
-"""Longest wait for another session's lock, see ``session.LOCK_TIMEOUT``."""
 
 CHECK_CLIENT = "client_connection_check_interval"
 """How often a busy server checks that its client still exists (otherwise ``kill -9`` leaves locks behind)."""
@@ -135,18 +132,18 @@ def milliseconds(shown: str) -> int:
 def write_settings(cursor: Any, server: Server) -> dict[str, str]:
     """Returns the settings of writing transactions; never looser than those of the role or the database."""
     settings = {
-        "lock_timeout": str(_lock_timeout_ms(server)),
         "statement_timeout": str(min(STATEMENT_TIMEOUT_MS, server.statement_timeout_ms or STATEMENT_TIMEOUT_MS)),
         "idle_in_transaction_session_timeout": str(min(60_000, server.idle_timeout_ms or 60_000)),
         "jit": "off",  # a batch finishes before JIT compiles, and the planner overestimates its rows
     }
-    return settings | ({CHECK_CLIENT: "2s"} if _may_check_clients(cursor) else {})
+    return settings | _lock_timeout(server) | ({CHECK_CLIENT: "2s"} if _may_check_clients(cursor) else {})
 
 
-def _lock_timeout_ms(server: Server) -> int:
-    """Short enough to end before another timeout does: that would look like too large a batch."""
-    others = (timeout * 3 // 4 for timeout in (server.statement_timeout_ms, server.transaction_timeout_ms) if timeout)
-    return max(1, min(LOCK_TIMEOUT_MS, server.lock_timeout_ms or LOCK_TIMEOUT_MS, *others))
+def _lock_timeout(server: Server) -> dict[str, str]:
+    """Ends the wait for a lock before another timeout does: that would look like too large a batch."""
+    others = (timeout * 3 // 4 for timeout in (server.statement_timeout_ms, server.transaction_timeout_ms))
+    shortest = min(filter(None, (server.lock_timeout_ms, *others)), default=None)
+    return {"lock_timeout": str(shortest)} if shortest and shortest < milliseconds(LOCK_TIMEOUT) else {}
 
 
 def _may_check_clients(cursor: Any) -> bool:
