@@ -24,6 +24,8 @@ from tests.tables import (
     wait_until,
 )
 
+import vecfill.read.partial_index
+import vecfill.read.survey
 from vecfill.backfill.run import run
 from vecfill.errors import DatabaseError
 from vecfill.postgres.database import Database
@@ -85,6 +87,18 @@ def test_a_run_whose_statements_take_too_long_reads_in_pieces(connect, database,
     result = run(SLOW, MODEL, database=database, options=INLINE)
     assert (result.outcome, result.updated, result.after.total) == ("complete", 100, 100)
     assert_every_vector_is_its_texts(connect, rows=100)
+
+
+@pytest.mark.parametrize("timeout", ["statement_timeout", "transaction_timeout"])
+def test_a_partial_index_that_takes_too_long_gives_way_to_pieces(connect, database, monkeypatch, timeout):
+    if timeout == "transaction_timeout" and connect.info.server_version < 170_000:
+        needs("PostgreSQL 17 or newer, which has transaction_timeout")
+    monkeypatch.setattr(vecfill.read.survey, "SMALL_PAGES", 0)
+    monkeypatch.setattr(vecfill.read.partial_index, "max_listed_rows", lambda leaf: 1_000)
+    make_slow_docs(connect, 0.008, **{timeout: "500ms"})
+    connect.execute("CREATE INDEX ON docs (id) WHERE embedding IS NULL")
+    result = run(SLOW, MODEL, database=database, options=INLINE)
+    assert (result.outcome, result.updated, result.remaining) == ("complete", 100, 0)
 
 
 def test_a_page_that_takes_too_long_is_an_error_that_names_the_setting(connect, database):

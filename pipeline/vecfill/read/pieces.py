@@ -50,32 +50,46 @@ class Pieces:
             DatabaseError: no smaller piece is possible, or an administrator cancelled the statement.
             psycopg.OperationalError: the time limit ended the connection: repeat all on another one.
         """
-        server = relation.access.server
         pages = _pages(connection, relation, unit) if self.most < sys.maxsize else 0
         pending = [unit]
         while pending:
             piece = pending.pop()
             if _size(piece, pages) > self.most and (halves := _halves(piece, pages)):
                 pending += reversed(halves)
-                continue
-            started = time.perf_counter()
-            try:
-                with transaction_timeout_named(server.transaction_timeout_ms):
-                    found = fetch(piece)
-            except psycopg.Error as error:
-                if not timed_out(error, time.perf_counter() - started, server.statement_timeout_ms):
-                    raise
-                pages = (
-                    relation.table.leaves[unit.leaf].pages if connection.closed else _pages(connection, relation, unit)
-                )
-                self._adapt(connection, relation, error, piece, pages)
-                pending += reversed(_halves(piece, pages))
+            elif found := self._in_time(connection, relation, piece, fetch):
+                yield found[0]
             else:
-                yield found
+                pages = _pages(connection, relation, unit)
+                pending += reversed(_halves(piece, pages))
 
-    def _adapt(
-        self, connection: Connection, relation: Relation, error: psycopg.Error, piece: RowUnit, pages: int
-    ) -> None:
+    def at_once(
+        self, connection: Connection, relation: Relation, unit: RowUnit, fetch: Callable[[RowUnit], T]
+    ) -> T | None:
+        """Returns what ``fetch`` returns for the unit; None if that takes too long, now or before, for another way.
+
+        Raises:
+            DatabaseError, psycopg.OperationalError: as in ``read``.
+        """
+        found = self._in_time(connection, relation, unit, fetch) if self.most == sys.maxsize else None
+        return found[0] if found else None
+
+    def _in_time(
+        self, connection: Connection, relation: Relation, piece: RowUnit, fetch: Callable[[RowUnit], T]
+    ) -> tuple[T] | None:
+        """Returns what ``fetch`` returns; None if a time limit ended it, and then the next pieces are smaller."""
+        server = relation.access.server
+        started = time.perf_counter()
+        try:
+            with transaction_timeout_named(server.transaction_timeout_ms):
+                return (fetch(piece),)
+        except psycopg.Error as error:
+            if not timed_out(error, time.perf_counter() - started, server.statement_timeout_ms):
+                raise
+            self._adapt(connection, relation, error, piece)
+            return None
+
+    def _adapt(self, connection: Connection, relation: Relation, error: psycopg.Error, piece: RowUnit) -> None:
+        pages = relation.table.leaves[piece.leaf].pages if connection.closed else _pages(connection, relation, piece)
         if not _halves(piece, pages):
             setting, role = setting_of(error), relation.access.server.role
             raise DatabaseError(

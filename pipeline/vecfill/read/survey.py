@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from vecfill.postgres import read_sql
@@ -113,10 +114,12 @@ def survey(
     leaves, pieces = [], pieces or Pieces()
     with explain_user_sql_errors(relation):
         for position, leaf in enumerate(relation.table.leaves):
-            counted = None if exact or small else _list_leaf(connection, relation, selection, position, excluded)
+            whole = PageRange(leaf=position, first_page=0, end_page=None, rows=0)
+            listed = partial(_list_leaf, connection, relation, selection, excluded=excluded)
+            counted = None if exact or small else pieces.at_once(connection, relation, whole, listed)
             if counted is not None and position not in estimates:
                 estimates[position] = _estimate_rows(connection, relation, leaf)
-            leaves.append(counted or _scan_leaf(connection, relation, selection, position, excluded, pieces=pieces))
+            leaves.append(counted or _scan_leaf(connection, relation, selection, whole, excluded, pieces=pieces))
     return _combine(leaves, estimates)
 
 
@@ -141,12 +144,12 @@ def _scan_leaf(
     connection: Connection,
     relation: Relation,
     selection: Selection,
-    position: int,
+    whole: PageRange,
     excluded: Sequence[str],
     *,
     pieces: Pieces,
 ) -> _LeafCount:
-    leaf = relation.table.leaves[position]
+    leaf = relation.table.leaves[whole.leaf]
     pages = bucket_pages(leaf.pages)
 
     def fetch(part: RowUnit) -> list[tuple[Any, ...]]:
@@ -158,10 +161,9 @@ def _scan_leaf(
         ) as cursor:
             return cursor.fetchall()
 
-    whole = PageRange(leaf=position, first_page=0, end_page=None, rows=0)
     rows = [row for found in pieces.read(connection, relation, whole, fetch) for row in found]
     buckets = [
-        Bucket(leaf=position, first_page=bucket * pages, pages=pages, rows=count, bytes=size)
+        Bucket(leaf=whole.leaf, first_page=bucket * pages, pages=pages, rows=count, bytes=size)
         for bucket, count, size in _by_bucket(rows)
     ]
     return _LeafCount(
@@ -188,9 +190,9 @@ def _by_bucket(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, int, int]
 
 
 def _list_leaf(
-    connection: Connection, relation: Relation, selection: Selection, position: int, excluded: Sequence[str]
+    connection: Connection, relation: Relation, selection: Selection, whole: RowUnit, *, excluded: Sequence[str]
 ) -> _LeafCount | None:
-    rows = list_open_rows(connection, relation, selection, relation.table.leaves[position], excluded)
+    rows = list_open_rows(connection, relation, selection, relation.table.leaves[whole.leaf], excluded)
     if rows is None:
         return None
     states = [state for _, state, _ in rows]
@@ -199,7 +201,7 @@ def _list_leaf(
         empty=states.count(EMPTY),
         excluded=states.count(EXCLUDED),
         buckets=[
-            Bucket.of_row(position, _parse_tid(tid), size) for tid, state, size in rows if state == selection.name
+            Bucket.of_row(whole.leaf, _parse_tid(tid), size) for tid, state, size in rows if state == selection.name
         ],
     )
 
