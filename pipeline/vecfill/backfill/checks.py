@@ -11,9 +11,9 @@ import psycopg
 from vecfill.config.model import Model
 from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError, DatabaseError
-from vecfill.postgres import checks_sql, write_sql
+from vecfill.postgres import checks_sql, timeouts, write_sql
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.driver_errors import is_transient, server_message
 from vecfill.postgres.known_problems import known_problems
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.replication import role_without_replication_stats
@@ -126,7 +126,10 @@ def suggest_index(relation: Relation, without_vector: int) -> None:
 
 @contextmanager
 def _understood(relation: Relation, complaint: str, remedy: str) -> Iterator[None]:
-    """Explains why the server refused a statement: the statement is wrong, or another session locks the table."""
+    """Explains why the server refused a statement: the statement is wrong, or another session locks the table.
+
+    A lost connection or a timeout is neither.
+    """
     try:
         yield
     except psycopg.errors.LockNotAvailable as error:
@@ -135,6 +138,8 @@ def _understood(relation: Relation, complaint: str, remedy: str) -> Iterator[Non
             f"{server_message(error)}: run again when it has finished"
         ) from error
     except psycopg.Error as error:
+        if is_transient(error) or error.sqlstate in timeouts.SETTINGS:
+            raise
         raise ConfigError(f"{complaint}: {server_message(error)}: {remedy}") from error
 
 
