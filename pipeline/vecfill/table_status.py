@@ -15,6 +15,7 @@ from vecfill.postgres.introspect import inspect
 from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.selection import selection_of
 from vecfill.postgres.session import Session
+from vecfill.read.pieces import Pieces
 from vecfill.read.survey import Coverage, survey
 
 
@@ -61,16 +62,17 @@ def status(target: Target, *, database: str | Database | None = None) -> Status:
     """
     place = database if isinstance(database, Database) else Database.resolve(database)
     with wrap_driver_errors(), closing(Session.connect(place)) as session:
-        return session.run(lambda connection: _counted(connection, target))
+        pieces = Pieces()
+        return session.run(lambda connection: _counted(connection, target, pieces))
 
 
-def _counted(connection: Connection, target: Target) -> Status:
+def _counted(connection: Connection, target: Target, pieces: Pieces) -> Status:
     relation = inspect(connection, target, text_needed=False, key_needed=False)
     selection = selection_of(target)
     check_sql(connection, relation, selection, writing=False)
     check_visible(connection, relation)
     warn_no_row_can_miss(relation, selection)
-    coverage = survey(connection, relation, selection, exact=True).coverage
+    coverage = survey(connection, relation, selection, exact=True, pieces=pieces).coverage
     return Status(
         table=relation.table.label,
         coverage=coverage,

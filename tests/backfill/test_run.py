@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from psycopg import sql
 from tests.tables import (
     DIM,
     DOCS,
@@ -23,6 +24,7 @@ from tests.tables import (
     meanwhile,
     rest,
     vectors,
+    wait_until,
 )
 
 import vecfill.backfill.drain
@@ -32,7 +34,7 @@ from vecfill.backfill.tally import FINAL
 from vecfill.blocks import OUTCOMES
 from vecfill.config.model import Model
 from vecfill.config.target import Target
-from vecfill.errors import ConfigError, MixedModelsError
+from vecfill.errors import ConfigError, DatabaseError, MixedModelsError
 from vecfill.job import Stop
 from vecfill.read.survey import Coverage
 from vecfill.table_status import status
@@ -386,6 +388,39 @@ def test_a_wrong_dimension_is_found_before_a_row_is_read(connect, database):
 
 
 # -- kinds of tables
+
+
+def make_slowly_planned_docs(connect: psycopg.Connection) -> Target:
+    """The planner itself calls the function: checking the user's SQL takes a moment."""
+    make_docs(connect, 10)
+    connect.execute(
+        "CREATE FUNCTION slow(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS"
+        " $$ BEGIN PERFORM pg_sleep(0.2); RETURN $1; END $$"
+    )
+    return replace(DOCS, where="slow('x') IS NOT NULL")
+
+
+def test_a_connection_lost_during_the_checks_is_no_fault_of_the_users_sql(connect, database):
+    target = make_slowly_planned_docs(connect)
+
+    def terminate(_):
+        wait_until(
+            lambda: connect.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE wait_event = 'PgSleep' AND datname = current_database()"
+            ).fetchone()
+        )
+
+    with meanwhile(terminate):
+        assert fill(database, target).updated == 10
+
+
+def test_a_timeout_during_the_checks_is_no_fault_of_the_users_sql(connect, database):
+    target = make_slowly_planned_docs(connect)
+    name = sql.Identifier(connect.execute("SELECT current_database()").fetchone()[0])
+    connect.execute(sql.SQL("ALTER DATABASE {} SET statement_timeout = '100ms'").format(name))
+    with pytest.raises(DatabaseError, match="if a timeout ended it, raise statement_timeout of this role"):
+        fill(database, target)
 
 
 def test_a_partitioned_table(connect, database):

@@ -11,16 +11,16 @@ import psycopg
 from vecfill.config.model import Model
 from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError, DatabaseError
-from vecfill.postgres import checks_sql, write_sql
+from vecfill.postgres import checks_sql, timeouts, write_sql
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.driver_errors import is_transient, server_message
 from vecfill.postgres.known_problems import known_problems
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.replication import role_without_replication_stats
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import transaction
 from vecfill.read.partial_index import suggested_index
-from vecfill.read.survey import explain_user_sql_errors
+from vecfill.read.user_sql_errors import explain_user_sql_errors
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def check_sql(connection: Connection, relation: Relation, selection: Selection, 
     Raises:
         ConfigError: the SQL does not parse both ways, it takes parameters, or this role lacks a right.
     """
-    with transaction(connection, read_only=True) as cursor:
+    with transaction(connection, relation.access.reading, read_only=True) as cursor:
         for option, query in checks_sql.checks(selection, relation, writing=writing):
             complaint, remedy = f"{option} does not work as SQL on {relation.table.label}", "correct it"
             if option == "--column":  # not the user's SQL
@@ -141,7 +141,10 @@ def suggest_index(relation: Relation, selection: Selection, without_vector: int)
 
 @contextmanager
 def _understood(relation: Relation, complaint: str, remedy: str) -> Iterator[None]:
-    """Explains why the server refused a statement: the statement is wrong, or another session locks the table."""
+    """Explains why the server refused a statement: the statement is wrong, or another session locks the table.
+
+    A lost connection or a timeout is neither.
+    """
     try:
         yield
     except psycopg.errors.LockNotAvailable as error:
@@ -150,6 +153,8 @@ def _understood(relation: Relation, complaint: str, remedy: str) -> Iterator[Non
             f"{server_message(error)}: run again when it has finished"
         ) from error
     except psycopg.Error as error:
+        if is_transient(error) or error.sqlstate in timeouts.SETTINGS:
+            raise
         raise ConfigError(f"{complaint}: {server_message(error)}: {remedy}") from error
 
 
@@ -211,6 +216,7 @@ def draw_sample(connection: Connection, relation: Relation, selection: Selection
 
 
 def _sample(connection: Connection, relation: Relation, selection: Selection, percent: float | None) -> Sample:
-    with explain_user_sql_errors(relation), transaction(connection, read_only=True) as cursor:
+    reading = relation.access.reading
+    with explain_user_sql_errors(relation), transaction(connection, reading, read_only=True) as cursor:
         rows = cursor.execute(checks_sql.sample(selection, relation, percent=percent), (SAMPLE_ROWS,)).fetchall()
     return tuple((text, tuple(vector)) for text, vector in rows)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import psycopg
 
 from vecfill.errors import DatabaseError, Fault, SecretError, classify
+from vecfill.postgres.timeouts import SETTINGS
 
 _FUNCTION = re.compile(r"^(?:[\w/]+ )?function .+$", re.MULTILINE | re.IGNORECASE)
 """A line of an error's context that names a function: ``PL/pgSQL function tell() line 2 at PERFORM``."""
@@ -39,7 +40,9 @@ def wrap_driver_errors() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise DatabaseError(f"database error: {server_message(error)}") from error
+        setting = SETTINGS.get(error.sqlstate or "")
+        remedy = f": if a timeout ended it, raise {setting} of this role" if setting else ""
+        raise DatabaseError(f"database error: {server_message(error)}{remedy}") from error
 
 
 def is_transient(error: BaseException) -> bool:

@@ -46,11 +46,15 @@ def _key(relation: Relation) -> sql.Composed:
 
 def _conditions(selection: Selection, relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
     """Condition: the row is eligible and within the bounds, whose parameters are numbered from ``first``."""
+    return _within(selection.eligible(relation), relation, bounds, first)
+
+
+def _within(condition: sql.Composable, relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
     conditions = [
         sql.SQL(_BOUNDS[bound]).format(tid=_tid(relation), key=_key(relation), value=sql.SQL(f"${number}"))
         for number, bound in enumerate(bounds, first)
     ]
-    return sql.SQL("\n    AND ").join([selection.eligible(relation), *conditions])
+    return sql.SQL("\n    AND ").join([condition, *conditions])
 
 
 def _excluded(relation: Relation) -> sql.Composed:
@@ -58,11 +62,12 @@ def _excluded(relation: Relation) -> sql.Composed:
     return sql.SQL("{} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[])").format(_key(relation))
 
 
-def survey(selection: Selection, relation: Relation, leaf: Leaf) -> Query:
+def survey(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str] = ()) -> Query:
     """Counts a leaf's rows, and the eligible ones by bucket: one scan gives both the coverage and the plan.
 
-    ``$1`` is the number of heap pages in a bucket, ``$2`` the excluded keys. Result columns: bucket (NULL for rows that
-    will not be read), rows, filled rows, empty rows, excluded rows, bytes of text.
+    ``$1`` is the number of heap pages in a bucket, ``$2`` the excluded keys; one parameter for each bound follows.
+    Result columns: bucket (NULL for rows that will not be read), rows, filled rows, empty rows, excluded rows, bytes of
+    text.
     """
     return sql.SQL(_SURVEY).format(
         tid=_tid(relation),
@@ -71,7 +76,7 @@ def survey(selection: Selection, relation: Relation, leaf: Leaf) -> Query:
         size=relation.user_sql.size,
         selected=sql.Literal(selection.name),
         source=_from(leaf, relation),
-        where=where(relation),
+        conditions=_within(where(relation), relation, bounds, 3),
     )
 
 
@@ -89,7 +94,7 @@ FROM (
   FROM (
     SELECT {tid} AS vecfill_tid, CASE WHEN {open} THEN {size} END AS vecfill_size, {state} AS vecfill_state
     FROM {source}
-    WHERE {where} OFFSET 0) AS vecfill_rows) AS vecfill_states
+    WHERE {conditions} OFFSET 0) AS vecfill_rows) AS vecfill_states
 GROUP BY vecfill_bucket
 """
 
@@ -119,6 +124,13 @@ def explain_open_rows(selection: Selection, relation: Relation, leaf: Leaf) -> Q
 def explain_selected_rows(relation: Relation, leaf: Leaf) -> Query:
     """Explains, as JSON, the scan of all rows that ``where`` selects: the plan holds the estimated row count."""
     return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {}").format(_from(leaf, relation), where(relation))
+
+
+def heap_bytes(leaf: Leaf) -> Query:
+    """Returns the size of a leaf's heap."""
+    return sql.SQL("SELECT pg_catalog.pg_relation_size({}::pg_catalog.regclass)").format(
+        sql.Literal(leaf.name.as_string())
+    )
 
 
 def split_rows(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:

@@ -133,8 +133,8 @@ class Access:
 
     @property
     def reading(self) -> dict[str, str]:
-        """Settings of every reading transaction: there too the server must notice when the client is gone."""
-        return {name: value for name, value in self.settings.items() if name == CHECK_CLIENT}
+        """Settings of every reading transaction, which waits for locks and notices a lost client like a writing one."""
+        return {name: value for name, value in self.settings.items() if name in (CHECK_CLIENT, "lock_timeout")}
 
 
 @dataclass(frozen=True, kw_only=True)

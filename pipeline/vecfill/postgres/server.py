@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import set_local
+from vecfill.postgres.session import LOCK_TIMEOUT, set_local
 
 MIN_SERVER = 14
 """The first PostgreSQL with a TID Range Scan; without it each block would read the whole table."""
@@ -40,6 +40,8 @@ class Server:
         publishes: a publication of updates exists.
         statement_timeout_ms: set for the role or the database; 0 for none.
         idle_timeout_ms: ``idle_in_transaction_session_timeout``; 0 for none.
+        transaction_timeout_ms: of PostgreSQL 17 and newer; 0 for none.
+        lock_timeout_ms: set for the role or the database, not by our transaction; 0 for none.
     """
 
     pgvector: str | None
@@ -52,6 +54,8 @@ class Server:
     publishes: bool
     statement_timeout_ms: int
     idle_timeout_ms: int
+    transaction_timeout_ms: int
+    lock_timeout_ms: int
 
 
 _SERVER = """
@@ -61,14 +65,17 @@ SELECT (SELECT e.extversion FROM pg_catalog.pg_extension AS e WHERE e.extname = 
        pg_catalog.current_setting('block_size'), pg_catalog.current_setting('in_hot_standby'),
        pg_catalog.current_setting('default_transaction_read_only'),
        pg_catalog.current_setting('full_page_writes'), pg_catalog.current_setting('statement_timeout'),
-       pg_catalog.current_setting('idle_in_transaction_session_timeout')
+       pg_catalog.current_setting('idle_in_transaction_session_timeout'),
+       COALESCE(pg_catalog.current_setting('transaction_timeout', true), '0'),
+       (SELECT s.reset_val FROM pg_catalog.pg_settings AS s WHERE s.name OPERATOR(pg_catalog.=) 'lock_timeout')
 """
 
 
 def server_of(cursor: Any) -> Server:
     """Queries the server."""
     row = cursor.execute(_SERVER, ()).fetchone()
-    pgvector, role, temporary, publishes, block, standby, read_only, full_pages, statement_timeout, idle_timeout = row
+    pgvector, role, temporary, publishes, block, standby, read_only, full_pages, *timeouts = row
+    statement_timeout, idle_timeout, transaction_timeout, lock_timeout = map(milliseconds, timeouts)
     return Server(
         pgvector=pgvector,
         role=role,
@@ -78,8 +85,10 @@ def server_of(cursor: Any) -> Server:
         block_bytes=int(block),
         full_pages=full_pages == "on",
         publishes=publishes,
-        statement_timeout_ms=milliseconds(statement_timeout),
-        idle_timeout_ms=milliseconds(idle_timeout),
+        statement_timeout_ms=statement_timeout,
+        idle_timeout_ms=idle_timeout,
+        transaction_timeout_ms=transaction_timeout,
+        lock_timeout_ms=lock_timeout,
     )
 
 
@@ -123,12 +132,18 @@ def milliseconds(shown: str) -> int:
 def write_settings(cursor: Any, server: Server) -> dict[str, str]:
     """Returns the settings of writing transactions; never looser than those of the role or the database."""
     settings = {
-        "lock_timeout": "5000",
         "statement_timeout": str(min(STATEMENT_TIMEOUT_MS, server.statement_timeout_ms or STATEMENT_TIMEOUT_MS)),
         "idle_in_transaction_session_timeout": str(min(60_000, server.idle_timeout_ms or 60_000)),
         "jit": "off",  # a batch finishes before JIT compiles, and the planner overestimates its rows
     }
-    return settings | ({CHECK_CLIENT: "2s"} if _may_check_clients(cursor) else {})
+    return settings | _lock_timeout(server) | ({CHECK_CLIENT: "2s"} if _may_check_clients(cursor) else {})
+
+
+def _lock_timeout(server: Server) -> dict[str, str]:
+    """Ends the wait for a lock before another timeout does: that would look like too large a batch."""
+    others = (timeout * 3 // 4 for timeout in (server.statement_timeout_ms, server.transaction_timeout_ms))
+    shortest = min(filter(None, (server.lock_timeout_ms, *others)), default=None)
+    return {"lock_timeout": str(shortest)} if shortest and shortest < milliseconds(LOCK_TIMEOUT) else {}
 
 
 def _may_check_clients(cursor: Any) -> bool:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
 
 SETTINGS = {
@@ -10,6 +14,25 @@ SETTINGS = {
     "25P04": "transaction_timeout",
 }
 """Setting by SQLSTATE. The last two end the connection too."""
+
+
+@contextmanager
+def transaction_timeout_named(timeout_ms: int) -> Iterator[None]:
+    """Names the cause of a lost connection if it lasted for ``transaction_timeout``: a pipeline or COPY hides it.
+
+    Args:
+        timeout_ms: the setting; 0 for none.
+
+    Raises:
+        TransactionTimeout: instead of an OperationalError without a SQLSTATE.
+    """
+    started = time.perf_counter()
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if error.sqlstate is None and 0 < timeout_ms * 0.9 <= (time.perf_counter() - started) * 1000:
+            raise psycopg.errors.lookup("25P04")(str(error)) from error
+        raise
 
 
 def timed_out(error: psycopg.Error, seconds: float, statement_timeout_ms: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -16,8 +17,9 @@ from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import Session, transaction
-from vecfill.read.survey import explain_user_sql_errors
+from vecfill.read.pieces import Pieces
 from vecfill.read.units import RowUnit
+from vecfill.read.user_sql_errors import explain_user_sql_errors
 
 
 class Reader:
@@ -26,6 +28,7 @@ class Reader:
     def __init__(self, session: Session, relation: Relation, selection: Selection) -> None:
         """Takes a session; other code may use it too, but not at the same time."""
         self._session, self._relation, self._selection = session, relation, selection
+        self._pieces = Pieces()
 
     def __call__(self, unit: RowUnit) -> pa.Table:
         """Reads the currently eligible rows of the unit, in the server's order.
@@ -51,6 +54,17 @@ class Reader:
         self._session.close()
 
     def _fetch(self, connection: Connection, unit: RowUnit) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = []
+
+        def fetch(piece: RowUnit) -> list[tuple[Any, ...]]:
+            left = None if unit.limit is None else unit.limit - len(rows)
+            return [] if left == 0 else self._fetch_piece(connection, replace(piece, limit=left))
+
+        for found in self._pieces.read(connection, self._relation, unit, fetch):
+            rows += found
+        return rows
+
+    def _fetch_piece(self, connection: Connection, unit: RowUnit) -> list[tuple[Any, ...]]:
         bounds, leaf = unit.bounds(), self._relation.table.leaves[unit.leaf]
         query = read_sql.read(self._selection, self._relation, leaf, tuple(bounds))
         parameters = (unit.limit, *bounds.values())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import Session
+from vecfill.read.pieces import Pieces
 from vecfill.read.reader import Reader
 from vecfill.read.survey import Survey, survey
 from vecfill.read.units import RowUnit, plan_units
@@ -20,11 +21,13 @@ class TableSource:
         session: the run's own; the reader in this process uses it too, but never at the same time.
         relation: the target.
         selection: the rows to take.
+        pieces: the size of the survey's statements.
     """
 
     session: Session
     relation: Relation
     selection: Selection = MISSING
+    pieces: Pieces = field(default_factory=Pieces)
 
     def survey(self, *, exact: bool = False, excluded: tuple[str, ...] = (), earlier: Survey | None = None) -> Survey:
         """Counts the rows; see ``survey.survey``.
@@ -35,7 +38,13 @@ class TableSource:
         """
         return self.session.run(
             lambda connection: survey(
-                connection, self.relation, self.selection, exact=exact, excluded=excluded, earlier=earlier
+                connection,
+                self.relation,
+                self.selection,
+                exact=exact,
+                excluded=excluded,
+                earlier=earlier,
+                pieces=self.pieces,
             )
         )
 

@@ -6,23 +6,22 @@ instead and takes the total from the planner's estimate.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import psycopg
-
-from vecfill.errors import ConfigError, Fault, classify
 from vecfill.postgres import read_sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import EMPTY, EXCLUDED, MISSING, Selection
 from vecfill.postgres.session import transaction
 from vecfill.read.partial_index import list_open_rows
-from vecfill.read.units import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, Tid, bucket_pages
+from vecfill.read.pieces import Pieces
+from vecfill.read.units import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, PageRange, RowUnit, Tid, bucket_pages
+from vecfill.read.user_sql_errors import explain_user_sql_errors
 
 SMALL_PAGES = 256
 """Heap pages of a target (2 MiB) below which it is always scanned: an exact count costs nothing there."""
@@ -84,24 +83,6 @@ class _LeafCount:
         return self.excluded + sum(bucket.rows for bucket in self.buckets)
 
 
-@contextmanager
-def explain_user_sql_errors(relation: Relation) -> Iterator[None]:
-    """Attributes errors such as division by zero, or an attempt to write, to the user's SQL: ours cannot cause them.
-
-    Raises:
-        ConfigError: with the server's message.
-    """
-    try:
-        yield
-    except psycopg.Error as error:
-        if classify(error.sqlstate) is not Fault.ROW and not isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-            raise
-        raise ConfigError(
-            f"--where or --text fails on a row of {relation.table.label}: {server_message(error)}: "
-            "change it so that it works on every row"
-        ) from error
-
-
 def survey(
     connection: Connection,
     relation: Relation,
@@ -110,8 +91,11 @@ def survey(
     exact: bool = False,
     excluded: Sequence[str] = (),
     earlier: Survey | None = None,
+    pieces: Pieces | None = None,
 ) -> Survey:
-    """Surveys every leaf in a transaction of its own. A row that moves between leaves meanwhile may count twice.
+    """Surveys every leaf in a transaction of its own, or in several if a time limit asks for that.
+
+    A row that moves from one to another meanwhile may count twice.
 
     Args:
         connection: to the target's database.
@@ -120,19 +104,22 @@ def survey(
         exact: count every row, even if a partial index could list the missing ones.
         excluded: keys, as text from the server, whose rows count as missing but are in no bucket.
         earlier: the previous survey of this run, if any.
+        pieces: the size of the statements, kept from one survey to the next.
 
     Raises:
         ConfigError: the user's SQL fails on some row.
     """
     small = sum(leaf.pages for leaf in relation.table.leaves) < SMALL_PAGES
     estimates = dict(earlier.estimates) if earlier else {}
-    leaves = []
+    leaves, pieces = [], pieces or Pieces()
     with explain_user_sql_errors(relation):
         for position, leaf in enumerate(relation.table.leaves):
-            counted = None if exact or small else _list_leaf(connection, relation, selection, position, excluded)
+            whole = PageRange(leaf=position, first_page=0, end_page=None, rows=0)
+            listed = partial(_list_leaf, connection, relation, selection, excluded=excluded)
+            counted = None if exact or small else pieces.at_once(connection, relation, whole, listed)
             if counted is not None and position not in estimates:
                 estimates[position] = _estimate_rows(connection, relation, leaf)
-            leaves.append(counted or _scan_leaf(connection, relation, selection, position, excluded))
+            leaves.append(counted or _scan_leaf(connection, relation, selection, whole, excluded, pieces=pieces))
     return _combine(leaves, estimates)
 
 
@@ -154,18 +141,31 @@ def _combine(leaves: Sequence[_LeafCount], estimates: Mapping[int, int]) -> Surv
 
 
 def _scan_leaf(
-    connection: Connection, relation: Relation, selection: Selection, position: int, excluded: Sequence[str]
+    connection: Connection,
+    relation: Relation,
+    selection: Selection,
+    whole: PageRange,
+    excluded: Sequence[str],
+    *,
+    pieces: Pieces,
 ) -> _LeafCount:
-    leaf = relation.table.leaves[position]
+    leaf = relation.table.leaves[whole.leaf]
     pages = bucket_pages(leaf.pages)
-    query, parameters = read_sql.survey(selection, relation, leaf), (pages, list(excluded))
-    with transaction(connection, relation.access.reading, read_only=True, first=query, parameters=parameters) as cursor:
-        rows = cursor.fetchall()
-    buckets = (
-        Bucket(leaf=position, first_page=bucket * pages, pages=pages, rows=count, bytes=size)
-        for bucket, count, *_, size in rows
-        if bucket is not None
-    )
+
+    def fetch(part: RowUnit) -> list[tuple[Any, ...]]:
+        bounds = part.bounds()
+        query = read_sql.survey(selection, relation, leaf, tuple(bounds))
+        parameters = (pages, list(excluded), *bounds.values())
+        with transaction(
+            connection, relation.access.reading, read_only=True, first=query, parameters=parameters
+        ) as cursor:
+            return cursor.fetchall()
+
+    rows = [row for found in pieces.read(connection, relation, whole, fetch) for row in found]
+    buckets = [
+        Bucket(leaf=whole.leaf, first_page=bucket * pages, pages=pages, rows=count, bytes=size)
+        for bucket, count, size in _by_bucket(rows)
+    ]
     return _LeafCount(
         total=sum(row[1] for row in rows),
         empty=sum(row[3] for row in rows),
@@ -178,10 +178,21 @@ def _scan_leaf(
     )
 
 
+def _by_bucket(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, int, int]]:
+    """Yields bucket, rows and bytes; two pieces may have counted one bucket."""
+    counts: Counter[int] = Counter()
+    sizes: Counter[int] = Counter()
+    for bucket, count, *_, size in rows:
+        if bucket is not None:
+            counts[bucket] += count
+            sizes[bucket] += size
+    return ((bucket, counts[bucket], sizes[bucket]) for bucket in counts)
+
+
 def _list_leaf(
-    connection: Connection, relation: Relation, selection: Selection, position: int, excluded: Sequence[str]
+    connection: Connection, relation: Relation, selection: Selection, whole: RowUnit, *, excluded: Sequence[str]
 ) -> _LeafCount | None:
-    rows = list_open_rows(connection, relation, selection, relation.table.leaves[position], excluded)
+    rows = list_open_rows(connection, relation, selection, relation.table.leaves[whole.leaf], excluded)
     if rows is None:
         return None
     states = [state for _, state, _ in rows]
@@ -190,7 +201,7 @@ def _list_leaf(
         empty=states.count(EMPTY),
         excluded=states.count(EXCLUDED),
         buckets=[
-            Bucket.of_row(position, _parse_tid(tid), size) for tid, state, size in rows if state == selection.name
+            Bucket.of_row(whole.leaf, _parse_tid(tid), size) for tid, state, size in rows if state == selection.name
         ],
     )
 

@@ -20,7 +20,7 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.server import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.session import Session
-from vecfill.postgres.timeouts import setting_of, timed_out
+from vecfill.postgres.timeouts import setting_of, timed_out, transaction_timeout_named
 from vecfill.write.batch import Batch
 from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, BatchSize, even_batch_rows, max_rows_in_memory
 from vecfill.write.throttle import Throttle
@@ -101,7 +101,8 @@ class Writer:
         return result, time.perf_counter() - start
 
     def _write_and_adjust(self, connection: Connection, batch: Batch) -> BatchResult:
-        result = write_batch(connection, self._relation, self._selection, batch)
+        with transaction_timeout_named(self._relation.access.server.transaction_timeout_ms):
+            result = write_batch(connection, self._relation, self._selection, batch)
         self._size.adjust(len(batch), result.locked_s)
         return result
 

@@ -1,0 +1,130 @@
+"""Reads a part of a leaf in pieces that the server's time limits allow."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import psycopg
+
+from vecfill.errors import DatabaseError
+from vecfill.postgres import read_sql
+from vecfill.postgres.database import Connection
+from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import transaction
+from vecfill.postgres.timeouts import setting_of, timed_out, transaction_timeout_named
+from vecfill.read.units import PageRange, RowList, RowUnit
+
+T = TypeVar("T")
+
+AFTER_A_LOST_CONNECTION = 8
+"""Divides the size if the time limit ended the connection too: few attempts are left before the run gives up."""
+
+
+class Pieces:
+    """Runs a statement over a unit, in smaller pieces after a timeout; the next units begin with the size that worked.
+
+    Attributes:
+        most: heap pages or listed rows that a piece may have.
+    """
+
+    def __init__(self) -> None:
+        self.most = sys.maxsize
+
+    def read(
+        self, connection: Connection, relation: Relation, unit: RowUnit, fetch: Callable[[RowUnit], T]
+    ) -> Iterator[T]:
+        """Yields what ``fetch`` returns for each piece, in the order of the table.
+
+        Args:
+            connection: that ``fetch`` uses.
+            relation: the target.
+            unit: what to read.
+            fetch: runs one statement; called again for the pieces of a unit after a timeout.
+
+        Raises:
+            DatabaseError: no smaller piece is possible, or an administrator cancelled the statement.
+            psycopg.OperationalError: the time limit ended the connection: repeat all on another one.
+        """
+        pages = _pages(connection, relation, unit) if self.most < sys.maxsize else 0
+        pending = [unit]
+        while pending:
+            piece = pending.pop()
+            if _size(piece, pages) > self.most and (halves := _halves(piece, pages)):
+                pending += reversed(halves)
+            elif found := self._in_time(connection, relation, piece, fetch):
+                yield found[0]
+            else:
+                pages = _pages(connection, relation, unit)
+                pending += reversed(_halves(piece, pages))
+
+    def at_once(
+        self, connection: Connection, relation: Relation, unit: RowUnit, fetch: Callable[[RowUnit], T]
+    ) -> T | None:
+        """Returns what ``fetch`` returns for the unit; None if that takes too long, now or before, for another way.
+
+        Raises:
+            DatabaseError, psycopg.OperationalError: as in ``read``.
+        """
+        found = self._in_time(connection, relation, unit, fetch) if self.most == sys.maxsize else None
+        return found[0] if found else None
+
+    def _in_time(
+        self, connection: Connection, relation: Relation, piece: RowUnit, fetch: Callable[[RowUnit], T]
+    ) -> tuple[T] | None:
+        """Returns what ``fetch`` returns; None if a time limit ended it, and then the next pieces are smaller."""
+        server = relation.access.server
+        started = time.perf_counter()
+        try:
+            with transaction_timeout_named(server.transaction_timeout_ms):
+                return (fetch(piece),)
+        except psycopg.Error as error:
+            if not timed_out(error, time.perf_counter() - started, server.statement_timeout_ms):
+                raise
+            self._adapt(connection, relation, error, piece)
+            return None
+
+    def _adapt(self, connection: Connection, relation: Relation, error: psycopg.Error, piece: RowUnit) -> None:
+        pages = relation.table.leaves[piece.leaf].pages if connection.closed else _pages(connection, relation, piece)
+        if not _halves(piece, pages):
+            setting, role = setting_of(error), relation.access.server.role
+            raise DatabaseError(
+                f"a page of {relation.table.label} takes longer to read than {setting} allows: "
+                f"{server_message(error)}: make --where and --text faster, or raise {setting} of role {role}"
+            ) from error
+        self.most = max(1, _size(piece, pages) // (AFTER_A_LOST_CONNECTION if connection.closed else 2))
+        if connection.closed:
+            raise psycopg.OperationalError(server_message(error)) from error
+
+
+def _pages(connection: Connection, relation: Relation, unit: RowUnit) -> int:
+    """Heap pages of the unit's leaf now: every update of the run has added to them."""
+    leaf = relation.table.leaves[unit.leaf]
+    with transaction(connection, read_only=True, first=read_sql.heap_bytes(leaf)) as cursor:
+        row = cursor.fetchone()
+    return row[0] // relation.access.server.block_bytes if row else leaf.pages
+
+
+def _size(unit: RowUnit, pages: int) -> int:
+    """Heap pages of a unit in a leaf of ``pages`` pages, or its listed rows."""
+    return len(unit.tids) if isinstance(unit, RowList) else max(1, _end(unit, pages) - unit.first_page)
+
+
+def _halves(unit: RowUnit, pages: int) -> tuple[RowUnit, ...]:
+    """Splits a unit between pages or listed rows; empty for a single one."""
+    if isinstance(unit, RowList):
+        middle = len(unit.tids) // 2
+        parts = (unit.tids[:middle], unit.tids[middle:]) if middle else ()
+        return tuple(replace(unit, tids=tids) for tids in parts)
+    middle = (unit.first_page + _end(unit, pages) + 1) // 2
+    if middle == unit.first_page or (unit.end_page is not None and middle >= unit.end_page):
+        return ()
+    return replace(unit, end_page=middle, end_offset=0), replace(unit, first_page=middle, first_offset=0)
+
+
+def _end(unit: PageRange, pages: int) -> int:
+    return max(pages, unit.first_page) if unit.end_page is None else unit.end_page
