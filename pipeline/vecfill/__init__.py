@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from vecfill.errors import MixedModelsError as MixedModelsError
     from vecfill.errors import SecretError as SecretError
     from vecfill.errors import ServerGoneError as ServerGoneError
+    from vecfill.errors import StoppedError as StoppedError
+    from vecfill.errors import TableLockedError as TableLockedError
     from vecfill.errors import UnreachableError as UnreachableError
     from vecfill.errors import VecfillError as VecfillError
     from vecfill.job import Stop as Stop
@@ -77,7 +79,7 @@ _EXPORTS = {
     "engine.warm": ("Warm",),
     "errors": (
         *("VecfillError", "ConfigError", "UnreachableError", "MixedModelsError", "SecretError", "DatabaseError"),
-        *("ServerGoneError", "EncodeError", "BudgetError", "EngineError"),
+        *("ServerGoneError", "TableLockedError", "EncodeError", "BudgetError", "StoppedError", "EngineError"),
     ),
     "job": ("Stop",),
     "postgres.database": ("Database",),

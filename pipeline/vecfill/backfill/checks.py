@@ -10,7 +10,7 @@ import psycopg
 
 from vecfill.config.model import Model
 from vecfill.encode.model_files import dimension_of
-from vecfill.errors import ConfigError, DatabaseError
+from vecfill.errors import ConfigError
 from vecfill.postgres import checks_sql, write_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
@@ -125,14 +125,11 @@ def suggest_index(relation: Relation, without_vector: int) -> None:
 
 @contextmanager
 def _understood(relation: Relation, complaint: str, remedy: str) -> Iterator[None]:
-    """Explains why the server refused a statement: the statement is wrong, or another session locks the table."""
+    """Explains why the server refused a statement; that another session locks the table is no reason."""
     try:
         yield
-    except psycopg.errors.LockNotAvailable as error:
-        raise DatabaseError(
-            f"{relation.table.label} is locked as a whole by another session, such as one that builds an index: "
-            f"{server_message(error)}: run again when it has finished"
-        ) from error
+    except psycopg.errors.LockNotAvailable:
+        raise
     except psycopg.Error as error:
         raise ConfigError(f"{complaint}: {server_message(error)}: {remedy}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from vecfill import __version__
 from vecfill.cli.failures import report_failure
 from vecfill.cli.mask import mask_process
 from vecfill.cli.pipes import readers_may_leave
+from vecfill.interruptible import is_work_left
 
 VERBS = {
     "run": "Fill every missing vector of a table.",
@@ -71,8 +73,13 @@ def vecfill() -> None:
 def main() -> None:
     """Entry point: prints an error of vecfill or of the server in one line, and exits with its code."""
     mask_process()
-    with readers_may_leave():
-        _main()
+    try:
+        with readers_may_leave():
+            _main()
+    except SystemExit as end:
+        if is_work_left() and isinstance(end.code, int):
+            os._exit(end.code)
+        raise
 
 
 def _main() -> None:

@@ -123,7 +123,6 @@ def milliseconds(shown: str) -> int:
 def write_settings(cursor: Any, server: Server) -> dict[str, str]:
     """Returns the settings of writing transactions; never looser than those of the role or the database."""
     settings = {
-        "lock_timeout": "5000",
         "statement_timeout": str(min(STATEMENT_TIMEOUT_MS, server.statement_timeout_ms or STATEMENT_TIMEOUT_MS)),
         "idle_in_transaction_session_timeout": str(min(60_000, server.idle_timeout_ms or 60_000)),
         "jit": "off",  # a batch finishes before JIT compiles, and the planner overestimates its rows
