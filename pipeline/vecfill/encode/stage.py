@@ -103,6 +103,7 @@ class EncodeStage:
         self.spec, self._worker = spec, worker
         self._lock = threading.Lock()
         self._ready: RowEncoder | None = None
+        self._failure: Exception | None = None
         self._cache: VectorCache | None = None
         self._busy = Busy()
         self._load_s = 0.0
@@ -163,12 +164,20 @@ class EncodeStage:
         return self._cache.encode(hashes, lambda some: ready.encode([texts[row] for row in some]))
 
     def _prepared(self) -> RowEncoder:
-        """Returns the model, loaded and checked; a second call gets the same model."""
+        """Returns the model, loaded and checked; a second call gets the same model, or the same error."""
         with self._lock:
+            if self._failure is not None:
+                raise self._failure
             if self._ready is None:
                 if self._worker.stopped():
                     raise StoppedError("stopped before the model was loaded")
-                self._prepare()
+                try:
+                    self._prepare()
+                except StoppedError:
+                    raise
+                except Exception as error:
+                    self._failure = error
+                    raise
             assert self._ready is not None  # noqa: S101
             return self._ready
 
