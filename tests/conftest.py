@@ -21,6 +21,7 @@ from tests.needs import could_have_run, missing_tool
 from tests.traces import loggers_restored, no_trace
 
 from vecfill.cli import main
+from vecfill.engine.warm import Warm
 from vecfill.postgres import server_programs
 
 pytest_plugins = ["tests.databases"]
@@ -116,6 +117,14 @@ def _no_trace() -> Iterator[None]:
     """Comes before, and so ends after, every other fixture of the test alone."""
     with no_trace():
         yield
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Ray and its encoders, started by the first test that needs them, for all that are not about starting it."""
+    warm = Warm()
+    yield warm
+    warm.close()
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ MAY_BE_HEAVY = {
     "encode/compute_threads.py",
     "encode/forward.py",
     "encode/precision.py",
+    "encode/token_limit.py",
     "encode/transformer.py",
 }
 """Files that import torch or Ray when they are imported; all others do so where they need it, if at all."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from vecfill.errors import EncodeError as EncodeError
     from vecfill.errors import EngineError as EngineError
     from vecfill.errors import MixedModelsError as MixedModelsError
+    from vecfill.errors import PartialRunError as PartialRunError
     from vecfill.errors import SecretError as SecretError
     from vecfill.errors import ServerGoneError as ServerGoneError
     from vecfill.errors import StoppedError as StoppedError
@@ -79,7 +80,8 @@ _EXPORTS = {
     "engine.warm": ("Warm",),
     "errors": (
         *("VecfillError", "ConfigError", "UnreachableError", "MixedModelsError", "SecretError", "DatabaseError"),
-        *("ServerGoneError", "TableLockedError", "EncodeError", "BudgetError", "StoppedError", "EngineError"),
+        *("ServerGoneError", "TableLockedError", "EncodeError", "BudgetError", "StoppedError", "PartialRunError"),
+        "EngineError",
     ),
     "job": ("Stop",),
     "postgres.database": ("Database",),

@@ -45,9 +45,10 @@ def text_schema(arity: int) -> pa.Schema:
 def encoded_schema(arity: int, dim: int) -> pa.Schema:
     """Returns the schema of an EncodedBlock. In a failed row ``embedding`` is null and ``error`` has the reason.
 
-    ``n_tokens`` counts the text's tokens before truncation, including special tokens and prompt; it is null if the
-    encoder has no tokenizer. ``truncated`` marks a text longer than the model's limit, ``reused`` a vector copied from
-    an equal text without running the model. ``device`` and ``dtype`` are those of the model.
+    ``n_tokens`` counts the text's tokens before truncation, including special tokens and prompt; of a text of more than
+    65,536 characters perhaps only those of its beginning. It is null if the encoder has no tokenizer. ``truncated``
+    marks a text longer than the model's limit, ``reused`` a vector copied from an equal text without running the model.
+    ``device`` and ``dtype`` are those of the model.
     """
     return pa.schema(
         [

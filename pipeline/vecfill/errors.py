@@ -65,6 +65,10 @@ class StoppedError(VecfillError):
         self.exit_code = exit_code
 
 
+class PartialRunError(VecfillError):
+    """A ConfigError that came after a part of the rows was committed, or may have been; it is ``__cause__``."""
+
+
 class EngineError(VecfillError):
     """The engine failed: a Ray process died, or the Ray cluster became unreachable."""
 

@@ -56,14 +56,24 @@ class EncodeStage(Stage, Protocol):
 
 
 class Shared(Protocol):
-    """State that the encode workers of a run share, such as the budget of an API. Can be pickled."""
+    """State that the encode workers of a run share, such as the budget of an API. Can be pickled.
+
+    Its other methods are the stage's own. Where workers may die, each call names its worker (``worker=…``).
+    """
 
     def account(self) -> Any:
         """Returns what they have spent in total, for the result of the run."""
 
+    def restarted(self, worker: str) -> None:
+        """Releases what a worker held when its process died; another process takes its place."""
+
 
 def _never() -> bool:
     return False
+
+
+def _ignore(_: object) -> None:
+    pass
 
 
 def _warn(line: str, **fields: Any) -> None:
@@ -79,6 +89,7 @@ class Worker:
         threads: CPU threads for computing; None keeps the library's number.
         stopped: whether the run should stop; checked before and during waits.
         stop: requests a stop of the run, with the reason.
+        committed: called with the number of rows that a transaction of this worker has updated.
         say: writes a line and the event's fields to the log that the user sees.
         shared: what ``Encode.shared`` returned, or a proxy with the same methods as coroutines.
         kept: objects that this process keeps between runs, such as a loaded model.
@@ -87,7 +98,8 @@ class Worker:
     peers: int = 1
     threads: int | None = None
     stopped: Callable[[], bool] = _never
-    stop: Callable[[str], None] = lambda _: None
+    stop: Callable[[str], None] = _ignore
+    committed: Callable[[int], None] = _ignore
     say: Callable[..., None] = _warn
     shared: Any = None
     kept: MutableMapping[str, Any] = field(default_factory=dict)
@@ -191,6 +203,9 @@ class Engine(Protocol):
 
     def account(self) -> Any:
         """The account of the state that the encode workers share; None if they share nothing."""
+
+    def committed(self) -> tuple[int, bool]:
+        """Rows updated so far, also by blocks without a result; and whether that is all: a writer may have died."""
 
     def stream(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
         """Yields one WriteResult per committed block; once ``stop`` is set, finishes the blocks in flight and ends."""

@@ -6,8 +6,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vecfill.backfill.checks import check_sql
+from vecfill.backfill.checks import check_sql, check_writable
 from vecfill.config.target import Target
+from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import wrap_driver_errors
 from vecfill.postgres.introspect import inspect
@@ -23,15 +24,18 @@ class Status:
     Attributes:
         table: ``schema.table``.
         coverage: its counts.
+        run_needs: the error with which a run would end before it writes, such as a missing right; None if it starts.
     """
 
     table: str
     coverage: Coverage
+    run_needs: str | None = None
     exit_code: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"table": self.table, **asdict(self.coverage), "percent": round(self.coverage.percent, 2)}
+        percent = round(self.coverage.percent, 2)
+        return {"table": self.table, **asdict(self.coverage), "percent": percent, "run_needs": self.run_needs}
 
 
 def status(target: Target, *, database: str | Database | None = None) -> Status:
@@ -54,4 +58,16 @@ def status(target: Target, *, database: str | Database | None = None) -> Status:
 def _counted(connection: Connection, target: Target) -> Status:
     relation = inspect(connection, target, text_needed=False, key_needed=False)
     check_sql(connection, relation, MISSING, writing=False)
-    return Status(table=relation.table.label, coverage=survey(connection, relation, exact=True).coverage)
+    coverage = survey(connection, relation, exact=True).coverage
+    return Status(table=relation.table.label, coverage=coverage, run_needs=_run_needs(connection, target))
+
+
+def _run_needs(connection: Connection, target: Target) -> str | None:
+    """Makes the checks of a run that read nothing; a status without a text says nothing about the text."""
+    try:
+        relation = inspect(connection, target, text_needed=False)
+        check_writable(relation)
+        check_sql(connection, relation, MISSING)
+    except ConfigError as error:
+        return str(error)
+    return None

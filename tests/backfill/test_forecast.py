@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import psycopg
 import pytest
-from tests.tables import DOCS, INLINE, add_docs, make_docs, relation_of, survey_of
+from tests.tables import DIM, DOCS, INLINE, add_docs, make_docs, relation_of, survey_of
 
 import vecfill.backfill.forecast
 from vecfill.backfill.forecast import Forecast, forecast, size
+from vecfill.backfill.prepare import prepare
 from vecfill.backfill.run import run
 from vecfill.config.model import Model
+from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
+from vecfill.postgres.session import Session
 from vecfill.postgres.update_effects import update_effects
 
 NOTHING = Forecast(rows=0, wal_bytes=0, growth_bytes=0, dead_rows=0, triggers=(), publications=(), vector_indexes=())
@@ -218,3 +223,24 @@ def on_a_terminal(command: list[str], answer: str) -> int:
 )
 def test_sizes(count, text):
     assert size(count) == text
+
+
+def test_the_log_says_which_prompt_rows_get(connect, database, caplog, tmp_path):
+    """By the model's small files, before it is loaded, so that the line shows with every engine."""
+    files = {
+        "modules.json": [{"type": "Transformer", "path": ""}, {"type": "Pooling", "path": "pool"}],
+        "config.json": {"hidden_size": DIM},
+        "pool/config.json": {"embedding_dimension": DIM},
+        "config_sentence_transformers.json": {"prompts": {"query": "q: ", "document": "d: "}},
+    }
+    (tmp_path / "pool").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    make_docs(connect, 3)
+    with caplog.at_level(logging.INFO, "vecfill"), closing(Session.connect(Database.resolve(database))) as session:
+        prepare(session, DOCS, Model(name=str(tmp_path)), RunOptions())
+        with pytest.raises(
+            ConfigError, match=r"--prompt-name is 'x' but model .* has only these prompts: document, query"
+        ):
+            prepare(session, DOCS, Model(name=str(tmp_path), prompt_name="x"), RunOptions())
+    assert "rows get the prompt 'd: '; the model also has query ('q: '): see --prompt-name" in caplog.messages

@@ -214,6 +214,21 @@ def test_rows_in_quarantine_are_named_and_the_rest_lands(connect, database):
     assert_every_vector_is_its_texts(connect, rows=1_997)
 
 
+def test_rows_in_quarantine_that_are_deleted_hide_no_other_row(connect, database):
+    make_docs(connect, 100)
+    connect.execute("ALTER TABLE docs ADD CHECK (id > 5 OR embedding IS NULL)")
+    with another(database) as other:
+        other.execute("SELECT FROM docs WHERE id > 95 FOR UPDATE")
+
+        def delete_and_release(progress: Progress) -> None:
+            connect.execute("DELETE FROM docs WHERE id <= 5")
+            other.rollback()
+
+        result = fill(database, progress=delete_and_release)
+    assert (result.outcome, result.exit_code, result.sweeps) == ("quarantined", 3, 2)
+    assert (result.updated, result.failed, result.locked, result.remaining) == (95, 5, 0, 0)
+
+
 def test_a_run_that_could_write_nothing_is_no_success(connect, database):
     make_docs(connect, 10)
     refuse(connect, "true")

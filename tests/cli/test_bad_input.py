@@ -57,6 +57,27 @@ def refused(docs, vecfill, database):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("run -d DATABASE -t nowhere --text title -m hash:8 --json", "nowhere"),
+        ("run -d DATABASE -t docs --text title -m hash:8 --limit x --json", "--limit"),
+        ("run -d DATABASE --config FILE", "--table"),  # which says json = true
+        ("run --no-such-flag --json", "No such option"),
+        ("status -d DATABASE -t nowhere --json", "nowhere"),
+        ("search -d DATABASE -t nowhere -m hash:8 --json words", "nowhere"),
+        ("bench write -d postgresql://nobody@localhost:1/x --json", "localhost"),
+    ],
+)
+def test_with_json_an_error_is_an_object_on_stdout(vecfill, database, tmp_path, arguments, said):
+    (tmp_path / "file").write_text("json = true\n")
+    given = {"DATABASE": database, "FILE": str(tmp_path / "file")}
+    ended = vecfill(*(given.get(one, one) for one in arguments.split()))
+    assert (ended.code, ended.json["exit_code"]) == (2, 2)
+    assert said in ended.json["error"]
+    assert ended.json["error"] in ended.err
+
+
+@pytest.mark.parametrize(
     ("table", "said"),
     [
         ("mview", "--table mview is a materialized view: name the table that it reads"),

@@ -38,25 +38,16 @@ SHOWN = """
 import sys
 from vecfill.cli.mask import mask_process
 mask_process()
-from vecfill.engine.cluster import cluster
-with cluster(None, verbose=False):
-    from ray._private.worker import global_worker
-    (job,) = global_worker.gcs_client.get_all_job_info().values()
-print(sys.argv[1])
-print(repr(job.entrypoint))
+print(sys.argv[1], flush=True)
 sys.stdin.readline()
 """
 
 
-@pytest.mark.slow
-@pytest.mark.ray
-def test_neither_the_list_of_processes_nor_ray_shows_one():
+def test_the_list_of_processes_shows_none():
+    """What Ray knows of the process is looked at in tests/faults/test_secrets.py."""
     command = [sys.executable, "-c", SHOWN, "postgresql://u:sekret@h/x", "--where", "true"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "postgresql://u:sekret@h/x\n"
-        entrypoint = process.stdout.readline()
         shown = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
         process.communicate("\n")
     assert shown[-4:] == [b"postgresql://u:xxxxxx@h/x", b"--where", b"true", b""]
-    assert "u:xxxxxx@h/x" in entrypoint
-    assert "sekret" not in entrypoint

@@ -198,6 +198,7 @@ def test_status_counts_as_a_run_would(jobs, vecfill, database):
         "empty": 2,
         "estimated": False,
         "percent": 33.33,
+        "run_needs": None,
     }
     ended = vecfill(*given, "--json")
     assert (ended.code, ended.err, ended.json) == (0, "", expected)
@@ -217,19 +218,26 @@ def test_status_without_a_text_says_what_it_cannot_tell(jobs, vecfill, database)
 
 def test_status_and_search_need_no_right_but_select(jobs, vecfill, database, role):
     given = ("-d", conninfo.make_conninfo(database, user=role), "-t", "jobs")
-    assert vecfill("status", *given, "--text", "{title}", "--json").json["missing"] == 18
+    ended = vecfill("status", *given, "--text", "{title}", "--json")
+    assert (ended.code, ended.json["missing"]) == (0, 18)
+    assert (
+        "this role needs SELECT on the columns it reads, including ctid and UPDATE on embedding"
+        in ended.json["run_needs"]
+    )
+    assert "a run would not start: public.jobs: permission denied" in vecfill("status", *given).out
     assert vecfill("search", *given, "-m", "hash:64", "title 25", "--json").json["hits"][0]["key"] == "25"
 
 
 def test_status_and_search_need_no_key(jobs, vecfill, database):
     jobs.execute("UPDATE keyless SET embedding = %s::real[]", [HashEncoder(64).encode_query("a").tolist()])
     given = ("-d", database, "-t", "keyless", "--json")
-    assert vecfill("status", *given).json["filled"] == 1
+    ended = vecfill("status", *given).json
+    assert (ended["filled"], "add a primary key" in ended["run_needs"]) == (1, True)
     (hit,) = vecfill("search", *given, "-m", "hash:64", "--show", "title", "a").json["hits"]
     assert (hit["values"], round(hit["distance"], 6)) == ({"title": "a"}, 0)
     assert jobs.execute("SELECT title FROM keyless WHERE ctid = %s::tid", [hit["key"]]).fetchone() == ("a",)
     assert_one_line(
-        vecfill("status", *given, "--key", "title"), "--key title of keyless must be the columns of a unique"
+        vecfill("status", *given[:-1], "--key", "title"), "--key title of keyless must be the columns of a unique"
     )
 
 

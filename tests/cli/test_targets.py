@@ -86,12 +86,13 @@ def test_an_error_in_one_does_not_keep_the_next_from_its_turn(tables, vecfill, f
     assert (second["table"], second["exit_code"]) == ("second", 2)
     assert second["error"].startswith("--column nope: second has no such column")
     assert f"vecfill: second: {second['error']}\n" in ended.err
-    assert (ended.code, ended.json["exit_code"]) == (2, 2)
+    assert (ended.code, ended.json["exit_code"]) == (1, 1)  # 2 means that nothing was written, and two others were
 
 
 def test_a_server_s_error_in_one_target_is_its_own(tables, vecfill, file):
     ended = vecfill("run", "--config", file(first='where = "1 / (id - 1) > 0"', second='where = "1 = 1"'), "--json")
-    assert [one["exit_code"] for one in ended.json["targets"]] == [ended.code, 0, 0]
+    assert [one["exit_code"] for one in ended.json["targets"]] == [2, 0, 0]
+    assert ended.code == 1
     assert "division by zero" in ended.json["targets"][0]["error"]
     assert "Traceback" not in ended.err
 
@@ -111,7 +112,7 @@ def test_a_server_that_is_gone_is_not_waited_for_twice(tables, vecfill, file, da
     assert "cannot connect to" in errors[0]
     assert errors[1:] == ["not tried: its server did not answer for an earlier target", ""]
     assert [one["exit_code"] for one in ended.json["targets"]] == [2, 2, 0]
-    assert (ended.code, filled(tables, "third")) == (2, 10)
+    assert (ended.code, filled(tables, "third")) == (1, 10)
     assert "sekret" not in ended.out + ended.err
 
 
@@ -172,10 +173,31 @@ def _counting(loaded):
 
 @pytest.mark.parametrize(
     ("codes", "code"),
-    [([0, 0], 0), ([0, 3], 3), ([5, 3], 5), ([2, 5, 3], 2), ([1, 2], 1), ([1, 143], 143), ([130, 2], 130), ([3], 3)],
+    [
+        ([0, 0], 0),
+        ([0, 3], 3),
+        ([5, 3], 5),
+        ([2, 5, 3], 2),
+        ([1, 2], 1),
+        ([1, 143], 143),
+        ([130, 2], 130),
+        ([3], 3),
+        ([4, 5], 4),
+        ([9, 1], 9),
+    ],
 )
 def test_the_worst_exit_code(codes, code):
     assert worst(codes) == code
+    assert worst(codes, wrote=True) == (1 if code == 2 else code)
+
+
+def test_a_report_is_kept_where_a_later_target_s_settings_are_wrong(tables, vecfill, tmp_path):
+    report, settings = tmp_path / "rows.jsonl", tmp_path / "two.toml"
+    report.write_text("of yesterday\n")
+    common = f'report = "{report}"\ntext = "title"\nmodel = "hash:8"\n'
+    settings.write_text(f'{common}[[target]]\ntable = "docs"\n[[target]]\ndim = 8\n')
+    assert vecfill("run", "--config", str(settings)).code == 2
+    assert report.read_text() == "of yesterday\n"
 
 
 def test_one_report_tells_of_all_targets(tables, vecfill, file, tmp_path):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from vecfill.config.model import Model
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.load import load_model
+from vecfill.errors import ConfigError
 
 
 @given(st.lists(st.text(), max_size=40), st.integers(1, 70))
@@ -48,3 +49,8 @@ def test_the_model_gives_a_stand_in():
     encoder = load_model(Model(name="hash:12"))
     assert isinstance(encoder, HashEncoder)
     assert (encoder.dim, encoder.device, encoder.dtype, encoder.max_tokens) == (12, "cpu", "float32", None)
+
+
+def test_it_has_no_tokens_to_cut_at():
+    with pytest.raises(ConfigError, match="--max-tokens is 9 but hash:8 counts no tokens: leave it out"):
+        load_model(Model(name="hash:8", max_tokens=9))

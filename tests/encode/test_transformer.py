@@ -12,6 +12,7 @@ from vecfill.config.model import Model
 from vecfill.encode.load import load_model
 from vecfill.encode.model_files import dimension_of
 from vecfill.encode.model_location import locate_model
+from vecfill.encode.prompts import prompt_line
 from vecfill.errors import ConfigError
 
 pytestmark = pytest.mark.slow
@@ -177,6 +178,27 @@ def test_every_pooling_and_the_model_s_own_prompts(vocabulary, tmp_path, pooling
     assert_same(encoder.encode_query("abc"), theirs.encode_query("abc", show_progress_bar=False))
 
 
+@pytest.mark.parametrize(
+    ("prompts", "line"),
+    [
+        (
+            {"query": "q ", "document": "d "},
+            "rows get the prompt 'd '; the model also has query ('q '): see --prompt-name",
+        ),
+        ({"query": "q ", "corpus": "c "}, "rows get no prompt; the model also has query ('q '), corpus ('c '): see"),
+        ({"query": "q ", "document": "", "passage": "p "}, "rows get no prompt; the model also has"),
+        ({}, None),
+    ],
+)
+def test_rows_get_the_prompt_of_the_library_s_documents(vocabulary, tmp_path, prompts, line):
+    model = Model(name=build(vocabulary, tmp_path, "mean", prompts=prompts), device="cpu", dtype="float32")
+    encoder, theirs = load_model(model), library(model.name)
+    assert_same(encoder.encode(["abc", "b"], 8).vectors, theirs.encode_document(["abc", "b"], show_progress_bar=False))
+    assert_same(encoder.encode_query("abc"), theirs.encode_query("abc", show_progress_bar=False))
+    found = prompt_line(model)
+    assert found is None if line is None else found.startswith(line)
+
+
 def test_a_configured_prompt_serves_queries_too(vocabulary, tmp_path):
     folder = build(vocabulary, tmp_path, "mean", prompts={"query": "q ", "passage": "p "})
     theirs = library(folder)
@@ -229,7 +251,8 @@ def test_a_static_embedding_has_neither_counts_nor_limit(vocabulary, tmp_path):
         load_model(Model(name=str(tmp_path), truncate_dim=13))
 
 
-def test_positions_behind_a_padding_index_are_not_tokens(tmp_path, vocabulary):
+@pytest.mark.parametrize("said", [None, 40], ids=["no length", "too long"])
+def test_positions_behind_a_padding_index_are_not_tokens(tmp_path, vocabulary, said):
     """RoBERTa: 40 positions with padding index 1 hold 38 tokens; the 39th would read behind the table."""
     import shutil
 
@@ -247,9 +270,54 @@ def test_positions_behind_a_padding_index_are_not_tokens(tmp_path, vocabulary):
     RobertaModel(config).save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(vocabulary / name, tmp_path / name)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": said or 10**30}))
+    encoder = load_model(Model(name=str(tmp_path), device="cpu", dtype="float32"))
+    encoding = encoder.encode(["word " * 90, "ab"], 64)
+    assert (encoder.max_tokens, encoding.truncated.tolist()) == (38, [True, False])
+    encoder.encode_query("word " * 90)
     assert load_model(Model(name=str(tmp_path), device="cpu", max_tokens=38)).max_tokens == 38
     with pytest.raises(ConfigError, match="takes 3 to 38 tokens"):
         load_model(Model(name=str(tmp_path), device="cpu", max_tokens=39))
+
+
+def test_clip_obeys_max_tokens_up_to_its_positions(tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import CLIPModel
+    from tests.encode.words import tokenizer
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPProcessor
+    from transformers import CLIPModel as Clip
+
+    words = tokenizer(model_max_length=77, model_input_names=["input_ids", "attention_mask"])
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    text = {**sizes, "vocab_size": len(words), "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    Clip(
+        CLIPConfig(text_config=text, vision_config={**sizes, "image_size": 32, "patch_size": 16}, projection_dim=8)
+    ).save_pretrained(tmp_path / "raw")
+    CLIPProcessor(CLIPImageProcessor(), words).save_pretrained(tmp_path / "raw")
+    SentenceTransformer(modules=[CLIPModel(str(tmp_path / "raw"))], device="cpu").save(str(tmp_path / "st"))
+    theirs = library(str(tmp_path / "st"))
+    theirs.max_seq_length = 20
+    encoder = load_model(Model(name=str(tmp_path / "st"), device="cpu", dtype="float32", max_tokens=20))
+    texts = ["nurse " * 200, "a nurse"]
+    assert_same(encoder.encode(texts, MOST).vectors, theirs.encode(texts, show_progress_bar=False))
+    with pytest.raises(ConfigError, match=r"--max-tokens is 78 but model .* takes 3 to 77 tokens"):
+        load_model(Model(name=str(tmp_path / "st"), device="cpu", max_tokens=78))
+
+
+def test_a_route_that_does_not_know_max_tokens_refuses_it(tmp_path, vocabulary):
+    """The model has a transformer, but rows take another route."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Router
+    from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding, Transformer
+    from tokenizers import Tokenizer
+
+    static = StaticEmbedding(Tokenizer.from_file(str(vocabulary / "tokenizer.json")), embedding_dim=16)
+    routes = {"document": [static], "query": [Transformer(str(vocabulary)), Pooling(16, "mean")]}
+    SentenceTransformer(modules=[Router(routes, default_route="document")], device="cpu").save(str(tmp_path))
+    assert load_model(Model(name=str(tmp_path), device="cpu")).encode(["word"], 8).vectors.any()
+    with pytest.raises(ConfigError, match=r"--max-tokens is 20 but model .* leave it out"):
+        load_model(Model(name=str(tmp_path), device="cpu", max_tokens=20))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Engines to run: one Ray for all tests of a file that are not about starting it."""
+"""Engines to run: one Ray for all tests that are not about starting it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,8 @@ from vecfill.engine.warm import Warm
 from vecfill.job import Engine, Job
 
 
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    warm = Warm()
-    yield warm
-    warm.close()
-
-
 @contextmanager
-def inline(job: Job, warm: Warm) -> Iterator[Engine]:
+def inline(job: Job, warm: Warm, **wish: int) -> Iterator[Engine]:
     from vecfill.engine.inline import InlineEngine
 
     engine = InlineEngine(job)

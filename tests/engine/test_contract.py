@@ -18,9 +18,10 @@ from tests.tables import (
     vectors,
 )
 
+from vecfill.backfill.drain import commits_told
 from vecfill.config.api import ApiOptions
 from vecfill.config.model import Model
-from vecfill.errors import ConfigError, DatabaseError, MixedModelsError, VecfillError
+from vecfill.errors import ConfigError, DatabaseError, MixedModelsError, PartialRunError, VecfillError
 from vecfill.job import Job, Stop
 from vecfill.read.units import PageRange, RowUnit
 
@@ -71,6 +72,24 @@ def test_an_error_of_the_writer_comes_out_as_it_was(connect, database, open_engi
     with pytest.raises(ConfigError, match=r"a trigger on public\.docs changed the text"):
         list(open_engine(job).stream(units, Stop()))
     assert vectors(connect) == []
+
+
+@pytest.mark.parametrize("id_from", [1, 5_000])
+def test_an_error_of_settings_after_a_commit_is_told_from_one_before(connect, database, open_engine, id_from):
+    job, units = job_and_units(connect, database)
+    connect.execute(
+        f"CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN IF OLD.id >= {id_from} THEN NEW.title := upper(NEW.title); END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
+    )
+    engine = open_engine(job, writers=1)
+    with pytest.raises(VecfillError, match="changed the text") as error, commits_told(engine):
+        list(engine.stream(units, Stop()))
+    written = len(vectors(connect))
+    assert error.value.exit_code == (1 if written else 2)
+    assert isinstance(error.value, PartialRunError if written else ConfigError)
+    assert not written or f"; {written:,} rows were committed before, and a rerun continues" in str(error.value)
+    assert (written > 0) is (id_from > 1)
 
 
 def test_an_error_of_the_reader_comes_out_as_it_was(connect, database, open_engine):

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.encode.api.server import serving
 from tests.faults.gate import ROWS, THEIRS, Gate
 from tests.faults.processes import filled, vecfill, wait_for_backends, workers
 from tests.tables import DOCS, INLINE, MODEL, make_docs, meanwhile, rest, vectors, wait_until
 
 from vecfill.backfill.run import run
+from vecfill.config.api import ApiOptions
 from vecfill.config.engine import EngineOptions
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.encode.model_location import locate_model
-from vecfill.engine.cluster import cluster
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,8 +38,9 @@ def gate(connect):
     return Gate(connect)
 
 
-def fill(database, where, options=INLINE):
-    return run(replace(DOCS, where=where), MODEL, database=database, options=replace(options, allow_mixed=True))
+def fill(database, where, options=INLINE, warm=None):
+    options = replace(options, allow_mixed=True)
+    return run(replace(DOCS, where=where), MODEL, database=database, options=options, warm=warm)
 
 
 @pytest.mark.parametrize(("engine", "group"), [("inline", False), ("ray", False), ("ray", True)])
@@ -59,18 +62,12 @@ def test_a_process_that_is_killed_while_it_writes(gate, connect, database, engin
     gate.assert_whole()
 
 
-@pytest.fixture(scope="module")
-def ray_of_ours():
-    with cluster(None, verbose=False):
-        yield
-
-
 @pytest.mark.parametrize(
-    ("name", "stage"), [("EncoderActor", "read"), ("EncodeAndWrite", "write"), ("ReadUnits", "read")]
+    "worker", [("EncoderActor", "read"), ("EncodeAndWrite", "write"), ("ReadUnits", "read")], ids="-".join
 )
-@pytest.mark.usefixtures("ray_of_ours")
-def test_a_worker_that_is_killed_is_replaced_and_the_run_goes_on(gate, connect, database, name, stage):
+def test_a_worker_that_is_killed_is_replaced_and_the_run_goes_on(gate, connect, database, warm, worker):
     """What a writer had committed but not told before its death is found filled by its successor."""
+    name, stage = worker
     gate.close(stage)
     killed = []
 
@@ -86,7 +83,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_run_goes_on(gate, connect, 
             gate.open()
 
     with meanwhile(kill):
-        result = fill(database, gate.where, RAY)
+        result = fill(database, gate.where, RAY, warm)
     assert len(killed) == 1
     assert (result.outcome, result.exit_code, result.remaining) == ("complete", 0, 0)
     assert result.updated + result.filled == ROWS - THEIRS
@@ -116,3 +113,29 @@ def test_a_kill_amid_real_vectors(connect, database):
     assert (ours * theirs).sum(axis=1).min() >= 0.9999
     assert {key: vector for key, vector in vectors(connect, "id") if key in kept} == kept
     assert rest(connect) == before
+
+
+@pytest.mark.usefixtures("ray_of_ours")
+def test_an_api_s_encoder_that_is_killed_leaves_nothing_reserved(connect, database):
+    """The budget covers what it sent and some requests more; a reservation left behind would be waited for."""
+    make_docs(connect, 1_000)
+    at_work = threading.Event()
+
+    def act(request):
+        if request.number < 2:
+            at_work.set()
+            time.sleep(5)
+        request.answer()
+
+    def kill(done: threading.Event) -> None:
+        wait_until(lambda: done.is_set() or at_work.is_set(), 90)
+        os.kill(workers(os.getpid(), "EncoderActor")[0], signal.SIGKILL)
+
+    with serving(act) as api, meanwhile(kill):
+        options = ApiOptions(base_url=api.url, request_inputs=50, max_cost=2_500.0, price_per_million=1e6)
+        started = time.monotonic()
+        result = run(DOCS, Model(name="openai:test", api=options), database=database, options=RAY)
+    assert (result.outcome, result.exit_code) == ("incomplete", 5)
+    assert result.updated < 1_000
+    assert api.seen.requests == result.api.requests
+    assert time.monotonic() - started < 120

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import threading
 
 import psycopg
 import pytest
 from tests.faults.processes import completes, filled, vecfill, wait_for_backends
-from tests.tables import assert_every_vector_is_its_texts, make_docs, rest, wait_until
+from tests.tables import DOCS, MODEL, assert_every_vector_is_its_texts, make_docs, meanwhile, rest, wait_until
+
+from vecfill.backfill.run import run
+from vecfill.config.engine import EngineOptions
+from vecfill.config.run import RunOptions
 
 pytestmark = pytest.mark.slow
 
@@ -28,8 +34,14 @@ def stopped(process: subprocess.Popen, connect: psycopg.Connection, number: int)
     return json.loads(out)
 
 
-@pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=pytest.mark.ray)])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("engine", "number"),
+    [
+        ("inline", signal.SIGINT),
+        ("inline", signal.SIGTERM),
+        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),  # for which Ray sets a handler of its own
+    ],
+)
 def test_a_signal_ends_the_run_cleanly(connect, database, number, engine):
     make_docs(connect, ROWS)
     before = rest(connect)
@@ -43,6 +55,24 @@ def test_a_signal_ends_the_run_cleanly(connect, database, number, engine):
     completes(connect, database, ROWS, "--engine", "inline")
     assert_every_vector_is_its_texts(connect, rows=ROWS)
     assert rest(connect) == before
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
+def test_ctrl_c_ends_a_run_on_ray_cleanly(connect, database, warm):
+    make_docs(connect, ROWS)
+
+    def press(done: threading.Event) -> None:
+        wait_until(lambda: done.is_set() or filled(connect), 90)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    options = RunOptions(engine=EngineOptions(engine="ray"))
+    with meanwhile(press):
+        result = run(DOCS, MODEL, database=database, options=options, signals=True, warm=warm)
+    assert (result.outcome, result.engine, result.exit_code) == ("stopped", "ray", 130)
+    assert 0 < result.updated == filled(connect) == ROWS - result.remaining
+    wait_for_backends(connect)
+    assert_every_vector_is_its_texts(connect, rows=result.updated)
 
 
 def test_a_second_signal_ends_at_once_and_leaves_nothing_half_written(connect, database):

@@ -66,11 +66,10 @@ soak = [pytest.mark.soak, pytest.mark.timeout(1_800)]
     ("engine", "sizes", "model"),
     [
         ("inline", (130_000, 260_000), "hash:32"),  # from the first on a block has as many rows as it ever has
-        pytest.param("ray", (10_000, 50_000), "hash:32", marks=pytest.mark.ray),
         pytest.param("inline", SOAK, "hash:384", marks=soak),
         pytest.param("ray", SOAK, "hash:384", marks=[*soak, pytest.mark.ray]),
     ],
-    ids=["inline", "ray", "inline-soak", "ray-soak"],
+    ids=["inline", "inline-soak", "ray-soak"],
 )
 def test_memory_and_transactions_do_not_grow_with_the_table(connect, database, engine, sizes, model):
     """The first table is for what a process loads once. The server is the slowest stage, so that the others wait."""

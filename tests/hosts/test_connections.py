@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +15,7 @@ from tests.tables import DOCS, MODEL, assert_every_vector_is_its_texts, make_doc
 from vecfill.backfill.run import run
 from vecfill.config.engine import EngineOptions
 from vecfill.config.run import RunOptions
+from vecfill.postgres.database import Database
 
 COUNT = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND backend_type = 'client backend'"
 FILLED = "SELECT count(embedding) FROM docs"
@@ -65,7 +63,8 @@ def test_in_this_process_three_connections_are_enough(docs, database, caplog):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_on_ray_the_bound_holds_and_workers_ask_for_tokens_of_their_own(docs, database, token, tmp_path):
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
+def test_on_ray_the_bound_holds_and_workers_ask_for_tokens_of_their_own(docs, database, token, tmp_path, warm):
     """The password changes in the middle of the run, as a cloud's token does every 15 minutes."""
     log, secret = tmp_path / "pids", tmp_path / "secret"
     may_fill(docs, token.role, 4)
@@ -81,14 +80,11 @@ def test_on_ray_the_bound_holds_and_workers_ask_for_tokens_of_their_own(docs, da
         change("sekret two")
 
     change("sekret one")
-    place = ("-d", token.database.conninfo, "--password-command", f"sh -c 'echo $PPID >> {log}; cat {secret}'")
-    what = ("-t", "docs", "--text", "title", "-m", "hash:8", "--engine", "ray", "--max-connections", "4", "--json")
-    command = [sys.executable, "-m", "vecfill", "run", *place, *what]
+    place = Database.resolve(token.database.conninfo, password_command=f"sh -c 'echo $PPID >> {log}; cat {secret}'")
+    options = RunOptions(engine=EngineOptions(engine="ray", max_connections=4))
     with sampled(database, token.role) as seen, meanwhile(halfway):
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["updated"] == 30_000
+        result = run(DOCS, MODEL, database=place, options=options, warm=warm)
+    assert (result.engine, result.updated) == ("ray", 30_000)
     assert_every_vector_is_its_texts(docs, rows=30_000)
     assert 2 <= max(seen) <= 4
     assert len(set(log.read_text().split())) >= 3  # the driver, a reader, a writer
-    assert "sekret" not in ended.stdout + ended.stderr

@@ -57,7 +57,7 @@ def test_a_tick_of_cron_is_a_run_unless_one_goes_on(connect, settings):
 def test_cron_hands_on_the_exit_code(settings):
     (settings / "vecfill.toml").write_text("tabel = 1\n")
     ended = run(settings / "vecfill-cron", settings)
-    assert (ended.returncode, ended.stdout) == (2, "")
+    assert (ended.returncode, json.loads(ended.stdout)["exit_code"]) == (2, 2)
     assert "unknown key tabel" in ended.stderr
 
 

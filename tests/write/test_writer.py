@@ -41,6 +41,7 @@ from vecfill.postgres.database import Database
 from vecfill.postgres.relation import Relation
 from vecfill.write.batch_size import INDEXED_ROWS, BatchSize
 from vecfill.write.sink import TableSink
+from vecfill.write.write_batch import PREVENTED
 
 WAY = {"arrays": False}
 """Whether batches are staged as arrays."""
@@ -229,6 +230,7 @@ def test_refused_by_a_trigger_that_returns_null(connect, database):
         result = write(block)
     assert counts(result) == {"updated": 48, "refused": 2}
     assert unwritten(result) == {"3": "refused", "4": "refused"}
+    assert {row["error"] for batch in result["unwritten"].to_pylist() for row in batch} == {PREVENTED[1]}
     assert filled(connect) == 48
 
 

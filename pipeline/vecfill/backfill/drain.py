@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +15,9 @@ from vecfill.backfill.prepare import Prepared
 from vecfill.backfill.row_report import TargetReport
 from vecfill.backfill.tally import Sweep, Tally
 from vecfill.engine.choice import max_block_rows
-from vecfill.errors import StoppedError, TableLockedError
+from vecfill.errors import ConfigError, PartialRunError, StoppedError, TableLockedError
 from vecfill.job import Engine, Stop, Unit
-from vecfill.read.survey import Coverage, Survey
+from vecfill.read.survey import Survey
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,6 @@ MAX_SWEEPS = 6
 
 PAUSE_S = 0.25
 """Wait before the next sweep if the last one finished no row, since others lock them; doubled each time, up to 4 s."""
-
 
 CLOSING_S = 2.0
 """Longest time after a stop to count the rows that remain: a million rows take about as long."""
@@ -88,7 +88,7 @@ class Drain:
             self.counted = self._count()
             if not self.counted:
                 break
-            if self.left(self.after.coverage) <= 0:
+            if not self.after.eligible:
                 self._nothing_open()
                 break
             if self.stop.is_set() or self._limit_reached():
@@ -112,10 +112,6 @@ class Drain:
         """Keys of rows that stay missing and are not read again."""
         return tuple(self.tally.quarantine)
 
-    def left(self, coverage: Coverage) -> int:
-        """Eligible rows that are not in quarantine."""
-        return coverage.missing - len(self.tally.quarantine)
-
     def _nothing_open(self) -> None:
         """Notes that the rows changed or locked in the last sweep are finished: by a later block or other sessions."""
         self.tally.dry = True
@@ -128,7 +124,7 @@ class Drain:
     def _sweep(self, engine: Engine, found: Survey) -> None:
         units = self._units(engine, found)
         self.planned = sum(unit.rows for unit in units)
-        self.beyond = sum(bucket.rows for bucket in found.buckets) - self.planned
+        self.beyond = found.eligible - self.planned
         sweep = self.tally.begin_sweep()
         if self.report:
             self.report.forget_open()
@@ -186,6 +182,23 @@ class _Late:
         if self._until == float("inf") and self._stop.is_set():
             self._until = time.monotonic() + CLOSING_S
         return time.monotonic() > self._until
+
+
+@contextmanager
+def commits_told(engine: Engine) -> Iterator[None]:
+    """Tells a ConfigError after the first commit from one before: exit code 2 means that nothing was written.
+
+    Raises:
+        PartialRunError: a ConfigError came after rows were committed.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        rows, all_known = engine.committed()
+        if rows == 0 and all_known:
+            raise
+        more = "" if all_known else " or more"
+        raise PartialRunError(f"{error}; {rows:,} rows{more} were committed before, and a rerun continues") from error
 
 
 def _counts(sweep: Sweep) -> str:

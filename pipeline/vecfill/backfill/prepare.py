@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
 from vecfill.encode.model_location import is_local, portable
+from vecfill.encode.prompts import prompt_line
 from vecfill.encode.stage import EncodeSpec
 from vecfill.job import Job
 from vecfill.postgres.database import Connection
@@ -23,6 +25,8 @@ from vecfill.postgres.update_effects import update_effects
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Coverage, Survey
 from vecfill.write.sink import TableSink
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,8 @@ def prepare(
         source = TableSource(session=session, relation=relation, selection=selection)
     if not coverage.missing:
         return Prepared(relation=relation, model=model, source=source, found=found, startup=startup)
+    if line := prompt_line(model):
+        log.info("%s", line, extra={"model": model.name})
     effects = session.run(lambda connection: update_effects(connection, relation))
     ahead = forecast(relation, found, effects, options.limit)
     confirm(ahead, relation.table.label, consent, yes=options.yes)

@@ -139,7 +139,7 @@ def judged(drain: Drain) -> tuple[str, int]:
         drain.tally,
         stop_reason=drain.stop.reason,
         limit=drain.limit,
-        left=drain.left(drain.after.coverage) if drain.counted else None,
+        left=drain.after.eligible if drain.counted else None,
         planned=drain.planned,
         beyond=drain.beyond,
     )

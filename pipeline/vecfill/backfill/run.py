@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from vecfill.backfill.drain import Drain, Progress
+from vecfill.backfill.drain import Drain, Progress, commits_told
 from vecfill.backfill.prepare import prepare
 from vecfill.backfill.result import RunResult, result_of
 from vecfill.backfill.row_report import Report
@@ -55,7 +55,8 @@ def run(
         The account of the run. A run that ends early or skips rows also returns: check ``outcome``.
 
     Raises:
-        ConfigError: a setting cannot work; nothing was written, except if a trigger rewrites texts.
+        ConfigError: a setting cannot work; nothing was written.
+        PartialRunError: the same, but found only after rows were committed.
         StoppedError: a signal or ``max_seconds`` stopped the run before it had counted its work; nothing was written.
         VecfillError: the run failed; committed rows are kept, and a rerun continues.
     """
@@ -78,7 +79,8 @@ def run(
                 report.of(label) if report else contextlib.nullcontext() as rows,
             ):
                 prepared.startup.done("engine")
-                drain.until_dry(engine, rows)
+                with commits_told(engine):
+                    drain.until_dry(engine, rows)
         return result_of(drain, started)
 
 

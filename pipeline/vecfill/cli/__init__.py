@@ -10,7 +10,7 @@ from typing import TypeVar
 import click
 
 from vecfill import __version__
-from vecfill.cli.failures import report_failure
+from vecfill.cli.failures import print_json_error, report_failure
 from vecfill.cli.mask import mask_process
 from vecfill.cli.pipes import readers_may_leave
 from vecfill.interruptible import is_work_left
@@ -71,7 +71,10 @@ def vecfill() -> None:
 
 
 def main() -> None:
-    """Entry point: prints an error of vecfill or of the server in one line, and exits with its code."""
+    """Entry point: prints an error of vecfill or of the server in one line, and exits with its code.
+
+    With ``--json`` an error that ends the command is also the one JSON object on stdout.
+    """
     mask_process()
     try:
         with readers_may_leave():
@@ -83,16 +86,26 @@ def main() -> None:
 
 
 def _main() -> None:
+    wishes = {"json": "--json" in sys.argv}  # what the file and the environment say, a verb adds
     try:
-        vecfill.main(prog_name="vecfill", standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except Exception as error:
-        if (reported := report_failure(error)) is None:
+        vecfill.main(prog_name="vecfill", standalone_mode=False, obj=wishes)
+    except BaseException as error:
+        if isinstance(error, SystemExit):
             raise
-        sys.exit(reported[1])
-    except KeyboardInterrupt:
-        sys.exit(130)
+        ended = _shown(error)
+        message, exit_code = ended or (f"{type(error).__name__}: {error}", 1)
+        if wishes["json"]:
+            print_json_error(message, exit_code)
+        if ended is None:
+            raise
+        sys.exit(exit_code)
+
+
+def _shown(error: BaseException) -> tuple[str, int] | None:
+    """Prints the error on stderr, and returns it with its exit code; None for a defect, whose traceback says more."""
+    if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
+        return "stopped", 130
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.format_message(), error.exit_code
+    return report_failure(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import Any
@@ -39,6 +40,11 @@ def report_failure(error: BaseException, *, table: str | None = None) -> tuple[s
     log.debug("traceback of the error below", exc_info=error)
     print_error(message, table=table, error=type(error).__name__, exit_code=exit_code)
     return found
+
+
+def print_json_error(message: str, exit_code: int) -> None:
+    """Prints an error that ended the whole command on stdout, as the one JSON object of ``--json``."""
+    click.echo(json.dumps({"error": message, "exit_code": exit_code}))
 
 
 def print_error(message: str, *, table: str | None = None, **fields: Any) -> None:

@@ -72,7 +72,10 @@ def output_options(function: F) -> F:
     @functools.wraps(function)
     def with_output(*, config: Path | None, **rest: Any) -> Any:
         given = {name: rest.pop(parameter) for name, parameter in names.items()}
-        return function(config=config, output=load_output(given, config), **rest)
+        output = load_output(given, config)
+        wishes = click.get_current_context().find_root().ensure_object(dict)
+        wishes["json"] = output.json  # an error that ends the command is then JSON too
+        return function(config=config, output=output, **rest)
 
     command = cast(F, with_output)
     for option in reversed(list(OUTPUT.values())):

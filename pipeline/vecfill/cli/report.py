@@ -70,9 +70,6 @@ def print_result(result: RunResult) -> None:
         )
         console.print(f"API: {result.api.requests:,} requests, {result.api.tokens:,} tokens{cost}")
     for row in result.quarantine[:SHOWN_QUARANTINE]:
-        console.print(
-            f"{row.outcome}: key {row.key}: {row.error or 'a trigger or a row-level policy prevented the update'}",
-            markup=False,
-        )
+        console.print(f"{row.outcome}: key {row.key}: {row.error}", markup=False)
     if len(result.quarantine) > SHOWN_QUARANTINE:
         console.print(f"… and {len(result.quarantine) - SHOWN_QUARANTINE:,} more: --json lists them all")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
 
     A file may hold several [[target]]s. They run one after the other, each with its own settings; --table picks one.
     The output is one line per target, or with --json one object {"targets": [...], "exit_code": N}. The exit code is
-    the worst of all targets.
+    the worst of all targets; 2 becomes 1 if another target was written.
 
     Exit codes: 0 every row is filled, or --limit is reached; 1 failed; 2 usage or configuration error, nothing written;
     3 complete except for rows that failed or were refused; 5 incomplete (see the counts); 130, 143 stopped by a signal.
@@ -54,11 +54,14 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
     targets = Settings.load_all(flags, config)
     with closing(_Kept()) as kept:
         fills = [_prepared(settings, kept, output) for settings in targets]
+        kept.open_reports(settings.report for settings in targets)
         show = print_result if len(targets) == 1 else print_line
         ended = carry_out(targets, fills, (lambda _: None) if output.quiet or output.json else show)
+    wrote = any(isinstance(one, RunResult) and one.updated for one in ended)
+    code = worst((one.exit_code for one in ended), wrote=wrote)
     if output.json:
-        click.echo(json.dumps(as_dict(targets, ended)))
-    sys.exit(worst(one.exit_code for one in ended))
+        click.echo(json.dumps(as_dict(targets, ended, code)))
+    sys.exit(code)
 
 
 class _Kept:
@@ -68,13 +71,13 @@ class _Kept:
         self.warm = Warm()
         self._reports: dict[Path, Report] = {}
 
+    def open_reports(self, paths: Iterable[Path | None]) -> None:
+        """Opens, and so overwrites, each file once; called when the settings of all targets have been checked."""
+        self._reports = {path: Report(path) for path in dict.fromkeys(paths) if path}
+
     def report(self, path: Path | None) -> Report | None:
-        """Returns the report at this path; each path is opened once."""
-        if path is None:
-            return None
-        if path not in self._reports:
-            self._reports[path] = Report(path)
-        return self._reports[path]
+        """Returns the open report at this path."""
+        return self._reports[path] if path else None
 
     def close(self) -> None:
         self.warm.close()
@@ -86,7 +89,7 @@ def _prepared(settings: Settings, kept: _Kept, output: Output) -> Callable[[], R
     """Prepares the run of one target. Checks its settings, so that no run starts before all targets are checked."""
     target, model = settings.need("table", "text").of(Target), settings.of(Model)
     database, engine = database_of(settings), settings.of(EngineOptions, verbose=output.verbose)
-    options, report = settings.of(RunOptions, engine=engine), kept.report(settings.report)
+    options = settings.of(RunOptions, engine=engine)
 
     def fill() -> RunResult:
         with shown(quiet=output.quiet) as progress:
@@ -99,7 +102,7 @@ def _prepared(settings: Settings, kept: _Kept, output: Output) -> Callable[[], R
                 consent=asked,
                 signals=True,
                 warm=kept.warm,
-                report=report,
+                report=kept.report(settings.report),
             )
 
     return fill

@@ -32,7 +32,8 @@ def status(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Count the rows with and without a vector.
 
     Counts rows with a vector, rows without one, and rows with nothing to embed, exactly as `vecfill run` sees them.
-    Without --text, rows with nothing to embed count as missing. The role needs only SELECT.
+    Without --text, rows with nothing to embed count as missing. The role needs only SELECT. If a run would not start,
+    for want of a key or of a right, the reason follows.
 
     Counts every [[target]] of a file; --table picks one.
 
@@ -45,11 +46,12 @@ def status(config: Path | None, output: Output, **flags: Any) -> None:
     ended = carry_out(targets, looks)
     if any(settings.text is None for settings in targets):
         log.info("without --text, rows with nothing to embed count as missing")
+    code = worst(one.exit_code for one in ended)
     if output.json:
-        click.echo(json.dumps(as_dict(targets, ended)))
+        click.echo(json.dumps(as_dict(targets, ended, code)))
     else:
         _print([one for one in ended if isinstance(one, Status)])
-    sys.exit(worst(one.exit_code for one in ended))
+    sys.exit(code)
 
 
 def _prepared(settings: Settings) -> Callable[[], Status]:
@@ -67,4 +69,8 @@ def _print(found: list[Status]) -> None:
         table = coverage_table({"now": found[0].coverage}, found[0].table)
     else:
         table = coverage_table({one.table: one.coverage for one in found}, "now")
-    Console(soft_wrap=True).print(table)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    for one in found:
+        if one.run_needs:
+            console.print(f"{one.table}: a run would not start: {one.run_needs}", markup=False)

@@ -9,12 +9,12 @@ from typing import Any, Protocol, TypeVar
 
 from vecfill.cli.failures import print_error, report_failure
 from vecfill.config.settings import Settings
-from vecfill.errors import ServerGoneError, UnreachableError
+from vecfill.errors import ConfigError, ServerGoneError, UnreachableError
 
 EXIT_SIGNAL = 128
 """Shells add it to the number of a signal."""
 
-_BY_WEIGHT = (0, 3, 5, 2, 1)
+_BY_WEIGHT = (0, 3, 5, 4, 2, 1)
 """Exit codes of a target, the worst last; a stop has a higher code and is worse than all of them."""
 
 
@@ -109,16 +109,23 @@ def is_stop(code: int) -> bool:
     return code > EXIT_SIGNAL
 
 
-def worst(codes: Iterable[int]) -> int:
-    """Returns the exit code of several targets: a stop, else 1 (failed), 2, 5, 3, 0 in this order."""
-    return max(codes, key=lambda code: len(_BY_WEIGHT) if is_stop(code) else _BY_WEIGHT.index(code), default=0)
+def worst(codes: Iterable[int], *, wrote: bool = False) -> int:
+    """Returns the worst exit code: of a stop, else an unknown one, else 1 (failed), 2, 4, 5, 3, 0 in this order.
+
+    Args:
+        codes: of the targets.
+        wrote: one of them was written, so that 2, by which nothing is, becomes 1.
+    """
+    weight = {code: position for position, code in enumerate(_BY_WEIGHT)}
+    code = max(codes, key=lambda code: (is_stop(code), weight.get(code, len(weight))), default=0)
+    return 1 if wrote and code == ConfigError.exit_code else code
 
 
-def as_dict(targets: Sequence[Settings], ended: Sequence[Ended]) -> dict[str, Any]:
+def as_dict(targets: Sequence[Settings], ended: Sequence[Ended], exit_code: int) -> dict[str, Any]:
     """Returns plain values, for JSON: one target as it is; several as ``targets``, in order, and the ``exit_code``.
 
     After a stop, the last of ``targets`` is the one that was stopped.
     """
     if len(targets) == 1:
         return ended[0].as_dict()
-    return {"targets": [one.as_dict() for one in ended], "exit_code": worst(one.exit_code for one in ended)}
+    return {"targets": [one.as_dict() for one in ended], "exit_code": exit_code}

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from vecfill.config.api import ApiOptions
+from vecfill.config.api import ApiOptions, fields_in
 from vecfill.config.spec import Spec, fields_of, flag_of, option, spec
 from vecfill.errors import ConfigError
 
@@ -62,6 +62,10 @@ class Model(Spec):
             raise ConfigError(
                 f"--prompt {self.prompt!r} and --prompt-name {self.prompt_name!r} exclude each other: "
                 "set only one of them"
+            )
+        if self.truncate_dim is not None and "dimensions" in fields_in(self.api.fields):
+            raise ConfigError(
+                f"--truncate-dim {self.truncate_dim} and --api-field dimensions=… exclude each other: set only one"
             )
         if self.is_api:
             self._refuse_local_settings()

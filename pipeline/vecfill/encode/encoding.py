@@ -34,7 +34,8 @@ class Encoding:
 
     Attributes:
         vectors: float32 [n, dim], C-contiguous, on the host; zero where the text has none.
-        n_tokens: int32 [n], tokens before truncation, prompt and special tokens included; valid where ``counted``.
+        n_tokens: int32 [n], tokens before truncation, prompt and special tokens included; valid where ``counted``. Of a
+            text of more than 65,536 characters at least so many: only its beginning may have been tokenized.
         counted: bool [n], false where the text failed or the encoder has no tokenizer that can count.
         truncated: bool [n], whether the text exceeded the encoder's ``max_tokens``.
         unasked: bool [n], texts that were not sent because a budget or a stop ended the run: neither embedded nor

@@ -9,6 +9,7 @@ from vecfill.encode.api.budget import Budget
 from vecfill.encode.encoder import Encoder
 from vecfill.encode.model_files import dimension_of
 from vecfill.encode.model_location import hash_dimension, portable
+from vecfill.errors import ConfigError
 
 LOCAL_BLOCKS, API_BLOCKS = 2, 8
 """Blocks in an encoder at a time. A local model tokenizes one while it computes another; more would only hold memory.
@@ -46,6 +47,8 @@ def load_model(
     if hash_dimension(model) is not None and width is not None:
         from vecfill.encode.hash_encoder import HashEncoder
 
+        if model.max_tokens is not None:
+            raise ConfigError(f"--max-tokens is {model.max_tokens} but {model.name} counts no tokens: leave it out")
         return HashEncoder(width)
     from vecfill.encode.transformer import TransformerEncoder
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from vecfill.encode.encoding import Flags, Positions
+from vecfill.encode.shortening import CUT_CHARS, Shortening, parts_of
 
 Ids = npt.NDArray[np.int64]
 
@@ -26,7 +27,8 @@ class Tokens:
         ids: int64 [sum of lengths], one text after the other; special tokens and prompt included.
         types: the token types in the same layout, None if the model takes none.
         lengths: int32 [n], tokens after truncation.
-        n_tokens: int32 [n], tokens before truncation.
+        n_tokens: int32 [n], tokens before truncation; of a text that is cut first, see ``shortening``, those of
+            its beginning, which are more than the limit.
     """
 
     ids: Ids
@@ -38,9 +40,19 @@ class Tokens:
 class Tokenization:
     """Turns texts into tokens, and tokens into the padded rectangles that a model takes."""
 
-    def __init__(self, original: Any, max_tokens: int | None, prompt: str | None) -> None:
-        """Clones a fast tokenizer of transformers that has a padding token; without ``max_tokens`` no text is cut."""
+    def __init__(
+        self, original: Any, max_tokens: int | None, prompt: str | None, *, cut_chars: int = CUT_CHARS
+    ) -> None:
+        """Clones a fast tokenizer of transformers that has a padding token.
+
+        Args:
+            original: is left alone.
+            max_tokens: None truncates no text.
+            prompt: put before each text.
+            cut_chars: length of a text from which only its beginning is tokenized.
+        """
         self._tokenizer = _clone(original, max_tokens)
+        self._shortening = Shortening(self._tokenizer, max_tokens, original.truncation_side == "left", cut_chars)
         self._special = self._tokenizer.num_special_tokens_to_add(False)
         self._prompt = prompt or ""
         self._has_types = "token_type_ids" in original.model_input_names
@@ -49,7 +61,21 @@ class Tokenization:
 
     def __call__(self, texts: list[str]) -> Tokens:
         """Tokenizes; the Rust code releases the GIL."""
-        found = self._tokenizer.encode_batch_fast([self._prompt + text for text in texts] if self._prompt else texts)
+        prompted = [self._prompt + text for text in texts] if self._prompt else texts
+        return _joined([self._part(prompted[part]) for part in parts_of(prompted, self._shortening.size)])
+
+    def _part(self, texts: list[str]) -> Tokens:
+        """Tokenizes some texts at once; of a single one no more than is needed."""
+        if len(texts) != 1:
+            return self._tokens(texts)
+        for beginning in self._shortening.beginnings(texts[0]):
+            tokens = self._tokens([beginning])
+            if int(tokens.n_tokens[0]) >= self._shortening.enough:
+                break
+        return tokens
+
+    def _tokens(self, texts: list[str]) -> Tokens:
+        found = self._tokenizer.encode_batch_fast(texts)
         lengths = np.fromiter(map(len, found), np.int32, len(found))
         cut = (sum(len(rest) - self._special for rest in one.overflowing) for one in found)
         return Tokens(
@@ -82,6 +108,18 @@ def _clone(original: Any, max_tokens: int | None) -> Tokenizer:
     else:
         clone.enable_truncation(max_tokens, direction=original.truncation_side)
     return clone
+
+
+def _joined(parts: list[Tokens]) -> Tokens:
+    if len(parts) == 1:
+        return parts[0]
+    types = [part.types for part in parts if part.types is not None]
+    return Tokens(
+        ids=np.concatenate([part.ids for part in parts]),
+        types=np.concatenate(types) if types else None,
+        lengths=np.concatenate([part.lengths for part in parts]),
+        n_tokens=np.concatenate([part.n_tokens for part in parts]),
+    )
 
 
 def _flat(lists: list[list[int]], lengths: npt.NDArray[np.int32]) -> Ids:

@@ -25,6 +25,8 @@ from vecfill.encode.encoding import Encoding, one_line
 from vecfill.encode.forward import forward_of
 from vecfill.encode.model_location import locate_model
 from vecfill.encode.precision import lower, lower_where_it_helps
+from vecfill.encode.prompts import row_prompt
+from vecfill.encode.token_limit import limit_tokens
 from vecfill.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -37,9 +39,6 @@ LIBRARY_BATCH = {"cpu": 32, "cuda": 256}
 
 LIBRARY_TOKENS = MAX_BATCH_TOKENS // 256
 """Tokens assumed for a text where memory is short and nothing counts them."""
-
-_UNLIMITED = 10**9
-"""Tokenizers without a limit report 10^30."""
 
 
 class TransformerEncoder:
@@ -68,8 +67,8 @@ class TransformerEncoder:
         self.device = _resolve_device(model.device)
         self._net = _load(model, self.device)
         self.dim = _output_dimension(model, self._net)
-        self.max_tokens = _limit_tokens(model, self._net)
-        self._prompt = _resolve_prompt(model, self._net)
+        self.max_tokens = limit_tokens(model, self._net)
+        self._prompt = row_prompt(model, self._net.prompts, self._net.default_prompt_name)
         self._asks_as_configured = model.prompt is not None or model.prompt_name is not None
         self.dtype = _set_dtype(model, self._net)
         self._forward = forward_of(self._net, self.max_tokens, self._prompt, self.dim)
@@ -172,20 +171,6 @@ def _output_dimension(model: Model, net: SentenceTransformer) -> int:
     return int(min(width, truncate_dim or width))
 
 
-def _resolve_prompt(model: Model, net: SentenceTransformer) -> str | None:
-    """Returns the text to put before every text, by the library's own rules."""
-    if model.prompt is not None:
-        return model.prompt
-    name = model.prompt_name or net.default_prompt_name
-    if name is None:
-        return None
-    if name not in net.prompts:
-        known = ", ".join(sorted(net.prompts)) or "none"
-        raise ConfigError(f"--prompt-name is {name!r} but model {model.name} has only these prompts: {known}")
-    prompt: str = net.prompts[name]
-    return prompt
-
-
 def _set_dtype(model: Model, net: SentenceTransformer) -> str:
     """Makes the transformer compute in the configured type, or for ``auto`` in the best one for the device."""
     if model.dtype == "auto":
@@ -193,38 +178,3 @@ def _set_dtype(model: Model, net: SentenceTransformer) -> str:
     if model.dtype != "float32":
         lower(net, getattr(torch, model.dtype))
     return model.dtype
-
-
-def _limit_tokens(model: Model, net: SentenceTransformer) -> int | None:
-    """Applies ``--max-tokens`` and returns the length in tokens that texts are cut to, None without a limit."""
-    if model.max_tokens is not None:
-        _check_limit(model, model.max_tokens, net)
-        net.max_seq_length = model.max_tokens
-    limit = net.max_seq_length
-    return int(limit) if limit is not None and limit < _UNLIMITED else None
-
-
-def _check_limit(model: Model, wanted: int, net: SentenceTransformer) -> None:
-    if net.transformers_model is None:
-        raise ConfigError(f"--max-tokens is {wanted} but model {model.name} has no length limit: leave it out")
-    lowest = 1 + (net.tokenizer.num_special_tokens_to_add() if getattr(net, "tokenizer", None) is not None else 0)
-    highest = _positions(net)
-    if not lowest <= wanted <= (highest or wanted):
-        raise ConfigError(
-            f"--max-tokens is {wanted} but model {model.name} takes {lowest} to {highest or 'any'} tokens: "
-            "choose a number in that range"
-        )
-
-
-def _positions(net: SentenceTransformer) -> int | None:
-    """Returns the number of positions that the model was built with, None if unknown or unlimited (XLNet says -1).
-
-    RoBERTa and its relatives start counting after the padding index: 514 positions hold 512 tokens.
-    """
-    limit = getattr(net.config, "max_position_embeddings", None)
-    if not isinstance(limit, int) or limit < 1:
-        return None
-    for name, module in net.named_modules():
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            return limit - int(module.padding_idx) - 1
-    return limit

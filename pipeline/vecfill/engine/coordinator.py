@@ -21,6 +21,7 @@ class Coordinator:
         self._reason: str | None = None
         self._lines: list[tuple[str, dict[str, Any]]] = []
         self._members: list[Any] = []
+        self._writing = self._committed = 0
 
     def join(self, actor: Any) -> None:
         """Registers an actor of Ray Data's pools."""
@@ -54,6 +55,22 @@ class Coordinator:
         """Counts a block of an encoder as done."""
         self._busy[encoder] -= 1
 
+    def begin_write(self) -> None:
+        """Counts a block that a writer begins to write."""
+        self._writing += 1
+
+    def end_write(self) -> None:
+        """Counts a block as written, or failed."""
+        self._writing -= 1
+
+    def add_committed(self, rows: int) -> None:
+        """Counts the rows of a committed transaction."""
+        self._committed += rows
+
+    def committed(self) -> tuple[int, bool]:
+        """Returns the rows committed, and whether no writer is in the middle of a block."""
+        return self._committed, self._writing == 0
+
     def say(self, line: str, **fields: Any) -> None:
         """Keeps a line and the event's fields for the driver's log."""
         self._lines.append((line, fields))
@@ -71,23 +88,25 @@ class SharedActor:
     def __init__(self, shared: Any) -> None:
         self._shared = shared
 
-    async def call(self, method: str, *arguments: Any) -> Any:
+    async def call(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Calls a method of the object, which may be a coroutine."""
-        found = getattr(self._shared, method)(*arguments)
+        found = getattr(self._shared, method)(*arguments, **named)
         return await found if inspect.isawaitable(found) else found
 
 
 class SharedProxy:
-    """A worker's proxy of the shared object: every method is a coroutine."""
+    """A worker's proxy of the shared object: every method is a coroutine, and is told which worker calls."""
 
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
+    def __init__(self, actor: Any, worker: str) -> None:
+        """Releases what an earlier process of the same worker held."""
+        self._actor, self._worker = actor, worker
+        ray.get(actor.call.remote("restarted", worker))
 
     def __getattr__(self, method: str) -> Any:
         if method.startswith("_"):
             raise AttributeError(method)
 
         async def call(*arguments: Any) -> Any:
-            return await self._actor.call.remote(method, *arguments)
+            return await self._actor.call.remote(method, *arguments, worker=self._worker)
 
         return call

@@ -74,7 +74,7 @@ class EncoderActor:
             stopped=lambda: bool(ray.get(coordinator.is_set.remote())),
             stop=lambda reason: ray.get(coordinator.set.remote(reason)),
             say=coordinator.say.remote,
-            shared=SharedProxy(given.shared) if given.shared else None,
+            shared=SharedProxy(given.shared, ray.get_runtime_context().get_actor_id()) if given.shared else None,
             kept=self._kept,
         )
         self._stage = given.encode.stage(worker)

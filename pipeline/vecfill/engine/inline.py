@@ -28,11 +28,12 @@ class InlineEngine:
             kept: objects that this process keeps between runs, such as a loaded model.
             shared: the budget of an API, if several engines share it; None makes one for this engine.
         """
-        self._job, self._stop = job, Stop()
+        self._job, self._stop, self._committed = job, Stop(), 0
         self._shared = shared or job.encode.shared()
         worker = Worker(
             stopped=self._stopped,
             stop=self._ask_to_stop,
+            committed=self._count,
             shared=self._shared,
             kept={} if kept is None else kept,
         )
@@ -48,6 +49,9 @@ class InlineEngine:
     def _ask_to_stop(self, reason: str) -> None:
         self._stop.set(reason)
 
+    def _count(self, rows: int) -> None:
+        self._committed += rows
+
     @property
     def workers(self) -> dict[str, int]:
         """One worker per stage: the time of a second encode thread is not counted twice."""
@@ -56,6 +60,10 @@ class InlineEngine:
     def account(self) -> Any:
         """See ``Engine``."""
         return self._shared.account() if self._shared else None
+
+    def committed(self) -> tuple[int, bool]:
+        """See ``Engine``."""
+        return self._committed, True
 
     def stream(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
         """See ``Engine``. Raises the original error of any stage."""

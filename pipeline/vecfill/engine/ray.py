@@ -60,6 +60,11 @@ class RayEngine:
         """See ``Engine``."""
         return ray.get(self._shared.call.remote("account")) if self._shared else None
 
+    def committed(self) -> tuple[int, bool]:
+        """See ``Engine``."""
+        found: tuple[int, bool] = ray.get(self._coordinator.committed.remote())
+        return found
+
     def stream(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
         """See ``Engine``. Raises the original error of a stage if it is ours.
 
@@ -83,7 +88,7 @@ class RayEngine:
             raise
 
     def _directly(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
-        worker = Worker(stopped=stop.is_set, stop=stop.set)
+        worker = Worker(stopped=stop.is_set, stop=stop.set, committed=self._coordinator.add_committed.remote)
         reader = self._job.source.reader(worker)
         with contextlib.closing(self._job.sink.writer(worker)) as writer:
             yield from stream(Stages(read=reader, encode=self._encoders, write=writer, calls=1), units, stop)

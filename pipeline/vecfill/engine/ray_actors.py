@@ -61,8 +61,9 @@ class EncodeAndWrite:
     """
 
     def __init__(self, encode: BlockCall, sink: Sink, peers: int, coordinator: Any) -> None:
-        writer = sink.writer(_worker(coordinator, peers=peers))
+        writer = sink.writer(_worker(coordinator, peers=peers, committed=coordinator.add_committed.remote))
         self._encode, self._write, self._lock = encode, writer, threading.Lock()
+        self._coordinator = coordinator
         _join(coordinator)
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -71,7 +72,11 @@ class EncodeAndWrite:
         if encoded.num_rows == 0:
             return RESULT_SCHEMA.empty_table()
         with self._lock:
-            return self._write(encoded)
+            ray.get(self._coordinator.begin_write.remote())
+            try:
+                return self._write(encoded)
+            finally:
+                ray.get(self._coordinator.end_write.remote())
 
 
 def read_units(source: Source, units: Sequence[Unit], coordinator: Any, *, readers: int) -> Dataset:

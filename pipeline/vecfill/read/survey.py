@@ -64,6 +64,11 @@ class Survey:
     buckets: tuple[Bucket, ...]
     estimates: Mapping[int, int] = field(default_factory=dict)
 
+    @property
+    def eligible(self) -> int:
+        """Eligible rows to read: the missing ones without the excluded ones."""
+        return sum(bucket.rows for bucket in self.buckets)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _LeafCount:

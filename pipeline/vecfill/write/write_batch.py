@@ -18,6 +18,9 @@ from vecfill.postgres.session import transaction
 from vecfill.write.batch import Batch
 from vecfill.write.staging import StagedBatch, opening_statement, stage_batch
 
+PREVENTED = "row", "a trigger or a row-level policy prevented the update"
+"""Class and reason of a row that the server left as it was without an error of its own."""
+
 
 @dataclass(frozen=True)
 class BatchResult:
@@ -60,7 +63,8 @@ def write_batch(connection: Connection, relation: Relation, selection: Selection
                 f"the server accounted for {counts.total()} of {len(batch)} rows: please report this bug"
             )
     unwritten = tuple(
-        UnwrittenRow(key, outcomes[row], *batch.errors.get(row, (None, None))) for row, (key, _) in keys.items()
+        UnwrittenRow(key, outcomes[row], *batch.errors.get(row, PREVENTED if outcomes[row] == "refused" else ()))
+        for row, (key, _) in keys.items()
     )
     locked_s = time.perf_counter() - locking - 2 * round_trip
     return BatchResult({outcome: counts[outcome] for outcome in OUTCOMES}, unwritten, staged.bytes, max(0.0, locked_s))

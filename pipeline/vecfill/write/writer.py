@@ -36,6 +36,7 @@ class Writer:
         """Takes a session of its own, and the limits of all writers together."""
         self._session, self._relation, self._selection = session, relation, selection
         self._stopped, self._say, self._table_locked = worker.stopped, worker.say, False
+        self._committed = worker.committed
         self._size = BatchSize(INDEXED_ROWS if relation.table.vector_indexes else START_ROWS)
         self._throttle = Throttle(limits.per_writer(worker.peers), stopped=worker.stopped, say=worker.say)
 
@@ -104,6 +105,7 @@ class Writer:
                 raise
             kind = ConfigError if fault is Fault.CONFIGURATION else DatabaseError
             raise kind(f"writing {self._relation.table.label} failed: {server_message(error)}") from error
+        self._committed(result.counts["updated"])
         return result, time.perf_counter() - start
 
     def _write_and_adjust(self, connection: Connection, batch: Batch) -> BatchResult:

@@ -38,6 +38,8 @@ class Seen:
     texts: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
+    paths: list[str] = field(default_factory=list)
+    refused: int = 0
     times: list[float] = field(default_factory=list)
     bytes_in: int = 0
     bytes_out: int = 0
@@ -78,6 +80,7 @@ class Request:
 
     def error(self, status: int, message: str = "no", *, code: str | None = None, param: str | None = None, **headers):
         body = {"error": {"message": message, "type": "e", "code": code, "param": param}}
+        self.seen.refused += 1
         self.send(status, body, **headers)
 
     def send(self, status: int, body: Any, *, cut: int | None = None, **headers: str) -> None:
@@ -236,12 +239,13 @@ class ApiOptions:
                     seen.texts += body["input"]
                     seen.bodies.append(body)
                     seen.keys.add(self.headers.get("Authorization", ""))
+                    seen.paths.append(self.path)
                     seen.times.append(time.monotonic())
                 request = Request(self, number, body, dim, seen)
                 try:
                     if key is not None and self.headers.get("Authorization") != f"Bearer {key}":
                         request.error(401, f"Incorrect API key provided: {self.headers.get('Authorization')}")
-                    elif self.path != "/v1/embeddings":
+                    elif self.path.partition("?")[0] != "/v1/embeddings":
                         request.error(404, "no such path")
                     else:
                         api.act(request)

@@ -100,3 +100,19 @@ def test_the_budget_that_encoders_share_travels_with_its_account():
 def test_what_is_free_costs_nothing_whatever_the_limit():
     found, _ = decisions(Limits(max_cost=0, price=0.0), 10**9)
     assert found == [Decision.GRANTED]
+
+
+def test_a_worker_that_died_holds_no_budget_and_its_requests_count_as_paid():
+    async def requests():
+        budget = RequestBudget(Limits(max_cost=10.0, price=1e6))
+        await budget.reserve(6, False, worker="one")
+        await budget.reserve(3, False, worker="two")
+        assert await budget.reserve(5, False, worker="two") is Decision.WAIT
+        budget.restarted("one")
+        assert await budget.reserve(5, False, worker="two") is Decision.SPENT
+        await budget.settle(3, 2, worker="two")
+        budget.restarted("two")  # holds nothing
+        return budget.account()
+
+    account = asyncio.run(requests())
+    assert (account.requests, account.tokens) == (2, 8)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -68,6 +69,7 @@ class ApiEncoder:
         assert found is not None  # noqa: S101
         self.budget: Budget = found
         self._requester = Requester(model, dim, self.budget, stopped)
+        self._sizes = self._requester.sizes
         self._probing = threading.Lock()
         self._loop = LoopThread("api")
         self.close = weakref.finalize(self, self._loop.close, self._requester.close)
@@ -104,18 +106,22 @@ class ApiEncoder:
             EncodeError: the API kept failing or throttling.
             SharedFaultError: it refuses many texts, each individually.
         """
+        return self._encode(texts, is_query=False)
+
+    def _encode(self, texts: list[str], *, is_query: bool) -> Encoding:
         ready = self._counts.prepare([self._prompt + text for text in texts] if self._prompt else texts)
+        ready = replace(ready, is_query=is_query)
         parts = list(split_into_requests(ready.sent, self._inputs, self._tokens))
         results = self._loop.run(self._all(ready, parts))
         return self._assembled(ready, [one for result in results for one in self._isolated(ready, *result)])
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
-        """Gets the float32 vector [dim] of a search query, with the same prompt as the rows.
+        """Gets the float32 vector [dim] of a search query, with the same prompt as the rows and the fields for queries.
 
         Raises:
             ConfigError: the API refuses the text; or as ``encode``.
         """
-        found = self.encode([text])
+        found = self._encode([text], is_query=True)
         if found.errors:
             raise ConfigError(f"{self._requester.what} gives no vector for this text: {found.errors[0].message}")
         if found.unasked.any():
@@ -133,22 +139,60 @@ class ApiEncoder:
                 task.cancel()
 
     async def _one(self, ready: Prepared, part: slice) -> list[tuple[slice, Outcome]]:
-        """Sends a part as one request, or its halves if the budget does not cover it."""
+        """Sends a part as one request, or in smaller ones if the budget does not cover it or the API takes fewer."""
         try:
-            return [(part, await self._request(ready, part, can_split=part.stop - part.start > 1))]
+            outcome = await self._request(ready, part, can_split=part.stop - part.start > 1)
         except SplitRequestError:
+            if not self._sizes.fit(ready.bytes[part]):
+                async with self._sizes.searching:  # until the request that searches has found the limit
+                    pass
+                return await self._all(ready, self._parts(ready, part))
             middle = (part.start + part.stop) // 2
             first = await self._one(ready, slice(part.start, middle))
             return first + await self._one(ready, slice(middle, part.stop))
+        if isinstance(outcome, RefusedError) and self._sizes.refuse(ready.bytes[part]):
+            return await self._smaller(ready, part, outcome)
+        return [(part, outcome)]
+
+    async def _smaller(self, ready: Prepared, part: slice, refusal: RefusedError) -> list[tuple[slice, Outcome]]:
+        """Sends a refused part in smaller requests, one after the other until the API's limit is found."""
+        found, rest = list[tuple[slice, Outcome]](), part
+        doubtful = rest.start  # end of the smallest refused request: until its texts are accepted, one may be at fault
+        async with self._sizes.searching:
+            while rest.start < rest.stop and (rest.start < doubtful or not self._sizes.found):
+                some = slice(rest.start, rest.start + self._sizes.split(ready.bytes[rest])[0].stop)
+                outcome = await self._request(ready, some, can_split=False)
+                if isinstance(outcome, RefusedError) and self._sizes.refuse(ready.bytes[some]):
+                    doubtful = some.stop
+                    continue
+                found.append((some, outcome))
+                rest = slice(some.stop, rest.stop)
+                if not isinstance(outcome, Answer):
+                    self._sizes.forget()
+                    break
+            else:
+                self._sizes.confirm()
+        if not found and self._sizes.fit(ready.bytes[part]):  # another request has disproved the limit
+            return [(part, refusal)]
+        return found + await self._all(ready, self._parts(ready, rest))
+
+    def _parts(self, ready: Prepared, part: slice) -> list[slice]:
+        """Splits a part into requests that the API accepts, as far as known."""
+        parts = self._sizes.split(ready.bytes[part])
+        return [slice(part.start + one.start, part.start + one.stop) for one in parts]
 
     async def _request(self, ready: Prepared, part: slice, *, can_split: bool) -> Outcome:
         texts = ready.texts[part]
         try:
-            answer = await self._requester.request(texts, int(ready.sent[part].sum()), can_split=can_split)
+            answer = await self._requester.request(
+                texts, int(ready.sent[part].sum()), can_split=can_split, is_query=ready.is_query
+            )
         except RefusedError as refusal:
             return refusal
-        if answer is not None and answer.tokens is not None:
-            self._counts.learn(texts, answer.tokens)
+        if answer is not None:
+            self._sizes.accept(ready.bytes[part])
+            if answer.tokens is not None:
+                self._counts.learn(texts, answer.tokens)
         return answer
 
     def _isolated(self, ready: Prepared, part: slice, outcome: Outcome) -> Iterator[tuple[slice, Outcome]]:
@@ -174,6 +218,7 @@ class ApiEncoder:
             elif isinstance(outcome, Exception):
                 tokens = f"{'' if self._counts.exact else 'about '}{ready.sent[rows.start]:,}"
                 encoding.fail(rows.start, "row", f"the API refuses this text of {tokens} tokens: {outcome}")
+                self._sizes.forget()
             else:
                 vectors[rows] = outcome.vectors
                 if outcome.tokens is not None and not self._counts.exact:

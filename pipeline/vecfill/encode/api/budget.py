@@ -7,11 +7,9 @@ interrupts another.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    pass
+from typing import Protocol
 
 MILLION = 1_000_000
 
@@ -70,15 +68,17 @@ class RequestBudget:
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
-        self._requests = self._used = self._reserved = 0
+        self._requests = self._used = 0
+        self._reserved = Counter[str]()
         self._spent: str | None = None
 
-    async def reserve(self, tokens: int, can_split: bool) -> Decision:
+    async def reserve(self, tokens: int, can_split: bool, *, worker: str = "") -> Decision:
         """Reserves the most tokens that a request can have, and counts the request.
 
         Args:
             tokens: of the request at most.
             can_split: the request has several texts, and the caller can send a part of them instead.
+            worker: who sends it.
 
         Returns:
             ``GRANTED``; ``WAIT`` while pending requests may turn out cheaper; ``SPLIT`` if only a smaller request fits;
@@ -89,16 +89,20 @@ class RequestBudget:
         self._spent = self._spent or self._reached(tokens)
         if self._spent:
             return Decision.SPENT
-        if self._exceeds(self._used + self._reserved + tokens):
+        if self._exceeds(self._used + self._reserved.total() + tokens):
             return Decision.WAIT
         self._requests += 1
-        self._reserved += tokens
+        self._reserved[worker] += tokens
         return Decision.GRANTED
 
-    async def settle(self, reserved: int, used: int) -> None:
-        """Releases what was reserved for a request and books the tokens that it has used."""
-        self._reserved -= reserved
+    async def settle(self, reserved: int, used: int, *, worker: str = "") -> None:
+        """Releases what was reserved for a request of a worker and books the tokens that it has used."""
+        self._reserved[worker] -= reserved
         self._used += used
+
+    def restarted(self, worker: str) -> None:
+        """Releases what a worker that died held; its requests without an answer count as paid."""
+        self._used += self._reserved.pop(worker, 0)
 
     def account(self) -> Account:
         """Returns what has been spent so far."""

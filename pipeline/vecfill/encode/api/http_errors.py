@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from vecfill.config.api import KEY_VARIABLES
@@ -20,6 +20,8 @@ _TRANSIENT = frozenset({408, 409, 425})
 _TEXT_REFUSED = frozenset({400, 413, 422})
 _MODEL_REFUSED = frozenset({"model_not_found", "invalid_model"})
 _SERVER_ERROR = 500
+
+_MESSAGE_FIELDS = ("message", "msg", "error", "detail", "errors", "title")
 
 _MESSAGE_LENGTH = 200
 """Characters of a server's message that are passed on."""
@@ -84,14 +86,28 @@ def _without_secrets(location: str) -> str:
 
 def server_message(error: APIStatusError) -> str:
     """Returns the server's message on one line, cut short."""
-    body = error.body
-    message = body.get("message") or body.get("detail") if isinstance(body, dict) else None
-    return one_line(str(message or error.message), _MESSAGE_LENGTH)
+    return message_in(error.body) or one_line(error.message, _MESSAGE_LENGTH)
 
 
-def refuses_parameter(error: APIStatusError, parameter: str) -> bool:
-    """Whether the API refuses the request because of one of its parameters."""
-    return error.status_code in _TEXT_REFUSED and (error.param == parameter or parameter in error.message)
+def message_in(body: Any) -> str | None:
+    """Returns the message in an error's body, whose form differs by server; None if there is none."""
+    if isinstance(body, dict):
+        return next(filter(None, (message_in(body.get(name)) for name in _MESSAGE_FIELDS)), None)
+    if isinstance(body, list):
+        return message_in(body[0]) if body else None
+    return one_line(body, _MESSAGE_LENGTH) or None if isinstance(body, str) else None
+
+
+def error_in(answer: dict[str, Any]) -> Exception | None:
+    """Returns the error that an answer of HTTP 200 holds if it names the status that it should have had."""
+    error = answer.get("error")
+    code = str(error.get("code") or error.get("status")) if isinstance(error, dict) else ""
+    status, message = int(code) if code.isdecimal() else 0, f"HTTP 200 with error {code}: {message_in(error)}"
+    if status in _TEXT_REFUSED:
+        return RefusedError(message)
+    if status in _OVERLOADED:
+        return RetryableError(message, overloaded=True, counts=status != THROTTLED)
+    return None
 
 
 def _complaint(status: int, what: str, message: str) -> str:

@@ -20,15 +20,17 @@ from vecfill.encode.api.concurrency import Pace, Stopped, sleep
 from vecfill.encode.api.dimension import Dimension
 from vecfill.encode.api.http_errors import (
     THROTTLED,
+    RefusedError,
     RetryableError,
     classify,
-    refuses_parameter,
     server_message,
 )
 from vecfill.encode.api.rate_limits import Headers, rate_wait
+from vecfill.encode.api.request_sizes import RequestSizes
 from vecfill.encode.api.retries import Retries
-from vecfill.encode.api.token_counts import token_bound
+from vecfill.encode.api.token_counts import byte_counts, token_bound
 from vecfill.encode.api.usage import SentRequest
+from vecfill.encode.api.vector_format import Format
 from vecfill.errors import VecfillError
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ UNAUTHORIZED = 401
 
 
 class SplitRequestError(Exception):
-    """The rest of the budget does not cover all texts of the request; it may cover some."""
+    """The budget or the API does not allow all texts in one request; it may allow some."""
 
 
 class Requester:
@@ -53,6 +55,7 @@ class Requester:
         what: model and host, for messages.
         dimension: of the vectors.
         sent: all requests so far.
+        sizes: how large a request the API accepts.
     """
 
     def __init__(self, model: Model, dim: int | None, budget: Budget, stopped: Stopped) -> None:
@@ -61,25 +64,29 @@ class Requester:
         self._budget, self._stopped = budget, stopped
         self.dimension = Dimension(self.what, dim, model.truncate_dim)
         self.sent: list[SentRequest] = []
+        self.sizes = RequestSizes(self.what)
         self._pace = Pace(model.api.max_concurrency, stopped)
         self._client = Client(model)
         self._ended: tuple[float, VecfillError] | None = None
 
-    async def request(self, texts: list[str], estimate: int, *, can_split: bool) -> Answer | None:
+    async def request(
+        self, texts: list[str], estimate: int, *, can_split: bool, is_query: bool = False
+    ) -> Answer | None:
         """Gets the texts' vectors; None if the budget does not allow it, or the run is to stop.
 
         Args:
             texts: of one request.
             estimate: their tokens, for an answer that does not say.
-            can_split: the caller sends a part of them if the budget does not cover all.
+            can_split: the caller sends a part of them if the budget or the API does not allow all.
+            is_query: the text is a search query.
 
         Raises:
-            SplitRequestError: the budget does not, and ``can_split``.
+            SplitRequestError: they do not, and ``can_split``.
             RefusedError: the API refuses one of the texts.
             ConfigError: key, model, address or dimension are wrong.
             EncodeError: the API kept failing or throttling.
         """
-        retries = Retries(self.what, self._give_up_after)
+        retries = Retries(self.what, self._give_up_after, is_query=is_query)
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(RetryableError),
             wait=retries.sleep,
@@ -106,13 +113,15 @@ class Requester:
         async with self._pace.slot() as started_at:
             if self._ended is not None and retries.queued_at <= self._ended[0]:
                 raise self._ended[1]  # another request failed for good after this one was queued: the run has ended
+            if can_split and not self.sizes.fit(byte_counts(texts)):
+                raise SplitRequestError
             if self._stopped() or not await self._granted(token_bound(texts), can_split):
                 return None
             try:
-                return await self._attempt(texts, estimate, is_retry=retries.count())
-            except RetryableError as error:
+                return await self._attempt(texts, estimate, retries)
+            except (RetryableError, RefusedError) as error:
                 error.args = (self._client.key.hidden(str(error)),)
-                if error.overloaded:
+                if isinstance(error, RetryableError) and error.overloaded:
                     self._pace.overloaded(started_at)
                 raise
 
@@ -133,24 +142,28 @@ class Requester:
             raise SplitRequestError
         return decision is Decision.GRANTED
 
-    async def _attempt(self, texts: list[str], estimate: int, *, is_retry: bool) -> Answer:
+    async def _attempt(self, texts: list[str], estimate: int, retries: Retries) -> Answer:
         """Sends one request; books what it has used, or may have used, whatever happens."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-        reserved, secret = token_bound(texts), self._client.key.secret
-        sent = SentRequest(is_retry=is_retry, charged=reserved, sent_at=time.perf_counter())
+        reserved, secret, asked = token_bound(texts), self._client.key.secret, self._client.format.current
+        sent = SentRequest(is_retry=retries.count(), charged=reserved, sent_at=time.perf_counter())
         self.sent.append(sent)
         try:
-            response = await self._client.send(texts)
+            response = await self._client.send(texts, asked, is_query=retries.is_query)
             received_at = time.perf_counter()
             sent.transferred(response)
             answer = parse(response.content, len(texts))
+            self._client.format.accepted(asked, was_rejected=retries.was_rejected)
             sent.tokens, sent.charged = (estimate, reserved) if answer.tokens is None else (answer.tokens,) * 2
             self._check(answer, response.headers, texts)
         except APIStatusError as error:
             sent.transferred(error.response)
             sent.charged, sent.throttled = 0, error.status_code == THROTTLED
-            raise await self._classified(error, secret) from None  # the client's own message may quote the key
+            meaning = await self._classified(error, secret)
+            raise self._as_float(asked, meaning, retries) from None  # the client's own message may quote the key
+        except (WrongAnswerError, RefusedError) as error:
+            raise self._as_float(asked, error, retries) from None
         except (TimeoutError, APITimeoutError):
             raise RetryableError("no complete answer within --request-timeout", overloaded=True) from None
         except APIConnectionError as error:
@@ -160,6 +173,14 @@ class Requester:
             await self._budget.settle(reserved, sent.charged)
         sent.answered_at = received_at
         return answer
+
+    def _as_float(self, asked: Format, error: Exception, retries: Retries) -> Exception:
+        """Returns the error; or, where the format may be the cause, one that sends the request again as float."""
+        without_vectors = isinstance(error, RefusedError) or (isinstance(error, WrongAnswerError) and error.empty)
+        if not without_vectors or not self._client.format.rejected(asked):
+            return error
+        retries.was_rejected = True
+        return RetryableError(f"no vectors as base64 ({error})", wait=0.0)
 
     def _check(self, answer: Answer, headers: Headers, texts: list[str]) -> None:
         """Obeys the rate limits of the headers, and checks dimension and values of the vectors."""
@@ -172,10 +193,7 @@ class Requester:
             raise WrongAnswerError(reason, answer if usable else None)
 
     async def _classified(self, error: APIStatusError, secret: str) -> Exception:
-        """Returns what the status stands for; switches the encoding or renews the key if that is the problem."""
-        if self._client.encoding == "base64" and refuses_parameter(error, "encoding_format"):
-            self._client.encoding = "float"
-            return RetryableError("the API does not support base64", wait=0.0)
+        """Returns what the status stands for; renews the key if that is the problem."""
         if error.status_code == UNAUTHORIZED and await self._client.key.renew(secret):
             return RetryableError("the key has expired", wait=0.0)
         return classify(error, self.what, self._client.key.hidden(server_message(error)))

@@ -27,13 +27,17 @@ class Retries:
         queued_at: ``time.monotonic`` when the request was to be sent.
         error: the last error.
         wait_s: seconds to wait after it: what the API asks for, or our own back-off.
+        is_query: the request is a search query's.
+        was_rejected: the request gave no vectors as base64.
     """
 
     error: RetryableError
     wait_s: float
+    was_rejected = False
 
-    def __init__(self, what: str, give_up_after: float) -> None:
+    def __init__(self, what: str, give_up_after: float, *, is_query: bool = False) -> None:
         """Takes model and host, for messages, and the seconds that the request may take from its first sending."""
+        self.is_query = is_query
         self._what, self._give_up_after = what, give_up_after
         self.queued_at = self._first_sent_at = time.monotonic()
         self._sent = self._failures = self._wrong = 0

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecfill.encode.model_files import fetched
+from vecfill.encode.shortening import parts_of
 from vecfill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,21 +41,26 @@ class Prepared:
         tokens: int32 [n], tokens before truncation.
         sent: int32 [n], tokens after truncation.
         truncated: bool [n].
+        bytes: int64 [n], of the texts as they are sent.
+        is_query: they are search queries, not rows.
     """
 
     texts: list[str]
     tokens: Counts
     sent: Counts
     truncated: npt.NDArray[np.bool_]
+    bytes: npt.NDArray[np.int64]
+    is_query: bool = False
 
 
 def token_bound(texts: Sequence[str]) -> int:
     """Returns the most tokens that any tokenizer makes of the texts: none is shorter than a byte."""
-    return _bytes(texts) + SPECIAL * len(texts)
+    return int(byte_counts(texts).sum()) + SPECIAL * len(texts)
 
 
-def _bytes(texts: Sequence[str]) -> int:
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+def byte_counts(texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Returns int64 [n], the length of each text in UTF-8."""
+    return np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], np.int64)
 
 
 class Estimate:
@@ -68,14 +74,14 @@ class Estimate:
 
     def prepare(self, texts: list[str]) -> Prepared:
         """Returns the texts as they are, with an estimate of their tokens."""
-        sizes = np.array([_bytes([text]) for text in texts], np.float64)
+        sizes = byte_counts(texts)
         rate = MARGIN * self._tokens / self._bytes if self._bytes else FIRST_GUESS
         tokens = np.ceil(sizes * rate).astype(np.int32) + 1
-        return Prepared(texts=texts, tokens=tokens, sent=tokens, truncated=np.zeros(len(texts), np.bool_))
+        return Prepared(texts=texts, tokens=tokens, sent=tokens, truncated=np.zeros(len(texts), np.bool_), bytes=sizes)
 
     def learn(self, texts: Sequence[str], tokens: int) -> None:
         """Improves the estimate by what an answer counted."""
-        self._bytes += _bytes(texts)
+        self._bytes += int(byte_counts(texts).sum())
         self._tokens += tokens
 
 
@@ -98,12 +104,22 @@ class Exact:
 
     def prepare(self, texts: list[str]) -> Prepared:
         """Counts, and cuts texts that are too long after the last whole token that fits."""
-        found = self._tokenizer.encode_batch(texts)
-        tokens = np.fromiter(map(len, found), np.int32, len(found))
+        tokens, kept = np.zeros(len(texts), np.int32), list[str]()
+        for part in parts_of(texts):
+            found = self._tokenizer.encode_batch(texts[part])
+            tokens[part] = [len(one) for one in found]
+            kept += [
+                self._cut(text, one) if len(one) > self.max_tokens else text
+                for text, one in zip(texts[part], found, strict=True)
+            ]
+            del found  # before the next part is tokenized
         truncated = tokens > self.max_tokens
-        kept = [self._cut(text, one) if cut else text for text, one, cut in zip(texts, found, truncated, strict=True)]
         return Prepared(
-            texts=kept, tokens=tokens, sent=np.minimum(tokens, self.max_tokens).astype(np.int32), truncated=truncated
+            texts=kept,
+            tokens=tokens,
+            sent=np.minimum(tokens, self.max_tokens).astype(np.int32),
+            truncated=truncated,
+            bytes=byte_counts(kept),
         )
 
     def learn(self, texts: Sequence[str], tokens: int) -> None:
@@ -118,14 +134,14 @@ class Exact:
         return text[: ends[max(1, self.max_tokens - special) - 1]]
 
 
-def split_into_requests(sizes: Counts, max_inputs: int, max_tokens: int) -> Iterator[slice]:
-    """Splits texts into requests, in order: as many as fit; a text that fits no request gets its own."""
-    start, tokens = 0, 0
+def split_into_requests(sizes: Counts | npt.NDArray[np.int64], max_inputs: int, max_size: int) -> Iterator[slice]:
+    """Splits texts, of sizes in tokens or bytes, in order: as many as fit; a text that fits no request gets its own."""
+    start, total = 0, 0
     for row, size in enumerate(sizes.tolist()):
-        if row > start and (row - start >= max_inputs or tokens + size > max_tokens):
+        if row > start and (row - start >= max_inputs or total + size > max_size):
             yield slice(start, row)
-            start, tokens = row, 0
-        tokens += size
+            start, total = row, 0
+        total += size
     if start < len(sizes):
         yield slice(start, len(sizes))
 
