@@ -12,7 +12,7 @@ import click
 from vecfill import __version__
 from vecfill.cli.failures import print_json_error, report_failure
 from vecfill.cli.mask import mask_process
-from vecfill.cli.pipes import readers_may_leave
+from vecfill.cli.pipes import output_never_fails
 from vecfill.interruptible import is_work_left
 
 VERBS = {
@@ -77,7 +77,7 @@ def main() -> None:
     """
     mask_process()
     try:
-        with readers_may_leave():
+        with output_never_fails():
             _main()
     except SystemExit as end:
         if is_work_left() and isinstance(end.code, int):
