@@ -85,7 +85,7 @@ def ranges_of(database: str, relation: Relation, limit: int | None = None) -> li
 
 
 def reader_of(database: Database, relation: Relation) -> Reader:
-    return TableSource(session=Session(database), relation=relation).reader()
+    return TableSource(session=Session(database), relation=relation).reader(Worker())
 
 
 def read_all(database: str, relation: Relation, units: list[RowUnit]) -> pa.Table:

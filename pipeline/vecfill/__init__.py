@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from vecfill.errors import PartialRunError as PartialRunError
     from vecfill.errors import SecretError as SecretError
     from vecfill.errors import ServerGoneError as ServerGoneError
+    from vecfill.errors import StoppedError as StoppedError
+    from vecfill.errors import TableLockedError as TableLockedError
     from vecfill.errors import UnreachableError as UnreachableError
     from vecfill.errors import VecfillError as VecfillError
     from vecfill.job import Stop as Stop
@@ -78,7 +80,8 @@ _EXPORTS = {
     "engine.warm": ("Warm",),
     "errors": (
         *("VecfillError", "ConfigError", "UnreachableError", "MixedModelsError", "SecretError", "DatabaseError"),
-        *("ServerGoneError", "EncodeError", "BudgetError", "PartialRunError", "EngineError"),
+        *("ServerGoneError", "TableLockedError", "EncodeError", "BudgetError", "StoppedError", "PartialRunError"),
+        "EngineError",
     ),
     "job": ("Stop",),
     "postgres.database": ("Database",),

@@ -41,6 +41,10 @@ class ServerGoneError(DatabaseError):
     """The server did not answer for too long."""
 
 
+class TableLockedError(DatabaseError):
+    """Another session locked the whole table for too long."""
+
+
 class EncodeError(VecfillError):
     """The model failed for a reason other than a single text."""
 
@@ -49,6 +53,16 @@ class BudgetError(VecfillError):
     """An API budget was reached before the work was finished; nothing was sent beyond it."""
 
     exit_code = 5
+
+
+class StoppedError(VecfillError):
+    """The run was asked to stop before it wrote anything; ``exit_code`` tells by what."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, exit_code: int = exit_code) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class PartialRunError(VecfillError):

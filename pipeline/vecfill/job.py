@@ -108,8 +108,8 @@ class Worker:
 class Source(Protocol):
     """Supplies the read stage."""
 
-    def reader(self) -> Reader:
-        """Returns the read stage. In this process it uses the source's connection; a pickled copy opens its own."""
+    def reader(self, worker: Worker) -> Reader:
+        """Returns the read stage of one worker. It uses the source's connection; a pickled source opens its own."""
 
     def close(self) -> None:
         """Closes the connection; the next use opens another."""
@@ -158,7 +158,7 @@ class Job:
 
 @dataclass
 class Stop:
-    """A request to finish the blocks in flight and end. Only the first reason is kept."""
+    """A request to finish the blocks in flight and end. Only the first reason is kept, except that a signal counts."""
 
     reason: str | None = None
     _event: threading.Event = field(default_factory=threading.Event)
@@ -179,6 +179,9 @@ class Stop:
 
 BUDGET = "budget"
 """Stop reason: ``--max-requests`` or ``--max-cost`` allows no further request."""
+
+LOCKED = "locked"
+"""Stop reason: another session keeps the whole table locked."""
 
 ABANDONED = "abandoned"
 """Stop reason: an error, or the reader of the results, ended a stream early."""

@@ -6,11 +6,13 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import psycopg
+
 from vecfill.backfill.checks import check_sql, check_writable, warn_no_row_can_miss
 from vecfill.config.target import Target
-from vecfill.errors import ConfigError, DatabaseError
+from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Database
-from vecfill.postgres.driver_errors import wrap_driver_errors
+from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.selection import selection_of
@@ -87,6 +89,8 @@ def _run_needs(connection: Connection, target: Target) -> str | None:
         relation = inspect(connection, target, text_needed=False)
         check_writable(relation)
         check_sql(connection, relation, selection_of(target))
-    except (ConfigError, DatabaseError) as error:  # the second: another session locks the table
+    except psycopg.errors.LockNotAvailable as error:  # the count is known, and a run would wait for the table
+        return f"{relation.table.label} is locked as a whole by another session: {server_message(error)}"
+    except ConfigError as error:
         return str(error)
     return None

@@ -214,6 +214,29 @@ def test_a_wrong_dimension_is_found_before_a_text_is_encoded():
     assert encoder.batches == []
 
 
+def test_a_model_that_fails_to_load_is_tried_once():
+    tries = []
+
+    def load(*_, **__):
+        tries.append(1)
+        raise ConfigError("no such model")
+
+    made = stage(load=load)
+    for _ in range(3):
+        with pytest.raises(ConfigError, match="no such model"):
+            made(block(texts_of(2)))
+    assert len(tries) == 1
+
+
+def test_a_stop_leaves_a_model_that_loads_and_starts_no_second_load():
+    loading, go_on = [], threading.Event()
+    made = stage(load=lambda *_, **__: loading.append(1) or go_on.wait(60))
+    made._worker = Worker(stopped=lambda: bool(loading))
+    assert [made(block(texts_of(2))).num_rows for _ in range(2)] == [0, 0]
+    assert len(loading) == 1
+    go_on.set()
+
+
 def sample(n, changed):
     vectors = HashEncoder(DIM).encode([text + "!" * (row < changed) for row, text in enumerate(texts_of(n))]).vectors
     return tuple((text, tuple(map(float, vector))) for text, vector in zip(texts_of(n), vectors, strict=True))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import psycopg
 import pyarrow as pa
 import pytest
+from tests.encode.api.server import serving
 from tests.tables import (
     DOCS,
     assert_every_vector_is_its_texts,
@@ -16,8 +19,9 @@ from tests.tables import (
 )
 
 from vecfill.backfill.drain import commits_told
+from vecfill.config.api import ApiOptions
 from vecfill.config.model import Model
-from vecfill.errors import ConfigError, DatabaseError, PartialRunError, VecfillError
+from vecfill.errors import ConfigError, DatabaseError, MixedModelsError, PartialRunError, VecfillError
 from vecfill.job import Job, Stop
 from vecfill.read.units import PageRange, RowUnit
 
@@ -46,6 +50,16 @@ def test_an_error_of_the_encoder_comes_out_as_it_was(connect, database, open_eng
     with pytest.raises(ConfigError, match="has 8 dimensions but model hash:9 gives 9"):
         list(open_engine(job).stream(units, Stop()))
     assert vectors(connect) == []
+
+
+def test_a_sample_of_another_model_s_vectors_is_paid_for_once(connect, database, open_engine):
+    with serving() as api:
+        model = Model(name="openai:test", api=ApiOptions(base_url=api.url))
+        job, units = job_and_units(connect, database, model=model)
+        sample = tuple((f"text {n}", (1.0, float(n)) * 4) for n in range(20))
+        with pytest.raises(MixedModelsError, match="0 of 20 sampled vectors"):
+            list(open_engine(replace(job, encode=replace(job.encode, sample=sample))).stream(units, Stop()))
+        assert len(api.seen.texts) == 20
 
 
 def test_an_error_of_the_writer_comes_out_as_it_was(connect, database, open_engine):

@@ -660,7 +660,7 @@ def test_the_writer_travels_by_pickle(connect, database):
 
 
 def test_the_server_going_away_for_good_is_an_error(connect, database, monkeypatch):
-    monkeypatch.setattr("vecfill.postgres.session.RETRY_FOR_S", 0.5)
+    monkeypatch.setattr("vecfill.postgres.waits.RETRY_FOR_S", 0.5)
     threads = threading.active_count()
     with prepared(connect, database) as (write, block):
         nowhere = Database(make_conninfo(database, host="/nonexistent", password="secret"))

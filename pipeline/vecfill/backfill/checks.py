@@ -10,7 +10,7 @@ import psycopg
 
 from vecfill.config.model import Model
 from vecfill.encode.model_files import dimension_of
-from vecfill.errors import ConfigError, DatabaseError
+from vecfill.errors import ConfigError
 from vecfill.postgres import checks_sql, timeouts, write_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import is_transient, server_message
@@ -141,19 +141,17 @@ def suggest_index(relation: Relation, selection: Selection, without_vector: int)
 
 @contextmanager
 def _understood(relation: Relation, complaint: str, remedy: str) -> Iterator[None]:
-    """Explains why the server refused a statement: the statement is wrong, or another session locks the table.
+    """Explains why the server refused a statement. A table that another session locks is no reason.
 
-    A lost connection or a timeout is neither.
+    A lost connection or a timeout is none either; a protocol violation is: SQL that takes a parameter.
     """
     try:
         yield
-    except psycopg.errors.LockNotAvailable as error:
-        raise DatabaseError(
-            f"{relation.table.label} is locked as a whole by another session, such as one that builds an index: "
-            f"{server_message(error)}: run again when it has finished"
-        ) from error
+    except psycopg.errors.LockNotAvailable:
+        raise
     except psycopg.Error as error:
-        if is_transient(error) or error.sqlstate in timeouts.SETTINGS:
+        blameless = is_transient(error) and not isinstance(error, psycopg.errors.ProtocolViolation)
+        if blameless or error.sqlstate in timeouts.SETTINGS:
             raise
         raise ConfigError(f"{complaint}: {server_message(error)}: {remedy}") from error
 

@@ -15,7 +15,7 @@ from vecfill.backfill.prepare import Prepared
 from vecfill.backfill.row_report import TargetReport
 from vecfill.backfill.tally import Sweep, Tally
 from vecfill.engine.choice import max_block_rows
-from vecfill.errors import ConfigError, PartialRunError
+from vecfill.errors import ConfigError, PartialRunError, StoppedError, TableLockedError
 from vecfill.job import Engine, Stop, Unit
 from vecfill.read.survey import Survey
 
@@ -26,6 +26,9 @@ MAX_SWEEPS = 6
 
 PAUSE_S = 0.25
 """Wait before the next sweep if the last one finished no row, since others lock them; doubled each time, up to 4 s."""
+
+CLOSING_S = 2.0
+"""Longest time after a stop to count the rows that remain: a million rows take about as long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,8 @@ class Drain:
         engine: the engine that ran the job; None if no row was eligible.
         report: receives each row that is not updated.
         tally: the account.
-        after: the survey after the last sweep.
+        after: the last survey.
+        counted: whether it came after the last sweep; a stop may leave no time for that.
         planned: rows that the last sweep planned to read.
         beyond: eligible rows that it did not plan to read because of the limit.
         seconds: wall time of the streams.
@@ -66,6 +70,7 @@ class Drain:
     report: TargetReport | None = None
     tally: Tally = field(default_factory=Tally)
     after: Survey = field(init=False)
+    counted: bool = True
     planned: int = 0
     beyond: int = 0
     seconds: float = 0.0
@@ -80,7 +85,9 @@ class Drain:
         for number in range(MAX_SWEEPS):
             finished = self.tally.rows
             self._sweep(engine, self.after)
-            self.after = self.prepared.source.survey(excluded=self._quarantined, earlier=self.after)
+            self.counted = self._count()
+            if not self.counted:
+                break
             if not self.after.eligible:
                 self._nothing_open()
                 break
@@ -89,6 +96,16 @@ class Drain:
             if self.tally.rows == finished and number + 1 < MAX_SWEEPS:
                 self.stop.wait(PAUSE_S * 2**number)
         self.account = engine.account()
+
+    def _count(self) -> bool:
+        """Surveys the table; returns False if that takes too long after a stop, or if the table stays locked."""
+        late = _Late(self.stop)
+        try:
+            self.after = self.prepared.source.survey(excluded=self._quarantined, earlier=self.after, stopped=late)
+        except (StoppedError, TableLockedError) as error:
+            log.warning("the rows that remain are not counted: %s", error)
+            return False
+        return True
 
     @property
     def _quarantined(self) -> tuple[str, ...]:
@@ -153,6 +170,18 @@ class Drain:
                 excluded=self._quarantined,
             )
         ]
+
+
+class _Late:
+    """Whether a stop was requested for over ``CLOSING_S`` seconds, since this was first asked."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop, self._until = stop, float("inf")
+
+    def __call__(self) -> bool:
+        if self._until == float("inf") and self._stop.is_set():
+            self._until = time.monotonic() + CLOSING_S
+        return time.monotonic() > self._until
 
 
 @contextmanager

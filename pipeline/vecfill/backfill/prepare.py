@@ -88,7 +88,7 @@ def prepare(
     coverage = found.coverage
     checks.suggest_index(relation, selection, coverage.missing + coverage.empty)
     if is_local(model) or coverage.missing:
-        relation = checks.settle_dimension(relation, model)
+        relation = session.interruptible(lambda: checks.settle_dimension(relation, model))  # may ask the hub
         source = TableSource(session=session, relation=relation, selection=selection)
     if not coverage.missing:
         return Prepared(relation=relation, model=model, source=source, found=found, startup=startup)

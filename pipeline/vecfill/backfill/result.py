@@ -38,10 +38,11 @@ class RunResult:
         locked: rows that another transaction locked until the end.
         refused: rows whose update a trigger or a row-level policy prevented.
         failed: rows that the model or the server could not process.
-        empty: rows with nothing to embed.
+        empty: rows with nothing to embed, when they were last counted.
         truncated: texts longer than the model reads.
         reused: rows that got the vector of an equal text, without another computation.
-        remaining: rows that are eligible now.
+        remaining: rows that are eligible now; None if a stop left no time to count them.
+        after: the coverage now; None if ``remaining`` is.
         seconds: wall time, start-up included; ``stage_seconds`` is work, summed over the workers of a stage.
         startup_seconds: wall time until the first block was written, by step; see ``StartupTimes``.
         rows_per_s, tokens_per_s: over the wall time from the first read to the last commit, which includes loading the
@@ -70,7 +71,7 @@ class RunResult:
     empty: int
     truncated: int
     reused: int
-    remaining: int
+    remaining: int | None
     sweeps: int
     seconds: float
     startup_seconds: dict[str, float]
@@ -82,7 +83,7 @@ class RunResult:
     outcome: str
     exit_code: int
     before: Coverage
-    after: Coverage
+    after: Coverage | None
     forecast: Forecast | None = None
     row_security: bool = False
     quarantine: tuple[UnwrittenRow, ...] = field(default=())
@@ -91,14 +92,15 @@ class RunResult:
         """Plain values, for JSON."""
         found = dataclasses.asdict(self)
         for name, coverage in (("before", self.before), ("after", self.after)):
-            found[name]["percent"] = round(coverage.percent, 2)
+            if coverage:
+                found[name]["percent"] = round(coverage.percent, 2)
         return found
 
 
 def result_of(drain: Drain, started: float) -> RunResult:
     """The account of a run that began at ``started``, by ``time.perf_counter``."""
     prepared, tally, engine, after = drain.prepared, drain.tally, drain.engine, drain.after.coverage
-    outcome, exit_code = judged(drain) if engine else ("complete", EXIT_COMPLETE)
+    outcome, exit_code = judged(drain) if prepared.job else ("complete", EXIT_COMPLETE)
     if drain.account and drain.account.spent:
         log.warning("%s: a rerun continues from here", drain.account.spent)
     read = sum(sweep.rows for sweep in tally.sweeps)
@@ -115,7 +117,7 @@ def result_of(drain: Drain, started: float) -> RunResult:
         empty=after.empty,
         truncated=tally.truncated,
         reused=tally.reused,
-        remaining=after.missing,
+        remaining=after.missing if drain.counted else None,
         sweeps=len(tally.sweeps),
         seconds=round(time.perf_counter() - started, 3),
         startup_seconds=prepared.startup.seconds if engine else {},
@@ -127,7 +129,7 @@ def result_of(drain: Drain, started: float) -> RunResult:
         outcome=outcome,
         exit_code=exit_code,
         before=prepared.before,
-        after=after,
+        after=after if drain.counted else None,
         forecast=prepared.forecast,
         row_security=prepared.relation.access.policies,
         quarantine=tuple(tally.quarantine.values()),
@@ -140,14 +142,14 @@ def judged(drain: Drain) -> tuple[str, int]:
         drain.tally,
         stop_reason=drain.stop.reason,
         limit=drain.limit,
-        left=drain.after.eligible,
+        left=drain.after.eligible if drain.counted else None,
         planned=drain.planned,
         beyond=drain.beyond,
     )
 
 
 def judge(
-    tally: Tally, *, stop_reason: str | None, limit: int | None, left: int, planned: int, beyond: int = 0
+    tally: Tally, *, stop_reason: str | None, limit: int | None, left: int | None, planned: int, beyond: int = 0
 ) -> tuple[str, int]:
     """Returns the outcome of a run and its exit code.
 
@@ -155,7 +157,7 @@ def judge(
         tally: the run's account.
         stop_reason: why the run stopped early, if it did.
         limit: the most rows to finish.
-        left: eligible rows that remain and are not in quarantine.
+        left: eligible rows that remain and are not in quarantine; None if they were not counted.
         planned: rows that the last sweep planned to read.
         beyond: eligible rows that it did not plan to read because of the limit.
 
@@ -163,6 +165,8 @@ def judge(
     """
     if (code := exit_code(stop_reason)) is not None:
         return "stopped", code
+    if left is None:
+        return "incomplete", EXIT_INCOMPLETE
     limited = limit is not None and tally.finished >= limit
     last = tally.sweeps[-1] if tally.sweeps else None
     clean = last is None or (last.unfinished == 0 and last.rows >= planned and not beyond)

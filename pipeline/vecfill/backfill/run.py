@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from vecfill.backfill.drain import Drain, Progress, commits_told
@@ -15,8 +15,9 @@ from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
 from vecfill.engine.choice import opened
-from vecfill.engine.signals import stopping
+from vecfill.engine.signals import exit_code, stopping
 from vecfill.engine.warm import Warm
+from vecfill.errors import StoppedError
 from vecfill.job import Stop
 from vecfill.postgres.database import Database
 from vecfill.postgres.driver_errors import wrap_driver_errors
@@ -56,14 +57,21 @@ def run(
     Raises:
         ConfigError: a setting cannot work; nothing was written.
         PartialRunError: the same, but found only after rows were committed.
+        StoppedError: a signal or ``max_seconds`` stopped the run before it had counted its work; nothing was written.
         VecfillError: the run failed; committed rows are kept, and a rerun continues.
     """
     started, options = time.perf_counter(), options or RunOptions()
+    stop = stop or Stop()
     place = database if isinstance(database, Database) else Database.resolve(database)
-    with wrap_driver_errors(), closing(Session.connect(place)) as session:
+    with (
+        wrap_driver_errors(),
+        stopping(stop, options.max_seconds, signals=signals),
+        _explained(stop),
+        closing(Session.connect(place, stopped=stop.is_set)) as session,
+    ):
         prepared = prepare(session, target, model, options, consent=consent)
-        drain = Drain(prepared=prepared, stop=stop or Stop(), limit=options.limit, progress=progress)
-        if prepared.job is not None:
+        drain = Drain(prepared=prepared, stop=stop, limit=options.limit, progress=progress)
+        if prepared.job is not None and not stop.is_set():
             label = prepared.relation.table.label
             with (
                 contextlib.nullcontext(warm) if warm else closing(Warm()) as kept,
@@ -71,7 +79,18 @@ def run(
                 report.of(label) if report else contextlib.nullcontext() as rows,
             ):
                 prepared.startup.done("engine")
-                left = options.max_seconds and max(0.001, options.max_seconds - (time.perf_counter() - started))
-                with stopping(drain.stop, left, signals=signals), commits_told(engine):
+                with commits_told(engine):
                     drain.until_dry(engine, rows)
         return result_of(drain, started)
+
+
+@contextlib.contextmanager
+def _explained(stop: Stop) -> Iterator[None]:
+    """Says what stopped a run before its first block; later, a stop ends with a result."""
+    try:
+        yield
+    except StoppedError as error:
+        code = exit_code(stop.reason) or StoppedError.exit_code
+        raise StoppedError(
+            f"stopped by {stop.reason} before anything was written: run again to continue", code
+        ) from error

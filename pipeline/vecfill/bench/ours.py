@@ -96,7 +96,7 @@ def missing_texts(database: Database, relation: Relation, rows: int) -> list[str
     """Texts of the first ``rows`` rows that miss a vector."""
     found: list[str] = []
     with closing(TableSource(session=Session(database), relation=relation)) as source:
-        read = source.reader()
+        read = source.reader(Worker())
         for leaf in range(len(relation.table.leaves)):
             unit = PageRange(leaf=leaf, first_page=0, end_page=None, rows=rows, limit=rows - len(found))
             found += read(unit)["text"].to_pylist() if len(found) < rows else []
@@ -106,7 +106,7 @@ def missing_texts(database: Database, relation: Relation, rows: int) -> list[str
 def text_blocks(work: Work) -> list[pa.Table]:
     """Every TextBlock of the table."""
     with closing(_source(work)) as source:
-        read = source.reader()
+        read = source.reader(Worker())
         return [read(unit) for unit in ranges_of(work, "ray")]
 
 
@@ -181,6 +181,6 @@ def _recipe_results(job: Job, encode: Callable[[Any, int], Any], units: Sequence
     from vecfill.engine.ray_actors import encode_and_write, read_units
 
     coordinator = Coordinator.remote(0)  # type: ignore[attr-defined]  # by ray.remote
-    encoded = encode(read_units(job.source.reader(), units, coordinator, readers=1), sum(unit.rows for unit in units))
+    encoded = encode(read_units(job.source, units, coordinator, readers=1), sum(unit.rows for unit in units))
     written = encode_and_write(encoded, lambda block: block, job.sink, coordinator, writers=1, at_a_time=1)
     yield from written.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

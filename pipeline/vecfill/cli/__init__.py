@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from vecfill import __version__
 from vecfill.cli.failures import defect, print_json_error, report_failure
 from vecfill.cli.mask import mask_process
 from vecfill.cli.pipes import output_never_fails
+from vecfill.interruptible import is_work_left
 
 VERBS = {
     "run": "Fill every missing vector of a table.",
@@ -74,8 +76,13 @@ def main() -> None:
     With ``--json`` an error that ends the command is also the one JSON object on stdout.
     """
     mask_process()
-    with output_never_fails():
-        _main()
+    try:
+        with output_never_fails():
+            _main()
+    except SystemExit as end:
+        if is_work_left() and isinstance(end.code, int):
+            os._exit(end.code)
+        raise
 
 
 def _main() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import click
 
 from vecfill.backfill.drain import Progress
+from vecfill.engine.signals import default_handlers
 
 LINE_EVERY_S = 10.0
 SMOOTHING = 0.3
@@ -60,7 +61,8 @@ def asked(excess: str) -> bool:
     """Asks on the terminal whether a run above a confirmation limit may start; without a terminal the answer is no."""
     if sys.stdin is None or sys.stderr is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    return click.confirm(f"{excess}. Go on?", err=True)
+    with default_handlers():
+        return click.confirm(f"{excess}. Go on?", err=True)
 
 
 @contextmanager

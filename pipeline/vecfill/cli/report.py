@@ -11,6 +11,8 @@ from vecfill.read.survey import Coverage
 
 SHOWN_QUARANTINE = 10
 
+NOT_COUNTED = "rows that remain: not counted after the stop (vecfill status counts them)"
+
 
 def coverage_table(rows: dict[str, Coverage], title: str) -> Table:
     """Returns a table with one line per coverage."""
@@ -41,14 +43,18 @@ def _account(result: RunResult) -> str:
 
 def print_line(result: RunResult) -> None:
     """Prints one of several targets, as one line."""
-    covered = f"{result.before.percent:.2f}% before, {result.after.percent:.2f}% after"
+    after = f"{result.after.percent:.2f}% after" if result.after else NOT_COUNTED
+    covered = f"{result.before.percent:.2f}% before, {after}"
     Console(soft_wrap=True, highlight=False).print(f"{result.table}: {_account(result)}; {covered}", markup=False)
 
 
 def print_result(result: RunResult) -> None:
     """Prints the account of a run."""
     console = Console(soft_wrap=True, highlight=False)
-    console.print(coverage_table({"before": result.before, "after": result.after}, f"{result.table}, {result.model}"))
+    covered = {"before": result.before} | ({"after": result.after} if result.after else {})
+    console.print(coverage_table(covered, f"{result.table}, {result.model}"))
+    if not result.after:
+        console.print(NOT_COUNTED)
     console.print(_account(result))
     if result.device:
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.stage_seconds.items())

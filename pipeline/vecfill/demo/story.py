@@ -123,7 +123,7 @@ def _fill(narrator: Narrator, database: Database, options: RunOptions) -> int:
     with narrator.progress() as progress:
         result = run(TARGET, MODEL, database=database, options=options, progress=progress)
     narrator.result(result)
-    is_left = options.limit is None and result.after.filled < result.after.total
+    is_left = options.limit is None and (result.after is None or result.after.filled < result.after.total)
     return result.exit_code or (EXIT_INCOMPLETE if is_left else 0)
 
 

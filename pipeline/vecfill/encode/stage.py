@@ -9,17 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from vecfill.blocks import encoded_schema, key_names
+from vecfill.blocks import encoded_schema
 from vecfill.config.model import Model
 from vecfill.encode.api.budget import RequestBudget
 from vecfill.encode.api.terms import shared_budget
+from vecfill.encode.encoded_block import encoded_block
 from vecfill.encode.encoder import Encoder
 from vecfill.encode.encoding import Encoding, Flags
 from vecfill.encode.load import blocks_at_once, load_model
 from vecfill.encode.row_encoder import RowEncoder
 from vecfill.encode.sample import check_sample
 from vecfill.encode.vector_cache import VectorCache
-from vecfill.errors import ConfigError
+from vecfill.errors import ConfigError, StoppedError
+from vecfill.interruptible import interruptible
 from vecfill.job import BUDGET, Worker
 
 ROWS_PER_S = {"hash": 30_000.0, "gpu": 3_000.0, "cpu": 400.0}
@@ -97,6 +99,7 @@ class EncodeStage:
         self.spec, self._worker = spec, worker
         self._lock = threading.Lock()
         self._ready: RowEncoder | None = None
+        self._failure: Exception | None = None
         self._cache: VectorCache | None = None
         self._busy = Busy()
         self._load_s = 0.0
@@ -107,6 +110,7 @@ class EncodeStage:
         Raises:
             ConfigError: the model is not available, or its dimension is not the column's.
             MixedModelsError: another model made the column's vectors.
+            StoppedError: the run is to stop.
         """
         return self._prepared().encoder
 
@@ -116,6 +120,8 @@ class EncodeStage:
     def __call__(self, table: pa.Table) -> pa.Table:
         """Encodes a TextBlock; ``error_class`` and ``error`` give the reason if a text has no vector.
 
+        Returns no rows if a stop interrupts the load of the model.
+
         Two threads may call it at the same time: one block is tokenized while another is computed.
 
         Raises:
@@ -124,7 +130,10 @@ class EncodeStage:
         """
         if table.num_rows == 0 and self.spec.dim is not None:
             return encoded_schema(self.spec.arity, self.spec.dim).empty_table()
-        ready = self._prepared()
+        try:
+            ready = self._prepared()
+        except StoppedError:
+            return table.slice(0, 0)
         started = time.perf_counter()
         rows, reused = self._rows(ready, table)
         seconds = self._busy.since(started)
@@ -133,7 +142,7 @@ class EncodeStage:
             self._worker.stop(BUDGET)
             asked = np.flatnonzero(~rows.unasked)
             table, rows, reused = table.take(asked), rows.take(asked), reused[asked]
-        return _encoded_block(
+        return encoded_block(
             table, self.spec.arity, ready.encoder, rows, reused=reused, load_s=load_s, encode_s=seconds
         )
 
@@ -151,16 +160,31 @@ class EncodeStage:
         return self._cache.encode(hashes, lambda some: ready.encode([texts[row] for row in some]))
 
     def _prepared(self) -> RowEncoder:
+        """Returns the model, loaded and checked; a second call gets the same model, or the same error."""
         with self._lock:
+            if self._failure is not None:
+                raise self._failure
             if self._ready is None:
-                started = time.perf_counter()
-                encoder = self._load()
-                self._check_dimension(encoder)
-                ready = RowEncoder(encoder)
-                self._cache = VectorCache(encoder.dim) if self.spec.dedupe else None
-                self._check_sample(ready)
-                self._ready, self._load_s = ready, time.perf_counter() - started
+                if self._worker.stopped():
+                    raise StoppedError("stopped before the model was loaded")
+                try:
+                    self._prepare()
+                except StoppedError:
+                    raise
+                except Exception as error:
+                    self._failure = error
+                    raise
+            assert self._ready is not None  # noqa: S101
             return self._ready
+
+    def _prepare(self) -> None:
+        started = time.perf_counter()
+        encoder = interruptible(self._load, self._worker.stopped)
+        self._check_dimension(encoder)
+        ready = RowEncoder(encoder)
+        self._cache = VectorCache(encoder.dim) if self.spec.dedupe else None
+        self._check_sample(ready)
+        self._ready, self._load_s = ready, time.perf_counter() - started
 
     def _load(self) -> Encoder:
         """Loads the model, or reuses the one that this process keeps: two may not fit in memory.
@@ -170,11 +194,12 @@ class EncodeStage:
         model, worker = self.spec.model, self._worker
         if model.is_api:
             return load_model(model, worker.threads, dim=self.spec.dim, budget=worker.shared, stopped=worker.stopped)
-        if worker.kept.get("model") != (model, worker.threads):
+        wanted = model, worker.threads
+        if worker.kept.get("model", (None,))[0] != wanted:
             worker.kept.clear()
-            worker.kept["encoder"] = load_model(model, worker.threads)
-            worker.kept["model"] = (model, worker.threads)
-        encoder: Encoder = worker.kept["encoder"]
+            # In one step: a load that a stop has left behind may end beside the next one.
+            worker.kept["model"] = wanted, load_model(model, worker.threads)
+        encoder: Encoder = worker.kept["model"][1]
         return encoder
 
     def _check_dimension(self, encoder: Encoder) -> None:
@@ -198,44 +223,3 @@ class EncodeStage:
             model=self.spec.model.name,
             allow_mixed=self.spec.allow_mixed,
         )
-
-
-def _encoded_block(
-    table: pa.Table,
-    arity: int,
-    encoder: Encoder,
-    rows: Encoding,
-    *,
-    reused: Flags,
-    load_s: float,
-    encode_s: float,
-) -> pa.Table:
-    """Assembles the EncodedBlock: copies keys, hash and read time, divides our own seconds among the rows."""
-    n = table.num_rows
-    schema = encoded_schema(arity, encoder.dim)
-    columns = {
-        **{name: table.column(name) for name in (*key_names(arity), "text_hash", "state", "read_s")},
-        "embedding": _embeddings(schema.field("embedding").type, rows),
-        "n_tokens": pa.array(rows.n_tokens, mask=~rows.counted),
-        "truncated": pa.array(rows.truncated),
-        "reused": pa.array(reused),
-        **dict(zip(("error_class", "error"), _errors(rows), strict=True)),
-        "device": pa.repeat(encoder.device, n),
-        "dtype": pa.repeat(encoder.dtype, n),
-        "load_s": pa.repeat(pa.scalar(load_s / max(n, 1), pa.float32()), n),
-        "encode_s": pa.repeat(pa.scalar(encode_s / max(n, 1), pa.float32()), n),
-    }
-    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
-
-
-def _errors(rows: Encoding) -> tuple[pa.Array, pa.Array]:
-    """Error class and message of each row; null if it has a vector."""
-    pairs = [rows.errors.get(row, (None, None)) for row in range(len(rows.vectors))]
-    return pa.array([kind for kind, _ in pairs], pa.string()), pa.array([error for _, error in pairs], pa.string())
-
-
-def _embeddings(vector_type: pa.DataType, rows: Encoding) -> pa.FixedSizeListArray:
-    """Wraps the matrix without copying it; rows that failed are null."""
-    failed = rows.failed()
-    mask = pa.array(failed) if failed.any() else None
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.vectors.reshape(-1)), type=vector_type, mask=mask)

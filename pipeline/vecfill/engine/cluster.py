@@ -7,14 +7,16 @@ import fcntl
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vecfill.errors import ConfigError, EngineError, VecfillError
+from vecfill.errors import ConfigError, EngineError, StoppedError, VecfillError
 
 _QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -103,7 +105,7 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
     ours = {"_temp_dir": str(folder), "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     empty = folder / "cwd"
     empty.mkdir()
-    with contextlib.chdir(empty), contextlib.nullcontext() if verbose else _without_stderr():
+    with contextlib.chdir(empty), sigterm_kept(), contextlib.nullcontext() if verbose else _without_stderr():
         try:
             ray.init(
                 address=address or "local",
@@ -113,6 +115,27 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _no_cluster(address or "this machine", str(error).strip().splitlines()[0]) from error
+
+
+@contextlib.contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Keeps the program's handler of SIGTERM: ``ray.init`` installs one that raises SystemExit.
+
+    Raises:
+        StoppedError: SIGTERM came meanwhile; the program's handler was called.
+    """
+    ours = signal.getsignal(signal.SIGTERM)
+    if not callable(ours):
+        yield
+        return
+    try:
+        yield
+    except SystemExit:
+        ours(signal.SIGTERM, None)
+        raise StoppedError("interrupted by the stop") from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
 
 
 def _check_reachable(address: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ class EncoderActor:
     def encode(self, run: str, assignment: list[Any], block: pa.Table) -> pa.Table:
         """TextBlock in, EncodedBlock out; after a restart of this process it loads the model again."""
         self.begin(run, assignment)
-        self._warmed.result()
+        wait((self._warmed,))  # the stage remembers its error
         return self._stage(block)
 
     def _begin(self, run: str, assignment: list[Any]) -> None:

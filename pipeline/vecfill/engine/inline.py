@@ -38,7 +38,7 @@ class InlineEngine:
             kept={} if kept is None else kept,
         )
         self.read, self.encode, self.write = (
-            job.source.reader(),
+            job.source.reader(worker),
             job.encode.stage(worker),
             job.sink.writer(worker),
         )
@@ -70,7 +70,8 @@ class InlineEngine:
         self._stop = stop
         stages = Stages(read=self.read, encode=self.encode, write=self.write, calls=self._job.encode.calls)
         with ThreadPoolExecutor(1, "warm") as warm:
-            warm.submit(self.encode.warm)  # its error is raised again by the first block
+            if not stop.is_set():
+                warm.submit(self.encode.warm)  # its error is raised again by the first block
             yield from stream(stages, units, stop)
 
     def close(self) -> None:

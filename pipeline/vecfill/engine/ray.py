@@ -70,7 +70,7 @@ class RayEngine:
 
         This process reads and writes a later stream of few units itself: Ray Data takes a second or two to start.
         """
-        if not units:
+        if not units or stop.is_set():
             return
         few, self._streamed = self._streamed and len(units) <= self._pools.encoders, True
         with unwrapped(), self._relayed(stop):
@@ -88,8 +88,8 @@ class RayEngine:
             raise
 
     def _directly(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
-        reader = self._job.source.reader()
-        worker = Worker(stopped=stop.is_set, committed=self._coordinator.add_committed.remote)
+        worker = Worker(stopped=stop.is_set, stop=stop.set, committed=self._coordinator.add_committed.remote)
+        reader = self._job.source.reader(worker)
         with contextlib.closing(self._job.sink.writer(worker)) as writer:
             yield from stream(Stages(read=reader, encode=self._encoders, write=writer, calls=1), units, stop)
 
@@ -101,7 +101,7 @@ class RayEngine:
         )
         if self._job.sink.may_wait:
             context.execution_no_progress_timeout_s = -1  # Ray ends a stalled run after 30 min; waiting is no stall
-        texts = read_units(self._job.source.reader(), units, self._coordinator, readers=pools.readers)
+        texts = read_units(self._job.source, units, self._coordinator, readers=pools.readers)
         return encode_and_write(
             texts,
             self._encoders,

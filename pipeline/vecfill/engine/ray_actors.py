@@ -15,7 +15,7 @@ from vecfill.blocks import RESULT_SCHEMA
 from vecfill.engine.encoders import RETRIES
 from vecfill.engine.pools import READ_CPUS, WRITE_CPUS
 from vecfill.engine.worker_log import log_to_stderr
-from vecfill.job import Reader, Sink, Unit, Worker
+from vecfill.job import Sink, Source, Unit, Worker
 
 BlockCall = Callable[[pa.Table], pa.Table]
 
@@ -26,6 +26,15 @@ def _join(coordinator: Any) -> None:
     ray.get(coordinator.join.remote(ray.get_runtime_context().current_actor))
 
 
+def _worker(coordinator: Any, **more: Any) -> Worker:
+    return Worker(
+        stopped=lambda: bool(ray.get(coordinator.is_set.remote())),
+        stop=lambda reason: ray.get(coordinator.set.remote(reason)),
+        say=coordinator.say.remote,
+        **more,
+    )
+
+
 class ReadUnits:
     """The read stage in Ray Data's pool. ``ray.data.read_sql`` cannot shard on PostgreSQL.
 
@@ -33,8 +42,8 @@ class ReadUnits:
     every block, or leave connections open in idle processes.
     """
 
-    def __init__(self, reader: Reader, coordinator: Any) -> None:
-        self._read, self._coordinator = reader, coordinator
+    def __init__(self, source: Source, coordinator: Any) -> None:
+        self._read, self._coordinator = source.reader(_worker(coordinator)), coordinator
         _join(coordinator)
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -52,13 +61,8 @@ class EncodeAndWrite:
     """
 
     def __init__(self, encode: BlockCall, sink: Sink, peers: int, coordinator: Any) -> None:
-        worker = Worker(
-            peers=peers,
-            stopped=lambda: bool(ray.get(coordinator.is_set.remote())),
-            committed=coordinator.add_committed.remote,
-            say=coordinator.say.remote,
-        )
-        self._encode, self._write, self._lock = encode, sink.writer(worker), threading.Lock()
+        writer = sink.writer(_worker(coordinator, peers=peers, committed=coordinator.add_committed.remote))
+        self._encode, self._write, self._lock = encode, writer, threading.Lock()
         self._failed = False
         self._coordinator = coordinator
         _join(coordinator)
@@ -84,7 +88,7 @@ class EncodeAndWrite:
                 ray.get(self._coordinator.end_write.remote())
 
 
-def read_units(reader: Reader, units: Sequence[Unit], coordinator: Any, *, readers: int) -> Dataset:
+def read_units(source: Source, units: Sequence[Unit], coordinator: Any, *, readers: int) -> Dataset:
     """A dataset of TextBlocks: a pool of ``readers`` over the units, one a block.
 
     ``from_items`` puts the units into the object store by itself. ``from_arrow`` asks a task for each block's size, and
@@ -92,7 +96,7 @@ def read_units(reader: Reader, units: Sequence[Unit], coordinator: Any, *, reade
     """
     pool = ActorPoolStrategy(size=min(readers, len(units)))
     items = ray.data.from_items([pickle.dumps(unit) for unit in units], override_num_blocks=len(units))
-    return _mapped(items, ReadUnits, (reader, coordinator), cpus=READ_CPUS, compute=pool)
+    return _mapped(items, ReadUnits, (source, coordinator), cpus=READ_CPUS, compute=pool)
 
 
 def encode_and_write(

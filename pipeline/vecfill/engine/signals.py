@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first requests a clean end, the second ends at once."""
+"""SIGINT and SIGTERM: the first requests a clean end, the second ends at once, whatever stopped the run before."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from vecfill.job import Stop
 
@@ -17,14 +18,15 @@ SIGNALS = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM"}
 
 @contextmanager
 def stopping(stop: Stop, max_seconds: float | None = None, *, signals: bool) -> Iterator[None]:
-    """Sets ``stop`` when the time is over, and on a signal if ``signals``; ``ray.init`` takes SIGTERM: call it first.
+    """Sets ``stop`` when the time is over, and on a signal if ``signals``.
 
     A second signal ends the process at once: open transactions roll back, so nothing half-written remains. Outside
     the main thread it installs no handlers.
     """
     timer = threading.Timer(max_seconds, stop.set, ["max-seconds"]) if max_seconds else None
     main = signals and threading.current_thread() is threading.main_thread()
-    previous = {number: signal.signal(number, _handler(stop)) for number in SIGNALS} if main else {}
+    handle = _handler(stop)
+    previous = {number: signal.signal(number, handle) for number in SIGNALS} if main else {}
     if timer:
         timer.daemon = True
         timer.start()
@@ -37,11 +39,27 @@ def stopping(stop: Stop, max_seconds: float | None = None, *, signals: bool) -> 
             signal.signal(number, handler)
 
 
+@contextmanager
+def default_handlers() -> Iterator[None]:
+    """Lets a signal end the process as usual, for a question on the terminal: nothing is in flight."""
+    usual: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    previous = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 def _handler(stop: Stop) -> Callable[[int, FrameType | None], None]:
+    signalled = False
+
     def handle(number: int, _: FrameType | None) -> None:
-        if stop.reason in SIGNALS.values():
+        nonlocal signalled
+        if signalled:
             os._exit(128 + number)
-        stop.set(SIGNALS[signal.Signals(number)])
+        signalled, stop.reason = True, SIGNALS[signal.Signals(number)]
+        stop.set(stop.reason)
         if sys.stderr is not None:
             sys.stderr.write("stopping: committing batches in flight (Ctrl-C again aborts)\n")
 

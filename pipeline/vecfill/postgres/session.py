@@ -11,17 +11,16 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import conninfo, sql
 from psycopg.abc import QueryNoTemplate
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState
 
-from vecfill.errors import ServerGoneError, UnreachableError
+from vecfill.errors import UnreachableError
+from vecfill.interruptible import Stopped, interruptible
+from vecfill.postgres import waits
 from vecfill.postgres.database import Connection, Cursor, Database
-from vecfill.postgres.driver_errors import is_transient, server_message
+from vecfill.postgres.driver_errors import server_message
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-RETRY_FOR_S = 120.0
-"""Seconds to retry after a broken connection or a conflict: a failover of a hosted server takes 30 to 60."""
 
 PINNED = {
     "TimeZone": "UTC",
@@ -96,17 +95,19 @@ def set_local(connection: Connection, settings: Mapping[str, str]) -> None:
 
 
 class Session:
-    """A connection that is opened at first use and replaced after a fault. Pickles without the connection.
+    """A connection that is opened at first use and replaced after a fault. Pickles without connection and ``stopped``.
 
     No transaction stays open between two calls of ``run``.
     """
 
-    def __init__(self, database: Database, connection: Connection | None = None) -> None:
-        self.database = database
+    def __init__(
+        self, database: Database, connection: Connection | None = None, *, stopped: Stopped | None = None
+    ) -> None:
+        self.database, self._stopped = database, stopped
         self._connection = connection
 
     @classmethod
-    def connect(cls, database: Database) -> Session:
+    def connect(cls, database: Database, *, stopped: Stopped | None = None) -> Session:
         """Connects, and returns a session with that connection.
 
         Its ``database`` includes the password that worked, also one from ``.pgpass``, but not one from a password
@@ -115,9 +116,10 @@ class Session:
         Raises:
             UnreachableError: the server does not answer or rejects the connection.
             ConfigError: the password command printed no password.
+            StoppedError: ``stopped`` became true.
         """
         try:
-            connection = database.connect()
+            connection = waits.connected(database, stopped)
         except psycopg.OperationalError as error:
             raise UnreachableError(
                 f"cannot connect to {database.label}: {server_message(error)}: "
@@ -125,36 +127,52 @@ class Session:
             ) from error
         if (password := connection.info.password) and not database.password_command:
             database = replace(database, conninfo=conninfo.make_conninfo(database.conninfo, password=password))
-        return cls(database, connection)
+        return cls(database, connection, stopped=stopped)
 
     def __reduce__(self) -> tuple[type[Session], tuple[Database]]:
         return Session, (self.database,)
 
-    def run(self, work: Callable[[Connection], T]) -> T:
+    def run(self, work: Callable[[Connection], T], *, stopped: Stopped | None = None) -> T:
         """Calls ``work`` with a connection, and again after a transient fault: it must be safe to repeat.
 
+        A stop interrupts ``work``. A table that another session has locked is waited for.
+
+        Args:
+            work: what to do.
+            stopped: whether the run should stop; None for the session's own.
+
         Raises:
-            ServerGoneError: the fault lasted for ``RETRY_FOR_S`` seconds.
-            ConfigError: the password command failed for ``RETRY_FOR_S`` seconds.
+            StoppedError: ``stopped`` became true.
+            ServerGoneError: the fault lasted for ``waits.RETRY_FOR_S`` seconds.
+            TableLockedError: a table was locked for ``waits.LOCKED_FOR_S`` seconds.
+            ConfigError: the password command failed for ``waits.RETRY_FOR_S`` seconds.
             psycopg.Error: any other error of the server, unchanged.
         """
-        retrying = Retrying(
-            retry=retry_if_exception(is_transient),
-            wait=wait_random_exponential(multiplier=0.2, max=5),
-            stop=stop_after_delay(RETRY_FOR_S),
-            before_sleep=self._close_and_log,
-            reraise=True,
+        stopped = stopped or self._stopped
+
+        def attempt() -> T:
+            connection = self._open(stopped)
+            return waits.queried(connection, work, stopped, forget=self._forget)
+
+        return waits.repeated(attempt, self.database.label, stopped, locks=True, before_sleep=self._close_and_log)
+
+    def finish(self, work: Callable[[Connection], T]) -> T:
+        """Like ``run``, but a stop does not interrupt ``work``, only waits; a locked table is the caller's problem."""
+
+        def attempt() -> T:
+            return work(self._open(self._stopped))
+
+        return waits.repeated(
+            attempt, self.database.label, self._stopped, locks=False, before_sleep=self._close_and_log
         )
-        try:
-            return retrying(lambda: work(self._open()))
-        except psycopg.Error as error:
-            if is_transient(error):
-                self.close()
-                raise ServerGoneError(
-                    f"{self.database.label} did not recover within {RETRY_FOR_S:.0f} s: {server_message(error)}: "
-                    "run again when the server answers; committed rows are kept"
-                ) from error
-            raise
+
+    def interruptible(self, work: Callable[[], T]) -> T:
+        """Calls ``work``, which uses no connection; a stop interrupts it.
+
+        Raises:
+            StoppedError: the run is to stop.
+        """
+        return work() if self._stopped is None else interruptible(work, self._stopped)
 
     def close(self) -> None:
         """Closes the connection; the next ``run`` opens another."""
@@ -162,10 +180,13 @@ class Session:
             self._connection.close()
             self._connection = None
 
-    def _open(self) -> Connection:
+    def _open(self, stopped: Stopped | None = None) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = self.database.connect()
+            self._connection = waits.connected(self.database, stopped)
         return self._connection
+
+    def _forget(self) -> None:
+        self._connection = None
 
     def _close_and_log(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

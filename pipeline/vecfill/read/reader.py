@@ -10,7 +10,8 @@ import psycopg
 import pyarrow as pa
 
 from vecfill.blocks import text_schema
-from vecfill.errors import DatabaseError
+from vecfill.errors import DatabaseError, StoppedError, TableLockedError
+from vecfill.job import LOCKED, Worker
 from vecfill.postgres import read_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
@@ -23,15 +24,17 @@ from vecfill.read.user_sql_errors import explain_user_sql_errors
 
 
 class Reader:
-    """Callable ``unit -> TextBlock``. Keeps its connection between calls, and pickles without it."""
+    """Callable ``unit -> TextBlock``. Keeps its connection between calls."""
 
-    def __init__(self, session: Session, relation: Relation, selection: Selection) -> None:
+    def __init__(self, session: Session, relation: Relation, selection: Selection, worker: Worker) -> None:
         """Takes a session; other code may use it too, but not at the same time."""
-        self._session, self._relation, self._selection = session, relation, selection
+        self._session, self._relation, self._selection, self._worker = session, relation, selection, worker
         self._pieces = Pieces()
 
     def __call__(self, unit: RowUnit) -> pa.Table:
-        """Reads the currently eligible rows of the unit, in the server's order.
+        """Reads the currently eligible rows of the unit, in the server's order; none if a stop interrupts it.
+
+        A table that stays locked ends the run like a stop: its rows are left to the next one.
 
         Raises:
             ConfigError: the user's SQL fails on a row.
@@ -40,7 +43,13 @@ class Reader:
         start = time.perf_counter()
         try:
             with explain_user_sql_errors(self._relation):
-                rows = self._session.run(lambda connection: self._fetch(connection, unit))
+                rows = self._session.run(lambda connection: self._fetch(connection, unit), stopped=self._worker.stopped)
+        except StoppedError:
+            return self.nothing()
+        except TableLockedError as error:
+            self._worker.say(str(error))
+            self._worker.stop(LOCKED)
+            return self.nothing()
         except psycopg.Error as error:
             raise DatabaseError(f"{self._relation.table.label} cannot be read: {server_message(error)}") from error
         return _block(rows, self._relation.table.arity, time.perf_counter() - start)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vecfill.interruptible import Stopped
+from vecfill.job import Worker
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import Session
@@ -29,10 +31,19 @@ class TableSource:
     selection: Selection = MISSING
     pieces: Pieces = field(default_factory=Pieces)
 
-    def survey(self, *, exact: bool = False, excluded: tuple[str, ...] = (), earlier: Survey | None = None) -> Survey:
+    def survey(
+        self,
+        *,
+        exact: bool = False,
+        excluded: tuple[str, ...] = (),
+        earlier: Survey | None = None,
+        stopped: Stopped | None = None,
+    ) -> Survey:
         """Counts the rows; see ``survey.survey``.
 
         Raises:
+            StoppedError: ``stopped``, or the session's own, became true.
+            TableLockedError: another session keeps the table locked.
             ConfigError: the user's SQL fails on a row.
             ServerGoneError: the server did not recover.
         """
@@ -45,7 +56,8 @@ class TableSource:
                 excluded=excluded,
                 earlier=earlier,
                 pieces=self.pieces,
-            )
+            ),
+            stopped=stopped,
         )
 
     def plan(
@@ -54,9 +66,9 @@ class TableSource:
         """Splits the surveyed rows into units; see ``units.plan_units``."""
         return plan_units(found.buckets, limit, most_rows, excluded)
 
-    def reader(self) -> Reader:
-        """Returns the read stage."""
-        return Reader(self.session, self.relation, self.selection)
+    def reader(self, worker: Worker) -> Reader:
+        """Returns the read stage of one worker."""
+        return Reader(self.session, self.relation, self.selection, worker)
 
     def close(self) -> None:
         """Closes the connection; the next use opens another."""

@@ -36,4 +36,5 @@ class TableSink:
 
     def writer(self, worker: Worker) -> Writer:
         """Returns the write stage of one worker, with its own connection."""
-        return Writer(Session(self.database), self.relation, self.selection, self.limits, worker)
+        session = Session(self.database, stopped=worker.stopped)
+        return Writer(session, self.relation, self.selection, self.limits, worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from vecfill.bisection import isolate
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA, UnwrittenRow
 from vecfill.config.limits import WriteLimits
-from vecfill.errors import ConfigError, DatabaseError, Fault, classify
+from vecfill.errors import ConfigError, DatabaseError, Fault, StoppedError, classify
 from vecfill.job import Worker
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
@@ -35,6 +36,7 @@ class Writer:
     ) -> None:
         """Takes a session of its own, and the limits of all writers together."""
         self._session, self._relation, self._selection = session, relation, selection
+        self._stopped, self._say, self._table_locked = worker.stopped, worker.say, False
         self._committed = worker.committed
         self._size = BatchSize(INDEXED_ROWS if relation.table.vector_indexes else START_ROWS)
         self._throttle = Throttle(limits.per_writer(worker.peers), stopped=worker.stopped, say=worker.say)
@@ -49,13 +51,16 @@ class Writer:
         results: list[dict[str, Any]] = []
         start, max_rows = 0, self._max_rows(table)
         try:
-            while start < table.num_rows:
+            while start < table.num_rows and not (self._table_locked and self._stopped()):
                 most = min(max_rows, self._throttle.max_batch_rows(self._size.rows))
                 piece = table.slice(start, even_batch_rows(table.num_rows - start, most))
                 if not self._throttle.wait_until_allowed(piece.num_rows, self._session):
                     break
-                results += [_result_row(part, result, seconds) for part, result, seconds in self._write_piece(piece)]
+                for part, result, seconds in self._write_piece(piece):
+                    results.append(_result_row(part, result, seconds))
                 start += piece.num_rows
+        except StoppedError as error:
+            self._say(f"a batch of {piece.num_rows} rows is not counted, and a rerun continues: {error}")
         except BaseException:
             self.close()  # a failed Ray actor lives as long as a reference to its error
             raise
@@ -69,25 +74,24 @@ class Writer:
         dim = table.schema.field("embedding").type.list_size
         return max_rows_in_memory(dim, self._relation.table.vector.kind, arrays=self._relation.access.arrays)
 
-    def _write_piece(self, piece: pa.Table) -> list[tuple[pa.Table, BatchResult, float]]:
+    def _write_piece(self, piece: pa.Table) -> Iterator[tuple[pa.Table, BatchResult, float]]:
         """Writes a piece as a whole or, if rows are faulty, in parts."""
         batch = Batch.from_block(piece, self._relation.table.vector.kind)
-        written = []
         for rows, outcome in isolate(len(batch), lambda rows: self._write_batch(batch.part(rows)), _row_fault):
             if isinstance(outcome, Exception):
                 result, seconds = self._record_failed_row(batch.part(rows), outcome)
             else:
                 result, seconds = outcome
-            written.append((piece.slice(rows.start, rows.stop - rows.start), result, seconds))
-        return written
+            yield piece.slice(rows.start, rows.stop - rows.start), result, seconds
 
     def _write_batch(self, batch: Batch) -> tuple[BatchResult, float]:
         """Writes a batch; returns its result and the seconds that it took."""
         start = time.perf_counter()
         try:
-            result = self._session.run(lambda connection: self._write_and_adjust(connection, batch))
+            result = self._session.finish(lambda connection: self._write_and_adjust(connection, batch))
         except psycopg.errors.LockNotAvailable:
             # Another session locks the whole table: all rows count as locked, and the next sweep retries them.
+            self._table_locked = True
             result = BatchResult(dict.fromkeys(OUTCOMES, 0) | {"locked": len(batch)})
         except psycopg.Error as error:
             fault = classify(error.sqlstate)
@@ -103,6 +107,7 @@ class Writer:
     def _write_and_adjust(self, connection: Connection, batch: Batch) -> BatchResult:
         with transaction_timeout_named(self._relation.access.server.transaction_timeout_ms):
             result = write_batch(connection, self._relation, self._selection, batch)
+        self._table_locked = False
         self._size.adjust(len(batch), result.locked_s)
         return result
 

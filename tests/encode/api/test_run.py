@@ -28,6 +28,7 @@ from tests.tables import (
 from vecfill.backfill.run import run
 from vecfill.config.api import ApiOptions
 from vecfill.config.model import Model
+from vecfill.encode.api import concurrency
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
 from vecfill.job import Stop
 from vecfill.postgres.database import Database
@@ -114,6 +115,22 @@ def test_another_model_s_vectors_stop_the_run(connect, database):
     connect.execute("UPDATE docs SET embedding = ARRAY[id, 1, -1, 0, 0, 0, 0, -9]::real[] WHERE id <= 20")
     with serving() as api, pytest.raises(MixedModelsError, match="0 of 20 sampled vectors"):
         fill(database, api.url)
+
+
+def test_a_stop_does_not_wait_for_an_api_that_does_not_answer(connect, database, monkeypatch):
+    monkeypatch.setattr(concurrency, "ANSWER_S", 0.1)
+    make_docs(connect, 40)
+    stop, go_on = Stop(), threading.Event()
+
+    def act(_):
+        stop.set("SIGTERM")
+        go_on.wait(60)
+
+    with serving(act) as api:
+        result = run(DOCS, model(api.url, price_per_million=1.0), database=database, options=INLINE, stop=stop)
+        go_on.set()
+    assert (result.outcome, result.updated, result.remaining, result.api.requests) == ("stopped", 0, 40, 1)
+    assert result.api.tokens > 0  # they may have been charged
 
 
 def test_texts_that_the_api_refuses_are_set_aside_by_key(connect, database):

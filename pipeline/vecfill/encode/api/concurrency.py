@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 START = 2
 """Requests in flight at the start: no burst for an unknown API."""
@@ -17,7 +18,11 @@ SPREAD = 0.1
 POLL_S = 0.5
 """Seconds between two checks, in a wait, of whether the run is to stop: an API may ask to wait for minutes."""
 
+ANSWER_S = 10.0
+"""Longest wait after a stop for the answer to a request in flight; most APIs answer within a second."""
+
 Stopped = Callable[[], bool]
+T = TypeVar("T")
 
 
 async def sleep(seconds: float, stopped: Stopped) -> None:
@@ -25,6 +30,21 @@ async def sleep(seconds: float, stopped: Stopped) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and not stopped():
         await asyncio.sleep(min(left, POLL_S))
+
+
+async def answered(request: Coroutine[Any, Any, T], stopped: Stopped) -> T:
+    """Awaits the answer to a request, after a stop for ``ANSWER_S`` seconds at most: it may be paid for.
+
+    Raises:
+        TimeoutError: it did not come.
+    """
+    task = asyncio.ensure_future(request)
+    try:
+        while not (await asyncio.wait((task,), timeout=POLL_S))[0] and not stopped():
+            pass
+        return await asyncio.wait_for(task, ANSWER_S)
+    finally:
+        task.cancel()
 
 
 class Pace:

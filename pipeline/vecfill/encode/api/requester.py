@@ -16,7 +16,7 @@ from vecfill.config.model import Model
 from vecfill.encode.api.answer import Answer, WrongAnswerError, parse
 from vecfill.encode.api.budget import Budget, Decision
 from vecfill.encode.api.client import Client
-from vecfill.encode.api.concurrency import Pace, Stopped, sleep
+from vecfill.encode.api.concurrency import Pace, Stopped, answered, sleep
 from vecfill.encode.api.dimension import Dimension
 from vecfill.encode.api.http_errors import (
     THROTTLED,
@@ -150,7 +150,7 @@ class Requester:
         sent = SentRequest(is_retry=retries.count(), charged=reserved, sent_at=time.perf_counter())
         self.sent.append(sent)
         try:
-            response = await self._client.send(texts, asked, is_query=retries.is_query)
+            response = await answered(self._client.send(texts, asked, is_query=retries.is_query), self._stopped)
             received_at = time.perf_counter()
             sent.transferred(response)
             answer = parse(response.content, len(texts))
