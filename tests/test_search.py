@@ -334,3 +334,13 @@ def test_a_schema_of_pgvector_that_the_role_may_not_use_is_named(connect, databa
         theirs.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(reader)))
         with pytest.raises(ConfigError, match="permission denied for schema ext: GRANT USAGE ON SCHEMA ext"):
             nearest(theirs, ITEMS, MODEL, QUERY)
+
+
+def test_a_text_that_the_model_gives_zeros_is_refused(connect, connection):
+    class Static(HashEncoder):
+        def encode_query(self, text):
+            return np.zeros(self.dim, np.float32)
+
+    make_items(connect, 3)
+    with pytest.raises(ConfigError, match="gives this text a vector of zeros, to which no row is near"):
+        nearest(connection, ITEMS, MODEL, QUERY, encoder=Static(DIM))

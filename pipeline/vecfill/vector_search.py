@@ -26,6 +26,7 @@ from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.search_sql import Measure
 from vecfill.postgres.selection import MISSING
 from vecfill.postgres.session import reachable, transaction
@@ -60,12 +61,14 @@ class Found:
         distance: ``cosine``, ``l2``, ``l1``, or ``ip``, the negative inner product.
         index: the index that the server used, or None if it compared every row.
         hits: nearest first.
+        row_security: row-level policies apply to the role, so that only rows that it may see are searched.
     """
 
     table: str
     distance: str
     index: str | None
     hits: tuple[Hit, ...]
+    row_security: bool = False
 
 
 def search(
@@ -123,11 +126,17 @@ def nearest(
     plain = replace(target, text=None, set=(), dim=None)
     relation = inspect(connection, plain, text_needed=False, key_needed=False)
     check_sql(connection, relation, MISSING, writing=False)
+    check_visible(connection, relation)
     schema, measure = _prepared(connection, relation, show)
     if given := encoder.dim if encoder else dimension_of(model):
         check_dimension(relation, model, given)
     vector = (encoder or load_model(model)).encode_query(text)
     check_dimension(relation, model, len(vector))
+    if not vector.any():
+        raise ConfigError(
+            f"model {model.name} gives this text a vector of zeros, to which no row is near: it may know none of its "
+            "words: search for other words"
+        )
     return _found(connection, relation, schema, measure, vector=vector, limit=limit, show=show)
 
 
@@ -175,7 +184,11 @@ def _found(
         log.info("index %s gave %d of %d rows: %s", index, len(rows), limit, why)
     hits = (Hit(key=key, distance=distance, values=tuple(shown)) for key, distance, *shown in rows)
     return Found(
-        table=relation.table.label, distance=measure.distance, index=index, hits=tuple(sorted(hits, key=_rank))
+        table=relation.table.label,
+        distance=measure.distance,
+        index=index,
+        hits=tuple(sorted(hits, key=_rank)),
+        row_security=relation.access.policies,
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 
 import pytest
 from tests.tables import make_docs
+from tests.traces import loggers_restored
 
-from vecfill.cli.pipes import readers_may_leave
+from vecfill.cli import main
+from vecfill.cli.pipes import output_never_fails
 
 
 @pytest.mark.slow
@@ -34,7 +37,38 @@ def test_a_run_goes_on_to_its_end_and_says_how_it_went(connect, database, stream
 def test_streams_come_back_and_closed_ones_stay_closed(monkeypatch):
     before = sys.stdout
     monkeypatch.setattr(sys, "stderr", None)
-    with readers_may_leave():
+    with output_never_fails():
         assert sys.stdout is not before
         assert sys.stderr is None
     assert sys.stdout is before
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_characters_that_stdout_lacks_are_replaced(connect, database, monkeypatch, encoding):
+    """More failed rows than a terminal shows, with keys and texts outside the encoding."""
+    connect.execute(
+        "CREATE TABLE docs (id text PRIMARY KEY, title text, embedding vector(8) CHECK (embedding IS NULL))"
+    )
+    connect.execute("INSERT INTO docs SELECT 'ключ ' || i, 'título 職' || i FROM generate_series(1, 12) i")
+    connect.execute("CREATE TABLE done (id int PRIMARY KEY, title text, embedding vector(8))")
+    connect.execute("INSERT INTO done VALUES (1, '職')")
+    given = ("-d", database, "--text", "{title}", "-m", "hash:8")
+    for arguments, code, shown in [
+        (("run", *given, "-t", "docs", "--engine", "inline"), 3, "failed: key ????"),
+        (("run", *given, "-t", "done", "--engine", "inline", "--json"), 0, '"updated": 1'),
+        (("search", *given[:2], *given[4:], "-t", "done", "--show", "title", "x"), 0, "?"),
+        (("status", *given[:2], "-t", "missing 職"), 2, ""),
+    ]:
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        monkeypatch.setattr(sys, "argv", ["vecfill", *arguments])
+        ended = None
+        with loggers_restored():
+            try:
+                main()
+            except SystemExit as error:
+                ended = error.code
+        out.flush()
+        assert (ended or 0) == code
+        assert shown in out.buffer.getvalue().decode(encoding)

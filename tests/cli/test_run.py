@@ -198,6 +198,7 @@ def test_status_counts_as_a_run_would(jobs, vecfill, database):
         "empty": 2,
         "estimated": False,
         "percent": 33.33,
+        "row_security": False,
         "run_needs": None,
     }
     ended = vecfill(*given, "--json")

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from tests.needs import needs
 from tests.tables import (
     DIM,
     DOCS,
@@ -32,6 +33,7 @@ from tests.tables import (
     writer_of,
 )
 
+import vecfill.write.write_batch
 from vecfill.bisection import SHARED_FAULT_AFTER, SharedFaultError
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA
 from vecfill.config.target import Target
@@ -240,7 +242,19 @@ def test_refused_by_a_trigger_that_raises(connect, database):
         result = write(block)
     assert counts(result) == {"updated": 48, "refused": 2}
     errors = {row["key"]: row["error"] for rows in result["unwritten"].to_pylist() for row in rows}
-    assert errors == {"3": "row 3 is closed (SQLSTATE P0001)", "40": "row 40 is closed (SQLSTATE P0001)"}
+    place = "(in PL/pgSQL function act() line 1 at RAISE) (SQLSTATE P0001)"
+    assert errors == {"3": f"row 3 is closed {place}", "40": f"row 40 is closed {place}"}
+
+
+def test_an_error_in_a_trigger_names_the_function(connect, database):
+    """As of a trigger that notifies of the whole row, which may be longer than a notification."""
+    with prepared(connect, database) as (write, block):
+        connect.execute("UPDATE docs SET note = repeat('x', 8000) WHERE id = 3")
+        trigger(connect, "PERFORM pg_notify('rows', row_to_json(NEW)::text); RETURN NEW;")
+        result = write(block)
+    assert counts(result) == {"updated": 49, "failed": 1}
+    ((row,),) = (rows for rows in result["unwritten"].to_pylist() if rows)
+    assert row["error"] == "payload string too long (in PL/pgSQL function act() line 1 at PERFORM) (SQLSTATE 22023)"
 
 
 POLICIES = {
@@ -298,6 +312,24 @@ def test_failed_for_a_vector_that_is_not_finite(connect, database, vector, numbe
         result = write(with_vector(block, 0, [number] + [0.0] * (DIM - 1)))
     assert counts(result) == {"updated": 49, "failed": 1}
     assert filled(connect) == 49
+
+
+@pytest.mark.parametrize(
+    ("vector", "number", "says"),
+    [
+        ("vector(8)", 0.0, "the model gives this text a vector of zeros"),
+        ("real[]", -0.0, "the model gives this text a vector of zeros"),
+        ("halfvec(8)", 1e-9, "all components of the vector are zero in halfvec"),
+    ],
+)
+def test_failed_for_a_zero_vector(connect, database, vector, number, says):
+    """Zero as the column stores it; a vector with one small component has a direction."""
+    with prepared(connect, database, vector=vector) as (write, block):
+        zero = with_vector(block, 3, [number] * DIM)
+        result = write(with_vector(zero, 4, [0.0] * (DIM - 1) + [1e-5]))
+    assert counts(result) == {"updated": 49, "failed": 1}
+    (row,) = [row for rows in result["unwritten"].to_pylist() for row in rows]
+    assert row["error"].startswith(says)
 
 
 def test_failed_where_halfvec_overflows(connect, database):
@@ -519,16 +551,39 @@ def test_a_default_of_repeatable_read_does_not_reach_us(connect, database):
     assert connect.execute("SELECT DISTINCT note FROM docs").fetchall() == [("read committed",)]
 
 
-def slow(connect: psycopg.Connection, seconds: float, timeout: str) -> None:
-    """Makes each row take its time, and gives the database a statement_timeout."""
-    trigger(connect, f"PERFORM pg_sleep({seconds}); RETURN NEW;")
+def limited(connect: psycopg.Connection, timeout: str, value: str = "200ms") -> None:
+    """Gives the database a timeout."""
     name = sql.Identifier(connect.execute("SELECT current_database()").fetchone()[0])
-    connect.execute(sql.SQL("ALTER DATABASE {} SET statement_timeout = {}").format(name, sql.Literal(timeout)))
+    connect.execute(sql.SQL("ALTER DATABASE {} SET {} = {}").format(name, sql.Identifier(timeout), sql.Literal(value)))
 
 
-def test_a_batch_over_the_time_out_is_halved_until_it_lands(connect, database):
+def slow(connect: psycopg.Connection, seconds: float, timeout: str = "statement_timeout") -> None:
+    """Makes each row take its time, and gives the database a timeout."""
+    trigger(connect, f"PERFORM pg_sleep({seconds}); RETURN NEW;")
+    limited(connect, timeout)
+
+
+def slowly(write):
+    """A client that takes its time after the statement that writes."""
+
+    def wait(staged, relation, selection, rows):
+        found = write(staged, relation, selection, rows)
+        time.sleep(0.02 * rows)
+        return found
+
+    return wait
+
+
+@pytest.mark.parametrize("timeout", ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"])
+def test_a_batch_over_the_time_out_is_halved_until_it_lands(connect, database, monkeypatch, timeout):
+    if timeout == "transaction_timeout" and connect.info.server_version < 170_000:
+        needs("PostgreSQL 17 or newer, which has transaction_timeout")
     make_docs(connect, 24)
-    slow(connect, 0.02, "200ms")
+    if timeout == "idle_in_transaction_session_timeout":
+        monkeypatch.setattr(vecfill.write.write_batch, "_write", slowly(vecfill.write.write_batch._write))
+        limited(connect, timeout)
+    else:
+        slow(connect, 0.02, timeout)
     with writing(job_of(database)) as (write, block):
         assert counts(write(block)) == {"updated": 24}
         assert write._size.rows < 24
@@ -536,8 +591,9 @@ def test_a_batch_over_the_time_out_is_halved_until_it_lands(connect, database):
 
 def test_one_row_over_the_time_out_is_an_error(connect, database):
     make_docs(connect, 2)
-    slow(connect, 3, "200ms")
-    with writing(job_of(database)) as (write, block), pytest.raises(DatabaseError):
+    slow(connect, 3)
+    remedy = "one row of public.docs takes longer to write than statement_timeout allows: .* raise statement_timeout of"
+    with writing(job_of(database)) as (write, block), pytest.raises(DatabaseError, match=remedy):
         write(block)
 
 

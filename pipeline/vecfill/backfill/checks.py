@@ -68,9 +68,10 @@ def check_sql(connection: Connection, relation: Relation, selection: Selection, 
                     cursor.execute(query, ())
                 except psycopg.errors.InsufficientPrivilege as error:
                     update = f" and UPDATE on {relation.table.vector.name} and what --set assigns" if writing else ""
+                    policies = ", and row_security must be on" if relation.access.policies else ""
                     raise ConfigError(
                         f"{relation.table.label}: {server_message(error)}: this role needs SELECT on the columns it "
-                        f"reads, including ctid{update}: GRANT it"
+                        f"reads, including ctid{update}: GRANT it{policies}"
                     ) from error
 
 

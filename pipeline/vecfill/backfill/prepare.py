@@ -19,6 +19,7 @@ from vecfill.job import Job
 from vecfill.postgres.database import Connection
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import Session
 from vecfill.postgres.update_effects import update_effects
@@ -113,6 +114,7 @@ def _inspected(connection: Connection, target: Target, selection: Selection, opt
     relation = inspect(connection, target)
     checks.check_writable(relation)
     checks.check_sql(connection, relation, selection)
+    check_visible(connection, relation)
     checks.check_write(connection, relation, selection)
     checks.warn_known_problems(connection, relation, standbys=options.write_limits.watches_standbys)
     return relation

@@ -49,6 +49,7 @@ class RunResult:
         api: requests to an API, its tokens and their cost in USD; None for a local model.
         outcome: complete, limit, quarantined, incomplete or stopped.
         forecast: the estimate before the first write; None if there was nothing to write.
+        row_security: row-level policies apply to the role, so that only rows that it may see are counted.
     """
 
     run_id: str
@@ -83,6 +84,7 @@ class RunResult:
     before: Coverage
     after: Coverage
     forecast: Forecast | None = None
+    row_security: bool = False
     quarantine: tuple[UnwrittenRow, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
@@ -127,6 +129,7 @@ def result_of(drain: Drain, started: float) -> RunResult:
         before=prepared.before,
         after=after,
         forecast=prepared.forecast,
+        row_security=prepared.relation.access.policies,
         quarantine=tuple(tally.quarantine.values()),
     )
 

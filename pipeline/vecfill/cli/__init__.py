@@ -11,7 +11,7 @@ import click
 from vecfill import __version__
 from vecfill.cli.failures import print_json_error, report_failure
 from vecfill.cli.mask import mask_process
-from vecfill.cli.pipes import readers_may_leave
+from vecfill.cli.pipes import output_never_fails
 
 VERBS = {
     "run": "Fill every missing vector of a table.",
@@ -74,7 +74,7 @@ def main() -> None:
     With ``--json`` an error that ends the command is also the one JSON object on stdout.
     """
     mask_process()
-    with readers_may_leave():
+    with output_never_fails():
         _main()
 
 

@@ -1,4 +1,4 @@
-"""Lets a reader such as ``head`` close the pipe early: the command drops the rest of its output and finishes."""
+"""Output never ends a command: not a reader that closes the pipe early, not a character that the encoding lacks."""
 
 from __future__ import annotations
 
@@ -39,14 +39,32 @@ class _Patient:
 
 
 @contextmanager
-def readers_may_leave() -> Iterator[None]:
-    """Prevents errors on stdout and stderr after their reader has closed them."""
+def output_never_fails() -> Iterator[None]:
+    """Prevents errors on stdout and stderr after their reader has closed them, and of characters that they cannot show.
+
+    Such a character comes out as ``?`` on stdout and as an escape on stderr.
+    """
     kept = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (stream and _Patient(stream) for stream in kept)
     try:
-        yield
+        with _replacing(sys.stdout, "replace"), _replacing(sys.stderr, "backslashreplace"):
+            yield
     finally:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None and not stream.closed:
                 stream.flush()
         sys.stdout, sys.stderr = kept
+
+
+@contextmanager
+def _replacing(stream: Any, errors: str) -> Iterator[None]:
+    if not hasattr(stream, "reconfigure"):  # closed by the parent process, or not a stream of text over bytes
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors=errors)
+    try:
+        yield
+    finally:
+        if not stream.closed:
+            stream.reconfigure(errors=before)

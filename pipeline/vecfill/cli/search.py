@@ -80,7 +80,13 @@ def _as_dict(found: Found, names: tuple[str, ...]) -> dict[str, Any]:
         }
         for hit in found.hits
     ]
-    return {"table": found.table, "distance": found.distance, "index": found.index, "hits": hits}
+    return {
+        "table": found.table,
+        "distance": found.distance,
+        "index": found.index,
+        "row_security": found.row_security,
+        "hits": hits,
+    }
 
 
 def _print(found: Found, names: tuple[str, ...]) -> None:

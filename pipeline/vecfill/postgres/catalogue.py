@@ -57,7 +57,7 @@ class Part:
         kind: ``r`` for a table with rows, ``p`` for a partitioned table, ``f`` for a foreign table.
         pages: heap pages of its own.
         triggers: it may have triggers.
-        may_read: this role may read it directly, without going through the parent.
+        may_read: this role may read it directly, without going through the parent, and sees the same rows then.
         column: number of the embedding column; a partition may have its columns in another order.
     """
 
@@ -96,7 +96,8 @@ FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass($1)::pg_catal
 _POLICIES = "SELECT pg_catalog.row_security_active($1::pg_catalog.oid)"
 _PARTITIONS = """
 SELECT c.oid, (SELECT n.nspname FROM pg_catalog.pg_namespace AS n WHERE n.oid = c.relnamespace), c.relname, c.relkind,
-       pg_catalog.pg_relation_size(c.oid), c.relhastriggers, pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+       pg_catalog.pg_relation_size(c.oid), c.relhastriggers, pg_catalog.has_table_privilege(c.oid, 'SELECT')
+         AND NOT (c.relrowsecurity AND pg_catalog.row_security_active(c.oid)),
        (SELECT a.attnum FROM pg_catalog.pg_attribute AS a
         WHERE a.attrelid = c.oid AND a.attname = $2::pg_catalog.name)
 FROM pg_catalog.pg_class AS c WHERE c.oid IN (
@@ -180,7 +181,8 @@ def tree_of(cursor: Any, table: Table, column: Column | None, block_bytes: int) 
 def leaves_of(table: Table, tree: Sequence[Part], indexes: Sequence[Index]) -> tuple[Leaf, ...]:
     """Returns the relations to scan.
 
-    The whole tree is one leaf where policies apply or where the role may not read a partition directly.
+    The whole tree is one leaf where policies apply or where the role may not read a partition directly: policies of a
+    partition do not apply to a query of its parent.
 
     Raises:
         ConfigError: a partition is a foreign table.

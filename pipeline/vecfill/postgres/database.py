@@ -11,6 +11,7 @@ import psycopg
 from psycopg import conninfo, pq
 
 from vecfill.errors import ConfigError
+from vecfill.postgres.connection_string import parse
 from vecfill.secret import secret_from_command
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -54,7 +55,7 @@ class Database:
             from vecfill.postgres import embedded
 
             return cls(embedded.start())
-        return cls(conninfo.make_conninfo("", **{**from_environment, **_parse(database or "")}), password_command)
+        return cls(conninfo.make_conninfo("", **{**from_environment, **parse(database or "")}), password_command)
 
     @property
     def label(self) -> str:
@@ -81,22 +82,6 @@ class Database:
     @staticmethod
     def _password_from(command: str) -> str:
         return secret_from_command(command, option="--password-command", what="password")
-
-
-def _parse(database: str) -> dict[str, Any]:
-    """Parses a connection string. Messages omit the value and libpq's error: both may hold a password."""
-    try:
-        given = conninfo.conninfo_to_dict(database)
-    except psycopg.ProgrammingError:
-        raise ConfigError(
-            "the given database is not a connection string: write postgresql://user@host:5432/name or 'host=… dbname=…'"
-        ) from None
-    if any("@" in str(given.get(part, "")) for part in ("host", "dbname")):
-        raise ConfigError(
-            "the given database URL has an unescaped @ or / in its password: write %40 or %2F, or set the password "
-            "with PGPASSWORD or ~/.pgpass"
-        )
-    return given
 
 
 def _libpq_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,16 +10,22 @@ import psycopg
 
 from vecfill.errors import DatabaseError, Fault, SecretError, classify
 
+_FUNCTION = re.compile(r"^(?:[\w/]+ )?function .+$", re.MULTILINE | re.IGNORECASE)
+"""A line of an error's context that names a function: ``PL/pgSQL function tell() line 2 at PERFORM``."""
+
 
 def server_message(error: BaseException) -> str:
     """Returns the server's message and its SQLSTATE in one line, to append to our own message.
 
-    Omits DETAIL for a row fault: it quotes the row, and user data must not reach a log.
+    Omits DETAIL for a row fault: it quotes the row, and user data must not reach a log. Of the context, which may quote
+    values too, it takes the innermost function, such as a trigger's.
     """
     if not isinstance(error, psycopg.Error) or not error.diag.message_primary:
         return " ".join(str(error).split())
     detail = error.diag.message_detail if classify(error.sqlstate) is not Fault.ROW else None
-    parts = [error.diag.message_primary, *(f"({more})" for more in (detail, error.diag.message_hint) if more)]
+    function = _FUNCTION.search(error.diag.context or "")
+    more = detail, error.diag.message_hint, function and f"in {function[0]}"
+    parts = [error.diag.message_primary, *(f"({one})" for one in more if one)]
     return " ".join(f"{' '.join(parts)} (SQLSTATE {error.sqlstate})".split())
 
 

@@ -45,10 +45,10 @@ class Batch:
             int(row): (table.column("error_class")[int(row)].as_py(), table.column("error")[int(row)].as_py())
             for row in np.flatnonzero(failed)
         }
-        beyond = ~failed & ~_fits(vectors, kind)
-        errors |= {int(row): ("row", _overflow(vectors[row], kind)) for row in np.flatnonzero(beyond)}
+        unfit = ~failed & ~_fits(vectors, kind)
+        errors |= {int(row): ("row", _complaint(vectors[row], kind)) for row in np.flatnonzero(unfit)}
         keys = tuple(_one_chunk(table.column(name)) for name in key_names(_arity(table)))
-        return cls(keys, _one_chunk(table.column("text_hash")), vectors, failed | beyond, errors)
+        return cls(keys, _one_chunk(table.column("text_hash")), vectors, failed | unfit, errors)
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -86,12 +86,20 @@ def _arity(table: pa.Table) -> int:
 
 
 def _fits(vectors: npt.NDArray[np.float32], kind: str) -> npt.NDArray[np.bool_]:
-    """Bool [n]: every component is finite in the column's type; one NaN or Inf makes the whole COPY fail (22000)."""
+    """Bool [n]: every component is finite in the column's type, and one at least is not zero.
+
+    One NaN or Inf makes the whole COPY fail (22000). A zero vector has no cosine: its distance is NaN, and no index
+    holds it.
+    """
     with np.errstate(over="ignore"):
         stored = vectors.astype(np.float16) if kind == "halfvec" else vectors
-    return np.asarray(np.isfinite(stored).all(axis=1))
+    return np.asarray(np.isfinite(stored).all(axis=1) & stored.any(axis=1))
 
 
-def _overflow(vector: npt.NDArray[np.float32], kind: str) -> str:
+def _complaint(vector: npt.NDArray[np.float32], kind: str) -> str:
+    if not vector.any():
+        return "the model gives this text a vector of zeros: it may know none of its words"
+    if np.abs(vector).max() < 1:
+        return f"all components of the vector are zero in {kind}"
     worst = vector[np.argmax(~np.isfinite(vector))] if not np.isfinite(vector).all() else np.abs(vector).max()
     return f"the vector contains {worst:g}, which {kind} cannot store (limit 65504 for halfvec, finite for all)"

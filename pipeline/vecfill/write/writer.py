@@ -20,6 +20,7 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.server import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.session import Session
+from vecfill.postgres.timeouts import setting_of, timed_out
 from vecfill.write.batch import Batch
 from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, BatchSize, even_batch_rows, max_rows_in_memory
 from vecfill.write.throttle import Throttle
@@ -85,19 +86,14 @@ class Writer:
         start = time.perf_counter()
         try:
             result = self._session.run(lambda connection: self._write_and_adjust(connection, batch))
-        except psycopg.errors.QueryCanceled as error:
-            if len(batch) == 1 or time.perf_counter() - start < self._timeout_s * 0.9:
-                raise DatabaseError(
-                    "a write was cancelled on the server, not by our own timeout: run again to continue"
-                ) from error
-            self._size.halve(len(batch))
-            raise
         except psycopg.errors.LockNotAvailable:
             # Another session locks the whole table: all rows count as locked, and the next sweep retries them.
             result = BatchResult(dict.fromkeys(OUTCOMES, 0) | {"locked": len(batch)})
         except psycopg.Error as error:
             fault = classify(error.sqlstate)
-            if fault is Fault.ROW:
+            if fault is Fault.RESOURCE:
+                self._adapt_to_timeout(batch, error, time.perf_counter() - start)
+            if fault in (Fault.ROW, Fault.RESOURCE):
                 raise
             kind = ConfigError if fault is Fault.CONFIGURATION else DatabaseError
             raise kind(f"writing {self._relation.table.label} failed: {server_message(error)}") from error
@@ -119,9 +115,24 @@ class Writer:
         rows = tuple(UnwrittenRow(one.key, "refused", "row", one.error) for one in result.unwritten)
         return BatchResult(counts, rows, result.bytes), seconds
 
-    @property
-    def _timeout_s(self) -> float:
-        return int(self._relation.access.settings.get("statement_timeout", STATEMENT_TIMEOUT_MS)) / 1000
+    def _adapt_to_timeout(self, batch: Batch, error: psycopg.Error, seconds: float) -> None:
+        """Makes the next batches smaller.
+
+        Raises:
+            DatabaseError: it was no timeout, or no smaller batch is possible.
+        """
+        limit = int(self._relation.access.settings.get("statement_timeout", STATEMENT_TIMEOUT_MS))
+        if not timed_out(error, seconds, limit):
+            raise DatabaseError(
+                "a write was cancelled on the server, not by our own timeout: run again to continue"
+            ) from error
+        if len(batch) == 1:
+            setting, role = setting_of(error), self._relation.access.server.role
+            raise DatabaseError(
+                f"one row of {self._relation.table.label} takes longer to write than {setting} allows: "
+                f"{server_message(error)}: make its triggers faster, or raise {setting} of role {role}"
+            ) from error
+        self._size.halve(len(batch))
 
 
 def _row_fault(error: Exception) -> bool:

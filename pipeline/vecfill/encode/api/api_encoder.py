@@ -38,7 +38,7 @@ Outcome = Answer | Exception | None
 class ApiEncoder:
     """Gets vectors from an OpenAI-compatible API. Several threads may encode at once and share its pace.
 
-    A text that the API refuses, or gives zeros for, fails alone (``Encoding.errors``); texts that the budget does not
+    A text that the API refuses fails alone (``Encoding.errors``); texts that the budget does not
     cover are ``Encoding.unasked``.
 
     Attributes:
@@ -227,8 +227,6 @@ class ApiEncoder:
                 vectors[rows] = outcome.vectors
                 if outcome.tokens is not None and not self._counts.exact:
                     encoding.n_tokens[rows] = shares(outcome.tokens, ready.sent[rows])
-                for row in np.flatnonzero(~outcome.vectors.any(axis=1)):
-                    encoding.fail(rows.start + int(row), "row", "the API gives this text a vector of zeros")
         return encoding
 
 

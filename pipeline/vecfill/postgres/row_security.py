@@ -1,0 +1,57 @@
+"""Row-level security: says that it applies to this role, and refuses a table of which this role sees no row."""
+
+from __future__ import annotations
+
+import logging
+
+from psycopg import sql
+
+from vecfill.errors import ConfigError
+from vecfill.postgres.database import Connection
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import transaction
+from vecfill.postgres.target_sql import target
+
+log = logging.getLogger(__name__)
+
+_SIZES = """
+SELECT c.reltuples::pg_catalog.float8, c.relpages, pg_catalog.pg_relation_size(c.oid)
+FROM pg_catalog.pg_class AS c WHERE c.oid = ANY ($1::pg_catalog.oid[])
+"""
+
+
+def check_visible(connection: Connection, relation: Relation) -> None:
+    """Warns if row-level policies apply to this role, since it cannot count the rows that they hide.
+
+    Raises:
+        ConfigError: this role sees no row of a table that holds some.
+    """
+    if not relation.access.policies:
+        return
+    with transaction(connection, relation.access.reading, read_only=True) as cursor:
+        sees = cursor.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(target(relation)), ()).fetchone() is not None
+        sizes = cursor.execute(_SIZES, (list(relation.table.tree),)).fetchall()
+    table, role = relation.table.label, relation.access.server.role
+    held = _rows_held(sizes)
+    if held and not sees:
+        raise ConfigError(
+            f"row-level security hides every row of {table} from role {role}, and the table holds {held}: add a policy "
+            "for this role, connect as a role with BYPASSRLS, or set what the policies read, such as "
+            "PGOPTIONS='-c app.tenant=7'"
+        )
+    log.warning(
+        "row-level security on %s applies to role %s: only rows that it may see are counted (the table holds %s)",
+        *(table, role, held or "no rows"),
+        extra={"target": table, "role": role},
+    )
+
+
+def _rows_held(sizes: list[tuple[float, int, int]]) -> str:
+    """Describes the rows of the table by the catalogue; empty if it holds none.
+
+    Until the first VACUUM or ANALYZE, the catalogue has no row count (-1 rows, or 0 pages): then the size tells.
+    """
+    unknown = sum(size for rows, pages, size in sizes if rows < 0 or not pages)
+    known = sum(rows for rows, pages, _ in sizes if rows > 0 and pages)
+    parts = [f"about {known:,.0f} rows"] if known else []
+    return " and ".join([*parts, *([f"{unknown / 1024:,.0f} kB of rows not analyzed yet"] if unknown else [])])
