@@ -83,7 +83,7 @@ def test_the_start_up_is_shown_by_step_with_its_seconds():
         clock.update(event, now)
     assert clock.lines(12.4) == ("start-up: survey 0.3 s, Ray 8.1 s, model 4 s", "start-up: model 4 s")
     clock.update(Progress(sweep=1, eligible=9, reached=lambda: (1, 0)), 13)
-    assert clock.seconds() == 13
+    assert clock.ended == 13
 
 
 def test_a_line_says_how_far_how_fast_how_long_and_what_limits():

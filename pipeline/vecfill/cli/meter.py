@@ -131,10 +131,6 @@ class StartupClock:
         ]
         return f"start-up: {', '.join(shown)}", f"start-up: {shown[-1]}"
 
-    def seconds(self) -> float:
-        """Seconds of the whole start-up; 0 while it lasts."""
-        return self.ended - self._begun[0][1] if self.ended else 0.0
-
 
 def duration(seconds: float) -> str:
     """``45 s``, ``12 min`` or ``3 h 5 min``."""

@@ -27,9 +27,6 @@ LINE_EVERY_S = 10.0
 LOOK_EVERY_S = 0.25
 """How often the state of the run is looked at; the bar is drawn as often."""
 
-LONG_STARTUP_S = 1.0
-"""Start-up from which on its steps stay on the screen."""
-
 
 class Shown:
     """The state of a run as it was last seen. ``run`` calls it; a thread that shows it calls ``look``."""
