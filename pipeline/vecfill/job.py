@@ -89,6 +89,7 @@ class Worker:
         threads: CPU threads for computing; None keeps the library's number.
         stopped: whether the run should stop; checked before and during waits.
         stop: requests a stop of the run, with the reason.
+        encoded: counts rows as encoded, also while their block is being encoded.
         committed: called with the number of rows that a transaction of this worker has updated.
         say: writes a line and the event's fields to the log that the user sees.
         shared: what ``Encode.shared`` returned, or a proxy with the same methods as coroutines.
@@ -99,6 +100,7 @@ class Worker:
     threads: int | None = None
     stopped: Callable[[], bool] = _never
     stop: Callable[[str], None] = _ignore
+    encoded: Callable[[int], None] = _ignore
     committed: Callable[[int], None] = _ignore
     say: Callable[..., None] = _warn
     shared: Any = None
@@ -200,6 +202,10 @@ class Engine(Protocol):
     @property
     def workers(self) -> dict[str, int]:
         """Workers by stage."""
+
+    @property
+    def reached(self) -> tuple[int, int]:
+        """Rows encoded and rows committed so far, of blocks in flight too; cheap, and in any thread."""
 
     def account(self) -> Any:
         """The account of the state that the encode workers share; None if they share nothing."""

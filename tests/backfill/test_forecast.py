@@ -198,7 +198,7 @@ def on_a_terminal(command: list[str], answer: str) -> int:
     if child == 0:
         os.execv(command[0], command)
     seen = b""
-    while b"Go on?" not in seen:
+    while b"Continue?" not in seen:
         seen += os.read(terminal, 1_000)
     os.write(terminal, answer.encode())
     try:

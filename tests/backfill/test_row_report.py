@@ -73,8 +73,8 @@ def test_rows_that_changed_under_the_run_are_named_by_what_became_of_them(connec
         "UPDATE docs SET title = title || ' anew' WHERE embedding IS NULL",
     ]
 
-    def progress(_) -> None:
-        while edits:
+    def progress(event) -> None:
+        while event.done and edits:
             connect.execute(edits.pop(0))
 
     result = run(DOCS, MODEL, database=database, options=INLINE, report=report, progress=progress)
@@ -88,7 +88,8 @@ def test_rows_found_locked_that_another_fills_before_the_end_are_not_open(connec
     make_docs(connect, 10)
     with another(database) as holder:
         holder.execute("UPDATE docs SET embedding = array_fill(1, ARRAY[8]) WHERE id = 2")
-        result = run(DOCS, MODEL, database=database, options=INLINE, report=report, progress=lambda _: holder.commit())
+        commit = lambda event: event.done and holder.commit()  # noqa: E731
+        result = run(DOCS, MODEL, database=database, options=INLINE, report=report, progress=commit)
     assert (result.outcome, result.updated, result.locked, result.remaining) == ("complete", 9, 0, 0)
     assert lines() == []
 
@@ -109,7 +110,8 @@ def test_lines_are_there_while_the_run_goes_on_and_open_rows_when_it_breaks(conn
     seen = []
 
     def progress(event) -> None:
-        seen.append([line["key"] for line in lines()])
+        if event.done:
+            seen.append([line["key"] for line in lines()])
         if len(seen) > 1:
             raise RuntimeError("broken")
 

@@ -141,8 +141,8 @@ def test_texts_that_change_between_reading_and_writing_are_read_again(connect, d
     make_docs(connect, 2_000)
     changed = []
 
-    def change(_: Progress) -> None:
-        if not changed:
+    def change(progress: Progress) -> None:
+        if progress.done and not changed:
             changed.append(connect.execute("UPDATE docs SET title = title || '!' WHERE embedding IS NULL").rowcount)
 
     result = fill(database, progress=change)
@@ -158,7 +158,7 @@ def test_rows_that_others_fill_and_delete_are_accounted_for(connect, database):
     theirs = str([0.5] * DIM)
 
     def interfere(progress: Progress) -> None:
-        if progress.tally.rows < 1_000:
+        if 0 < progress.tally.rows < 1_000:
             connect.execute("UPDATE docs SET embedding = %s WHERE id > 3900", [theirs])
             connect.execute("DELETE FROM docs WHERE id BETWEEN 3801 AND 3900")
 
@@ -227,8 +227,9 @@ def test_rows_in_quarantine_that_are_deleted_hide_no_other_row(connect, database
         other.execute("SELECT FROM docs WHERE id > 95 FOR UPDATE")
 
         def delete_and_release(progress: Progress) -> None:
-            connect.execute("DELETE FROM docs WHERE id <= 5")
-            other.rollback()
+            if progress.done:
+                connect.execute("DELETE FROM docs WHERE id <= 5")
+                other.rollback()
 
         result = fill(database, progress=delete_and_release)
     assert (result.outcome, result.exit_code, result.sweeps) == ("quarantined", 3, 2)
@@ -283,7 +284,7 @@ def test_max_seconds_ends_with_what_is_in_flight_committed(connect, database):
 def test_a_stop_from_another_thread(connect, database):
     make_docs(connect, 6_000)
     stop = Stop()
-    result = fill(database, stop=stop, progress=lambda _: stop.set("SIGTERM"))
+    result = fill(database, stop=stop, progress=lambda now: now.done and stop.set("SIGTERM"))
     assert (result.outcome, result.exit_code) == ("stopped", 143)
     assert 0 < result.updated < 6_000
     adds_up(result, connect)

@@ -26,6 +26,7 @@ from tests.tables import (
 
 import vecfill.backfill.drain
 import vecfill.encode.stage
+from vecfill.backfill.drain import Progress
 from vecfill.backfill.result import RunResult
 from vecfill.backfill.run import run
 from vecfill.config.target import Target
@@ -141,8 +142,8 @@ def test_while_the_server_is_away(connect, database, refuse, monkeypatch):
     make_docs(connect, 6_000)
     stop = Stop()
 
-    def away(_: object) -> None:
-        if not stop.is_set():
+    def away(event: Progress) -> None:
+        if event.done and not stop.is_set():
             refuse()
 
     with at_each_retry(lambda: stop.set("SIGTERM")):
@@ -180,8 +181,8 @@ def test_a_reader_waits_for_a_table_that_is_locked_for_longer_than_a_statement_w
     make_docs(connect, 6_000)
     with another(database) as other:
 
-        def lock(_: object = None) -> None:
-            if not locked:
+        def lock(event: Progress | None = None) -> None:
+            if not locked and (event is None or event.done):
                 locked.append(other.execute("LOCK TABLE docs"))
 
         locked: list[object] = []
@@ -204,7 +205,7 @@ def test_a_table_that_stays_locked_ends_the_run_with_its_account(connect, databa
             *(DOCS, MODEL),
             database=database,
             options=INLINE,
-            progress=lambda _: locked or locked.append(other.execute("LOCK TABLE docs")),
+            progress=lambda event: event.done and (locked or locked.append(other.execute("LOCK TABLE docs"))),
         )
         assert (result.outcome, result.exit_code, result.remaining) == ("incomplete", 5, None)
         assert 0 < result.updated < 6_000

@@ -13,6 +13,7 @@ from vecfill.bisection import SharedFaultError
 from vecfill.blocks import encoded_schema, text_schema
 from vecfill.config.model import Model
 from vecfill.encode import EncodeSpec, EncodeStage, Encoding
+from vecfill.encode.block_progress import no_progress
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.load import load_model
@@ -40,7 +41,7 @@ class Flawed(HashEncoder):
         self.fault = fault
         self.batches = []
 
-    def encode(self, texts, max_batch_tokens=MAX_BATCH_TOKENS):
+    def encode(self, texts, max_batch_tokens=MAX_BATCH_TOKENS, advance=no_progress):
         self.batches.append(max_batch_tokens)
         if "unreadable" in texts:
             raise TypeError("TextEncodeInput must be a string " + "x" * 1000)
@@ -347,7 +348,7 @@ def test_seconds_of_calls_that_overlap_are_not_counted_twice():
     together = threading.Barrier(2)
 
     class Patient(HashEncoder):
-        def encode(self, texts, max_batch_tokens=MAX_BATCH_TOKENS):
+        def encode(self, texts, max_batch_tokens=MAX_BATCH_TOKENS, advance=no_progress):
             together.wait()
             time.sleep(0.1)
             return super().encode(texts)

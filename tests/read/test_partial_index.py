@@ -201,8 +201,8 @@ def test_rows_that_change_after_they_were_listed_are_swept_again(connect, databa
     make_filled(connect, 40_000, 20)
     changed = []
 
-    def change(_) -> None:
-        if not changed:
+    def change(event) -> None:
+        if event.done and not changed:
             changed.append(connect.execute("UPDATE docs SET title = 'other' WHERE embedding IS NULL").rowcount)
             add_docs(connect, 50_001, 50_005)
 

@@ -33,13 +33,26 @@ CLOSING_S = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Progress of a run: rows finished in this sweep, rows that it plans to read, and the account so far."""
+    """Progress of a run.
 
-    done: int
-    eligible: int
-    sweep: int
-    tally: Tally
-    workers: dict[str, int]
+    Attributes:
+        step: ``survey``, ``engine`` (it starts), or ``sweep``.
+        done: rows finished in this sweep.
+        eligible: rows that it plans to read.
+        sweep: its number, from 1; 0 before the first.
+        tally: the account so far.
+        workers: number of workers per stage.
+        reached: returns the rows encoded and committed in this sweep as of now, of blocks in flight too. Any thread may
+            call it.
+    """
+
+    step: str = "sweep"
+    done: int = 0
+    eligible: int = 0
+    sweep: int = 0
+    tally: Tally = field(default_factory=Tally)
+    workers: dict[str, int] = field(default_factory=dict)
+    reached: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
 
 @dataclass(kw_only=True)
@@ -50,7 +63,7 @@ class Drain:
         prepared: what to drain.
         stop: the request to end early.
         limit: the most rows to finish; None for all.
-        progress: called after each block.
+        progress: called at the start of each sweep and after each block.
         engine: the engine that ran the job; None if no row was eligible.
         report: receives each row that is not updated.
         tally: the account.
@@ -128,10 +141,11 @@ class Drain:
         sweep = self.tally.begin_sweep()
         if self.report:
             self.report.forget_open()
-        started = time.perf_counter()
+        started, before = time.perf_counter(), engine.reached
+        self.progress(self._progress(engine, sweep, before))
         for result in engine.stream(units, self.stop):
             self._take(result)
-            self.progress(self._progress(engine, sweep))
+            self.progress(self._progress(engine, sweep, before))
         self.seconds += time.perf_counter() - started
         number = len(self.tally.sweeps)
         log.info(
@@ -140,13 +154,18 @@ class Drain:
             extra={"sweep": number, "rows": sweep.rows, "planned": self.planned, **sweep.counts},
         )
 
-    def _progress(self, engine: Engine, sweep: Sweep) -> Progress:
+    def _progress(self, engine: Engine, sweep: Sweep, before: tuple[int, int]) -> Progress:
+        def reached() -> tuple[int, int]:
+            encoded, committed = engine.reached
+            return encoded - before[0], committed - before[1]
+
         return Progress(
             done=sweep.rows,
             eligible=self.planned,
             sweep=len(self.tally.sweeps),
             tally=self.tally,
             workers=engine.workers,
+            reached=reached,
         )
 
     def _take(self, result: pa.Table) -> None:

@@ -46,7 +46,7 @@ def run(
         options: limits and engine; None takes the defaults.
         stop: lets another thread end the run early.
         signals: end the run cleanly on SIGINT and SIGTERM, in the main thread.
-        progress: called after each block.
+        progress: called at the start of each step and sweep, and after each block.
         consent: called if the forecast exceeds a limit and ``options.yes`` is not set; True starts the run.
         warm: lets several runs of this process start Ray and load a model only once.
         report: receives each row that is not updated.
@@ -63,6 +63,7 @@ def run(
     started, options = time.perf_counter(), options or RunOptions()
     stop = stop or Stop()
     place = database if isinstance(database, Database) else Database.resolve(database)
+    progress(Progress(step="survey"))
     with (
         wrap_driver_errors(),
         stopping(stop, options.max_seconds, signals=signals),
@@ -72,6 +73,7 @@ def run(
         prepared = prepare(session, target, model, options, consent=consent)
         drain = Drain(prepared=prepared, stop=stop, limit=options.limit, progress=progress)
         if prepared.job is not None and not stop.is_set():
+            progress(Progress(step="engine"))
             label = prepared.relation.table.label
             with (
                 contextlib.nullcontext(warm) if warm else closing(Warm()) as kept,

@@ -1,135 +1,175 @@
-"""Progress of a run on stderr: a bar on a terminal, a plain line every ten seconds elsewhere."""
+"""Progress of a run on stderr: a bar on a terminal, a line of the log every ten seconds elsewhere."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import click
 
 from vecfill.backfill.drain import Progress
+from vecfill.cli.logs import logs_json
+from vecfill.cli.meter import Meter, StartupClock, line
 from vecfill.engine.signals import default_handlers
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+log = logging.getLogger(__name__)
+
 LINE_EVERY_S = 10.0
-SMOOTHING = 0.3
-"""Weight of the newest block in the smoothed rate."""
+
+LOOK_EVERY_S = 0.25
+"""How often the state of the run is looked at; the bar is drawn as often."""
 
 
-@dataclass
-class Meter:
-    """Rate and time left of a sweep. Its first block is left out of the rate: it includes the start-up."""
+class Shown:
+    """The state of a run as it was last seen. ``run`` calls it; a thread that shows it calls ``look``."""
 
-    rate: float = 0.0
-    _sweep: int = 0
-    _done: int = 0
-    _at: float = field(default_factory=time.monotonic)
-
-    def update(self, event: Progress) -> None:
-        """Updates the rate from a new event."""
-        now = time.monotonic()
-        if event.sweep == self._sweep:
-            newest = (event.done - self._done) / max(now - self._at, 1e-3)
-            self.rate = newest if not self.rate else (1 - SMOOTHING) * self.rate + SMOOTHING * newest
-        self._sweep, self._done, self._at = event.sweep, event.done, now
-
-    def seconds_left(self, event: Progress) -> float | None:
-        """Seconds until the sweep is done at this rate."""
-        return max(0, event.eligible - event.done) / self.rate if self.rate else None
-
-
-def slowest(event: Progress) -> str:
-    """The limiting stage: the one with the most seconds of work per worker."""
-    return max(event.tally.seconds, key=lambda stage: event.tally.seconds[stage] / event.workers[stage])
-
-
-def line(event: Progress, meter: Meter) -> str:
-    """One plain line of progress."""
-    share = 100.0 * event.done / event.eligible if event.eligible else 100.0
-    left = meter.seconds_left(event)
-    return (
-        f"{event.done:,} of {event.eligible:,} rows ({share:.0f}%), "
-        + ("" if left is None else f"{meter.rate:,.0f} rows/s, {left:.0f} s left, ")
-        + f"limited by: {slowest(event)}"
-    )
-
-
-def asked(excess: str) -> bool:
-    """Asks on the terminal whether a run above a confirmation limit may start; without a terminal the answer is no."""
-    if sys.stdin is None or sys.stderr is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    with default_handlers():
-        return click.confirm(f"{excess}. Go on?", err=True)
-
-
-@contextmanager
-def shown(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """Yields the function that ``run`` calls after each block."""
-    if quiet:
-        yield lambda _: None
-    elif sys.stderr is not None and sys.stderr.isatty():
-        with _bar() as update:
-            yield update
-    else:
-        yield _Lines()
-
-
-class _Lines:
-    """A line every ``LINE_EVERY_S`` seconds."""
-
-    def __init__(self) -> None:
-        self._meter, self._last = Meter(), time.monotonic()
+    def __init__(self, title: str, max_rate: float | None) -> None:
+        """Takes the name of the work, and the limit of ``--max-rate``."""
+        self.title, self.meter, self.startup = title, Meter(max_rate), StartupClock()
+        self.event: Progress | None = None
+        self._lock, self._over = threading.Lock(), False
+        self.hidden: Callable[[], AbstractContextManager[object]] = nullcontext
+        """Hides the progress while somebody is asked."""
 
     def __call__(self, event: Progress) -> None:
-        self._meter.update(event)
-        if time.monotonic() - self._last >= LINE_EVERY_S:
-            self._last = time.monotonic()
-            click.echo(line(event, self._meter), err=True)
+        """Takes the newest state."""
+        self.event = event
+        self.look()
+
+    def look(self) -> Progress | None:
+        """Measures how far the blocks in flight are; returns the state, or None before the start."""
+        event, now = self.event, time.monotonic()
+        if event is not None:
+            with self._lock:
+                if self._over:
+                    return event
+                self.startup.update(event, now)
+                if self.startup.ended is not None:
+                    self.meter.update(event, now)
+        return event
+
+    def end(self) -> None:
+        """Nothing is in flight any more: the position is what is finished."""
+        with self._lock:
+            self._over = True
+            if self.event is not None:
+                self.meter.position, self.meter.left = self.event.done, None
+
+    def asked(self, excess: str) -> bool:
+        """Asks on the terminal whether a run above a confirmation limit may start; without one the answer is no."""
+        if sys.stdin is None or sys.stderr is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return False
+        with self.hidden(), default_handlers():
+            return click.confirm(f"{excess}. Continue?", err=True)
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[Progress], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bars
+def shown(*, quiet: bool, title: str = "embedding", max_rate: float | None = None) -> Iterator[Shown]:
+    """Shows what the yielded object, the ``progress`` of a run, is told."""
+    state = Shown(title, max_rate)
+    with nullcontext() if quiet else _bar(state) if _can_draw() else _lines(state):
+        yield state
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} rows/s"),
-        TextColumn("{task.fields[left]}"),
-        TextColumn("limited by: {task.fields[limit]}"),
+
+def _can_draw() -> bool:
+    """Whether stderr is a terminal that can move its cursor, and no program reads it."""
+    return (
+        sys.stderr is not None
+        and sys.stderr.isatty()
+        and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+        and not logs_json()
     )
-    meter = Meter()
-    with Bars(*columns, console=Console(stderr=True)) as bars, _logs_above():
-        task = bars.add_task("embedding", total=None, rate="-", left="", limit="start-up", visible=False)
-
-        def update(event: Progress) -> None:
-            meter.update(event)
-            left = meter.seconds_left(event)
-            bars.update(
-                task,
-                completed=event.done,
-                total=event.eligible,
-                visible=True,
-                rate=f"{meter.rate:,.0f}",
-                left="" if left is None else f"{left:.0f} s left",
-                limit=slowest(event),
-                description="embedding" if event.sweep == 1 else f"sweep {event.sweep}",
-            )
-
-        yield update
 
 
 @contextmanager
-def _logs_above() -> Iterator[None]:
-    """Sends our log through the stderr that rich puts in place, so that a log line goes above the bar."""
+def _lines(state: Shown) -> Iterator[None]:
+    """A line of the log every ``LINE_EVERY_S`` seconds, also while no block is finished."""
+    ended, asking = threading.Event(), threading.Lock()
+    state.hidden = lambda: asking
+
+    def write() -> None:
+        due = time.monotonic() + LINE_EVERY_S
+        while not ended.wait(LOOK_EVERY_S):
+            with asking:
+                event = state.look()
+            if event is not None and time.monotonic() >= due:
+                due = time.monotonic() + LINE_EVERY_S
+                _write_line(event, state)
+
+    thread = threading.Thread(target=write, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _write_line(event: Progress, state: Shown) -> None:
+    if state.startup.ended is None:
+        log.info("%s", state.startup.lines(time.monotonic())[0], extra={"event": "start-up", "step": event.step})
+        return
+    meter = state.meter
+    fields = {"done": meter.position, "eligible": event.eligible, "sweep": event.sweep}
+    measured = {"rows_per_s": meter.rate, "seconds_left": meter.left, "limited_by": meter.limit(event)}
+    log.info("%s", line(event, meter), extra={"event": "progress", **fields, **measured})
+
+
+@contextmanager
+def _bar(state: Shown) -> Iterator[None]:
+    from rich.console import Console
+    from rich.live import Live
+
+    from vecfill.cli.bar import Bar
+
+    console = Console(stderr=True)
+    live = Live(Bar(state), console=console, refresh_per_second=1 / LOOK_EVERY_S, redirect_stdout=False, transient=True)
+
+    @contextmanager
+    def hidden() -> Iterator[None]:
+        live.stop()
+        try:
+            yield
+        finally:
+            live.start()
+
+    state.hidden = hidden
+    with live, _logs_above(console):
+        try:
+            yield
+        finally:
+            state.end()
+            live.transient = state.startup.ended is None  # what was drawn last stays, if rows were embedded
+
+
+class _Above:
+    """A stream whose lines go above the bar, whole: a terminal wraps a long one, and no line break is added."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def write(self, text: str) -> None:
+        """Takes whole lines, as the log writes them."""
+        self._console.print(text.rstrip("\n"), soft_wrap=True, markup=False, highlight=False, emoji=False)
+
+    def flush(self) -> None:
+        """Does nothing: every line is written at once."""
+
+
+@contextmanager
+def _logs_above(console: Console) -> Iterator[None]:
+    """Sends our log above the bar."""
     handlers = [one for one in logging.getLogger("vecfill").handlers if isinstance(one, logging.StreamHandler)]
-    before = [one.setStream(sys.stderr) for one in handlers]
+    before = [one.setStream(_Above(console)) for one in handlers]
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from vecfill.backfill.row_report import Report
 from vecfill.backfill.run import run as run_target
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
-from vecfill.cli.progress import asked, shown
+from vecfill.cli.progress import shown
 from vecfill.cli.report import print_line, print_result
 from vecfill.cli.targets import as_dict, carry_out, worst
 from vecfill.config.engine import EngineOptions
@@ -53,7 +53,8 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
     log_to_stderr(output)
     targets = Settings.load_all(flags, config)
     with closing(_Kept()) as kept:
-        fills = [_prepared(settings, kept, output) for settings in targets]
+        several = len(targets) > 1
+        fills = [_prepared(settings, kept, output, several=several) for settings in targets]
         kept.open_reports(settings.report for settings in targets)
         show = print_result if len(targets) == 1 else print_line
         ended = carry_out(targets, fills, (lambda _: None) if output.quiet or output.json else show)
@@ -85,21 +86,22 @@ class _Kept:
             report.close()
 
 
-def _prepared(settings: Settings, kept: _Kept, output: Output) -> Callable[[], RunResult]:
+def _prepared(settings: Settings, kept: _Kept, output: Output, *, several: bool) -> Callable[[], RunResult]:
     """Prepares the run of one target. Checks its settings, so that no run starts before all targets are checked."""
     target, model = settings.need("table", "text").of(Target), settings.of(Model)
     database, engine = database_of(settings), settings.of(EngineOptions, verbose=output.verbose)
     options = settings.of(RunOptions, engine=engine)
 
     def fill() -> RunResult:
-        with shown(quiet=output.quiet) as progress:
+        title = str(settings.table) if several else "embedding"
+        with shown(quiet=output.quiet, title=title, max_rate=options.write_limits.max_rate) as progress:
             return run_target(
                 target,
                 model,
                 database=database,
                 options=options,
                 progress=progress,
-                consent=asked,
+                consent=progress.asked,
                 signals=True,
                 warm=kept.warm,
                 report=kept.report(settings.report),

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.encoding import Encoding
 
 MAX_BATCH_TOKENS = 65_536
@@ -32,8 +33,11 @@ class Encoder(Protocol):
     def max_tokens(self) -> int | None:
         """Length in tokens that texts are cut to; None without a limit."""
 
-    def encode(self, texts: list[str], max_batch_tokens: int) -> Encoding:
-        """Encodes the texts, in batches of at most ``max_batch_tokens`` tokens in the device's memory."""
+    def encode(self, texts: list[str], max_batch_tokens: int, advance: Advance = no_progress) -> Encoding:
+        """Encodes the texts, in batches of at most ``max_batch_tokens`` tokens in the device's memory.
+
+        Calls ``advance`` meanwhile, if it can.
+        """
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
         """Returns the float32 vector [dim] of a search query."""

@@ -17,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.util import truncate_embeddings
 
+from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.compute_threads import ComputeThreads
 from vecfill.encode.encoding import Positions
 from vecfill.encode.precision import PROBE_TEXTS
@@ -50,16 +51,25 @@ class Forward:
         self._search = BatchSizeSearch(CUDA_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS)
         self._threads = ComputeThreads(None if on_gpu else torch.get_num_threads())
 
-    def __call__(self, tokens: Tokens, max_batch_tokens: int) -> npt.NDArray[np.float32]:
+    def __call__(
+        self, tokens: Tokens, max_batch_tokens: int, advance: Advance = no_progress
+    ) -> npt.NDArray[np.float32]:
         """Returns float32 [n, dim] for the tokens of n texts.
 
         Args:
             tokens: from ``tokenize``.
             max_batch_tokens: largest batch in tokens, padding included.
+            advance: called after each batch, with its share of all tokens: they, not the texts, cost the time.
         """
+        total = max(1, int(tokens.lengths.sum()))
+
+        def compute(batch: Batch) -> None:
+            self._compute(tokens, batch, out)
+            advance(int(tokens.lengths[batch[1]].sum()) / total)
+
         out = torch.empty((len(tokens.lengths), self._dim), device=self._net.device)
         batches = self._batches(tokens.lengths, max_batch_tokens)
-        self._threads.for_each(batches, lambda batch: self._compute(tokens, batch, out))
+        self._threads.for_each(batches, compute)
         vectors: npt.NDArray[np.float32] = out.cpu().numpy()
         return vectors
 

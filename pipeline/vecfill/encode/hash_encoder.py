@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding
 
@@ -39,7 +40,9 @@ class HashEncoder:
     def __init__(self, dim: int) -> None:
         self.dim = dim
 
-    def encode(self, texts: list[str], max_batch_tokens: int = MAX_BATCH_TOKENS) -> Encoding:
+    def encode(
+        self, texts: list[str], max_batch_tokens: int = MAX_BATCH_TOKENS, advance: Advance = no_progress
+    ) -> Encoding:
         """Returns float32 unit vectors [n, dim]; without tokens nothing is counted or truncated.
 
         ``max_batch_tokens`` is part of the protocol and ignored here.
@@ -47,6 +50,7 @@ class HashEncoder:
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         for start in range(0, len(texts), _ROWS):
             vectors[start : start + _ROWS] = self._unit_vectors(texts[start : start + _ROWS])
+            advance(_ROWS / len(texts))
         return Encoding.of(vectors)
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 
 from vecfill.bisection import SHARED_FAULT_AFTER, isolate
+from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.encoder import MAX_BATCH_TOKENS, Encoder
 from vecfill.encode.encoding import Encoding
 from vecfill.errors import EncodeError, VecfillError
@@ -26,15 +27,20 @@ class RowEncoder:
         self.encoder = encoder
         self.max_batch_tokens = MAX_BATCH_TOKENS
 
-    def encode(self, texts: list[str]) -> Encoding:
-        """Encodes all texts.
+    def encode(self, texts: list[str], advance: Advance = no_progress) -> Encoding:
+        """Encodes all texts; calls ``advance`` meanwhile.
 
         Raises:
             EncodeError: all vectors of SHARED_FAULT_AFTER texts or more are NaN or infinite.
             SharedFaultError: the first SHARED_FAULT_AFTER texts fail individually.
         """
         encoding = Encoding.blank(len(texts), self.encoder.dim)
-        for part, outcome in isolate(len(texts), lambda part: self._attempt(texts[part]), _is_text_fault):
+
+        def attempt(part: slice) -> Encoding:
+            some = texts[part]
+            return self._attempt(some, lambda share: advance(share * len(some) / len(texts)))
+
+        for part, outcome in isolate(len(texts), attempt, _is_text_fault):
             if isinstance(outcome, Exception):
                 error_class = "resource" if is_out_of_memory(outcome) else "row"
                 encoding.fail(part.start, error_class, f"{type(outcome).__name__}: {outcome}")
@@ -45,12 +51,12 @@ class RowEncoder:
         self._fail_non_finite(encoding)
         return encoding
 
-    def _attempt(self, texts: list[str]) -> Encoding:
+    def _attempt(self, texts: list[str], advance: Advance) -> Encoding:
         """Encodes the texts, in smaller batches while memory runs out; raises if one text alone does not fit."""
         limit = self.max_batch_tokens
         while True:
             try:
-                encoding = self.encoder.encode(texts, limit)
+                encoding = self.encoder.encode(texts, limit, advance)
             except Exception as exc:
                 if limit == 1 or not is_out_of_memory(exc):
                     raise

@@ -13,6 +13,7 @@ from vecfill.blocks import encoded_schema
 from vecfill.config.model import Model
 from vecfill.encode.api.budget import RequestBudget
 from vecfill.encode.api.terms import shared_budget
+from vecfill.encode.block_progress import BlockProgress, Busy
 from vecfill.encode.encoded_block import encoded_block
 from vecfill.encode.encoder import Encoder
 from vecfill.encode.encoding import Encoding, Flags
@@ -73,20 +74,6 @@ class EncodeSpec:
     def stage(self, worker: Worker) -> EncodeStage:
         """Returns the encode stage of one worker."""
         return EncodeStage(self, worker)
-
-
-class Busy:
-    """Working seconds of a stage whose calls overlap: no second is counted twice."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-        self._lock = threading.Lock()
-
-    def since(self, started: float) -> float:
-        """Seconds from ``started``, or from the end of the last call if that was later, until now."""
-        with self._lock:
-            started, self._until = max(started, self._until), time.perf_counter()
-            return self._until - started
 
 
 class EncodeStage:
@@ -154,10 +141,16 @@ class EncodeStage:
 
     def _rows(self, ready: RowEncoder, table: pa.Table) -> tuple[Encoding, Flags]:
         texts = table.column("text").to_pylist()
+        progress = BlockProgress(len(texts), self._worker.encoded)
         if self._cache is None:
-            return ready.encode(texts), np.zeros(len(texts), np.bool_)
-        hashes = table.column("text_hash").to_pylist()
-        return self._cache.encode(hashes, lambda some: ready.encode([texts[row] for row in some]))
+            found = ready.encode(texts, progress.advance), np.zeros(len(texts), np.bool_)
+        else:
+            hashes = table.column("text_hash").to_pylist()
+            found = self._cache.encode(
+                hashes, lambda some: ready.encode([texts[row] for row in some], progress.advance)
+            )
+        progress.end()
+        return found
 
     def _prepared(self) -> RowEncoder:
         """Returns the model, loaded and checked; a second call gets the same model, or the same error."""

@@ -20,6 +20,7 @@ from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
 from vecfill.config.model import Model
+from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding, one_line
 from vecfill.encode.forward import forward_of
@@ -75,7 +76,7 @@ class TransformerEncoder:
         if self._forward is None:
             _log.info("only sentence-transformers can prepare this model's inputs: tokens are not counted")
 
-    def encode(self, texts: list[str], max_batch_tokens: int) -> Encoding:
+    def encode(self, texts: list[str], max_batch_tokens: int, advance: Advance = no_progress) -> Encoding:
         """Returns the vectors of ``SentenceTransformer.encode`` for the texts, as float32 [n, dim].
 
         Raises:
@@ -85,7 +86,8 @@ class TransformerEncoder:
             return self._encode_by_library(texts, max_batch_tokens)
         tokens = self._forward.tokenize(texts)
         truncated = np.greater(tokens.n_tokens, tokens.lengths)
-        return Encoding.of(self._forward(tokens, max_batch_tokens), n_tokens=tokens.n_tokens, truncated=truncated)
+        vectors = self._forward(tokens, max_batch_tokens, advance)
+        return Encoding.of(vectors, n_tokens=tokens.n_tokens, truncated=truncated)
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
         """Returns the float32 vector [dim] of a search query.

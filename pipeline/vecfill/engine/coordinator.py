@@ -21,7 +21,7 @@ class Coordinator:
         self._reason: str | None = None
         self._lines: list[tuple[str, dict[str, Any]]] = []
         self._members: list[Any] = []
-        self._writing = self._committed = 0
+        self._writing = self._encoded = self._committed = 0
 
     def join(self, actor: Any) -> None:
         """Registers an actor of Ray Data's pools."""
@@ -63,6 +63,10 @@ class Coordinator:
         """Counts a block as written, or failed."""
         self._writing -= 1
 
+    def add_encoded(self, rows: int) -> None:
+        """Counts rows as encoded."""
+        self._encoded += rows
+
     def add_committed(self, rows: int) -> None:
         """Counts the rows of a committed transaction."""
         self._committed += rows
@@ -75,10 +79,10 @@ class Coordinator:
         """Keeps a line and the event's fields for the driver's log."""
         self._lines.append((line, fields))
 
-    def lines(self) -> list[tuple[str, dict[str, Any]]]:
-        """Returns the lines since the last call, each with its fields."""
+    def news(self) -> tuple[list[tuple[str, dict[str, Any]]], tuple[int, int]]:
+        """Returns the lines since the last call, each with its fields, and the rows encoded and committed so far."""
         lines, self._lines = self._lines, []
-        return lines
+        return lines, (self._encoded, self._committed)
 
 
 @ray.remote(num_cpus=0)

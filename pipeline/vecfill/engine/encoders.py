@@ -73,6 +73,7 @@ class EncoderActor:
             threads=max(1, len(os.sched_getaffinity(0)) // given.share),
             stopped=lambda: bool(ray.get(coordinator.is_set.remote())),
             stop=lambda reason: ray.get(coordinator.set.remote(reason)),
+            encoded=coordinator.add_encoded.remote,
             say=coordinator.say.remote,
             shared=SharedProxy(given.shared, ray.get_runtime_context().get_actor_id()) if given.shared else None,
             kept=self._kept,

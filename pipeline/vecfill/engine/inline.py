@@ -5,6 +5,7 @@ On two cores Ray takes 3 to 8 s to start, and its first actor 6 to 15 s more.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,11 +29,13 @@ class InlineEngine:
             kept: objects that this process keeps between runs, such as a loaded model.
             shared: the budget of an API, if several engines share it; None makes one for this engine.
         """
-        self._job, self._stop, self._committed = job, Stop(), 0
+        self._job, self._stop, self._lock = job, Stop(), threading.Lock()
+        self._encoded = self._committed = 0
         self._shared = shared or job.encode.shared()
         worker = Worker(
             stopped=self._stopped,
             stop=self._ask_to_stop,
+            encoded=self._count_encoded,
             committed=self._count,
             shared=self._shared,
             kept={} if kept is None else kept,
@@ -49,6 +52,10 @@ class InlineEngine:
     def _ask_to_stop(self, reason: str) -> None:
         self._stop.set(reason)
 
+    def _count_encoded(self, rows: int) -> None:
+        with self._lock:  # two blocks at a time
+            self._encoded += rows
+
     def _count(self, rows: int) -> None:
         self._committed += rows
 
@@ -64,6 +71,11 @@ class InlineEngine:
     def committed(self) -> tuple[int, bool]:
         """See ``Engine``."""
         return self._committed, True
+
+    @property
+    def reached(self) -> tuple[int, int]:
+        """See ``Engine``."""
+        return self._encoded, self._committed
 
     def stream(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
         """See ``Engine``. Raises the original error of any stage."""

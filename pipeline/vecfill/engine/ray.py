@@ -49,7 +49,7 @@ class RayEngine:
         )
         self._encoders = Encoders(actors, assignment)
         self._encoders.begin()
-        self._streamed = False
+        self._streamed, self._reached = False, (0, 0)
 
     @property
     def workers(self) -> dict[str, int]:
@@ -64,6 +64,11 @@ class RayEngine:
         """See ``Engine``."""
         found: tuple[int, bool] = ray.get(self._coordinator.committed.remote())
         return found
+
+    @property
+    def reached(self) -> tuple[int, int]:
+        """See ``Engine``."""
+        return self._reached
 
     def stream(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
         """See ``Engine``. Raises the original error of a stage if it is ours.
@@ -120,7 +125,7 @@ class RayEngine:
 
     @contextlib.contextmanager
     def _relayed(self, stop: Stop) -> Iterator[None]:
-        """Passes a stop on to the workers, and their lines to the log.
+        """Passes a stop on to the workers, and takes their lines for the log and their counts of rows.
 
         Runs in its own thread: a signal handler must not call Ray.
         """
@@ -128,11 +133,11 @@ class RayEngine:
 
         def relay() -> None:
             while not done.is_set() and not stop.wait(0.2):
-                self._log_lines()
+                self._take_news()
             if stop.is_set():
                 ray.get(self._coordinator.set.remote(stop.reason))
             done.wait()
-            self._log_lines()
+            self._take_news()
 
         with ThreadPoolExecutor(1, "stop-relay") as threads:
             relayed = threads.submit(relay)
@@ -142,6 +147,7 @@ class RayEngine:
                 done.set()
             relayed.result()
 
-    def _log_lines(self) -> None:
-        for line, fields in ray.get(self._coordinator.lines.remote()):
+    def _take_news(self) -> None:
+        lines, self._reached = ray.get(self._coordinator.news.remote())
+        for line, fields in lines:
             log.warning("%s", line, extra=fields)

@@ -23,6 +23,7 @@ from vecfill.encode.api.requester import Requester, SplitRequestError
 from vecfill.encode.api.terms import shared_budget
 from vecfill.encode.api.token_counts import Estimate, Exact, Prepared, split_into_requests
 from vecfill.encode.api.usage import Usage
+from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding
 from vecfill.encode.model_location import locate_model
@@ -98,7 +99,9 @@ class ApiEncoder:
         """What has been sent so far; safe in any thread."""
         return Usage.of(list(self._requester.sent))
 
-    def encode(self, texts: list[str], max_batch_tokens: int = MAX_BATCH_TOKENS) -> Encoding:
+    def encode(
+        self, texts: list[str], max_batch_tokens: int = MAX_BATCH_TOKENS, advance: Advance = no_progress
+    ) -> Encoding:
         """Gets float32 vectors [n, dim]; ignores ``max_batch_tokens``, which is for a device's memory.
 
         Raises:
@@ -106,11 +109,11 @@ class ApiEncoder:
             EncodeError: the API kept failing or throttling.
             SharedFaultError: it refuses many texts, each individually.
         """
-        return self._encode(texts, is_query=False)
+        return self._encode(texts, is_query=False, advance=advance)
 
-    def _encode(self, texts: list[str], *, is_query: bool) -> Encoding:
+    def _encode(self, texts: list[str], *, is_query: bool, advance: Advance = no_progress) -> Encoding:
         ready = self._counts.prepare([self._prompt + text for text in texts] if self._prompt else texts)
-        ready = replace(ready, is_query=is_query)
+        ready = replace(ready, is_query=is_query, advance=advance)
         parts = list(split_into_requests(ready.sent, self._inputs, self._tokens))
         results = self._loop.run(self._all(ready, parts))
         return self._assembled(ready, [one for result in results for one in self._isolated(ready, *result)])
@@ -190,6 +193,7 @@ class ApiEncoder:
         except RefusedError as refusal:
             return refusal
         if answer is not None:
+            ready.advance(len(texts) / len(ready.texts))
             self._sizes.accept(ready.bytes[part])
             if answer.tokens is not None:
                 self._counts.learn(texts, answer.tokens)

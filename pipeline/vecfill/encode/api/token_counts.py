@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.model_files import fetched
 from vecfill.encode.shortening import parts_of
 from vecfill.errors import ConfigError
@@ -43,6 +44,7 @@ class Prepared:
         truncated: bool [n].
         bytes: int64 [n], of the texts as they are sent.
         is_query: they are search queries, not rows.
+        advance: called after each answer, with its share of the texts.
     """
 
     texts: list[str]
@@ -51,6 +53,7 @@ class Prepared:
     truncated: npt.NDArray[np.bool_]
     bytes: npt.NDArray[np.int64]
     is_query: bool = False
+    advance: Advance = no_progress
 
 
 def token_bound(texts: Sequence[str]) -> int:
