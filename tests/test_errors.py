@@ -52,6 +52,7 @@ def our_exceptions() -> list[type]:
         ("23505", Fault.ROW),
         ("23514", Fault.ROW),
         ("P0001", Fault.ROW),
+        ("54000", Fault.ROW),
         ("42501", Fault.ROW),
         ("42P01", Fault.CONFIGURATION),
         ("42703", Fault.CONFIGURATION),

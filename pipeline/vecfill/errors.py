@@ -85,7 +85,7 @@ class Fault(enum.Enum):
 
 _TRANSIENT = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300"})
 _RESOURCE = frozenset({"57014", "25P03", "25P04"})
-_ROW_CLASSES = ("22", "23", "P0")
+_ROW_CLASSES = ("22", "23", "54", "P0")
 _ROW = frozenset({"42501"})
 _CONFIGURATION = frozenset({"25006", "55000"})
 _CONFIGURATION_CLASSES = ("0A", "28", "3D", "3F", "42")

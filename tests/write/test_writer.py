@@ -246,6 +246,20 @@ def test_refused_by_a_trigger_that_raises(connect, database):
     assert errors == {"3": f"row 3 is closed {place}", "40": f"row 40 is closed {place}"}
 
 
+def test_failed_for_its_size(connect, database):
+    """As with a trigger that fills an indexed column: the server refuses the row, and the batch is not to blame."""
+    with prepared(connect, database) as (write, block):
+        connect.execute("CREATE INDEX ON docs (note)")
+        long = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 300) n)"
+        trigger(connect, f"IF OLD.id = 3 THEN NEW.note := {long}; END IF; RETURN NEW;")
+        result = write(block)
+    assert counts(result) == {"updated": 49, "failed": 1}
+    ((row,),) = (rows for rows in result["unwritten"].to_pylist() if rows)
+    assert row["key"] == "3"
+    assert row["error"].startswith("index row")
+    assert row["error"].endswith("(SQLSTATE 54000)")
+
+
 def test_an_error_in_a_trigger_names_the_function(connect, database):
     """As of a trigger that notifies of the whole row, which may be longer than a notification."""
     with prepared(connect, database) as (write, block):
