@@ -23,11 +23,10 @@ def rows_short(rows: float | None) -> str:
     """Such as ``420 million``: a break-even is not known to more than two digits."""
     if rows is None:
         return "–"
-    for unit, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million"), (1e3, ",000")):
+    for unit, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
         if rows >= unit:
-            count = float(f"{rows / unit:.2g}")
-            return f"{count:,.0f}{word}" if word == ",000" else f"{count:g}{word}"
-    return f"{rows:.0f}"
+            return f"{float(f'{rows / unit:.2g}'):g}{word}"
+    return f"{float(f'{rows:.2g}'):,.0f}" if rows >= 1e3 else f"{rows:.0f}"
 
 
 def usd(value: float | None) -> str:
