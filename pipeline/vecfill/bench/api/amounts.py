@@ -23,10 +23,10 @@ def rows_short(rows: float | None) -> str:
     """Such as ``420 million``: a break-even is not known to more than two digits."""
     if rows is None:
         return "–"
-    for unit, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
-        if rows >= unit:
-            return f"{float(f'{rows / unit:.2g}'):g}{word}"
-    return f"{float(f'{rows:.2g}'):,.0f}" if rows >= 1e3 else f"{rows:.0f}"
+    for least, unit, word in ((1e12, 1e12, " trillion"), (1e9, 1e9, " billion"), (1e6, 1e6, " million"), (1e3, 1.0, "")):
+        if rows >= least:
+            return f"{float(f'{rows / unit:.2g}'):,.15g}{word}"
+    return f"{rows:.0f}"
 
 
 def usd(value: float | None) -> str:
