@@ -23,10 +23,10 @@ def rows_short(rows: float | None) -> str:
     """Such as ``420 million``: a break-even is not known to more than two digits."""
     if rows is None:
         return "–"
-    for unit, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million"), (1e3, ",000")):
-        if rows >= unit:
-            count = float(f"{rows / unit:.2g}")
-            return f"{count:,.0f}{word}" if word == ",000" else f"{count:g}{word}"
+    units = ((1e12, 1e12, " trillion"), (1e9, 1e9, " billion"), (1e6, 1e6, " million"), (1e3, 1.0, ""))
+    for least, unit, word in units:
+        if rows >= least:
+            return f"{float(f'{rows / unit:.2g}'):,.15g}{word}"
     return f"{rows:.0f}"
 
 
