@@ -160,14 +160,17 @@ class Job:
 
 @dataclass
 class Stop:
-    """A request to finish the blocks in flight and end. Only the first reason is kept, except that a signal counts."""
+    """A request to finish the blocks in flight and end."""
 
     reason: str | None = None
     _event: threading.Event = field(default_factory=threading.Event)
 
-    def set(self, reason: str) -> None:
-        """Requests the stop; safe in a signal handler and from any thread."""
-        self.reason = self.reason or reason
+    def set(self, reason: str, *, override: bool = False) -> None:
+        """Requests the stop; safe in a signal handler and from any thread.
+
+        The first reason is kept, unless a later one is to ``override`` it, as a signal does.
+        """
+        self.reason = reason if override else self.reason or reason
         self._event.set()
 
     def is_set(self) -> bool:

@@ -147,11 +147,10 @@ def _understood(relation: Relation, complaint: str, remedy: str) -> Iterator[Non
     """
     try:
         yield
-    except psycopg.errors.LockNotAvailable:
-        raise
     except psycopg.Error as error:
-        blameless = is_transient(error) and not isinstance(error, psycopg.errors.ProtocolViolation)
-        if blameless or error.sqlstate in timeouts.SETTINGS:
+        locked = isinstance(error, psycopg.errors.LockNotAvailable)
+        lost = is_transient(error) and not isinstance(error, psycopg.errors.ProtocolViolation)
+        if locked or lost or error.sqlstate in timeouts.SETTINGS:
             raise
         raise ConfigError(f"{complaint}: {server_message(error)}: {remedy}") from error
 

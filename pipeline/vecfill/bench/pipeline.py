@@ -131,7 +131,7 @@ def _started(contender: Contender, group: _Group, stack: ExitStack, progress: Pr
 
 
 def _rate(runner: Runner, measured: Measured) -> float | None:
-    """Warm rows a second. In-process there is no start-up in the measurement, so one block's whole time counts too."""
+    """Warm rows/s. In-process the measurement has no start-up, so the whole time of a single block counts too."""
     rate = whole_rate(measured) if runner.whole else warm_rate(measured.marks)
     return whole_rate(measured) if rate is None and not runner.ray else rate
 

@@ -56,7 +56,7 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
         several = len(targets) > 1
         fills = [_prepared(settings, kept, output, several=several) for settings in targets]
         kept.open_reports(settings.report for settings in targets)
-        show = print_result if len(targets) == 1 else print_line
+        show = print_line if several else print_result
         ended = carry_out(targets, fills, (lambda _: None) if output.quiet or output.json else show)
     wrote = any(isinstance(one, RunResult) and one.updated for one in ended)
     code = worst((one.exit_code for one in ended), wrote=wrote)

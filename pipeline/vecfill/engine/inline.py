@@ -36,7 +36,7 @@ class InlineEngine:
             stopped=self._stopped,
             stop=self._ask_to_stop,
             encoded=self._count_encoded,
-            committed=self._count,
+            committed=self._count_committed,
             shared=self._shared,
             kept={} if kept is None else kept,
         )
@@ -56,7 +56,7 @@ class InlineEngine:
         with self._lock:  # two blocks at a time
             self._encoded += rows
 
-    def _count(self, rows: int) -> None:
+    def _count_committed(self, rows: int) -> None:
         self._committed += rows
 
     @property

@@ -58,8 +58,8 @@ def _handler(stop: Stop) -> Callable[[int, FrameType | None], None]:
         nonlocal signalled
         if signalled:
             os._exit(128 + number)
-        signalled, stop.reason = True, SIGNALS[signal.Signals(number)]
-        stop.set(stop.reason)
+        signalled = True
+        stop.set(SIGNALS[signal.Signals(number)], override=True)
         if sys.stderr is not None:
             sys.stderr.write("stopping: committing batches in flight (Ctrl-C again aborts)\n")
 

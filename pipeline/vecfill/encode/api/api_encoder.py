@@ -16,7 +16,6 @@ from vecfill.bisection import isolate
 from vecfill.config.model import Model
 from vecfill.encode.api.answer import Answer
 from vecfill.encode.api.budget import Budget
-from vecfill.encode.api.concurrency import Stopped
 from vecfill.encode.api.event_loop import LoopThread
 from vecfill.encode.api.http_errors import RefusedError
 from vecfill.encode.api.requester import Requester, SplitRequestError
@@ -28,6 +27,7 @@ from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding
 from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
+from vecfill.interruptible import Stopped
 
 PROBE = "dimension"
 """Text that is embedded if nothing else tells the vectors' length."""

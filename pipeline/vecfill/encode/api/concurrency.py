@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+
+from vecfill.interruptible import Stopped
 
 START = 2
 """Requests in flight at the start: no burst for an unknown API."""
@@ -21,7 +23,6 @@ POLL_S = 0.5
 ANSWER_S = 10.0
 """Longest wait after a stop for the answer to a request in flight; most APIs answer within a second."""
 
-Stopped = Callable[[], bool]
 T = TypeVar("T")
 
 

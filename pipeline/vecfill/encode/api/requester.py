@@ -16,7 +16,7 @@ from vecfill.config.model import Model
 from vecfill.encode.api.answer import Answer, WrongAnswerError, parse
 from vecfill.encode.api.budget import Budget, Decision
 from vecfill.encode.api.client import Client
-from vecfill.encode.api.concurrency import Pace, Stopped, answered, sleep
+from vecfill.encode.api.concurrency import Pace, answered, sleep
 from vecfill.encode.api.dimension import Dimension
 from vecfill.encode.api.http_errors import (
     THROTTLED,
@@ -32,6 +32,7 @@ from vecfill.encode.api.token_counts import byte_counts, token_bound
 from vecfill.encode.api.usage import SentRequest
 from vecfill.encode.api.vector_format import Format
 from vecfill.errors import VecfillError
+from vecfill.interruptible import Stopped
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError
