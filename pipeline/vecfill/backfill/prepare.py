@@ -92,7 +92,7 @@ def prepare(
         source = TableSource(session=session, relation=relation, selection=selection)
     if not coverage.missing:
         return Prepared(relation=relation, model=model, source=source, found=found, startup=startup)
-    if line := prompt_line(model):
+    if line := session.interruptible(lambda: prompt_line(model)):  # may ask the hub
         log.info("%s", line, extra={"model": model.name})
     effects = session.run(lambda connection: update_effects(connection, relation))
     ahead = forecast(relation, found, effects, options.limit)
