@@ -275,7 +275,9 @@ def test_a_limit_over_what_there_is_changes_nothing(connect, database):
 
 def test_max_seconds_ends_with_what_is_in_flight_committed(connect, database):
     make_docs(connect, 6_000)
-    result = fill(database, options=replace(INLINE, max_seconds=0.05), progress=lambda _: time.sleep(0.2))
+    stop = Stop()
+    options = replace(INLINE, max_seconds=2)
+    result = fill(database, options=options, stop=stop, progress=lambda now: now.done and stop.wait(60))
     assert (result.outcome, result.exit_code) == ("incomplete", 5)
     assert 0 <= result.updated < 6_000
     adds_up(result, connect)

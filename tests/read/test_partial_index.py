@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import TypeVar
 
@@ -27,8 +28,11 @@ from tests.tables import (
 import vecfill.backfill.drain
 import vecfill.read.partial_index
 import vecfill.read.survey
+from vecfill.backfill.prepare import Prepared, prepare
 from vecfill.backfill.run import run
-from vecfill.job import Stop
+from vecfill.config.target import Target
+from vecfill.postgres.database import Database
+from vecfill.postgres.session import Session
 from vecfill.read.partial_index import suggested_index
 
 PARTIAL = "CREATE INDEX docs_missing ON docs (id) WHERE embedding IS NULL"
@@ -74,11 +78,10 @@ def buffers(connect: psycopg.Connection, work: Callable[[], T]) -> tuple[int, T]
     return counted(connect) - before, result
 
 
-def stopped() -> Stop:
-    """A run told to stop surveys, checks, samples, reads no text, and surveys once more."""
-    stop = Stop()
-    stop.set("SIGTERM")
-    return stop
+def prepared(database: str, target: Target = DOCS) -> Prepared:
+    """What a run does before it reads a text: it surveys, checks and samples."""
+    with closing(Session.connect(Database.resolve(database))) as session:
+        return prepare(session, target, MODEL, ANYWAY)
 
 
 ANYWAY = replace(INLINE, allow_mixed=True)
@@ -129,7 +132,7 @@ def test_without_an_index_every_page_is_counted(connect, database):
     """What the measurement says of a scan: it would notice one."""
     make_filled(connect, 40_000, 20, index="")
     pages = connect.execute("SELECT pg_relation_size('docs') / 8192").fetchone()[0]
-    found, result = buffers(connect, lambda: run(DOCS, MODEL, database=database, options=ANYWAY, stop=stopped()))
+    found, result = buffers(connect, lambda: prepared(database))
     assert found > 2 * pages
     assert (result.before.total, result.before.estimated) == (40_000, False)
 
@@ -238,7 +241,7 @@ def test_the_index_that_would_help_is_printed_and_works(connect, database, monke
     connect.execute('ALTER TABLE docs RENAME TO "user"; ALTER TABLE "user" SET SCHEMA "Odd ""S"')
     target = replace(DOCS, table='"Odd ""S"."user"', column="Em bed")
     with caplog.at_level("INFO", "vecfill"):
-        run(target, MODEL, database=database, options=ANYWAY, stop=stopped())
+        prepared(database, target)
     ddl = 'CREATE INDEX CONCURRENTLY ON "Odd ""S"."user" ("order") WHERE "Em bed" IS NULL'
     assert [record.getMessage().partition("list them: ")[2] for record in caplog.records if ddl in record.message] == [
         ddl
