@@ -20,8 +20,8 @@ from vecfill.config.output import Output
 from vecfill.config.settings import Settings
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
-from vecfill.track import TrackResult
-from vecfill.track import track as track_target
+from vecfill.target_tracking import TrackResult
+from vecfill.target_tracking import track as track_target
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 @settings_options(options_of(DatabaseOptions, Target, TrackOptions))
 @output_options
 def track(config: Path | None, output: Output, **flags: Any) -> None:
-    r"""Track a target: remember which text and model each vector comes from, and capture changes.
+    r"""Remember where each vector comes from, and capture changes.
 
-    Creates a few tables in the schema given by --state-schema, and triggers on the target that queue the keys of changed
-    rows. After that `vecfill run` also refreshes what changed. Repeat it after a change of --text or --where.
+    Creates a few tables in the schema given by --state-schema, and triggers on the target that queue the keys of
+    changed rows. After that `vecfill run` also refreshes what changed. Repeat it after a change of --text or --where.
     `vecfill untrack` removes all of it.
 
     The role needs to own the table, or TRIGGER on it, and CREATE on the database. --dry-run prints the statements for a

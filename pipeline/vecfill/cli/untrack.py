@@ -20,17 +20,18 @@ from vecfill.config.output import Output
 from vecfill.config.settings import Settings
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
-from vecfill.track import TrackResult
-from vecfill.track import untrack as untrack_target
+from vecfill.target_tracking import TrackResult
+from vecfill.target_tracking import untrack as untrack_target
 
 
 @click.command()
 @settings_options(options_of(DatabaseOptions, Target, TrackOptions, without=("triggers",)))
 @output_options
 def untrack(config: Path | None, output: Output, **flags: Any) -> None:
-    r"""Remove what `vecfill track` made: the target's tables and triggers; after the last target the schema too.
+    r"""Remove what track made.
 
-    The vectors stay as they are. `vecfill run` then only fills rows without a vector.
+    Drops the tables and triggers of the target; after the last target the schema too. The vectors stay as they are, and
+    `vecfill run` then only fills rows without a vector.
 
     \b
     vecfill untrack -d postgresql://localhost/app -t public.jobs

@@ -32,7 +32,7 @@ class Target(Spec):
         metavar="TEMPLATE",
     )
     text_sql: str | None = option(
-        "Text to embed as an SQL expression over the row, instead of --text; it may have sub-selects.",
+        "Text to embed as an SQL expression over the row, instead of --text; it may have subqueries.",
         default=None,
         metavar="SQL",
     )

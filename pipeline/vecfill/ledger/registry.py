@@ -11,7 +11,8 @@ from psycopg import sql
 
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
-from vecfill.ledger.layout_sql import TRIGGERS, VERSION
+from vecfill.ledger.layout_sql import VERSION
+from vecfill.ledger.trigger_sql import TRIGGERS
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
@@ -72,7 +73,10 @@ def ledger_version(cursor: Cursor, schema: str, relation: Relation | None = None
     Raises:
         ConfigError: it is newer than this program; or the target has triggers of a ledger that this role may not read.
     """
-    row = cursor.execute(_LEDGER, (schema, list(relation.table.tree) if relation else [])).fetchone()
+    there = cursor.execute(_SCHEMA, (schema,)).fetchone()
+    if there is None:
+        return None
+    row = cursor.execute(_LEDGER, (there[0], list(relation.table.tree) if relation else [])).fetchone()
     exists, may_read, triggers = row or (False, False, False)
     if not exists or not (may_read or triggers):
         return None
@@ -93,13 +97,15 @@ def ledger_version(cursor: Cursor, schema: str, relation: Relation | None = None
     return found
 
 
+_SCHEMA = "SELECT n.oid FROM pg_catalog.pg_namespace AS n WHERE n.nspname = $1::pg_catalog.name"
+"""Alone, for the many databases without a ledger: see ``catalogue`` on the cost of a query."""
+
 _LEDGER = """
-SELECT c.oid IS NOT NULL, COALESCE(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false),
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
+    WHERE c.relname = 'ledger'::pg_catalog.name AND c.relnamespace = $1::pg_catalog.oid),
+  pg_catalog.has_schema_privilege($1::pg_catalog.oid, 'USAGE'),
   EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = ANY ($2::pg_catalog.oid[])
-    AND (SELECT p.pronamespace FROM pg_catalog.pg_proc AS p WHERE p.oid = t.tgfoid) = n.oid)
-FROM pg_catalog.pg_namespace AS n
-LEFT JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'ledger'::pg_catalog.name
-WHERE n.nspname = $1::pg_catalog.name
+    AND (SELECT p.pronamespace FROM pg_catalog.pg_proc AS p WHERE p.oid = t.tgfoid) = $1::pg_catalog.oid)
 """
 
 

@@ -68,8 +68,8 @@ class Survey:
     """The result of a survey: the counts, and the buckets that contain eligible rows.
 
     ``states`` counts the rows by their state, where they were counted. ``estimates`` maps each leaf that was not
-    scanned to its estimated rows. A later survey of the same run reuses them, so that the difference between two surveys is not
-    a change of the estimate.
+    scanned to its estimated rows. A later survey of the same run reuses them, so that the difference between two
+    surveys is not a change of the estimate.
     """
 
     coverage: Coverage

@@ -14,9 +14,9 @@ from psycopg import sql
 from vecfill.backfill.checks import check_sql, check_writable
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
-from vecfill.ledger import layout_sql
-from vecfill.ledger.layout_sql import Watched
+from vecfill.ledger import layout_sql, trigger_sql
 from vecfill.ledger.registry import condition_of, find_target, ledger_version
+from vecfill.ledger.trigger_sql import Watched
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.dependencies import Reads, base_columns, compared_by_image, reads
 from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
@@ -108,8 +108,8 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
         ddl += layout_sql.drop_tables(relation)
     if anew:
         ddl += layout_sql.target_tables(relation)
-    ddl += layout_sql.functions(relation)
-    ddl += layout_sql.triggers(relation, watched) if triggers else layout_sql.drop_triggers(relation)
+    ddl += trigger_sql.functions(relation)
+    ddl += trigger_sql.triggers(relation, watched) if triggers else trigger_sql.drop_triggers(relation)
     ddl.append(_register(relation, target, row, anew=found is None, scan=found is None or changed))
     if not dry_run:
         _execute(connection, relation, ddl)
