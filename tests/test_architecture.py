@@ -18,7 +18,7 @@ ROOT = Path(vecfill.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 250
 
-CORE = {"config", "errors", "blocks", "bisection", "interruptible", "postgres", "secret"}
+CORE = {"config", "errors", "blocks", "bisection", "folders", "interruptible", "postgres", "secret"}
 STAGES = {"read", "encode", "write"}
 VERBS = {"backfill", "table_status", "target_tracking", "vector_search", "demo"}
 MAY_IMPORT = {

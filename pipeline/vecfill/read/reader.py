@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,8 @@ from vecfill.postgres.session import Session, transaction
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import RowUnit
 from vecfill.read.user_sql_errors import explain_user_sql_errors
+
+log = logging.getLogger(__name__)
 
 
 class Reader:
@@ -47,7 +50,7 @@ class Reader:
         except StoppedError:
             return self.nothing()
         except TableLockedError as error:
-            self._worker.say(str(error))
+            log.warning("%s", error)
             self._worker.stop(LOCKED)
             return self.nothing()
         except psycopg.Error as error:
