@@ -53,20 +53,24 @@ class Selection:
         missing = self.missing(relation)
         if relation.tracking is None:
             return missing
+        untried = sql.SQL("({} AND NOT {})").format(missing, _failed(relation))
         if self.refresh is None or self.reasons == (MISSED,):
-            return sql.SQL("({} AND NOT {})").format(missing, _failed(relation))
-        return sql.SQL("(({} OR {} OPERATOR(pg_catalog.=) ANY ({})) AND NOT {})").format(
-            missing, self.refresh(relation), _texts(self.reasons), _failed(relation)
+            return untried
+        return sql.SQL("({} OR NOT {} AND {} OPERATOR(pg_catalog.=) ANY ({}))").format(
+            untried, missing, self.refresh(relation), _texts(self.reasons)
         )
+
+    @staticmethod
+    def fits(relation: Relation) -> sql.Composed:
+        """Condition: the row has a text, and the user's ``where`` selects it."""
+        return sql.SQL("(NOT {} AND {})").format(relation.user_sql.blank, where(relation))
 
     def eligible(self, relation: Relation) -> sql.Composed:
         """Condition to read a row and, once it is locked, to write it: open, not blank, and the user's ``where``.
 
         After locking, PostgreSQL evaluates it on the newest version of the row.
         """
-        return sql.SQL("({open} AND NOT {blank} AND {where})").format(
-            open=self.open(relation), blank=relation.user_sql.blank, where=where(relation)
-        )
+        return sql.SQL("({} AND {})").format(self.open(relation), self.fits(relation))
 
     def state(self, relation: Relation, excluded: sql.Composable | None) -> sql.Composed:
         """Expression for the state of a row: one of the constants of this module.
@@ -96,15 +100,8 @@ class Selection:
         if relation.tracking is None or self.refresh is None:
             return sql.Literal(FILLED)
         return sql.SQL("CASE WHEN {blank} THEN {emptied} ELSE {refresh} END").format(
-            blank=relation.user_sql.blank, emptied=_emptied(relation), refresh=self._unless_failed(relation)
+            blank=relation.user_sql.blank, emptied=_emptied(relation), refresh=self.refresh(relation)
         )
-
-    def _unless_failed(self, relation: Relation) -> sql.Composed:
-        assert self.refresh is not None  # noqa: S101
-        refresh = self.refresh(relation)
-        return sql.SQL(
-            "CASE WHEN {refresh} OPERATOR(pg_catalog.=) ANY ({reasons}) AND {failed} THEN {name} ELSE {refresh} END"
-        ).format(refresh=refresh, reasons=_texts(self.reasons), failed=_failed(relation), name=sql.Literal(FAILED))
 
 
 def _texts(names: tuple[str, ...]) -> sql.Composed:
@@ -144,7 +141,7 @@ def _changed(relation: Relation) -> sql.Composed:
     return _recorded(
         relation,
         sql.SQL("CASE WHEN vecfill_v.text_hash OPERATOR(pg_catalog.<>) {} THEN {} ELSE {} END").format(
-            hash_expression(relation.user_sql.text), sql.Literal(CHANGED), sql.Literal(FILLED)
+            hash_expression(relation.user_sql.text), _unless_failed(relation, CHANGED), sql.Literal(FILLED)
         ),
         sql.Literal(UNKNOWN),
     )
@@ -161,12 +158,18 @@ def _other(relation: Relation) -> sql.Composed:
         ).format(
             unknown=_number(UNKNOWN_MODEL),
             model=_number(relation.ledger.model),
-            other=sql.Literal(OTHER_MODEL),
+            other=_unless_failed(relation, OTHER_MODEL),
             hash=hash_expression(relation.user_sql.text),
-            changed=sql.Literal(CHANGED),
+            changed=_unless_failed(relation, CHANGED),
             filled=sql.Literal(FILLED),
         ),
-        sql.Literal(UNKNOWN),
+        _unless_failed(relation, UNKNOWN),
+    )
+
+
+def _unless_failed(relation: Relation, reason: str) -> sql.Composed:
+    return sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(
+        _failed(relation), sql.Literal(FAILED), sql.Literal(reason)
     )
 
 
