@@ -80,7 +80,7 @@ class Reader:
         bounds, leaf = unit.bounds(), self._relation.table.leaves[unit.leaf]
         query = read_sql.read(self._selection, self._relation, leaf, tuple(bounds))
         parameters = (unit.limit, *bounds.values())
-        settings = self._relation.access.reading
+        settings = self._relation.reading(leaf)
         with transaction(connection, settings, read_only=True, first=query, parameters=parameters) as cursor:
             return cursor.fetchall()
 
