@@ -168,15 +168,19 @@ def test_retry_after_is_kept_by_all_requests(date):
         assert min(after) >= 0.8
 
 
-def test_rate_limit_headers_are_heeded_before_the_api_has_to_refuse():
+def test_rate_limit_headers_are_heeded_before_the_api_has_to_refuse(monkeypatch, caplog):
+    monkeypatch.setattr("vecfill.encode.api.requester.LOGGED_PAUSE_S", 0.2)
+
     def act(request: Request) -> None:
         headers = {"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "400ms"}
         request.answer(**(headers if request.number == 0 else {}))
 
-    with serving(act) as api, encoder(api, max_concurrency=1) as ours:
+    with caplog.at_level("INFO", "vecfill"), serving(act) as api, encoder(api, max_concurrency=1) as ours:
         assert_right(ours.encode(TEXTS))
         assert api.seen.times[1] - api.seen.times[0] >= 0.4
         assert ours.usage.throttled == 0
+    assert ["its rate limit is reached" in record.getMessage() for record in caplog.records] == [True]
+    assert caplog.records[0].waits_for == "the API"
 
 
 @pytest.mark.parametrize("asked", ["0", format_datetime(datetime(2020, 1, 1, tzinfo=UTC), usegmt=True)])
