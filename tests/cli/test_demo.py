@@ -22,12 +22,14 @@ ROWS = 300
 
 
 def play(home, *arguments):
+    """As a user whose HOME cannot be written, nor made."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.run(
         [sys.executable, "-m", "vecfill", "demo", *arguments],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "VECFILL_HOME": str(home)},
+        env={**environ, "VECFILL_HOME": str(home), "HOME": "/dev/null/x"},
         cwd="/",
     )
 

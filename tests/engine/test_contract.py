@@ -68,6 +68,21 @@ def test_a_sample_of_another_model_s_vectors_is_paid_for_once(connect, database,
         assert len(api.seen.texts) == 20
 
 
+def test_what_a_stage_waits_for_is_in_the_log_of_this_process(connect, database, open_engine, caplog):
+    job, units = job_and_units(connect, database)
+    connect.execute(
+        "CREATE SEQUENCE calls; CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()) WHERE nextval('calls') = 1; RETURN NEW; END $$;"
+        "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
+    )
+    with caplog.at_level("INFO", "vecfill"):
+        results = list(open_engine(job).stream(units, Stop()))
+    assert counts(pa.concat_tables(results)) == {"updated": ROWS}
+    waits = [record for record in caplog.records if getattr(record, "waits_for", None) == "the server"]
+    assert "trying again in" in waits[0].getMessage()
+    assert waits[0].name == "vecfill.postgres.session"
+
+
 @pytest.mark.parametrize(("id_from", "wish"), [(1, {}), (5_000, {"writers": 1})])
 def test_an_error_of_the_writer_comes_out_as_it_was_and_one_after_a_commit_says_so(
     connect, database, open_engine, id_from, wish
