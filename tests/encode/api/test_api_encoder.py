@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from tests.encode.api import server
 from tests.encode.api.server import DIM, KEY, Request, first, serving, stalls, status, tokens_of
+from tests.tables import wait_until
 
 from vecfill.bisection import SharedFaultError
 from vecfill.config.api import ApiOptions
@@ -159,7 +160,7 @@ def test_retry_after_is_kept_by_all_requests(date):
             at = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
             request.error(429, Retry_After=at if date else "0.8")
         else:
-            time.sleep(0.3 * (request.number == 1))  # sent with the first: until then the refusal has arrived
+            wait_until(lambda: request.number > 1 or ours.usage.throttled)  # sent with the first, and answered after it
             request.answer()
 
     with serving(act) as api, encoder(api) as ours:
@@ -499,7 +500,7 @@ def test_max_cost_is_never_passed_by_what_the_server_counts(fault):
     texts = [f"{row} some words of a text that is longer than others" for row in range(400)]
     with serving(act) as api, encoder(api, **options) as ours:
         found = ours.encode(texts)
-        time.sleep(0.3)  # what stalls counts its tokens late
+        wait_until(lambda: not api.seen.under_way)  # what stalls counts its tokens late
         assert 0 < api.seen.tokens <= 900
         assert found.unasked.any()
         assert (~found.unasked).any()
