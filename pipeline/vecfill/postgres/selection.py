@@ -60,17 +60,14 @@ class Selection:
             untried, missing, self.refresh(relation), _texts(self.reasons)
         )
 
-    @staticmethod
-    def fits(relation: Relation) -> sql.Composed:
-        """Condition: the row has a text, and the user's ``where`` selects it."""
-        return sql.SQL("(NOT {} AND {})").format(relation.user_sql.blank, where(relation))
-
     def eligible(self, relation: Relation) -> sql.Composed:
         """Condition to read a row and, once it is locked, to write it: open, not blank, and the user's ``where``.
 
         After locking, PostgreSQL evaluates it on the newest version of the row.
         """
-        return sql.SQL("({} AND {})").format(self.open(relation), self.fits(relation))
+        return sql.SQL("({open} AND NOT {blank} AND {where})").format(
+            open=self.open(relation), blank=relation.user_sql.blank, where=where(relation)
+        )
 
     def state(self, relation: Relation, excluded: sql.Composable | None) -> sql.Composed:
         """Expression for the state of a row: one of the constants of this module.

@@ -137,7 +137,7 @@ def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sq
         kept=_text_still_matches(relation),
         after=_trigger_exists(relation, _AFTER),
         open=selection.open(relation),
-        fits=selection.fits(relation),
+        eligible=selection.eligible(relation),
         staged=staged,
         source=target(relation),
         join=_key_join(relation),
@@ -153,7 +153,7 @@ def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sq
 _WRITE = """
 WITH {before}vecfill_locked AS MATERIALIZED (
   SELECT vecfill_s.vecfill_n, {alias}.ctid AS vecfill_tid, {same} AS vecfill_same,
-    {open} AS vecfill_open, {fits} AS vecfill_fits{old}
+    NOT {open} AS vecfill_filled, {eligible} AS vecfill_open{old}
   FROM {staged} AS vecfill_s
   JOIN {source} ON {join}
   WHERE vecfill_s.vecfill_embedding IS NOT NULL AND vecfill_s.vecfill_n OPERATOR(pg_catalog.>=) 0
@@ -163,7 +163,7 @@ vecfill_written AS (
   UPDATE {source} SET {assignments}
   FROM {staged} AS vecfill_s
   JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
-  WHERE {relocate} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open AND vecfill_l.vecfill_fits
+  WHERE {relocate} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open
   RETURNING vecfill_s.vecfill_n, CASE
     WHEN {refused} THEN 'refused' WHEN {kept} THEN 'updated' ELSE 'rewritten' END AS vecfill_outcome{keys}),{recorded}
 vecfill_updated AS (
@@ -174,8 +174,8 @@ vecfill_others AS (
     WHEN vecfill_s.vecfill_embedding IS NULL THEN 'failed'
     WHEN vecfill_w.vecfill_n IS NOT NULL THEN vecfill_w.vecfill_outcome
     WHEN vecfill_l.vecfill_n IS NULL THEN 'unlocked'
-    WHEN NOT vecfill_l.vecfill_open THEN 'filled'
-    WHEN NOT (vecfill_l.vecfill_same AND vecfill_l.vecfill_fits) THEN 'stale'
+    WHEN vecfill_l.vecfill_filled THEN 'filled'
+    WHEN NOT (vecfill_l.vecfill_same AND vecfill_l.vecfill_open) THEN 'stale'
     WHEN {seen} THEN 'refused' ELSE 'unlocked' END AS vecfill_outcome
   FROM {staged} AS vecfill_s
   LEFT JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
