@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from vecfill.backfill import checks
 from vecfill.backfill.forecast import Forecast, confirm, forecast
 from vecfill.backfill.startup import StartupTimes
+from vecfill.backfill.stored_sample import Sample, draw_sample
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
@@ -97,10 +98,10 @@ def prepare(
     effects = session.run(lambda connection: update_effects(connection, relation))
     ahead = forecast(relation, found, effects, options.limit)
     confirm(ahead, relation.table.label, consent, yes=options.yes)
-    sample: checks.Sample = ()
+    sample: Sample = ()
     if coverage.filled:
         sample = session.run(
-            lambda connection: checks.draw_sample(connection, relation, selection, scanned=not coverage.estimated)
+            lambda connection: draw_sample(connection, relation, selection, scanned=not coverage.estimated)
         )
     startup.done("survey")
     return Prepared(
@@ -125,7 +126,7 @@ def _inspected(connection: Connection, target: Target, selection: Selection, opt
     return relation
 
 
-def _job(source: TableSource, session: Session, model: Model, sample: checks.Sample, options: RunOptions) -> Job:
+def _job(source: TableSource, session: Session, model: Model, sample: Sample, options: RunOptions) -> Job:
     relation = source.relation
     encode = EncodeSpec(
         model=portable(model),

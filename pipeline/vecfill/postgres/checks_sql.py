@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import LiteralString
 
 from psycopg import sql
 
+from vecfill.postgres.catalogue import Leaf
+from vecfill.postgres.read_sql import leaf_source, within
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.target_sql import Query, column, embedding, numbers, target, where
@@ -20,18 +22,26 @@ def sample(selection: Selection, relation: Relation, *, percent: float | None) -
     tablesample = sql.SQL("" if percent is None else " TABLESAMPLE SYSTEM ({})").format(
         *([] if percent is None else [percent])
     )
-    return sql.SQL(
-        "SELECT {text}, {numbers} FROM {source}{tablesample}\n"
-        "WHERE {embedding} IS NOT NULL AND NOT {open} AND NOT {blank} AND {where} LIMIT $1::pg_catalog.int8"
-    ).format(
-        text=relation.user_sql.text,
-        numbers=numbers(relation),
+    return _sample(selection, relation, sql.SQL("{}{}").format(target(relation), tablesample), ())
+
+
+def sample_part(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
+    """Selects the same from a leaf, within bounds of ``read_sql``, which have one parameter each."""
+    return _sample(selection, relation, leaf_source(leaf, relation), bounds)
+
+
+def _sample(selection: Selection, relation: Relation, source: sql.Composable, bounds: Sequence[str]) -> Query:
+    condition = sql.SQL("{embedding} IS NOT NULL AND NOT {open} AND NOT {blank} AND {where}").format(
         embedding=embedding(relation),
         open=selection.open(relation),
-        where=where(relation),
-        source=target(relation),
-        tablesample=tablesample,
         blank=relation.user_sql.blank,
+        where=where(relation),
+    )
+    return sql.SQL("SELECT {text}, {numbers} FROM {source}\nWHERE {conditions} LIMIT $1::pg_catalog.int8").format(
+        text=relation.user_sql.text,
+        numbers=numbers(relation),
+        source=source,
+        conditions=within(condition, relation, bounds, 2),
     )
 
 

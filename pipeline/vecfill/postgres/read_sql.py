@@ -27,7 +27,8 @@ _BOUNDS: dict[str, LiteralString] = {
 """Conditions with one parameter each: rows from a tid on, before a tid, at a list of tids, not in a list of keys."""
 
 
-def _from(leaf: Leaf, relation: Relation) -> sql.Composed:
+def leaf_source(leaf: Leaf, relation: Relation) -> sql.Composed:
+    """Returns a leaf for FROM, under the target's alias."""
     return sql.SQL("{only}{name} AS {alias}").format(
         only=sql.SQL("ONLY " if leaf.only else ""), name=leaf.name, alias=sql.Identifier(relation.table.alias)
     )
@@ -46,15 +47,21 @@ def _key(relation: Relation) -> sql.Composed:
 
 def _conditions(selection: Selection, relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
     """Condition: the row is eligible and within the bounds, whose parameters are numbered from ``first``."""
-    return _within(selection.eligible(relation), relation, bounds, first)
+    return within(selection.eligible(relation), relation, bounds, first)
 
 
-def _within(condition: sql.Composable, relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
-    conditions = [
-        sql.SQL(_BOUNDS[bound]).format(tid=_tid(relation), key=_key(relation), value=sql.SQL(f"${number}"))
+def within(condition: sql.Composable, relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
+    """Returns a condition within bounds, whose parameters are numbered from ``first``.
+
+    It is not evaluated on excluded rows, as they may be unreadable.
+    """
+    conditions = {
+        bound: sql.SQL(_BOUNDS[bound]).format(tid=_tid(relation), key=_key(relation), value=sql.SQL(f"${number}"))
         for number, bound in enumerate(bounds, first)
-    ]
-    return sql.SQL("\n    AND ").join([condition, *conditions])
+    }
+    if included := conditions.pop("excluded", None):
+        condition = sql.SQL("CASE WHEN {} THEN {} ELSE false END").format(included, condition)
+    return sql.SQL("\n    AND ").join([condition, *conditions.values()])
 
 
 def _excluded(relation: Relation) -> sql.Composed:
@@ -75,8 +82,8 @@ def survey(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequenc
         state=selection.state(relation, _excluded(relation)),
         size=relation.user_sql.size,
         selected=sql.Literal(selection.name),
-        source=_from(leaf, relation),
-        conditions=_within(where(relation), relation, bounds, 3),
+        source=leaf_source(leaf, relation),
+        conditions=within(where(relation), relation, bounds, 3),
     )
 
 
@@ -99,31 +106,39 @@ GROUP BY vecfill_bucket
 """
 
 
-def list_open_rows(selection: Selection, relation: Relation, leaf: Leaf, *, excluded: bool) -> Query:
-    """Selects up to ``$1`` open rows: tid, state, bytes of text. ``$2`` are the excluded keys, if any."""
+def list_open_rows(
+    selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str] = (), *, excluded: bool
+) -> Query:
+    """Selects up to ``$1`` open rows: tid, state, bytes of text. ``$2`` are the excluded keys, if any.
+
+    One parameter for each bound follows.
+    """
     return sql.SQL(
-        "SELECT {tid}::pg_catalog.text, {state}, {size}\n"
-        "FROM {source} WHERE {open} AND {where} LIMIT $1::pg_catalog.int8"
+        "SELECT {tid}::pg_catalog.text, {state}, {size}\nFROM {source} WHERE {conditions} LIMIT $1::pg_catalog.int8"
     ).format(
         tid=_tid(relation),
         state=selection.state(relation, _excluded(relation) if excluded else None),
         size=relation.user_sql.size,
-        open=selection.open(relation),
-        source=_from(leaf, relation),
-        where=where(relation),
+        source=leaf_source(leaf, relation),
+        conditions=within(
+            sql.SQL("{} AND {}").format(selection.open(relation), where(relation)),
+            relation,
+            bounds,
+            3 if excluded else 2,
+        ),
     )
 
 
 def explain_open_rows(selection: Selection, relation: Relation, leaf: Leaf) -> Query:
     """Explains, as JSON, how the server would find the open rows."""
     return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {} AND {}").format(
-        _from(leaf, relation), selection.open(relation), where(relation)
+        leaf_source(leaf, relation), selection.open(relation), where(relation)
     )
 
 
 def explain_selected_rows(relation: Relation, leaf: Leaf) -> Query:
     """Explains, as JSON, the scan of all rows that ``where`` selects: the plan holds the estimated row count."""
-    return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {}").format(_from(leaf, relation), where(relation))
+    return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {}").format(leaf_source(leaf, relation), where(relation))
 
 
 def heap_bytes(leaf: Leaf) -> Query:
@@ -141,7 +156,7 @@ def split_rows(selection: Selection, relation: Relation, leaf: Leaf, bounds: Seq
     return sql.SQL(_SPLIT_ROWS).format(
         tid=_tid(relation),
         size=relation.user_sql.size,
-        source=_from(leaf, relation),
+        source=leaf_source(leaf, relation),
         conditions=_conditions(selection, relation, bounds, 3),
     )
 
@@ -189,8 +204,19 @@ def read(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[
         ),
         text=relation.user_sql.text,
         state=sql.Literal(selection.name),
-        source=_from(leaf, relation),
+        source=leaf_source(leaf, relation),
         conditions=_conditions(selection, relation, bounds, 2),
+    )
+
+
+def read_one(relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
+    """Evaluates the user's SQL on one row within bounds that ``where`` selects; the bounds have one parameter each."""
+    return sql.SQL("SELECT {hash} FROM {source} WHERE {conditions} LIMIT 1").format(
+        hash=hash_expression(relation.user_sql.text),
+        source=leaf_source(leaf, relation),
+        conditions=within(
+            sql.SQL("(NOT {} AND {})").format(relation.user_sql.blank, where(relation)), relation, bounds, 1
+        ),
     )
 
 

@@ -6,22 +6,19 @@ instead and takes the total from the planner's estimate.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
 
-from vecfill.postgres import read_sql
-from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.selection import EMPTY, EXCLUDED, MISSING, Selection
-from vecfill.postgres.session import transaction
-from vecfill.read.partial_index import list_open_rows
+from vecfill.postgres.selection import MISSING, Selection
+from vecfill.read.leaf_count import LeafCount, LeafCounter
 from vecfill.read.pieces import Pieces
-from vecfill.read.units import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, PageRange, RowUnit, Tid, bucket_pages
+from vecfill.read.units import Bucket, PageRange
 from vecfill.read.user_sql_errors import explain_user_sql_errors
+
+log = logging.getLogger(__name__)
 
 SMALL_PAGES = 256
 """Heap pages of a target (2 MiB) below which it is always scanned: an exact count costs nothing there."""
@@ -69,20 +66,6 @@ class Survey:
         return sum(bucket.rows for bucket in self.buckets)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _LeafCount:
-    """Row counts of a leaf: total (None: not counted), empty, excluded; and the buckets of the eligible rows."""
-
-    total: int | None
-    empty: int
-    excluded: int
-    buckets: list[Bucket]
-
-    @property
-    def missing(self) -> int:
-        return self.excluded + sum(bucket.rows for bucket in self.buckets)
-
-
 def survey(
     connection: Connection,
     relation: Relation,
@@ -107,23 +90,35 @@ def survey(
         pieces: the size of the statements, kept from one survey to the next.
 
     Raises:
-        ConfigError: the user's SQL fails on some row.
+        ConfigError: the user's SQL fails on all rows, or on very many.
     """
     small = sum(leaf.pages for leaf in relation.table.leaves) < SMALL_PAGES
     estimates = dict(earlier.estimates) if earlier else {}
     leaves, pieces = [], pieces or Pieces()
+    counter = LeafCounter(
+        connection=connection, relation=relation, selection=selection, excluded=excluded, pieces=pieces
+    )
     with explain_user_sql_errors(relation):
-        for position, leaf in enumerate(relation.table.leaves):
+        for position in range(len(relation.table.leaves)):
             whole = PageRange(leaf=position, first_page=0, end_page=None, rows=0)
-            listed = partial(_list_leaf, connection, relation, selection, excluded=excluded)
-            counted = None if exact or small else pieces.at_once(connection, relation, whole, listed)
+            counted = (
+                None
+                if exact or small
+                else pieces.at_once(connection, relation, whole, lambda unit, _: counter.list(unit))
+            )
             if counted is not None and position not in estimates:
-                estimates[position] = _estimate_rows(connection, relation, leaf)
-            leaves.append(counted or _scan_leaf(connection, relation, selection, whole, excluded, pieces=pieces))
+                estimates[position] = counter.estimate_rows(position)
+            leaves.append(counted or counter.scan(whole))
+    if counter.unreadable and not earlier:
+        log.warning(
+            "rows of %s that cannot be read: %d; without a vector they count as missing; the first error: %s",
+            *(relation.table.label, counter.unreadable, counter.error),
+            extra={"target": relation.table.label, "rows": counter.unreadable},
+        )
     return _combine(leaves, estimates)
 
 
-def _combine(leaves: Sequence[_LeafCount], estimates: Mapping[int, int]) -> Survey:
+def _combine(leaves: Sequence[LeafCount], estimates: Mapping[int, int]) -> Survey:
     missing, empty = sum(leaf.missing for leaf in leaves), sum(leaf.empty for leaf in leaves)
     without_total = {position for position, leaf in enumerate(leaves) if leaf.total is None}
     total = sum(
@@ -138,112 +133,3 @@ def _combine(leaves: Sequence[_LeafCount], estimates: Mapping[int, int]) -> Surv
         buckets=tuple(bucket for leaf in leaves for bucket in leaf.buckets),
         estimates={position: estimates[position] for position in without_total},
     )
-
-
-def _scan_leaf(
-    connection: Connection,
-    relation: Relation,
-    selection: Selection,
-    whole: PageRange,
-    excluded: Sequence[str],
-    *,
-    pieces: Pieces,
-) -> _LeafCount:
-    leaf = relation.table.leaves[whole.leaf]
-    pages = bucket_pages(leaf.pages)
-
-    def fetch(part: RowUnit) -> list[tuple[Any, ...]]:
-        bounds = part.bounds()
-        query = read_sql.survey(selection, relation, leaf, tuple(bounds))
-        parameters = (pages, list(excluded), *bounds.values())
-        with transaction(
-            connection, relation.access.reading, read_only=True, first=query, parameters=parameters
-        ) as cursor:
-            return cursor.fetchall()
-
-    rows = [row for found in pieces.read(connection, relation, whole, fetch) for row in found]
-    buckets = [
-        Bucket(leaf=whole.leaf, first_page=bucket * pages, pages=pages, rows=count, bytes=size)
-        for bucket, count, size in _by_bucket(rows)
-    ]
-    return _LeafCount(
-        total=sum(row[1] for row in rows),
-        empty=sum(row[3] for row in rows),
-        excluded=sum(row[4] for row in rows),
-        buckets=[
-            part
-            for bucket in buckets
-            for part in _split_large_bucket(connection, relation, selection, bucket, excluded)
-        ],
-    )
-
-
-def _by_bucket(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, int, int]]:
-    """Yields bucket, rows and bytes; two pieces may have counted one bucket."""
-    counts: Counter[int] = Counter()
-    sizes: Counter[int] = Counter()
-    for bucket, count, *_, size in rows:
-        if bucket is not None:
-            counts[bucket] += count
-            sizes[bucket] += size
-    return ((bucket, counts[bucket], sizes[bucket]) for bucket in counts)
-
-
-def _list_leaf(
-    connection: Connection, relation: Relation, selection: Selection, whole: RowUnit, *, excluded: Sequence[str]
-) -> _LeafCount | None:
-    rows = list_open_rows(connection, relation, selection, relation.table.leaves[whole.leaf], excluded)
-    if rows is None:
-        return None
-    states = [state for _, state, _ in rows]
-    return _LeafCount(
-        total=None,
-        empty=states.count(EMPTY),
-        excluded=states.count(EXCLUDED),
-        buckets=[
-            Bucket.of_row(whole.leaf, _parse_tid(tid), size) for tid, state, size in rows if state == selection.name
-        ],
-    )
-
-
-def _estimate_rows(connection: Connection, relation: Relation, leaf: Leaf) -> int:
-    """Returns the planner's estimate of the rows of a leaf that ``where`` selects."""
-    query = read_sql.explain_selected_rows(relation, leaf)
-    with transaction(connection, relation.access.reading, read_only=True, first=query) as cursor:
-        row = cursor.fetchone()
-    return int(row[0][0]["Plan"]["Plan Rows"]) if row else 0
-
-
-def _split_large_bucket(
-    connection: Connection, relation: Relation, selection: Selection, bucket: Bucket, excluded: Sequence[str]
-) -> Iterator[Bucket]:
-    """Splits a bucket with more text than a block may hold, between rows: a page can hold 291 rows of 1 GB each."""
-    if bucket.bytes <= MAX_BLOCK_BYTES:
-        yield bucket
-        return
-    bounds: dict[str, Any] = {
-        "from": f"({bucket.first_page},0)",
-        "to": f"({bucket.first_page + bucket.pages},0)",
-        "excluded": list(excluded),
-    }
-    query = read_sql.split_rows(selection, relation, relation.table.leaves[bucket.leaf], tuple(bounds))
-    parameters = (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values())
-    with transaction(connection, relation.access.reading, read_only=True, first=query, parameters=parameters) as cursor:
-        runs = cursor.fetchall()
-    starts = [bucket.first, *(_parse_tid(tid) for tid, _, _ in runs[1:])]
-    ends = [*starts[1:], bucket.end]
-    for (page, offset), (end_page, end_offset), (_, rows, size) in zip(starts, ends, runs, strict=False):
-        yield Bucket(
-            leaf=bucket.leaf,
-            first_page=page,
-            first_offset=offset,
-            pages=end_page - page,
-            end_offset=end_offset,
-            rows=rows,
-            bytes=size,
-        )
-
-
-def _parse_tid(tid: str) -> Tid:
-    page, _, offset = tid.strip("()").partition(",")
-    return int(page), int(offset)
