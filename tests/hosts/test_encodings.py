@@ -10,6 +10,7 @@ from psycopg import conninfo
 from tests.tables import DOCS, INLINE, MODEL, assert_every_vector_is_its_texts, make_docs
 
 from vecfill.backfill.run import run
+from vecfill.errors import DatabaseError
 
 
 @pytest.fixture
@@ -37,6 +38,28 @@ def test_a_database_in_latin1(other_encoding):
         assert (result.exit_code, result.updated, result.stale) == (0, 100, 0)
         assert there.execute("SHOW server_encoding").fetchone() == ("LATIN1",)
         assert_every_vector_is_its_texts(there, rows=100)
+
+
+def test_the_encoding_of_the_user_s_other_programs_does_not_matter(connect, database):
+    make_docs(connect, 10)
+    connect.execute("UPDATE docs SET title = '漢字' WHERE id = 3")
+    result = run(DOCS, MODEL, database=conninfo.make_conninfo(database, client_encoding="LATIN1"), options=INLINE)
+    assert (result.exit_code, result.updated) == (0, 10)
+    assert_every_vector_is_its_texts(connect, rows=10)
+
+
+@pytest.mark.parametrize("other_encoding", ["SQL_ASCII"], indirect=True)
+def test_a_key_that_is_not_utf8_is_an_error_that_names_its_row(other_encoding):
+    with psycopg.connect(other_encoding, autocommit=True) as there:
+        make_docs(there, 10)
+        there.execute(
+            "UPDATE docs SET note = CASE id WHEN 3 THEN convert_from('\\xe9'::bytea, 'SQL_ASCII') ELSE title END"
+        )
+        there.execute("ALTER TABLE docs DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (note)")
+        with pytest.raises(
+            DatabaseError, match=r"not even the key of the row at ctid \(0,13\) of public\.docs can be read"
+        ):
+            run(DOCS, MODEL, database=other_encoding, options=INLINE)
 
 
 @pytest.mark.parametrize("other_encoding", ["SQL_ASCII"], indirect=True)

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from vecfill.bisection import SharedFaultError, isolate
-from vecfill.errors import Fault, VecfillError, classify
+from vecfill.errors import DatabaseError, Fault, VecfillError, classify
 from vecfill.postgres import read_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
@@ -82,7 +82,7 @@ def read_around(
         except Exception as error:
             if some.stop - some.start > 1 or not is_row_fault(error):
                 raise
-            if not (rows := fetch(part, without_user_sql(relation))):
+            if not (rows := _alone(part, relation, fetch)):
                 return []
             raise UnreadableRowError(server_message(error), rows) from error
 
@@ -92,10 +92,27 @@ def read_around(
     for _, outcome in isolate(places.count, attempt, smaller, proves=bool, succeeded=works):
         if not isinstance(outcome, Exception):
             yield outcome, None
-        elif isinstance(outcome, UnreadableRowError):
-            yield outcome.rows, outcome
         else:
-            raise outcome
+            assert isinstance(outcome, UnreadableRowError)  # noqa: S101
+            yield outcome.rows, outcome
+
+
+def _alone(row: RowUnit, relation: Relation, fetch: Fetch) -> Rows:
+    """Runs the statement on one row without the user's SQL.
+
+    Raises:
+        DatabaseError: it fails too.
+    """
+    try:
+        return fetch(row, without_user_sql(relation))
+    except Exception as error:
+        if not is_row_fault(error):
+            raise
+        page, offset = row.tids[0] if isinstance(row, RowList) else (row.first_page, row.first_offset)
+        raise DatabaseError(
+            f"not even the key of the row at ctid ({page},{offset}) of {relation.table.label} can be read: "
+            f"{server_message(error)}: correct the row, or exclude it with --where"
+        ) from error
 
 
 def read_one(connection: Connection, relation: Relation, unit: RowUnit) -> Rows:
