@@ -34,6 +34,7 @@ from vecfill.errors import ConfigError, MixedModelsError
 from vecfill.postgres.database import Database
 from vecfill.read.pieces import Pieces
 from vecfill.table_status import status
+from vecfill.vector_search import search
 
 ROWS, BAD = 300, (3, 200)
 ODD = replace(DOCS, where="1 / seen = 1")
@@ -160,6 +161,30 @@ def test_a_row_that_is_unreadable_when_it_is_written_is_set_aside(connect, datab
         result = write(block)
     assert counts(result) == {"updated": 99, "failed": 1}
     assert unwritten(result) == {"7": "failed"}
+
+
+def test_a_search_goes_around_unreadable_rows(connect, database, caplog):
+    make_odd(connect, 100, "id IN (7, 50)")
+    fill(connect, "true")
+    connect.execute("CREATE INDEX ON docs USING hnsw (embedding vector_cosine_ops)")
+    found = search(ODD, MODEL, "title 50", database=database, limit=3, show=("title",))
+    assert "cannot be read and are left out: 2; the first error: division by zero" in caplog.text
+    nearest = connect.execute(
+        "SELECT id::text, title FROM docs WHERE seen = 1"
+        " ORDER BY embedding <=> (SELECT embedding FROM docs WHERE id = 50) LIMIT 3"
+    )
+    assert [(hit.key, *hit.values) for hit in found.hits] == nearest.fetchall()
+    with pytest.raises(ConfigError, match="fails on the rows"):
+        search(replace(DOCS, where="1 / (id - id) = 1"), MODEL, "title 50", database=database)
+
+
+def test_a_search_shows_no_value_that_is_unreadable(connect, database):
+    make_docs(connect, ROWS)
+    fill(connect, "true")
+    break_toast(connect)
+    found = search(DOCS, MODEL, "title 200", database=database, limit=2, show=("title", "id"))
+    assert (found.hits[0].key, found.hits[0].values) == ("200", (None, None))
+    assert found.hits[1].values[0].startswith("title ")
 
 
 def test_a_partial_index_lists_around_unreadable_rows(connect, database, monkeypatch):

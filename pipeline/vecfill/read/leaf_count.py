@@ -17,10 +17,7 @@ from vecfill.postgres.target_sql import Query
 from vecfill.read.partial_index import Listed, list_open_rows
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, PageRange, RowList, RowUnit, Tid, bucket_pages
-from vecfill.read.unreadable_rows import Fetch, Rows, is_row_fault
-
-MAX_UNREADABLE = 1_000
-"""Most unreadable rows that a survey isolates, with up to a few dozen statements each: more must share a cause."""
+from vecfill.read.unreadable_rows import MAX_UNREADABLE, Fetch, Rows, is_row_fault
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,9 @@ _TUPLE_BYTES = 28
 """Fewest bytes of a row in a heap page: the place of a row in its page is below ``block bytes / 28``."""
 
 
+MAX_UNREADABLE = 1_000
+"""Most unreadable rows that a whole table may have, each found by up to a few dozen statements: more share a cause."""
+
 PAGES_TRIED = 4
 """Pages in which to look for a row that is readable, before a fault on many rows counts as one on all."""
 
