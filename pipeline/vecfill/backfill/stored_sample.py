@@ -75,8 +75,10 @@ def _sampled_around(connection: Connection, relation: Relation, selection: Selec
         with transaction(connection, reading, read_only=True, first=query, parameters=parameters) as cursor:
             return cursor.fetchall()
 
-    for leaf in range(len(relation.table.leaves)):
-        whole = PageRange(leaf=leaf, first_page=0, end_page=None, rows=0)
+    for position, leaf in enumerate(relation.table.leaves):
+        if leaf.queue:
+            continue
+        whole = PageRange(leaf=position, first_page=0, end_page=None, rows=0)
         for rows, _ in Pieces().read(connection, relation, whole, fetch):
             found += rows
     return found

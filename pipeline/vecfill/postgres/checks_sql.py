@@ -10,7 +10,7 @@ from psycopg import sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.read_sql import leaf_source, within
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.selection import Selection
+from vecfill.postgres.selection import UNKNOWN, Selection
 from vecfill.postgres.target_sql import Query, column, embedding, numbers, target, where
 
 
@@ -22,27 +22,33 @@ def sample(selection: Selection, relation: Relation, *, percent: float | None) -
     tablesample = sql.SQL("" if percent is None else " TABLESAMPLE SYSTEM ({})").format(
         *([] if percent is None else [percent])
     )
-    return _sample(selection, relation, sql.SQL("{}{}").format(target(relation), tablesample), ())
+    source = sql.SQL("{}{}").format(target(relation), tablesample)
+    return _sample(relation, source, _sampled(selection, relation))
 
 
 def sample_part(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
     """Selects the same from a leaf, within bounds of ``read_sql``, which have one parameter each."""
-    return _sample(selection, relation, leaf_source(leaf, relation), bounds)
+    condition = within(_sampled(selection, relation), relation, leaf, bounds, 2)
+    return _sample(relation, leaf_source(leaf, relation, bounds, 2), condition)
 
 
-def _sample(selection: Selection, relation: Relation, source: sql.Composable, bounds: Sequence[str]) -> Query:
-    condition = sql.SQL("{embedding} IS NOT NULL AND NOT {open} AND NOT {blank} AND {where}").format(
-        embedding=embedding(relation),
-        open=selection.open(relation),
-        blank=relation.user_sql.blank,
-        where=where(relation),
+def _sample(relation: Relation, source: sql.Composable, condition: sql.Composable) -> Query:
+    return sql.SQL("SELECT {}, {} FROM {}\nWHERE {} LIMIT $1::pg_catalog.int8").format(
+        relation.user_sql.text, numbers(relation), source, condition
     )
-    return sql.SQL("SELECT {text}, {numbers} FROM {source}\nWHERE {conditions} LIMIT $1::pg_catalog.int8").format(
-        text=relation.user_sql.text,
-        numbers=numbers(relation),
-        source=source,
-        conditions=within(condition, relation, bounds, 2),
+
+
+def _sampled(selection: Selection, relation: Relation) -> sql.Composed:
+    return sql.SQL("{} IS NOT NULL AND {} AND NOT {} AND {}").format(
+        embedding(relation), _to_sample(selection, relation), relation.user_sql.blank, where(relation)
     )
+
+
+def _to_sample(selection: Selection, relation: Relation) -> sql.Composable:
+    """Condition: nothing but a sample can tell which model made the row's vector."""
+    if relation.tracking is None or selection.refresh is None:
+        return sql.SQL("NOT {}").format(selection.open(relation))
+    return sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(selection.refresh(relation), sql.Literal(UNKNOWN))
 
 
 def checks(selection: Selection, relation: Relation, *, writing: bool = True) -> Iterator[tuple[str, Query]]:
@@ -57,6 +63,8 @@ def checks(selection: Selection, relation: Relation, *, writing: bool = True) ->
     if relation.user_sql.where is not None:
         yield "--where", _explain("SELECT 1 FROM {} WHERE {}", source, relation.user_sql.where)
         yield "--where", _explain("SELECT 1 FROM {} WHERE {}", source, where(relation))
+    if relation.user_sql.text_sql is not None:
+        yield "--text-sql", _explain("SELECT CASE WHEN true THEN {} END FROM {}", relation.user_sql.text_sql, source)
     for name, expression in relation.user_sql.assignments if writing else ():
         yield f"--set {name}", _explain("SELECT {} FROM {}", expression, source)
         yield f"--set {name}", _explain("UPDATE {} SET {} = (\n{}\n)", source, sql.Identifier(name), expression)

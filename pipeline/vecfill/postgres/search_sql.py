@@ -99,14 +99,23 @@ def _cast_dimension(relation: Relation, expression: str) -> int | None:
 
 def nearest(relation: Relation, schema: str, measure: Measure, show: tuple[str, ...]) -> Query:
     """Selects the ``$2`` rows nearest to the vector ``$1`` (float8[]): key as text, distance, columns to show."""
-    return _nearest(relation, schema, measure, show, source=target(relation))
+    return _nearest(relation, schema, measure, show, source=target(relation), condition=_searched(relation))
 
 
 def nearest_in_part(
     relation: Relation, schema: str, measure: Measure, show: tuple[str, ...], *, leaf: Leaf, bounds: Sequence[str]
 ) -> Query:
     """Selects the same from a leaf, within bounds of ``read_sql``, which have one parameter each."""
-    return _nearest(relation, schema, measure, show, source=leaf_source(leaf, relation), bounds=bounds)
+    condition = within(_searched(relation), relation, leaf, bounds, 3)
+    return _nearest(relation, schema, measure, show, source=leaf_source(leaf, relation), condition=condition)
+
+
+def _searched(relation: Relation) -> sql.Composed:
+    return sql.SQL("{} IS NOT NULL{} AND {}").format(
+        embedding(relation),
+        sql.SQL(" AND NOT {}").format(is_zero(relation)) if relation.table.vector.is_array else sql.SQL(""),
+        where(relation),
+    )
 
 
 def _nearest(
@@ -116,17 +125,12 @@ def _nearest(
     show: tuple[str, ...],
     *,
     source: sql.Composable,
-    bounds: Sequence[str] = (),
+    condition: sql.Composable,
 ) -> Query:
     alias = relation.table.alias
-    filled = sql.SQL("{} IS NOT NULL{} AND {}").format(
-        embedding(relation),
-        sql.SQL(" AND NOT {}").format(is_zero(relation)) if relation.table.vector.is_array else sql.SQL(""),
-        where(relation),
-    )
     return sql.SQL(
         "SELECT {key}, ({operand} {operator} {query})::pg_catalog.float8{show}\nFROM {source}\n"
-        "WHERE {conditions}\nORDER BY {operand} {operator} {query} LIMIT $2::pg_catalog.int8"
+        "WHERE {condition}\nORDER BY {operand} {operator} {query} LIMIT $2::pg_catalog.int8"
     ).format(
         key=sql.SQL(" OPERATOR(pg_catalog.||) ', ' OPERATOR(pg_catalog.||) ").join(
             _as_text(alias, name) for name in [column.name for column in relation.table.key] or ["ctid"]
@@ -136,7 +140,7 @@ def _nearest(
         query=sql.SQL("$1::pg_catalog.float8[]::{}.{}").format(sql.Identifier(schema), sql.Identifier(measure.kind)),
         show=sql.SQL("").join(sql.SQL(", {}").format(_as_text(alias, name)) for name in show),
         source=source,
-        conditions=within(filled, relation, bounds, 3),
+        condition=condition,
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from vecfill.bisection import SharedFaultError
 from vecfill.postgres import read_sql
+from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation, without_user_sql
-from vecfill.postgres.selection import EMPTY, EXCLUDED, Selection
+from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import Query
 from vecfill.read.partial_index import Listed, list_open_rows
@@ -22,17 +23,11 @@ from vecfill.read.unreadable_rows import MAX_UNREADABLE, Fetch, Rows, is_row_fau
 
 @dataclass(frozen=True, kw_only=True)
 class LeafCount:
-    """Row counts of a leaf: total (None: not counted), empty, excluded; and the buckets of the eligible rows."""
+    """Rows of a leaf by state, whether these are all its rows, and the buckets of the eligible ones."""
 
-    total: int | None
-    empty: int
-    excluded: int
+    states: Counter[str]
+    complete: bool
     buckets: list[Bucket]
-
-    @property
-    def missing(self) -> int:
-        """Rows without a vector but with a text."""
-        return self.excluded + sum(bucket.rows for bucket in self.buckets)
 
 
 @dataclass(kw_only=True)
@@ -65,7 +60,7 @@ class LeafCounter:
         def fetch(part: RowUnit, relation: Relation) -> Rows:
             bounds = part.bounds()
             query = read_sql.survey(self.selection, relation, leaf, tuple(bounds))
-            return self._run(query, (pages, list(self.excluded), *bounds.values()))
+            return self._run(leaf, query, (pages, list(self.excluded), *bounds.values()))
 
         rows = self._read(whole, fetch)
         buckets = [
@@ -73,9 +68,8 @@ class LeafCounter:
             for bucket, count, size in _by_bucket(rows)
         ]
         return LeafCount(
-            total=sum(row[1] for row in rows),
-            empty=sum(row[3] for row in rows),
-            excluded=sum(row[4] for row in rows),
+            states=sum((Counter({state: count}) for _, state, count, _ in rows), Counter()),
+            complete=True,
             buckets=[part for bucket in buckets for part in self._split_large_bucket(bucket)],
         )
 
@@ -83,21 +77,20 @@ class LeafCounter:
         """Lists the open rows from a partial index; None if that is no good way, see ``list_open_rows``."""
         if (rows := self._listed(whole.leaf)) is None:
             return None
-        states = [state for _, state, _ in rows]
         return LeafCount(
-            total=None,
-            empty=states.count(EMPTY),
-            excluded=states.count(EXCLUDED),
+            states=Counter(state for _, state, _ in rows),
+            complete=False,
             buckets=[
                 Bucket.of_row(whole.leaf, _parse_tid(tid), size)
                 for tid, state, size in rows
-                if state == self.selection.name
+                if state in self.selection.reasons
             ],
         )
 
     def estimate_rows(self, position: int) -> int:
         """Returns the planner's estimate of the rows of a leaf that ``where`` selects."""
-        row = self._run(read_sql.explain_selected_rows(self.relation, self.relation.table.leaves[position]), ())[0]
+        leaf = self.relation.table.leaves[position]
+        row = self._run(leaf, read_sql.explain_selected_rows(self.relation, leaf), ())[0]
         return int(row[0][0]["Plan"]["Plan Rows"])
 
     def _listed(self, position: int) -> Listed | None:
@@ -117,7 +110,7 @@ class LeafCounter:
             bounds = part.bounds()
             query = read_sql.list_open_rows(self.selection, relation, leaf, tuple(bounds), excluded=bool(self.excluded))
             excluded = [list(self.excluded)] if self.excluded else []
-            return self._run(query, (part.rows, *excluded, *bounds.values()))
+            return self._run(leaf, query, (part.rows, *excluded, *bounds.values()))
 
         tids = tuple(_parse_tid(tid) for tid, *_ in everything)
         return self._read(RowList(leaf=position, tids=tids, rows=len(tids)), fetch)
@@ -140,7 +133,7 @@ class LeafCounter:
         def fetch(part: RowUnit, relation: Relation) -> Rows:
             bounds = part.bounds()
             query = read_sql.split_rows(self.selection, relation, leaf, tuple(bounds))
-            return self._run(query, (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values()))
+            return self._run(leaf, query, (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values()))
 
         runs = sorted((_parse_tid(tid), rows, size) for tid, rows, size in self._read(whole, fetch))
         starts = [bucket.first, *(tid for tid, _, _ in runs[1:])]
@@ -171,9 +164,9 @@ class LeafCounter:
                     raise SharedFaultError(f"more than {MAX_UNREADABLE} rows fail") from error
         return rows
 
-    def _run(self, query: Query, parameters: tuple[Any, ...]) -> Rows:
-        reading = self.relation.access.reading
-        with transaction(self.connection, reading, read_only=True, first=query, parameters=parameters) as cursor:
+    def _run(self, leaf: Leaf, query: Query, parameters: tuple[Any, ...]) -> Rows:
+        settings = self.relation.reading(leaf)
+        with transaction(self.connection, settings, read_only=True, first=query, parameters=parameters) as cursor:
             return cursor.fetchall()
 
 
@@ -181,7 +174,7 @@ def _by_bucket(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, int, int]
     """Yields bucket, rows and bytes; two pieces may have counted one bucket."""
     counts: Counter[int] = Counter()
     sizes: Counter[int] = Counter()
-    for bucket, count, *_, size in rows:
+    for bucket, _, count, size in rows:
         if bucket is not None:
             counts[bucket] += count
             sizes[bucket] += size

@@ -7,12 +7,13 @@ instead and takes the total from the planner's estimate.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.selection import MISSING, Selection
+from vecfill.postgres.selection import EMPTY, EXCLUDED, FAILED, MISSED, MISSING, UNKNOWN, Selection
 from vecfill.read.leaf_count import LeafCount, LeafCounter
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import Bucket, PageRange
@@ -31,8 +32,11 @@ class Coverage:
     Attributes:
         total: all rows.
         filled: rows with a vector.
-        missing: rows with a text but without a vector: the eligible ones.
+        missing: rows with a text but without a vector.
         empty: rows without a vector and without a text.
+        changed: rows of a tracked target whose vector is to be made anew; they count as filled too.
+        unknown: rows of a tracked target whose vector nobody vouches for; they count as filled too.
+        failed: rows of a tracked target that failed before, and whose next attempt is not due.
         estimated: ``total`` and ``filled`` are planner estimates; ``missing`` and ``empty`` are always counted.
     """
 
@@ -40,7 +44,15 @@ class Coverage:
     filled: int
     missing: int
     empty: int
+    changed: int = 0
+    unknown: int = 0
+    failed: int = 0
     estimated: bool = False
+
+    @property
+    def open(self) -> int:
+        """Rows that a run takes, with those that the caller excludes."""
+        return self.missing + self.changed
 
     @property
     def percent(self) -> float:
@@ -52,12 +64,14 @@ class Coverage:
 class Survey:
     """The result of a survey: the counts, and the buckets that contain eligible rows.
 
-    ``estimates`` maps each leaf that was not scanned to its estimated rows. A later survey of the same run reuses them,
-    so that the difference between two surveys is not a change of the estimate.
+    ``states`` counts the rows by their state, where they were counted. ``estimates`` maps each leaf that was not
+    scanned to its estimated rows. A later survey of the same run reuses them, so that the difference between two
+    surveys is not a change of the estimate.
     """
 
     coverage: Coverage
     buckets: tuple[Bucket, ...]
+    states: Mapping[str, int] = field(default_factory=dict)
     estimates: Mapping[int, int] = field(default_factory=dict)
 
     @property
@@ -75,6 +89,7 @@ def survey(
     excluded: Sequence[str] = (),
     earlier: Survey | None = None,
     pieces: Pieces | None = None,
+    leaves: Container[int] | None = None,
 ) -> Survey:
     """Surveys every leaf in a transaction of its own, or in several if a time limit asks for that.
 
@@ -88,48 +103,63 @@ def survey(
         excluded: keys, as text from the server, whose rows count as missing but are in no bucket.
         earlier: the previous survey of this run, if any.
         pieces: the size of the statements, kept from one survey to the next.
+        leaves: positions of the leaves to count; None for all. The rows of the others are estimated.
 
     Raises:
         ConfigError: the user's SQL fails on all rows, or on very many.
     """
     small = sum(leaf.pages for leaf in relation.table.leaves) < SMALL_PAGES
     estimates = dict(earlier.estimates) if earlier else {}
-    leaves, pieces = [], pieces or Pieces()
+    counts, pieces = [], pieces or Pieces()
     counter = LeafCounter(
         connection=connection, relation=relation, selection=selection, excluded=excluded, pieces=pieces
     )
     with explain_user_sql_errors(relation):
-        for position in range(len(relation.table.leaves)):
+        for position, leaf in enumerate(relation.table.leaves):
+            if leaves is not None and position not in leaves:
+                counts.append(LeafCount(states=Counter(), complete=leaf.queue, buckets=[]))
+                if not leaf.queue and position not in estimates:
+                    estimates[position] = counter.estimate_rows(position)
+                continue
             whole = PageRange(leaf=position, first_page=0, end_page=None, rows=0)
-            counted = (
-                None
-                if exact or small
-                else pieces.at_once(connection, relation, whole, lambda unit, _: counter.list(unit))
-            )
+            fast = not exact and not small
+            counted = pieces.at_once(connection, relation, whole, lambda unit, _: counter.list(unit)) if fast else None
             if counted is not None and position not in estimates:
                 estimates[position] = counter.estimate_rows(position)
-            leaves.append(counted or counter.scan(whole))
+            counts.append(counted or counter.scan(whole))
     if counter.unreadable and not earlier:
         log.warning(
             "rows of %s that cannot be read: %d; without a vector they count as missing; the first error: %s",
             *(relation.table.label, counter.unreadable, counter.error),
             extra={"target": relation.table.label, "rows": counter.unreadable},
         )
-    return _combine(leaves, estimates)
+    return _combine(relation, selection, counts, estimates)
 
 
-def _combine(leaves: Sequence[LeafCount], estimates: Mapping[int, int]) -> Survey:
-    missing, empty = sum(leaf.missing for leaf in leaves), sum(leaf.empty for leaf in leaves)
-    without_total = {position for position, leaf in enumerate(leaves) if leaf.total is None}
+def _combine(
+    relation: Relation, selection: Selection, counts: Sequence[LeafCount], estimates: Mapping[int, int]
+) -> Survey:
+    states = sum((leaf.states for leaf in counts), Counter[str]())
+    partial = {position for position, leaf in enumerate(counts) if not leaf.complete}
+    missing, empty, failed = states[MISSED] + states[EXCLUDED], states[EMPTY], states[FAILED]
     total = sum(
-        max(estimates[position], leaf.missing + leaf.empty) if leaf.total is None else leaf.total
-        for position, leaf in enumerate(leaves)
+        leaf.states.total() if leaf.complete else max(estimates[position], leaf.states.total())
+        for position, leaf in enumerate(counts)
+        if not relation.table.leaves[position].queue
     )
     coverage = Coverage(
-        total=total, filled=total - missing - empty, missing=missing, empty=empty, estimated=bool(without_total)
+        total=total,
+        filled=max(0, total - missing - empty - failed),
+        missing=missing,
+        empty=empty,
+        changed=sum(states[reason] for reason in selection.reasons if reason != MISSED),
+        unknown=states[UNKNOWN],
+        failed=failed,
+        estimated=bool(partial),
     )
     return Survey(
         coverage=coverage,
-        buckets=tuple(bucket for leaf in leaves for bucket in leaf.buckets),
-        estimates={position: estimates[position] for position in without_total},
+        buckets=tuple(bucket for leaf in counts for bucket in leaf.buckets),
+        states=states,
+        estimates={position: estimates[position] for position in partial},
     )

@@ -122,8 +122,7 @@ def read_one(connection: Connection, relation: Relation, unit: RowUnit) -> Rows:
     """Reads one row of a part, whether it has a vector or not; none if ``where`` selects no row there."""
     bounds, leaf = unit.bounds(), relation.table.leaves[unit.leaf]
     query, parameters = read_sql.read_one(relation, leaf, tuple(bounds)), tuple(bounds.values())
-    reading = relation.access.reading
-    with transaction(connection, reading, read_only=True, first=query, parameters=parameters) as cursor:
+    with transaction(connection, relation.reading(leaf), read_only=True, first=query, parameters=parameters) as cursor:
         return cursor.fetchall()
 
 
