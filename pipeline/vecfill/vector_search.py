@@ -30,6 +30,9 @@ from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.search_sql import Measure
 from vecfill.postgres.selection import MISSING
 from vecfill.postgres.session import reachable, transaction
+from vecfill.postgres.target_sql import Query
+from vecfill.read.nearest_rows import nearest_readable_rows
+from vecfill.read.unreadable_rows import is_row_fault
 
 log = logging.getLogger(__name__)
 
@@ -174,11 +177,16 @@ def _found(
             _configure_scan(cursor, schema, limit)
             index = _index_used(cursor, query, values, relation, measure)
             rows = cursor.execute(query, values).fetchall()
-    except psycopg.DataError as error:
+    except psycopg.errors.DataException as error:
         raise ConfigError(
             f"the rows of {relation.table.label} cannot all be compared with this text: {server_message(error)}: "
             "exclude rows with --where, or choose another model"
         ) from error
+    except Exception as error:
+        if not is_row_fault(error):
+            raise
+        rows = nearest_readable_rows(connection, relation, schema, measure, show=show, values=values)
+        index = None
     if index and len(rows) < limit:
         why = "its scan is limited (hnsw.max_scan_tuples, ivfflat.max_probes), so that more may qualify"
         log.info("index %s gave %d of %d rows: %s", index, len(rows), limit, why)
@@ -187,7 +195,7 @@ def _found(
         table=relation.table.label,
         distance=measure.distance,
         index=index,
-        hits=tuple(sorted(hits, key=_rank)),
+        hits=tuple(sorted(hits, key=_rank)[:limit]),
         row_security=relation.access.policies,
     )
 
@@ -210,7 +218,7 @@ def _configure_scan(cursor: Cursor, schema: str, limit: int) -> None:
 
 
 def _index_used(
-    cursor: Cursor, query: search_sql.Query, values: tuple[Any, ...], relation: Relation, measure: Measure
+    cursor: Cursor, query: Query, values: tuple[Any, ...], relation: Relation, measure: Measure
 ) -> str | None:
     """Returns the index that orders the plan; for a partitioned table, the parent's index instead of a partition's."""
     row = cursor.execute(search_sql.explain(query), values).fetchone()

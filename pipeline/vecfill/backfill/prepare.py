@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from vecfill.backfill import checks, tracked_checks
 from vecfill.backfill.forecast import Forecast, confirm, forecast
 from vecfill.backfill.startup import StartupTimes
+from vecfill.backfill.stored_sample import Sample, draw_sample
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
@@ -116,10 +117,10 @@ def prepare(
     ahead = forecast(relation, found, effects, options.limit)
     excess = tracked_checks.excess_of_changes(tracked, options, coverage)
     confirm(ahead, relation.table.label, consent, yes=options.yes, excess=excess)
-    sample: checks.Sample = ()
+    sample: Sample = ()
     if coverage.filled and tracked_checks.needs_sample(tracked, options, coverage):
         sample = session.run(
-            lambda connection: checks.draw_sample(connection, relation, selection, scanned=not coverage.estimated)
+            lambda connection: draw_sample(connection, relation, selection, scanned=not coverage.estimated)
         )
     startup.done("survey")
     return Prepared(
@@ -161,7 +162,7 @@ def _inspected(
     return relation, tracked, selection
 
 
-def _job(source: TableSource, session: Session, model: Model, sample: checks.Sample, options: RunOptions) -> Job:
+def _job(source: TableSource, session: Session, model: Model, sample: Sample, options: RunOptions) -> Job:
     relation = source.relation
     encode = EncodeSpec(
         model=portable(model),

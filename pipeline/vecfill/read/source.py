@@ -45,7 +45,7 @@ class TableSource:
         Raises:
             StoppedError: ``stopped``, or the session's own, became true.
             TableLockedError: another session keeps the table locked.
-            ConfigError: the user's SQL fails on a row.
+            ConfigError: the user's SQL fails on all rows, or on very many.
             ServerGoneError: the server did not recover.
         """
         return self.session.run(

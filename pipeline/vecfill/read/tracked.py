@@ -6,6 +6,7 @@ its changes wait in the queue. After that the queue names all that a run has to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from vecfill.interruptible import Stopped
@@ -14,8 +15,10 @@ from vecfill.ledger.registry import Tracked, mark_scanned
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import EMPTIED, UNKNOWN, Selection
+from vecfill.read.pieces import Pieces
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Survey, survey
+from vecfill.read.units import PageRange
 
 
 @dataclass
@@ -94,9 +97,9 @@ class TrackedSource(TableSource):
             if scanned.eligible:
                 return scanned
             self._scanned(connection, scanned)
-        self.counts.cleared += queue.settle(connection, self.relation, self.changed)
-        self.counts.queued_after = queue.queue_of(connection, self.relation).entries
         last = len(self.relation.table.leaves) - 1
+        self.counts.cleared += queue.settle(connection, self.relation, self.changed, self._applied(connection, last))
+        self.counts.queued_after = queue.queue_of(connection, self.relation).entries
         if not self.counts.queued_after:
             return scanned or self._survey(connection, (), exact=False, excluded=excluded, earlier=earlier)
         queued = self._survey(connection, (last,), exact=False, excluded=excluded, earlier=earlier)
@@ -122,6 +125,17 @@ class TrackedSource(TableSource):
             leaves=leaves,
         )
 
+    def _applied(self, connection: Connection, position: int) -> queue.Apply:
+        """Runs statements over a leaf, or the queue, in the pieces that time limits and unreadable rows ask for."""
+        pieces = Pieces()
+
+        def apply(first: int, end: int | None, run: Callable[[queue.Bounds, Relation], int]) -> int:
+            unit = PageRange(leaf=position, first_page=first, end_page=end, rows=0)
+            found = pieces.read(connection, self.relation, unit, lambda part, some: [(run(part.bounds(), some),)])
+            return sum(rows[0][0] for rows, _ in found)
+
+        return apply
+
     def _positions(self) -> tuple[int, ...]:
         leaves = enumerate(self.relation.table.leaves)
         return tuple(position for position, leaf in leaves if leaf.oid in self.to_scan)
@@ -130,7 +144,8 @@ class TrackedSource(TableSource):
         """Notes that the tables read as a whole hold no eligible row."""
         if found.states.get(EMPTIED):
             for position in self._positions():
-                queue.queue_emptied(connection, self.relation, self.changed, self.relation.table.leaves[position])
+                leaf = self.relation.table.leaves[position]
+                queue.queue_emptied(connection, self.changed, leaf, self._applied(connection, position))
         if self.selection.name != "missing":
             whole = len(self._positions()) == len(self.relation.table.leaves) - 1
             self.counts.unknown = found.states.get(UNKNOWN, 0) + (0 if whole else self.counts.unknown or 0)
