@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import psycopg
+
 from vecfill.backfill import checks
 from vecfill.backfill.forecast import Forecast, confirm, forecast
 from vecfill.backfill.startup import StartupTimes
@@ -35,7 +37,8 @@ class Prepared:
     """A run that is ready to drain.
 
     Attributes:
-        relation: the target.
+        target: the user's settings.
+        relation: the target as the catalogue describes it.
         model: the model that makes the vectors.
         source: the target as a source.
         found: the result of the survey.
@@ -44,6 +47,7 @@ class Prepared:
         startup: the clock of the start-up.
     """
 
+    target: Target
     relation: Relation
     model: Model
     source: TableSource
@@ -82,16 +86,14 @@ def prepare(
         ServerGoneError: the server did not recover.
     """
     startup, selection = StartupTimes(), selection or selection_of(target)
-    relation = session.run(lambda connection: _inspected(connection, target, selection, options))
-    source = TableSource(session=session, relation=relation, selection=selection)
-    found = source.survey()
-    coverage = found.coverage
+    source, found = _surveyed(session, target, selection, options)
+    relation, coverage = source.relation, found.coverage
     checks.suggest_index(relation, selection, coverage.missing + coverage.empty)
     if is_local(model) or coverage.missing:
         relation = session.interruptible(lambda: checks.settle_dimension(relation, model))  # may ask the hub
         source = TableSource(session=session, relation=relation, selection=selection)
     if not coverage.missing:
-        return Prepared(relation=relation, model=model, source=source, found=found, startup=startup)
+        return Prepared(target=target, relation=relation, model=model, source=source, found=found, startup=startup)
     if line := session.interruptible(lambda: prompt_line(model)):  # may ask the hub
         log.info("%s", line, extra={"model": model.name})
     effects = session.run(lambda connection: update_effects(connection, relation))
@@ -104,6 +106,7 @@ def prepare(
         )
     startup.done("survey")
     return Prepared(
+        target=target,
         relation=relation,
         model=model,
         source=source,
@@ -112,6 +115,23 @@ def prepare(
         forecast=ahead,
         startup=startup,
     )
+
+
+def _surveyed(
+    session: Session, target: Target, selection: Selection, options: RunOptions
+) -> tuple[TableSource, Survey]:
+    """Inspects and counts the target; once more if another session seems to have changed it in between."""
+
+    def source() -> TableSource:
+        relation = session.run(lambda connection: _inspected(connection, target, selection, options))
+        return TableSource(session=session, relation=relation, selection=selection)
+
+    first = source()
+    try:
+        return first, first.survey()
+    except (psycopg.ProgrammingError, psycopg.InternalError, psycopg.NotSupportedError):
+        second = source()
+        return second, second.survey()
 
 
 def _inspected(connection: Connection, target: Target, selection: Selection, options: RunOptions) -> Relation:
