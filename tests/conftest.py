@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Takes the developer's own databases out of the tests' environment, and lets Ctrl-C reach their processes.
+    """Sets the environment of the tests: none of the developer's own databases, and Ctrl-C reaches their processes.
 
     A shell's job in the background ignores SIGINT, and so would everything that the tests start.
     """
@@ -51,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("soak" if config.getoption("--soak") else "vecfill")
     for name in [name for name in os.environ if name.startswith(("PG", "VECFILL_")) or name == "DATABASE_URL"]:
         del os.environ[name]
+    # Two workers share two cores: threads of torch that spin while they wait for one another take a third of the time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -18,17 +18,18 @@ ROOT = Path(vecfill.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 250
 
-CORE = {"config", "errors", "blocks", "bisection", "interruptible", "postgres", "secret"}
+CORE = {"config", "errors", "blocks", "bisection", "folders", "interruptible", "postgres", "secret"}
 STAGES = {"read", "encode", "write"}
-VERBS = {"backfill", "table_status", "vector_search", "demo"}
+VERBS = {"backfill", "table_status", "target_tracking", "vector_search", "demo"}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
     "job": set(),
-    **dict.fromkeys(STAGES, CORE | {"job"}),
+    "ledger": CORE,
+    **dict.fromkeys(STAGES, CORE | {"job", "ledger"}),
     "engine": CORE | {"job"},
-    **dict.fromkeys(VERBS, CORE | STAGES | VERBS | {"engine", "job"}),
-    "bench": CORE | STAGES | VERBS | {"engine", "job"},
-    "cli": CORE | STAGES | VERBS | {"engine", "job", "bench"},
+    **dict.fromkeys(VERBS, CORE | STAGES | VERBS | {"engine", "job", "ledger"}),
+    "bench": CORE | STAGES | VERBS | {"engine", "job", "ledger"},
+    "cli": CORE | STAGES | VERBS | {"engine", "job", "ledger", "bench"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -27,7 +27,17 @@ SOURCE = Path(package.__file__).parent
 ROOT = SOURCE.parents[1]
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [*GUIDES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-OF_DOCKER = {"--gpus", "--init", "--network", "--shm-size", "--stop-timeout"}
+OF_DOCKER = {
+    "--gpus",
+    "--init",
+    "--network",
+    "--read-only",
+    "--shm-size",
+    "--stop-timeout",
+    "--tmpfs",
+    "--user",
+    "--workdir",
+}
 
 TABLES = """
 CREATE TABLE jobs (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), title text NOT NULL, company text NOT NULL,

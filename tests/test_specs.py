@@ -18,6 +18,7 @@ from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings import OPTIONS, OUTPUT, Settings
 from vecfill.config.spec import Spec, option, spec
 from vecfill.config.target import Target
+from vecfill.config.track import TrackOptions
 from vecfill.errors import ConfigError
 
 SPECS = [
@@ -55,7 +56,7 @@ def test_they_compare_by_value_pickle_and_do_not_change(made):
         (lambda: Target(table="t", dim=16_001), "--dim 16001: input should be less than or equal to 16000"),
         (lambda: Target(table="t", key="id"), "--key 'id': input should be a valid tuple"),
         (lambda: Target(text="t"), "Target needs a value for table"),
-        (lambda: Target(table="t", tabel="u"), "Target has no field tabel: it has table, text, column"),
+        (lambda: Target(table="t", tabel="u"), "Target has no field tabel: it has table, text, text_sql, column"),
         (lambda: ApiOptions(give_up_after=0), "give_up_after 0: input should be greater than 0"),
         (lambda: ApiOptions(request_timeout=float("inf")), "--request-timeout inf: input should be a finite number"),
         (lambda: Model(name=None), "--model None: input should be a valid string"),
@@ -126,5 +127,5 @@ def test_without_sources_the_settings_are_the_defaults_of_the_specs():
 
 
 def test_names_are_unique_over_all_specs():
-    found = options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, Output)
+    found = options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, Output)
     assert len({one.name for one in found}) == len(found) == len(OPTIONS) + len(OUTPUT)

@@ -7,7 +7,8 @@
 ...     database="postgresql://localhost/app",
 ... )  # doctest: +SKIP
 
-``run`` fills, ``search`` finds the rows nearest to a text, ``status`` counts. ``vecfill.__all__`` has every name that
+``run`` fills, ``track`` has it refresh what changes too, ``search`` finds the rows nearest to a text, ``status``
+counts. ``vecfill.__all__`` has every name that
 their signatures use. Every error that vecfill raises on purpose is a ``VecfillError``; the tree is in
 ``vecfill.errors``. The log goes to the logger ``vecfill``, which is silent until a program adds a handler.
 """
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from vecfill.config.model import Model as Model
     from vecfill.config.run import RunOptions as RunOptions
     from vecfill.config.target import Target as Target
+    from vecfill.config.track import TrackOptions as TrackOptions
     from vecfill.encode.api.budget import Account as Account
     from vecfill.encode.encoder import Encoder as Encoder
     from vecfill.encode.encoding import Encoding as Encoding
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from vecfill.errors import DatabaseError as DatabaseError
     from vecfill.errors import EncodeError as EncodeError
     from vecfill.errors import EngineError as EngineError
+    from vecfill.errors import LeaseError as LeaseError
     from vecfill.errors import MixedModelsError as MixedModelsError
     from vecfill.errors import PartialRunError as PartialRunError
     from vecfill.errors import SecretError as SecretError
@@ -54,6 +57,9 @@ if TYPE_CHECKING:
     from vecfill.read.survey import Coverage as Coverage
     from vecfill.table_status import Status as Status
     from vecfill.table_status import status as status
+    from vecfill.target_tracking import TrackResult as TrackResult
+    from vecfill.target_tracking import track as track
+    from vecfill.target_tracking import untrack as untrack
     from vecfill.vector_search import Found as Found
     from vecfill.vector_search import Hit as Hit
     from vecfill.vector_search import search as search
@@ -73,6 +79,7 @@ _EXPORTS = {
     "config.model": ("Model",),
     "config.run": ("RunOptions",),
     "config.target": ("Target",),
+    "config.track": ("TrackOptions",),
     "encode.api.budget": ("Account",),
     "encode.encoder": ("Encoder",),
     "encode.encoding": ("Encoding",),
@@ -81,12 +88,13 @@ _EXPORTS = {
     "errors": (
         *("VecfillError", "ConfigError", "UnreachableError", "MixedModelsError", "SecretError", "DatabaseError"),
         *("ServerGoneError", "TableLockedError", "EncodeError", "BudgetError", "StoppedError", "PartialRunError"),
-        "EngineError",
+        *("EngineError", "LeaseError"),
     ),
     "job": ("Stop",),
     "postgres.database": ("Database",),
     "read.survey": ("Coverage",),
     "table_status": ("Status", "status"),
+    "target_tracking": ("TrackResult", "track", "untrack"),
     "vector_search": ("Found", "Hit", "search"),
 }
 """Module → its public names. No module may have the name of a function: importing it would hide the function."""

@@ -65,6 +65,12 @@ class StoppedError(VecfillError):
         self.exit_code = exit_code
 
 
+class LeaseError(VecfillError):
+    """Another run works on this target: it holds the lease, or took it over while this run was paused."""
+
+    exit_code = 4
+
+
 class PartialRunError(VecfillError):
     """A ConfigError that came after a part of the rows was committed, or may have been; it is ``__cause__``."""
 

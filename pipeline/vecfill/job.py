@@ -6,15 +6,12 @@ a worker calls a stage.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
-
-log = logging.getLogger(__name__)
 
 
 class Unit(Protocol):
@@ -76,10 +73,6 @@ def _ignore(_: object) -> None:
     pass
 
 
-def _warn(line: str, **fields: Any) -> None:
-    log.warning("%s", line, extra=fields)
-
-
 @dataclass(kw_only=True)
 class Worker:
     """The context of one worker of a stage, the same for every engine.
@@ -91,7 +84,6 @@ class Worker:
         stop: requests a stop of the run, with the reason.
         encoded: counts rows as encoded, also while their block is being encoded.
         committed: called with the number of rows that a transaction of this worker has updated.
-        say: writes a line and the event's fields to the log that the user sees.
         shared: what ``Encode.shared`` returned, or a proxy with the same methods as coroutines.
         kept: objects that this process keeps between runs, such as a loaded model.
     """
@@ -102,7 +94,6 @@ class Worker:
     stop: Callable[[str], None] = _ignore
     encoded: Callable[[int], None] = _ignore
     committed: Callable[[int], None] = _ignore
-    say: Callable[..., None] = _warn
     shared: Any = None
     kept: MutableMapping[str, Any] = field(default_factory=dict)
 

@@ -68,14 +68,15 @@ def test_rows_that_changed_under_the_run_are_named_by_what_became_of_them(connec
     """Another session deletes, fills and edits rows between our read and our write."""
     make_docs(connect, 6_000)
     edits = [
-        "DELETE FROM docs WHERE embedding IS NULL AND id % 3 = 0",
-        "UPDATE docs SET embedding = array_fill(1, ARRAY[8]) WHERE embedding IS NULL AND id % 3 = 1",
-        "UPDATE docs SET title = title || ' anew' WHERE embedding IS NULL",
+        "BEGIN; LOCK TABLE docs IN SHARE ROW EXCLUSIVE MODE;"  # the writer waits, and then meets all of them at once
+        "DELETE FROM docs WHERE embedding IS NULL AND id % 3 = 0;"
+        "UPDATE docs SET embedding = array_fill(1, ARRAY[8]) WHERE embedding IS NULL AND id % 3 = 1;"
+        "UPDATE docs SET title = title || ' anew' WHERE embedding IS NULL; COMMIT"
     ]
 
     def progress(event) -> None:
         while event.done and edits:
-            connect.execute(edits.pop(0))
+            connect.execute(edits.pop())
 
     result = run(DOCS, MODEL, database=database, options=INLINE, report=report, progress=progress)
     outcomes = Counter(line["outcome"] for line in lines())

@@ -156,7 +156,7 @@ def test_help_has_examples_on_their_own_lines(pipeline):
     ],
 )
 def test_each_kind_with_the_real_model(pipeline, database, connect, tmp_path, names):
-    given = ("-d", database, "--rows", "128", "--rounds", "1", "--json", "--quiet", "--only", ",".join(names))
+    given = ("-d", database, "--rows", "64", "--rounds", "1", "--json", "--quiet", "--only", ",".join(names))
     code, out, _ = pipeline(*given, "--report", str(tmp_path))
     found = json.loads(out)
     assert (code, set(found)) == (0, KEYS)

@@ -18,10 +18,12 @@ from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.settings import OPTIONS, OUTPUT
 from vecfill.config.target import Target
+from vecfill.config.track import TrackOptions
 
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {
-    "run": (*OPTIONS.values(), *OUTPUT.values()),
+    "run": (*(one for one in OPTIONS.values() if one.spec is not TrackOptions), *OUTPUT.values()),
+    "track": (*options_of(DatabaseOptions, Target, TrackOptions), *OUTPUT.values()),
     "status": (*options_of(DatabaseOptions, Target), *OUTPUT.values()),
     "search": (*options_of(DatabaseOptions, Target, Model, without=WRITTEN), *OUTPUT.values()),
 }

@@ -93,6 +93,8 @@ def test_a_line_says_how_far_how_fast_how_long_and_what_limits():
     tally.seconds |= {"encode": 11.0, "write": 5.0}
     meter.position, meter.rate, meter.left = 2_801, 235.4, 13.6
     assert line(event, meter) == "2,801 of 6,000 rows (47%), 235 rows/s, 14 s left, limited by: encode"
+    meter.waits_for = "the server"
+    assert line(event, meter) == "2,801 of 6,000 rows (47%), 235 rows/s, 14 s left, waiting for: the server"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (119, "119 s"), (150, "2 min"), (11_100, "3 h 5 min")])

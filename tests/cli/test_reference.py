@@ -7,6 +7,7 @@ from pathlib import Path
 import vecfill
 from vecfill.cli.reference import reference_page
 from vecfill.config.settings import OPTIONS, OUTPUT
+from vecfill.config.track import TrackOptions
 
 PAGE = Path(vecfill.__file__).parents[2] / "docs" / "reference.md"
 
@@ -22,7 +23,7 @@ def test_every_option_has_its_row():
         assert option.flag in row
         assert option.bounds in row
         assert option.info.description.replace("|", "\\|") in row
-        assert "`run`" in row
+        assert ("`track`" if option.spec is TrackOptions else "`run`") in row
 
 
 def test_verbs_are_those_that_take_the_option():

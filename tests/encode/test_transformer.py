@@ -125,23 +125,23 @@ def test_counting_leaves_the_model_s_tokenizer_alone(minilm, reference):
 
 
 @pytest.mark.parametrize(
-    ("values", "arguments"),
+    "values",
     [
-        ({"truncate_dim": 100}, {"truncate_dim": 100}),
-        ({"prompt": "query: "}, {}),
-        ({"prompt_name": "document"}, {}),
-        ({"max_tokens": 5}, {}),
-        ({"max_tokens": 512}, {}),
-        ({"device": "cpu", "dtype": "float32"}, {}),
+        {"truncate_dim": 100},
+        {"prompt": "query: "},
+        {"prompt_name": "document"},
+        {"max_tokens": 5},
+        {"max_tokens": 512},
+        {"device": "cpu", "dtype": "float32"},
     ],
 )
-def test_settings_mean_what_they_mean_to_the_library(values, arguments):
-    model = Model(name=MINILM, **{"device": "cpu", "dtype": "float32", **values})
-    theirs = library(locate_model(model), **arguments)
+def test_settings_mean_what_they_mean_to_the_library(reference, monkeypatch, values):
+    model, theirs = Model(name=MINILM, **{"device": "cpu", "dtype": "float32", **values}), reference
     if model.max_tokens:
-        theirs.max_seq_length = model.max_tokens
+        monkeypatch.setattr(theirs, "max_seq_length", model.max_tokens)
     encoder = load_model(model)
-    expected = theirs.encode(TEXTS, prompt=model.prompt, prompt_name=model.prompt_name, show_progress_bar=False)
+    same = {name: getattr(model, name) for name in ("prompt", "prompt_name", "truncate_dim")}
+    expected = theirs.encode(TEXTS, show_progress_bar=False, **same)
     encoding = encoder.encode(TEXTS, 8)
     assert_same(encoding.vectors, expected)
     assert encoder.dim == expected.shape[1] == dimension_of(model)

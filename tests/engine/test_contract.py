@@ -34,10 +34,16 @@ def job_and_units(connect: psycopg.Connection, database: str, rows: int = ROWS, 
     return target, ranges_of(database, target.sink.relation)
 
 
-def test_fills_every_row_and_gives_one_result_a_unit(connect, database, open_engine):
+def test_fills_every_row_gives_one_result_a_unit_and_leaves_no_transaction_open(connect, database, open_engine):
     job, units = job_and_units(connect, database)
-    engine = open_engine(job)
-    results = list(engine.stream(units, Stop()))
+    engine, results = open_engine(job), []
+    for result in engine.stream(units, Stop()):
+        results.append(result)
+        idle = connect.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecfill'"
+            " AND state = 'idle in transaction' AND now() - state_change > '1 s'"
+        ).fetchone()
+        assert idle == (0,)
     assert len(results) == len(units) > 4
     assert counts(pa.concat_tables(results)) == {"updated": ROWS}
     assert_every_vector_is_its_texts(connect, rows=ROWS)
@@ -62,28 +68,36 @@ def test_a_sample_of_another_model_s_vectors_is_paid_for_once(connect, database,
         assert len(api.seen.texts) == 20
 
 
-def test_an_error_of_the_writer_comes_out_as_it_was(connect, database, open_engine):
+def test_what_a_stage_waits_for_is_in_the_log_of_this_process(connect, database, open_engine, caplog):
     job, units = job_and_units(connect, database)
     connect.execute(
-        "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN NEW.title := upper(NEW.title); RETURN NEW; END $$;"
+        "CREATE SEQUENCE calls; CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()) WHERE nextval('calls') = 1; RETURN NEW; END $$;"
         "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
     )
-    with pytest.raises(ConfigError, match=r"a trigger on public\.docs changed the text"):
-        list(open_engine(job).stream(units, Stop()))
-    assert vectors(connect) == []
+    with caplog.at_level("INFO", "vecfill"):
+        results = list(open_engine(job).stream(units, Stop()))
+    assert counts(pa.concat_tables(results)) == {"updated": ROWS}
+    waits = [record for record in caplog.records if getattr(record, "waits_for", None) == "the server"]
+    assert "trying again in" in waits[0].getMessage()
+    assert waits[0].name == "vecfill.postgres.session"
 
 
-@pytest.mark.parametrize("id_from", [1, 5_000])
-def test_an_error_of_settings_after_a_commit_is_told_from_one_before(connect, database, open_engine, id_from):
+@pytest.mark.parametrize(("id_from", "wish"), [(1, {}), (5_000, {"writers": 1})])
+def test_an_error_of_the_writer_comes_out_as_it_was_and_one_after_a_commit_says_so(
+    connect, database, open_engine, id_from, wish
+):
     job, units = job_and_units(connect, database)
     connect.execute(
         f"CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
         f" $$ BEGIN IF OLD.id >= {id_from} THEN NEW.title := upper(NEW.title); END IF; RETURN NEW; END $$;"
         "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
     )
-    engine = open_engine(job, writers=1)
-    with pytest.raises(VecfillError, match="changed the text") as error, commits_told(engine):
+    engine = open_engine(job, **wish)
+    with (
+        pytest.raises(VecfillError, match=r"a trigger on public\.docs changed the text") as error,
+        commits_told(engine),
+    ):
         list(engine.stream(units, Stop()))
     written = len(vectors(connect))
     assert error.value.exit_code == (1 if written else 2)
@@ -119,25 +133,21 @@ def test_units_without_rows_pass_through(connect, database, open_engine):
     assert counts(pa.concat_tables(engine.stream([empty[0], *units, empty[1]], Stop()))) == {"updated": 100}
 
 
-def test_one_engine_streams_sweep_after_sweep(connect, database, open_engine):
+def test_one_engine_streams_sweep_after_sweep_and_a_stop_in_a_later_one_writes_nothing_more(
+    connect, database, open_engine
+):
     job, units = job_and_units(connect, database)
-    engine = open_engine(job)
-    list(engine.stream(units, Stop()))
+    engine, stop = open_engine(job), Stop()
+    list(engine.stream(units, stop))
     for _ in range(2):
         connect.execute("UPDATE docs SET embedding = NULL WHERE id <= 10")
         few = ranges_of(database, job.sink.relation)
-        assert counts(pa.concat_tables(engine.stream(few, Stop()))) == {"updated": 10}
+        assert counts(pa.concat_tables(engine.stream(few, stop))) == {"updated": 10}
     assert_every_vector_is_its_texts(connect, rows=ROWS)
-
-
-def test_no_transaction_of_ours_is_left_open(connect, database, open_engine):
-    job, units = job_and_units(connect, database)
-    for _ in open_engine(job).stream(units, Stop()):
-        idle = connect.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecfill'"
-            " AND state = 'idle in transaction' AND now() - state_change > '1 s'"
-        ).fetchone()
-        assert idle == (0,)
+    connect.execute("UPDATE docs SET embedding = NULL")
+    stop.set("enough")
+    assert sum(result.num_rows for result in engine.stream(few, stop)) == 0
+    assert vectors(connect) == []
 
 
 def test_a_stop_before_the_start_reads_nothing(connect, database, open_engine):
@@ -151,13 +161,3 @@ def test_a_stop_before_the_start_reads_nothing(connect, database, open_engine):
 def test_a_stream_without_units_ends_at_once(connect, database, open_engine):
     job, _ = job_and_units(connect, database, 10)
     assert list(open_engine(job).stream([], Stop())) == []
-
-
-def test_a_stop_in_a_later_stream_of_few_units_writes_nothing_more(connect, database, open_engine):
-    job, units = job_and_units(connect, database, 100)
-    engine, stop = open_engine(job), Stop()
-    list(engine.stream(units, stop))
-    connect.execute("UPDATE docs SET embedding = NULL")
-    stop.set("enough")
-    assert sum(result.num_rows for result in engine.stream(units, stop)) == 0
-    assert vectors(connect) == []

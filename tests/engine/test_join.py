@@ -55,10 +55,15 @@ def joined() -> Iterator[tuple[str, dict[str, str]]]:
         folder = nodes.enter_context(TemporaryDirectory(prefix="rj-", dir="/tmp"))
         head = ("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
         nodes.enter_context(node(*head, environ=environ))
-        wait_until(lambda: answers(address, environ) == 1)
+        wait_until(lambda: listens(int(port)))
         nodes.enter_context(node(f"--address={address}", environ=environ))
         wait_until(lambda: answers(address, environ) == 2)
         yield address, environ
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 def answers(address: str, environ: Mapping[str, str]) -> int:

@@ -22,11 +22,9 @@ from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.encode.model_location import locate_model
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.ray,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray's own settings, at its import
-]
+pytestmark = pytest.mark.slow
+on_ray = pytest.mark.ray
+old_ray = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
 
 RAY = RunOptions(engine=EngineOptions(engine="ray", max_connections=3))
 """One worker a stage, reads too: the one that is found is the one that waits at the gate."""
@@ -43,7 +41,10 @@ def fill(database, where, options=INLINE, warm=None):
     return run(replace(DOCS, where=where), MODEL, database=database, options=options, warm=warm)
 
 
-@pytest.mark.parametrize(("engine", "group"), [("inline", False), ("ray", False), ("ray", True)])
+@pytest.mark.parametrize(
+    ("engine", "group"),
+    [("inline", False), pytest.param("ray", False, marks=on_ray), pytest.param("ray", True, marks=on_ray)],
+)
 def test_a_process_that_is_killed_while_it_writes(gate, connect, database, engine, group):
     """Its backend holds the locks of a batch, and waits: it notices by itself that nobody is there any more."""
     gate.close("write")
@@ -62,6 +63,8 @@ def test_a_process_that_is_killed_while_it_writes(gate, connect, database, engin
     gate.assert_whole()
 
 
+@on_ray
+@old_ray
 @pytest.mark.parametrize(
     "worker", [("EncoderActor", "read"), ("EncodeAndWrite", "write"), ("ReadUnits", "read")], ids="-".join
 )
@@ -115,6 +118,8 @@ def test_a_kill_amid_real_vectors(connect, database):
     assert rest(connect) == before
 
 
+@on_ray
+@old_ray
 def test_an_api_s_encoder_that_is_killed_leaves_nothing_reserved(connect, database, warm):
     """The budget covers what it sent and some requests more; a reservation left behind would be waited for."""
     make_docs(connect, 1_000)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import threading
 from contextlib import ExitStack
-from pathlib import Path
 
 import psycopg
 import pytest
 from tests.hosts.conftest import POOL
-from tests.tables import DOCS, INLINE, MODEL, assert_every_vector_is_its_texts, make_docs, meanwhile
+from tests.tables import DOCS, INLINE, MODEL, assert_every_vector_is_its_texts, make_docs
 
 from vecfill.backfill.run import run
+from vecfill.config.engine import EngineOptions
+from vecfill.config.run import RunOptions
 from vecfill.encode.hash_encoder import HashEncoder
 
 ROWS = 3_000
@@ -103,33 +98,11 @@ def test_sslmode_gets_through(docs, pooler, vecfill):
     assert "server does not support SSL, but SSL was required" in ended.err
 
 
-@pytest.fixture
-def short():
-    """A folder for temporary files that is near enough to the root for Ray's sockets."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        yield Path(folder)
-
-
 @pytest.mark.slow
 @pytest.mark.ray
-def test_two_targets_on_ray(docs, pooler, database, tmp_path, short):
-    """The second takes the cluster that the first started: Ray's folder is made once."""
-    make_docs(docs, 10, table="others")
-    file = tmp_path / "vecfill.toml"
-    common = 'text = "title"\nmodel = "hash:8"\nengine = "ray"\njson = true\n'
-    file.write_text(f'{common}[[target]]\ntable = "docs"\n[[target]]\ntable = "others"\n')
-    seen = set()
-
-    def look(done: threading.Event) -> None:
-        while not done.wait(0.02):
-            seen.update(path.name for path in short.glob("vf-*"))
-
-    command = [sys.executable, "-m", "vecfill", "run", "-d", pooler, "--config", file]
-    environ = {**os.environ, "TMPDIR": str(short)}
-    with meanwhile(look):
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environ)
-    assert ended.returncode == 0, ended.stderr
-    assert [one["updated"] for one in json.loads(ended.stdout)["targets"]] == [ROWS, 10]
-    assert len(seen) == 1
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
+def test_a_run_on_ray(docs, pooler, database, warm):
+    result = run(DOCS, MODEL, database=pooler, options=RunOptions(engine=EngineOptions(engine="ray")), warm=warm)
+    assert (result.engine, result.outcome, result.updated) == ("ray", "complete", ROWS)
     assert_every_vector_is_its_texts(docs, rows=ROWS)
     assert_nothing_left(pooler, database)

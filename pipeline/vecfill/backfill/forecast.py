@@ -90,7 +90,7 @@ class Forecast:
 
 def forecast(relation: Relation, found: Survey, effects: UpdateEffects, limit: int | None) -> Forecast:
     """Estimates the cost of writing the surveyed rows, or as many as the limit allows."""
-    rows = found.coverage.missing if limit is None else min(limit, found.coverage.missing)
+    rows = found.coverage.open if limit is None else min(limit, found.coverage.open)
     vector = vector_bytes(relation.table.vector)
     toasted = effects.width + vector > TOAST_BYTES
     chunks = -(-vector // CHUNK_BYTES) if toasted else 0
@@ -116,15 +116,17 @@ def vector_bytes(vector: VectorColumn) -> int:
     return header + width * (vector.dim or 0)
 
 
-def confirm(ahead: Forecast, label: str, consent: Callable[[str], bool], *, yes: bool) -> Forecast:
-    """Logs the forecast, and asks for confirmation above a limit.
+def confirm(
+    ahead: Forecast, label: str, consent: Callable[[str], bool], *, yes: bool, excess: str | None = None
+) -> Forecast:
+    """Logs the forecast, and asks for confirmation above a limit, or about another ``excess``.
 
     Raises:
         ConfigError: the forecast exceeds a limit, and nobody confirmed it.
     """
     for line in ahead.lines(label):
         log.info("%s", line, extra={"target": label})
-    excess = ahead.excess()
+    excess = excess or ahead.excess()
     if excess and not yes and not consent(excess):
         raise ConfigError(f"refusing to start: {excess}; pass --yes to proceed or --limit to do part of it")
     return ahead

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
-from vecfill.backfill import checks
+from vecfill.backfill import checks, tracked_checks
 from vecfill.backfill.forecast import Forecast, confirm, forecast
 from vecfill.backfill.startup import StartupTimes
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
+from vecfill.encode.fingerprint import Fingerprint, fingerprint_of
 from vecfill.encode.model_location import is_local, portable
 from vecfill.encode.prompts import prompt_line
 from vecfill.encode.stage import EncodeSpec
 from vecfill.job import Job
+from vecfill.ledger.lease import Lease
+from vecfill.ledger.models import model_number
+from vecfill.ledger.registry import Tracked, find_tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
@@ -27,9 +32,13 @@ from vecfill.postgres.session import Session
 from vecfill.postgres.update_effects import update_effects
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Coverage, Survey
+from vecfill.read.tracked import LedgerCounts, TrackedSource
 from vecfill.write.sink import TableSink
 
 log = logging.getLogger(__name__)
+
+CHANGED = psycopg.ProgrammingError, psycopg.InternalError, psycopg.NotSupportedError
+"""Errors of a statement on a table that another session has changed since it was inspected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,7 @@ class Prepared:
         model: the model that makes the vectors.
         source: the target as a source.
         found: the result of the survey.
+        counts: what the run finds in the ledger of a tracked target; None if the target is not tracked.
         job: the job for the engine; None if no row is eligible.
         forecast: the cost for the server; None if no row is eligible.
         startup: the clock of the start-up.
@@ -52,6 +62,7 @@ class Prepared:
     model: Model
     source: TableSource
     found: Survey
+    counts: LedgerCounts | None = None
     job: Job | None = None
     forecast: Forecast | None = None
     startup: StartupTimes = field(default_factory=StartupTimes)
@@ -68,7 +79,7 @@ def prepare(
     model: Model,
     options: RunOptions,
     *,
-    selection: Selection | None = None,
+    lease: Lease | None = None,
     consent: Callable[[str], bool] = lambda _: False,
 ) -> Prepared:
     """Checks a run and counts its work.
@@ -78,29 +89,59 @@ def prepare(
         target: the table, its text and its embedding column.
         model: the model that makes the vectors.
         options: limits of the run.
-        selection: the rows to take; None lets the target decide.
+        lease: is taken if the target is tracked, for the caller to give back; None works without one.
         consent: called if the forecast exceeds a limit and ``options.yes`` is not set; True starts the run.
 
     Raises:
         ConfigError: something cannot work as given, or consent was refused.
+        LeaseError: another run works on this tracked target.
         ServerGoneError: the server did not recover.
     """
-    startup, selection = StartupTimes(), selection or selection_of(target)
-    source, found = _surveyed(session, target, selection, options)
-    relation, coverage = source.relation, found.coverage
-    checks.suggest_index(relation, selection, coverage.missing + coverage.empty)
-    if is_local(model) or coverage.missing:
-        relation = session.interruptible(lambda: checks.settle_dimension(relation, model))  # may ask the hub
+    startup = StartupTimes()
+    fingerprint = functools.cache(lambda: session.interruptible(lambda: fingerprint_of(model)))  # may ask the hub
+
+    def look() -> tuple[Relation, Tracked | None, TableSource]:
+        relation, tracked, selection = session.run(
+            lambda connection: _inspected(connection, target, options, fingerprint, lease)
+        )
         source = TableSource(session=session, relation=relation, selection=selection)
-    if not coverage.missing:
-        return Prepared(target=target, relation=relation, model=model, source=source, found=found, startup=startup)
+        if tracked:
+            whole = options.audit or options.select == "all"
+            source = TrackedSource.of(source, tracked, selection_of(target, "changed"), whole=whole)
+        return relation, tracked, source
+
+    relation, tracked, source = look()
+    try:
+        found = source.survey()
+    except CHANGED:
+        relation, tracked, source = look()
+        found = source.survey()
+    selection, coverage = source.selection, found.coverage
+    checks.suggest_index(relation, selection, coverage.missing + coverage.empty)
+    if is_local(model) or coverage.open:
+        relation = session.interruptible(lambda: checks.settle_dimension(relation, model))  # may ask the hub
+        source = source.with_dimension(relation.table.vector.dim)
+    counts = source.counts if isinstance(source, TrackedSource) else None
+    if tracked:
+        session.run(lambda connection: tracked_checks.check_models(connection, tracked, model, options, found))
+    if not coverage.open:
+        return Prepared(
+            target=target,
+            relation=relation,
+            model=model,
+            source=source,
+            found=found,
+            counts=counts,
+            startup=startup,
+        )
     if line := session.interruptible(lambda: prompt_line(model)):  # may ask the hub
         log.info("%s", line, extra={"model": model.name})
     effects = session.run(lambda connection: update_effects(connection, relation))
     ahead = forecast(relation, found, effects, options.limit)
-    confirm(ahead, relation.table.label, consent, yes=options.yes)
+    excess = tracked_checks.excess_of_changes(tracked, options, coverage)
+    confirm(ahead, relation.table.label, consent, yes=options.yes, excess=excess)
     sample: checks.Sample = ()
-    if coverage.filled:
+    if coverage.filled and tracked_checks.needs_sample(tracked, options, coverage):
         sample = session.run(
             lambda connection: checks.draw_sample(connection, relation, selection, scanned=not coverage.estimated)
         )
@@ -111,38 +152,38 @@ def prepare(
         model=model,
         source=source,
         found=found,
+        counts=counts,
         job=_job(source, session, model, sample, options),
         forecast=ahead,
         startup=startup,
     )
 
 
-def _surveyed(
-    session: Session, target: Target, selection: Selection, options: RunOptions
-) -> tuple[TableSource, Survey]:
-    """Inspects and counts the target; once more if another session seems to have changed it in between."""
-
-    def source() -> TableSource:
-        relation = session.run(lambda connection: _inspected(connection, target, selection, options))
-        return TableSource(session=session, relation=relation, selection=selection)
-
-    first = source()
-    try:
-        return first, first.survey()
-    except (psycopg.ProgrammingError, psycopg.InternalError, psycopg.NotSupportedError):
-        second = source()
-        return second, second.survey()
-
-
-def _inspected(connection: Connection, target: Target, selection: Selection, options: RunOptions) -> Relation:
+def _inspected(
+    connection: Connection,
+    target: Target,
+    options: RunOptions,
+    fingerprint: Callable[[], Fingerprint],
+    lease: Lease | None,
+) -> tuple[Relation, Tracked | None, Selection]:
     relation = inspect(connection, target)
     checks.check_writable(relation)
+    tracked = find_tracked(connection, relation, target)
+    tracked_checks.check_select(relation, tracked, options)
+    selection = selection_of(target, (options.select or "changed") if tracked else None)
+    if tracked:
+        own = fingerprint()
+        number = model_number(connection, target.state_schema, own.digest, own.name, own.details)
+        relation = replace(tracked.relation, tracking=replace(tracked.relation.ledger, model=number))
+        relation = lease.take(connection, relation) if lease else relation
+        tracked = replace(tracked, relation=relation)
+        tracked_checks.warn_not_watched(tracked)
     checks.check_sql(connection, relation, selection)
     check_visible(connection, relation)
     checks.warn_no_row_can_miss(relation, selection)
     checks.check_write(connection, relation, selection)
     checks.warn_known_problems(connection, relation, standbys=options.write_limits.watches_standbys)
-    return relation
+    return relation, tracked, selection
 
 
 def _job(source: TableSource, session: Session, model: Model, sample: checks.Sample, options: RunOptions) -> Job:

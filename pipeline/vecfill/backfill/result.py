@@ -27,7 +27,8 @@ class RunResult:
     """Counts of rows unless named otherwise. The keys of ``--json``.
 
     Attributes:
-        eligible: rows without a vector that had a text when the run started.
+        eligible: rows to fill when the run started: those with a text but without a vector; of a tracked target also
+            those with an outdated one.
         device: where the model computed; None if it was not needed.
         dtype: type that it computed in.
         embedded: rows that got a vector; a row that was read again counts again.
@@ -51,6 +52,12 @@ class RunResult:
         outcome: complete, limit, quarantined, incomplete or stopped.
         forecast: the estimate before the first write; None if there was nothing to write.
         row_security: row-level policies apply to the role, so that only rows that it may see are counted.
+        tracked: the target is tracked.
+        selected: eligible rows by reason: missing, changed, other_model, unknown.
+        cleared: rows whose vector was cleared because their text became empty.
+        unknown: vectors whose origin the ledger did not know when the table was last read as a whole; None if never.
+        queued_before: entries in the queue of changes when the run began; None if the target is not tracked.
+        queued_after: entries that remained at the end.
     """
 
     run_id: str
@@ -86,6 +93,12 @@ class RunResult:
     after: Coverage | None
     forecast: Forecast | None = None
     row_security: bool = False
+    tracked: bool = False
+    selected: dict[str, int] = field(default_factory=dict)
+    cleared: int = 0
+    unknown: int | None = None
+    queued_before: int | None = None
+    queued_after: int | None = None
     quarantine: tuple[UnwrittenRow, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
@@ -111,13 +124,13 @@ def result_of(drain: Drain, started: float) -> RunResult:
         engine=engine.name if engine else None,
         device=", ".join(sorted(tally.devices)) or None,
         dtype=", ".join(sorted(tally.dtypes)) or None,
-        eligible=prepared.before.missing,
+        eligible=prepared.before.open,
         embedded=read - sum(sweep.counts["failed"] for sweep in tally.sweeps),
         **{name: tally.total(name) for name in OUTCOMES},
         empty=after.empty,
         truncated=tally.truncated,
         reused=tally.reused,
-        remaining=after.missing if drain.counted else None,
+        remaining=after.open if drain.counted else None,
         sweeps=len(tally.sweeps),
         seconds=round(time.perf_counter() - started, 3),
         startup_seconds=prepared.startup.seconds if engine else {},
@@ -133,6 +146,9 @@ def result_of(drain: Drain, started: float) -> RunResult:
         forecast=prepared.forecast,
         row_security=prepared.relation.access.policies,
         quarantine=tuple(tally.quarantine.values()),
+        tracked=prepared.counts is not None,
+        selected={reason: prepared.found.states.get(reason, 0) for reason in prepared.source.selection.reasons},
+        **(vars(prepared.counts) if prepared.counts else {}),
     )
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from vecfill.blocks import UnwrittenRow
 from vecfill.errors import ConfigError
+from vecfill.folders import temporary
 
 OPEN = ("stale", "locked")
 """Outcomes that the next sweep may change; they count only if no sweep follows."""
@@ -41,7 +42,7 @@ class Report:
     @contextmanager
     def of(self, target: str) -> Iterator[TargetReport]:
         """Yields the report of one target; at the end it writes the rows that stayed open."""
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as pending:
+        with tempfile.TemporaryFile("w+", encoding="utf-8", dir=temporary()) as pending:
             try:
                 yield TargetReport(target, self._file, pending)
             finally:

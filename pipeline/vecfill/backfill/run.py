@@ -20,6 +20,7 @@ from vecfill.engine.signals import exit_code, stopping
 from vecfill.engine.warm import Warm
 from vecfill.errors import StoppedError
 from vecfill.job import Stop
+from vecfill.ledger.lease import Lease
 from vecfill.postgres.database import Database
 from vecfill.postgres.driver_errors import wrap_driver_errors
 from vecfill.postgres.session import Session
@@ -57,6 +58,7 @@ def run(
 
     Raises:
         ConfigError: a setting cannot work; nothing was written.
+        LeaseError: another run works on this tracked target.
         PartialRunError: the same, but found only after rows were committed.
         StoppedError: a signal or ``max_seconds`` stopped the run before it had counted its work; nothing was written.
         VecfillError: the run failed; committed rows are kept, and a rerun continues.
@@ -70,20 +72,22 @@ def run(
         stopping(stop, options.max_seconds, signals=signals),
         _explained(stop),
         closing(Session.connect(place, stopped=stop.is_set)) as session,
+        Lease(session.database, options.lease, stop=stop.set) as lease,
     ):
-        prepared = prepare(session, target, model, options, consent=consent)
+        prepared = prepare(session, target, model, options, lease=lease, consent=consent)
         drain = Drain(prepared=prepared, stop=stop, limit=options.limit, progress=progress)
         if prepared.job is not None and not stop.is_set():
             progress(Progress(step="engine"))
             label = prepared.relation.table.label
             with (
                 contextlib.nullcontext(warm) if warm else closing(Warm()) as kept,
-                opened(prepared.job, options.engine, prepared.before.missing, kept) as engine,
+                opened(prepared.job, options.engine, prepared.before.open, kept) as engine,
                 report.of(label) if report else contextlib.nullcontext() as rows,
             ):
                 prepared.startup.done("engine")
                 with commits_told(engine):
                     drain.until_dry(engine, rows)
+            lease.check(stop.reason)
         return result_of(drain, started)
 
 

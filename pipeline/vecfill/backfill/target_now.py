@@ -44,14 +44,15 @@ def look_again(prepared: Prepared, *, thorough: bool, stopped: Stopped) -> Prepa
     job = prepared.job
     assert job is not None  # noqa: S101
     assert isinstance(job.sink, TableSink)  # noqa: S101
-    source, sink = replace(prepared.source, relation=now), replace(job.sink, relation=now)
+    source = prepared.source.at(now)
+    sink = replace(job.sink, relation=source.relation)
     return replace(prepared, relation=now, source=source, job=replace(job, source=source, sink=sink))
 
 
 def _inspected(connection: Connection, prepared: Prepared, thorough: bool) -> Relation:
     held, selection = prepared.relation, prepared.source.selection
     try:
-        now = inspect(connection, replace(prepared.target, dim=None))
+        now = replace(inspect(connection, replace(prepared.target, dim=None)), tracking=held.tracking)
         if not now.table.vector.declared and held.table.vector.dim:
             now = with_dimension(now, held.table.vector.dim)
         _check_fits(held, now)

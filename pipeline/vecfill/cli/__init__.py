@@ -18,6 +18,8 @@ from vecfill.interruptible import is_work_left
 VERBS = {
     "run": "Fill every missing vector of a table.",
     "status": "Count the rows with and without a vector.",
+    "track": "Remember where each vector comes from, and capture changes.",
+    "untrack": "Remove what track made.",
     "search": "Find the rows nearest to a text.",
     "demo": "Fill a table of 17,269 job listings on an embedded server.",
     "bench": "Measure vecfill against the alternatives.",

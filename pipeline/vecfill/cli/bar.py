@@ -36,14 +36,15 @@ class Bar:
         if (event := state.look()) is None:
             return Text()
         if state.startup.ended is None:
-            whole, current = state.startup.lines(time.monotonic())
+            waits = f", {state.meter.obstacle(event)}" if state.meter.waits_for else ""
+            whole, current = (one + waits for one in state.startup.lines(time.monotonic()))
             return Text(whole if len(whole) <= width else current)
         meter, total = state.meter, event.eligible
         count, left = f"{meter.position:,}/{total:,}", f"{duration(meter.left)} left" if meter.left else ""
         rate = "" if meter.rate is None else f"{meter.rate:,.0f} rows/s"
-        limit = f"limited by: {found}" if (found := meter.limit(event)) else ""
+        obstacle = meter.obstacle(event)
         title = state.title if event.sweep == 1 else f"{state.title}, sweep {event.sweep}"
-        for before, after in ((title, (count, rate, left, limit)), ("", (count, rate, left)), ("", (count, left))):
+        for before, after in ((title, (count, rate, left, obstacle)), ("", (count, rate, left)), ("", (count, left))):
             words, room = " ".join(one for one in after if one), width - 1
             room -= len(words) + (len(before) + 1 if before else 0)
             if room >= BAR_WIDTH.start:

@@ -68,12 +68,14 @@ class Meter:
         position: rows done in the stage that takes longest: encoded, or written.
         rate: rows per second of that stage; None while unknown.
         left: seconds until the sweep is done; None while unknown.
+        waits_for: what the run waits for before it can go on, such as the server; None while it works.
     """
 
     max_rate: float | None = None
     position: int = 0
     rate: float | None = None
     left: float | None = None
+    waits_for: str | None = None
     _sweep: int = 0
     _encoded: Pace = field(default_factory=Pace)
 
@@ -106,6 +108,12 @@ class Meter:
         if not any(seconds.values()):
             return None
         return max(seconds, key=lambda stage: seconds[stage] / event.workers[stage])
+
+    def obstacle(self, event: Progress) -> str:
+        """What is waited for, or else what limits the run; empty while unknown."""
+        if self.waits_for:
+            return f"waiting for: {self.waits_for}"
+        return f"limited by: {limit}" if (limit := self.limit(event)) else ""
 
 
 @dataclass
@@ -147,6 +155,6 @@ def line(event: Progress, meter: Meter) -> str:
         f"{meter.position:,} of {event.eligible:,} rows ({share:.0f}%)",
         *([] if meter.rate is None else [f"{meter.rate:,.0f} rows/s"]),
         *([] if meter.left is None else [f"{duration(meter.left)} left"]),
-        *([] if (limit := meter.limit(event)) is None else [f"limited by: {limit}"]),
+        *([obstacle] if (obstacle := meter.obstacle(event)) else []),
     ]
     return ", ".join(parts)

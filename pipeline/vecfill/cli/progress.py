@@ -16,6 +16,7 @@ import click
 from vecfill.backfill.progress import Progress
 from vecfill.cli.logs import logs_json
 from vecfill.cli.meter import Meter, StartupClock, line
+from vecfill.cli.waiting import Waiting
 from vecfill.engine.signals import default_handlers
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Shown:
         """Takes the name of the work, and the limit of ``--max-rate``."""
         self.title, self.meter, self.startup = title, Meter(max_rate), StartupClock()
         self.event: Progress | None = None
+        self.waiting = Waiting()
         self._lock, self._over = threading.Lock(), False
         self.hidden: Callable[[], AbstractContextManager[object]] = nullcontext
         """Hides the progress while somebody is asked."""
@@ -52,6 +54,7 @@ class Shown:
             with self._lock:
                 if self._over:
                     return event
+                self.meter.waits_for = self.waiting.look(event.reached())
                 self.startup.update(event, now)
                 if self.startup.ended is not None:
                     self.meter.update(event, now)
@@ -62,7 +65,7 @@ class Shown:
         with self._lock:
             self._over = True
             if self.event is not None:
-                self.meter.position, self.meter.left = self.event.done, None
+                self.meter.position, self.meter.left, self.meter.waits_for = self.event.done, None, None
 
     def asked(self, excess: str) -> bool:
         """Asks on the terminal whether a run above a confirmation limit may start; without one the answer is no."""
@@ -76,7 +79,7 @@ class Shown:
 def shown(*, quiet: bool, title: str = "embedding", max_rate: float | None = None) -> Iterator[Shown]:
     """Shows what the yielded object, the ``progress`` of a run, is told."""
     state = Shown(title, max_rate)
-    with nullcontext() if quiet else _bar(state) if _can_draw() else _lines(state):
+    with state.waiting.taken(), nullcontext() if quiet else _bar(state) if _can_draw() else _lines(state):
         yield state
 
 
@@ -115,12 +118,14 @@ def _lines(state: Shown) -> Iterator[None]:
 
 
 def _write_line(event: Progress, state: Shown) -> None:
-    if state.startup.ended is None:
-        log.info("%s", state.startup.lines(time.monotonic())[0], extra={"event": "start-up", "step": event.step})
-        return
     meter = state.meter
+    if state.startup.ended is None:
+        text = state.startup.lines(time.monotonic())[0] + (f", {meter.obstacle(event)}" if meter.waits_for else "")
+        log.info("%s", text, extra={"event": "start-up", "step": event.step, "waiting_for": meter.waits_for})
+        return
     fields = {"done": meter.position, "eligible": event.eligible, "sweep": event.sweep}
     measured = {"rows_per_s": meter.rate, "seconds_left": meter.left, "limited_by": meter.limit(event)}
+    measured["waiting_for"] = meter.waits_for
     log.info("%s", line(event, meter), extra={"event": "progress", **fields, **measured})
 
 

@@ -25,11 +25,12 @@ from vecfill.config.output import Output
 from vecfill.config.run import RunOptions
 from vecfill.config.settings import OPTIONS, Settings
 from vecfill.config.target import Target
+from vecfill.config.track import TrackOptions
 from vecfill.engine.warm import Warm
 
 
 @click.command()
-@settings_options(OPTIONS.values())
+@settings_options(option for option in OPTIONS.values() if option.spec is not TrackOptions)
 @output_options
 def run(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Fill every missing vector of a table.
@@ -86,9 +87,13 @@ class _Kept:
             report.close()
 
 
+def _target(settings: Settings) -> Target:
+    return settings.need("table", *(("text",) if settings.text_sql is None else ())).of(Target)
+
+
 def _prepared(settings: Settings, kept: _Kept, output: Output, *, several: bool) -> Callable[[], RunResult]:
     """Prepares the run of one target. Checks its settings, so that no run starts before all targets are checked."""
-    target, model = settings.need("table", "text").of(Target), settings.of(Model)
+    target, model = _target(settings), settings.of(Model)
     database, engine = database_of(settings), settings.of(EngineOptions, verbose=output.verbose)
     options = settings.of(RunOptions, engine=engine)
 

@@ -69,7 +69,8 @@ class Option:
     @property
     def choices(self) -> tuple[str, ...]:
         """The values to choose from; empty if any other value is possible."""
-        return get_args(self.info.annotation) if get_origin(self.info.annotation) is Literal else ()
+        kinds = (self.info.annotation, *get_args(self.info.annotation))
+        return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
 
     @property
     def metavar(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -16,6 +17,15 @@ class RunOptions(Spec):
     """Limits and choices of a run; ``engine`` and ``write_limits`` are those of the workers."""
 
     engine: EngineOptions = Field(default_factory=EngineOptions)
+    select: Literal["missing", "changed", "all"] | None = option(
+        "Rows to fill: without a vector; also those whose text changed; or all that this model did not make.",
+        default=None,
+        unset="changed if the target is tracked, else missing",
+    )
+    audit: bool = option("Compare every row with the ledger instead of trusting the queue of changes.", default=False)
+    lease: float = option(
+        "Let another run take over this target after X seconds without a sign of life.", default=30.0, gt=0
+    )
     limit: int | None = option("Stop after N rows.", default=None, gt=0)
     max_seconds: float | None = option("Stop after X seconds; batches in flight are committed.", default=None, gt=0)
     write_limits: WriteLimits = Field(default_factory=WriteLimits)

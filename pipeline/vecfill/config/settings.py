@@ -21,11 +21,14 @@ from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings_file import read_file
 from vecfill.config.spec import Spec, refusal
 from vecfill.config.target import Target
+from vecfill.config.track import TrackOptions
 from vecfill.errors import ConfigError
 
 S = TypeVar("S", bound=Spec)
 
-OPTIONS = {option.name: option for option in options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile)}
+OPTIONS = {
+    option.name: option for option in options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions)
+}
 """Every setting by name."""
 
 OUTPUT = {option.name: option for option in options_of(Output)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vecfill.config.spec import Spec, option, spec
+from vecfill.errors import ConfigError
 
 
 @spec
@@ -18,6 +19,8 @@ class Target(Spec):
         set: assignments made in the same UPDATE as the vector, such as ``updated_at = now()``.
         dim: dimension of a ``vector`` or array column that declares none.
         zero_is_missing: vectors of zeros and empty arrays are placeholders and count as missing.
+        text_sql: the text as an SQL expression over the row, in place of ``text``.
+        state_schema: schema of the ledger, which remembers the origin of the vectors of tracked targets.
     """
 
     table: str = option(
@@ -27,6 +30,11 @@ class Target(Spec):
         r"Text to embed: a template such as '{title} at {company}\n{description}', or the name of one column.",
         default=None,
         metavar="TEMPLATE",
+    )
+    text_sql: str | None = option(
+        "Text to embed as an SQL expression over the row, instead of --text; it may have subqueries.",
+        default=None,
+        metavar="SQL",
     )
     column: str = option(
         "Embedding column, of type vector, halfvec, real[] or double precision[].", default="embedding", metavar="NAME"
@@ -52,3 +60,10 @@ class Target(Spec):
     zero_is_missing: bool = option(
         "Count vectors of zeros and empty arrays as missing: placeholders of a NOT NULL column.", default=False
     )
+    state_schema: str = option("Schema of the ledger of tracked targets.", default="vecfill", metavar="NAME")
+
+    def __post_init__(self) -> None:
+        if self.text is not None and self.text_sql is not None:
+            raise ConfigError(
+                f"--text {self.text!r} and --text-sql {self.text_sql!r} exclude each other: set only one of them"
+            )

@@ -10,6 +10,7 @@ from vecfill.encode.encoder import Encoder
 from vecfill.encode.model_files import dimension_of
 from vecfill.encode.model_location import hash_dimension, portable
 from vecfill.errors import ConfigError
+from vecfill.folders import temporary
 
 LOCAL_BLOCKS, API_BLOCKS = 2, 8
 """Blocks in an encoder at a time. A local model tokenizes one while it computes another; more would only hold memory.
@@ -37,7 +38,8 @@ def load_model(
         stopped: asked before each request to an API, and while waiting for one; once it is true, nothing is sent.
 
     Raises:
-        ConfigError: the model, device, prompt or a limit is not available; see ``TransformerEncoder``.
+        ConfigError: the model, device, prompt, a limit or a folder for temporary files is not available; see
+            ``TransformerEncoder``.
     """
     if model.is_api:
         from vecfill.encode.api.api_encoder import ApiEncoder
@@ -50,6 +52,7 @@ def load_model(
         if model.max_tokens is not None:
             raise ConfigError(f"--max-tokens is {model.max_tokens} but {model.name} counts no tokens: leave it out")
         return HashEncoder(width)
+    temporary()  # torch cannot be imported without one
     from vecfill.encode.transformer import TransformerEncoder
 
     return TransformerEncoder(model, threads=threads)

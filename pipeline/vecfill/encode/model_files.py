@@ -16,6 +16,7 @@ from vecfill.config.model import Model
 from vecfill.encode.model_location import hash_dimension, locate_model
 from vecfill.encode.proxies import check_proxies
 from vecfill.errors import ConfigError
+from vecfill.folders import expanded
 
 ReadJson = Callable[[str], Any]
 """Returns a model's JSON file by its relative path, parsed, or None if the model has no such file."""
@@ -32,6 +33,8 @@ _LEGACY_POOLING = (
 
 HUB_S = 5.0
 """Seconds that the hub may take to answer."""
+
+_CACHE_REMEDY = "set HF_HOME to a folder that can be written"
 
 _KEEPS_WIDTH = frozenset({"Normalize", "Dropout", "LayerNorm"})
 _COMPOSITE = ("projection_dim", "embedding_dim", "text_config", "vision_config")
@@ -104,6 +107,8 @@ def fetched(location: str, file: str, revision: str | None = None) -> Path | Non
 def _parse(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read ({exc.strerror}): correct its mode") from exc
     except ValueError as exc:
         raise ConfigError(f"{path} is not valid JSON ({exc}): fetch or save the model again") from exc
 
@@ -170,9 +175,16 @@ def _hub_file(name: str, file: str, revision: str | None) -> Path | None:
 
 def _fetch(repository: str, file: str, revision: str | None) -> Path | None:
     """Asks the cache before the hub, and first checks that the hub answers: its client takes 23 s to give up."""
-    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import (
+        constants,
+        errors,
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
 
-    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+    cache = expanded(os.environ.get("SENTENCE_TRANSFORMERS_HOME") or constants.HF_HUB_CACHE, _CACHE_REMEDY)
     try:
         cached = try_to_load_from_cache(repository, file, cache_dir=cache, revision=revision)
         if cached is not None:
@@ -185,6 +197,8 @@ def _fetch(repository: str, file: str, revision: str | None) -> Path | None:
     except errors.EntryNotFoundError:
         return None
     except (OSError, ValueError) as exc:
+        if isinstance(exc, OSError) and exc.errno is not None:  # of a file
+            raise ConfigError(f"the hub's cache cannot keep model {repository} ({exc}): {_CACHE_REMEDY}") from exc
         raise ConfigError(_refusal(repository, revision, exc)) from exc
     except Exception as exc:
         if not type(exc).__module__.startswith("httpx"):  # the hub's HTTP client, named by version

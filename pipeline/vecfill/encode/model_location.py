@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from vecfill.config.model import Model
 from vecfill.encode.api.terms import check_api, resolved
 from vecfill.errors import ConfigError
+from vecfill.folders import expanded
 
 _HASH = "hash:"
 _PACKAGE = "package:"
@@ -33,8 +35,8 @@ def locate_model(model: Model) -> str:
         return name
     if name.startswith(_PACKAGE):
         return _embedder_folder(name, _package_folder(name))
-    folder = Path(name).expanduser()
-    if folder.exists() or name.startswith(("/", ".", "~")) or name.count("/") > 1:
+    folder = expanded(name, "give --model a path without ~")
+    if os.access(folder, os.F_OK) or name.startswith(("/", ".", "~")) or name.count("/") > 1:
         return _embedder_folder(name, folder)
     return name
 
@@ -84,8 +86,11 @@ def _package_folder(name: str) -> Path:
 
 def _embedder_folder(name: str, folder: Path) -> str:
     """Returns the folder's absolute path, after checking that it holds something that SentenceTransformer can load."""
-    if not folder.is_dir():
-        raise ConfigError(f"model {name}: there is no folder {folder}: correct the path, or give a hub id")
+    if not os.access(folder, os.R_OK | os.X_OK) or not folder.is_dir():
+        raise ConfigError(
+            f"model {name}: there is no folder {folder} that this user can read: correct the path or the mode, or give "
+            "a hub id"
+        )
     if not any((folder / marker).is_file() for marker in _MARKERS):
         raise ConfigError(
             f"model {name}: folder {folder} holds no embedder ({' or '.join(_MARKERS[:2])} is missing): give the "

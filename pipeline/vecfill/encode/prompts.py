@@ -39,6 +39,25 @@ def row_prompt(model: Model, prompts: Mapping[str, str], default: str | None) ->
     return prompts[name]
 
 
+def prompt_of_rows(model: Model) -> str | None:
+    """Returns the text that goes before every row, by the model's files; None if there is none.
+
+    Raises:
+        ConfigError: as ``row_prompt``, or as ``locate_model``.
+    """
+    if model.is_api or hash_dimension(model) is not None:
+        return None
+    prompts, default = _declared(model)
+    return row_prompt(model, prompts, default)
+
+
+def _declared(model: Model) -> tuple[dict[str, str], str | None]:
+    """The model's prompts by name, and the name of its default, by its files."""
+    settings = reader(locate_model(model), model.revision)("config_sentence_transformers.json") or {}
+    prompts = BUILT_IN | {name: text or "" for name, text in (settings.get("prompts") or {}).items()}
+    return prompts, settings.get("default_prompt_name")
+
+
 def prompt_line(model: Model) -> str | None:
     """Returns a line for the log that says which prompt rows get, by the model's files; None if there are no prompts.
 
@@ -47,9 +66,8 @@ def prompt_line(model: Model) -> str | None:
     """
     if model.is_api or hash_dimension(model) is not None:
         return None
-    settings = reader(locate_model(model), model.revision)("config_sentence_transformers.json") or {}
-    prompts = BUILT_IN | {name: text or "" for name, text in (settings.get("prompts") or {}).items()}
-    prompt = row_prompt(model, prompts, settings.get("default_prompt_name"))
+    prompts, default = _declared(model)
+    prompt = row_prompt(model, prompts, default)
     others = [f"{name} ({text!r})" for name, text in prompts.items() if text and text != prompt]
     if not prompt and not others:
         return None

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vecfill.engine.ray_folder import inside, own_token, ray_folder
 from vecfill.errors import ConfigError, EngineError, StoppedError, VecfillError
 
 _QUIET = {
@@ -25,12 +23,6 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
-
-_PREFIX, _LOCK = "vf-", "lock"
-"""Prefix of our Ray folders among the temporary files, and the file in each that its owner locks."""
-
-LONGEST_FOLDER = 24
-"""Bytes of the path of the temporary folder: Ray adds about 80 for a socket, and Linux allows 107."""
 
 PROBE_S = 5.0
 """Seconds to wait until a cluster's address accepts a connection."""
@@ -46,7 +38,7 @@ def cluster(address: str | None, *, verbose: bool) -> Iterator[dict[str, float]]
     A cluster that this process has joined before is used and left as it is.
 
     Raises:
-        ConfigError: no cluster answers at ``address``.
+        ConfigError: no cluster answers at ``address``, or none can be started here.
     """
     if not verbose:
         os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
@@ -55,34 +47,13 @@ def cluster(address: str | None, *, verbose: bool) -> Iterator[dict[str, float]]
     if ray.is_initialized():
         yield _resources()
         return
-    with _folder() as folder:
-        _start(address, folder, verbose)
-        _hush(verbose)
+    with ray_folder() as folder, own_token(folder, joins=address is not None):
         try:
+            _start(address, folder, verbose)
+            _hush(verbose)
             yield _resources()
         finally:
             ray.shutdown()
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    """A folder with a short path for Ray, locked while this process lives; first removes those left by ``kill -9``.
-
-    A lock shows that its owner is alive even between containers that share /tmp; a process id does not.
-    """
-    given = tempfile.gettempdir()
-    base = given if len(os.fsencode(given)) <= LONGEST_FOLDER else "/tmp"  # noqa: S108 -- in a folder of our own
-    for left in Path(base).glob(f"{_PREFIX}*/{_LOCK}"):
-        with contextlib.suppress(OSError), left.open() as lock:
-            if left.stat().st_uid == os.geteuid():
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left.parent, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=base, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        with (folder / "new").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            (folder / "new").rename(folder / _LOCK)  # from now on other runs check its lock
-            yield folder
 
 
 def _resources() -> dict[str, float]:
@@ -105,7 +76,7 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
     ours = {"_temp_dir": str(folder), "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     empty = folder / "cwd"
     empty.mkdir()
-    with contextlib.chdir(empty), sigterm_kept(), contextlib.nullcontext() if verbose else _without_stderr():
+    with inside(empty), sigterm_kept(), contextlib.nullcontext() if verbose else _without_stderr():
         try:
             ray.init(
                 address=address or "local",
@@ -113,8 +84,9 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
                 logging_level=logging.INFO if verbose else logging.CRITICAL,
                 **({} if address else ours),
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _no_cluster(address or "this machine", str(error).strip().splitlines()[0]) from error
+        except Exception as error:  # Ray raises bare ones too
+            reason = str(error).strip().partition("\n")[0]
+            raise _no_cluster(address, reason) if address else _no_start(reason) from error
 
 
 @contextlib.contextmanager
@@ -149,10 +121,17 @@ def _check_reachable(address: str) -> None:
         raise _no_cluster(address, str(error)) from error
 
 
-def _no_cluster(place: str, reason: str) -> ConfigError:
+def _no_start(reason: str) -> ConfigError:
+    return ConfigError(
+        f"Ray does not start on this machine: {reason}: check that TMPDIR and /dev/shm can be written, and that memory "
+        "is free; --engine inline works without Ray, and --verbose shows more"
+    )
+
+
+def _no_cluster(address: str, reason: str) -> ConfigError:
     token = "" if "RAY_AUTH_MODE" in os.environ else ", set RAY_AUTH_MODE=token where the cluster asks for a token"
     return ConfigError(
-        f"no Ray cluster answers at {place}: {reason}: check --ray-address{token}, or leave it out to start one here"
+        f"no Ray cluster answers at {address}: {reason}: check --ray-address{token}, or leave it out to start one here"
     )
 
 

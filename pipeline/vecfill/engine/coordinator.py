@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import time
 from typing import Any
 
 import ray
 
+REPEATED_S = 5.0
+"""What a worker logged less long ago is not logged again: all of them lose the same server."""
+
 
 @ray.remote(num_cpus=0)
 class Coordinator:
-    """Keeps the stop request, each encoder's load, and log lines for the driver, which does not see the workers' logs.
+    """Keeps the stop request, each encoder's load, and the workers' log for the driver.
 
     After a stop, the remaining blocks are empty. Leaving Ray's iterator instead would kill a writer 2 s later, before
     its COMMIT.
@@ -19,7 +24,8 @@ class Coordinator:
     def __init__(self, encoders: int) -> None:
         self._busy = [0] * encoders
         self._reason: str | None = None
-        self._lines: list[tuple[str, dict[str, Any]]] = []
+        self._log: list[logging.LogRecord] = []
+        self._logged_at: dict[str, float] = {}
         self._members: list[Any] = []
         self._writing = self._encoded = self._committed = 0
 
@@ -75,14 +81,17 @@ class Coordinator:
         """Returns the rows committed, and whether no writer is in the middle of a block."""
         return self._committed, self._writing == 0
 
-    def say(self, line: str, **fields: Any) -> None:
-        """Keeps a line and the event's fields for the driver's log."""
-        self._lines.append((line, fields))
+    def say(self, record: logging.LogRecord) -> None:
+        """Keeps a record for the driver's log, unless a worker has just logged the same, or a wait for the same."""
+        same, now = getattr(record, "waits_for", None) or record.getMessage(), time.monotonic()
+        if now - self._logged_at.get(same, float("-inf")) >= REPEATED_S:
+            self._logged_at[same] = now
+            self._log.append(record)
 
-    def news(self) -> tuple[list[tuple[str, dict[str, Any]]], tuple[int, int]]:
-        """Returns the lines since the last call, each with its fields, and the rows encoded and committed so far."""
-        lines, self._lines = self._lines, []
-        return lines, (self._encoded, self._committed)
+    def news(self) -> tuple[list[logging.LogRecord], tuple[int, int]]:
+        """Returns the workers' log since the last call, and the rows encoded and committed so far."""
+        found, self._log = self._log, []
+        return found, (self._encoded, self._committed)
 
 
 @ray.remote(num_cpus=0)

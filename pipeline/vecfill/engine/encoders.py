@@ -13,7 +13,7 @@ import pyarrow as pa
 import ray
 
 from vecfill.engine.coordinator import SharedProxy
-from vecfill.engine.worker_log import log_to_stderr
+from vecfill.engine.worker_log import log_to_driver
 from vecfill.job import Encode, EncodeStage, Worker
 
 RETRIES = {"max_restarts": 2, "max_task_retries": 2}
@@ -42,7 +42,6 @@ class EncoderActor:
     """An encode stage in a process of its own; keeps the model from one run to the next."""
 
     def __init__(self) -> None:
-        log_to_stderr()
         self._run: str | None = None
         self._kept: dict[str, Any] = {}
         self._loader = ThreadPoolExecutor(1, "load")
@@ -69,12 +68,12 @@ class EncoderActor:
             return
         given: Assignment = ray.get(assignment[0])
         coordinator = given.coordinator
+        log_to_driver(coordinator)
         worker = Worker(
             threads=max(1, len(os.sched_getaffinity(0)) // given.share),
             stopped=lambda: bool(ray.get(coordinator.is_set.remote())),
             stop=lambda reason: ray.get(coordinator.set.remote(reason)),
             encoded=coordinator.add_encoded.remote,
-            say=coordinator.say.remote,
             shared=SharedProxy(given.shared, ray.get_runtime_context().get_actor_id()) if given.shared else None,
             kept=self._kept,
         )

@@ -21,10 +21,11 @@ from vecfill.engine.ray_actors import encode_and_write, read_units
 from vecfill.engine.threads import Stages, stream
 from vecfill.job import Job, Stop, Unit, Worker
 
-log = logging.getLogger(__name__)
-
 IN_FLIGHT_BYTES = 512 << 20
 """Total size of the blocks between the stages: back-pressure reaches the readers before the object store spills."""
+
+RELAY_EVERY_S = 0.2
+"""How often this process and the coordinator tell each other what is new."""
 
 
 class RayEngine:
@@ -135,19 +136,19 @@ class RayEngine:
 
     @contextlib.contextmanager
     def _relayed(self, stop: Stop) -> Iterator[None]:
-        """Passes a stop on to the workers, and takes their lines for the log and their counts of rows.
+        """Passes a stop on to the workers, and takes their log and their counts of rows.
 
         Runs in its own thread: a signal handler must not call Ray.
         """
         done = threading.Event()
 
         def relay() -> None:
-            while not done.is_set() and not stop.wait(0.2):
+            ended = False
+            while not ended:
+                ended = done.wait(RELAY_EVERY_S)
+                if stop.is_set():
+                    ray.get(self._coordinator.set.remote(stop.reason))
                 self._take_news()
-            if stop.is_set():
-                ray.get(self._coordinator.set.remote(stop.reason))
-            done.wait()
-            self._take_news()
 
         with ThreadPoolExecutor(1, "stop-relay") as threads:
             relayed = threads.submit(relay)
@@ -158,6 +159,8 @@ class RayEngine:
             relayed.result()
 
     def _take_news(self) -> None:
-        lines, self._reached = ray.get(self._coordinator.news.remote())
-        for line, fields in lines:
-            log.warning("%s", line, extra=fields)
+        records, self._reached = ray.get(self._coordinator.news.remote())
+        for record in records:
+            logger = logging.getLogger(record.name)
+            if logger.isEnabledFor(record.levelno):
+                logger.handle(record)

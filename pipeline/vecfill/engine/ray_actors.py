@@ -14,7 +14,7 @@ from ray.data import ActorPoolStrategy, Dataset
 from vecfill.blocks import RESULT_SCHEMA
 from vecfill.engine.encoders import RETRIES
 from vecfill.engine.pools import READ_CPUS, WRITE_CPUS
-from vecfill.engine.worker_log import log_to_stderr
+from vecfill.engine.worker_log import log_to_driver
 from vecfill.job import Sink, Source, Unit, Worker
 
 BlockCall = Callable[[pa.Table], pa.Table]
@@ -22,7 +22,7 @@ BlockCall = Callable[[pa.Table], pa.Table]
 
 def _join(coordinator: Any) -> None:
     """Registers this actor: if a stream fails, Ray Data leaves its idle actors alive and connected."""
-    log_to_stderr()
+    log_to_driver(coordinator)
     ray.get(coordinator.join.remote(ray.get_runtime_context().current_actor))
 
 
@@ -30,7 +30,6 @@ def _worker(coordinator: Any, **more: Any) -> Worker:
     return Worker(
         stopped=lambda: bool(ray.get(coordinator.is_set.remote())),
         stop=lambda reason: ray.get(coordinator.set.remote(reason)),
-        say=coordinator.say.remote,
         **more,
     )
 

@@ -1,16 +1,22 @@
-"""The log of a Ray worker."""
+"""The log of a Ray worker, which the user sees as the driver's."""
 
 from __future__ import annotations
 
 import logging
+from logging.handlers import QueueHandler
+from typing import Any
 
 
-def log_to_stderr() -> None:
-    """Sends our own warnings to the worker's stderr, which Ray keeps in a file and shows with ``--verbose``.
+class _ToDriver(QueueHandler):
+    """Hands the records, which can then be pickled, to the coordinator."""
 
-    As a library, vecfill prints no log: the command line sets up the log of its own process, and this function that of
-    a worker.
-    """
+    def enqueue(self, record: logging.LogRecord) -> None:
+        self.queue.say.remote(record)  # type: ignore[attr-defined]  # an actor
+
+
+def log_to_driver(coordinator: Any) -> None:
+    """Sends our own log, information and above, to the driver of this worker's run, and nowhere else."""
     logger = logging.getLogger("vecfill")
-    if all(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
-        logger.addHandler(logging.StreamHandler())
+    logger.handlers[:] = [_ToDriver(coordinator)]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

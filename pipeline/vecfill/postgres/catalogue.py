@@ -27,13 +27,17 @@ class Leaf:
         name: quoted, with its schema.
         only: exclude its children.
         pages: heap pages when the catalogue was read.
+        oid: its identity.
         partial: names of the partial B-tree indexes that involve the embedding column.
+        queue: it is no part of the target but its queue of changes, which names rows of the target by key.
     """
 
     name: sql.Composable
     only: bool
     pages: int
+    oid: int = 0
     partial: tuple[str, ...] = ()
+    queue: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,12 +199,13 @@ def leaves_of(table: Table, tree: Sequence[Part], indexes: Sequence[Index]) -> t
     rows = [one for one in tree if one.kind == "r"]
     if table.kind == "p" and (table.policies or not all(one.may_read for one in rows)):
         pages = max((one.pages for one in rows), default=0)
-        return (Leaf(name=sql.Identifier(table.schema, table.name), only=False, pages=pages),)
+        return (Leaf(name=sql.Identifier(table.schema, table.name), only=False, pages=pages, oid=table.oid),)
     return tuple(
         Leaf(
             name=sql.Identifier(one.schema, one.name),
             only=True,
             pages=one.pages,
+            oid=one.oid,
             partial=tuple(index.name for index in indexes if index.table == one.oid and index.is_partial_on_column),
         )
         for one in rows

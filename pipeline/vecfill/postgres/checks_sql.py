@@ -8,7 +8,7 @@ from typing import LiteralString
 from psycopg import sql
 
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.selection import Selection
+from vecfill.postgres.selection import UNKNOWN, Selection
 from vecfill.postgres.target_sql import Query, column, embedding, numbers, target, where
 
 
@@ -22,17 +22,24 @@ def sample(selection: Selection, relation: Relation, *, percent: float | None) -
     )
     return sql.SQL(
         "SELECT {text}, {numbers} FROM {source}{tablesample}\n"
-        "WHERE {embedding} IS NOT NULL AND NOT {open} AND NOT {blank} AND {where} LIMIT $1::pg_catalog.int8"
+        "WHERE {embedding} IS NOT NULL AND {known} AND NOT {blank} AND {where} LIMIT $1::pg_catalog.int8"
     ).format(
         text=relation.user_sql.text,
         numbers=numbers(relation),
         embedding=embedding(relation),
-        open=selection.open(relation),
+        known=_to_sample(selection, relation),
         where=where(relation),
         source=target(relation),
         tablesample=tablesample,
         blank=relation.user_sql.blank,
     )
+
+
+def _to_sample(selection: Selection, relation: Relation) -> sql.Composable:
+    """Condition: nothing but a sample can tell which model made the row's vector."""
+    if relation.tracking is None or selection.refresh is None:
+        return sql.SQL("NOT {}").format(selection.open(relation))
+    return sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(selection.refresh(relation), sql.Literal(UNKNOWN))
 
 
 def checks(selection: Selection, relation: Relation, *, writing: bool = True) -> Iterator[tuple[str, Query]]:
@@ -47,6 +54,8 @@ def checks(selection: Selection, relation: Relation, *, writing: bool = True) ->
     if relation.user_sql.where is not None:
         yield "--where", _explain("SELECT 1 FROM {} WHERE {}", source, relation.user_sql.where)
         yield "--where", _explain("SELECT 1 FROM {} WHERE {}", source, where(relation))
+    if relation.user_sql.text_sql is not None:
+        yield "--text-sql", _explain("SELECT CASE WHEN true THEN {} END FROM {}", relation.user_sql.text_sql, source)
     for name, expression in relation.user_sql.assignments if writing else ():
         yield f"--set {name}", _explain("SELECT {} FROM {}", expression, source)
         yield f"--set {name}", _explain("UPDATE {} SET {} = (\n{}\n)", source, sql.Identifier(name), expression)

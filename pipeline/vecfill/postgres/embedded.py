@@ -161,6 +161,7 @@ def _replace_first_line(file: Path, line: str) -> None:
 
 def _initialise(cluster: Cluster) -> None:
     """Creates the data folder under another name first, so that a killed initdb leaves no incomplete one behind."""
+    server_programs.check_user_has_name()
     fresh = cluster.data.with_suffix(".new")
     if fresh.exists():
         shutil.rmtree(fresh)

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vecfill.errors import ConfigError
+from vecfill.folders import expanded
 from vecfill.postgres import server_programs
 
 DATABASE = "vecfill"
@@ -24,6 +25,7 @@ PORT = 5432
 """Part of the socket's file name. The URI names it as well; without it the caller's PGPORT would apply."""
 
 SOCKET = f".s.PGSQL.{PORT}"
+_REMEDY = "set VECFILL_HOME to a folder of your own"
 _SOCKET_LIMIT = 107  # bytes: sockaddr_un.sun_path on Linux, minus the closing NUL
 
 
@@ -75,12 +77,15 @@ def data_home() -> Path:
 
     This is ``$XDG_DATA_HOME/vecfill``, and ``/var/lib/vecfill`` for root: root's own folder is private, and the system
     deletes files in /var/tmp after 30 days, even under a running server.
+
+    Raises:
+        ConfigError: it would be in a home folder, and the user has none.
     """
     if chosen := os.environ.get("VECFILL_HOME"):
-        return Path(chosen).expanduser()
+        return expanded(chosen, _REMEDY)
     if os.geteuid() == 0:
         return Path("/var/lib/vecfill")
-    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "vecfill"
+    return expanded(os.environ.get("XDG_DATA_HOME") or "~/.local/share", _REMEDY) / "vecfill"
 
 
 def resolve(folder: Path | None) -> Path:

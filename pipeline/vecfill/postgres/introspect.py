@@ -30,6 +30,7 @@ from vecfill.postgres.template import (
     blank_expression,
     parse_template,
     size_expression,
+    sql_expressions,
     text_expression,
     verbatim_sql,
 )
@@ -95,20 +96,28 @@ def _user_sql(
     target: Target, template: Template, columns: dict[str, Column], table: TargetTable, encoding: str
 ) -> UserSql:
     keys = {column.name for column in table.key}
+    if target.text_sql is not None:
+        text, size, blank = sql_expressions(target.text_sql, encoding)
+    elif template.parts:
+        text, size = text_expression(template, table.alias), size_expression(template, table.alias)
+        blank = blank_expression(template, table.alias, encoding)
+    else:
+        text, size, blank = (verbatim_sql(one).format() for one in ("''::pg_catalog.text", "0", "false"))
     return UserSql(
-        text=text_expression(template, table.alias) if template.parts else verbatim_sql("''::pg_catalog.text"),
-        size=size_expression(template, table.alias) if template.parts else verbatim_sql("0"),
-        blank=blank_expression(template, table.alias, encoding) if template.parts else verbatim_sql("false"),
+        text=text,
+        size=size,
+        blank=blank,
+        text_sql=verbatim_sql(target.text_sql) if target.text_sql is not None else None,
         where=verbatim_sql(target.where) if target.where and target.where.strip() else None,
         assignments=tuple(_assignment(text, columns, template, target, keys) for text in target.set),
-        generated=any(columns[name].generated for name in template.fields),
+        generated=target.text_sql is not None or any(columns[name].generated for name in template.fields),
     )
 
 
 def _template(target: Target, columns: dict[str, Column], needed: bool) -> Template:
     if target.text is not None:
         return parse_template(target.text, columns)
-    if needed:
+    if needed and target.text_sql is None:
         raise ConfigError(f"target {target.table} has no text: give a template such as '{{title}}', or a column name")
     return Template(())
 

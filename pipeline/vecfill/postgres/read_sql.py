@@ -15,7 +15,7 @@ from vecfill.blocks import key_names
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.target_sql import Query, column, where
+from vecfill.postgres.target_sql import Query, column, target, where
 from vecfill.postgres.template import hash_expression
 
 _BOUNDS: dict[str, LiteralString] = {
@@ -27,14 +27,38 @@ _BOUNDS: dict[str, LiteralString] = {
 """Conditions with one parameter each: rows from a tid on, before a tid, at a list of tids, not in a list of keys."""
 
 
-def _from(leaf: Leaf, relation: Relation) -> sql.Composed:
-    return sql.SQL("{only}{name} AS {alias}").format(
-        only=sql.SQL("ONLY " if leaf.only else ""), name=leaf.name, alias=sql.Identifier(relation.table.alias)
+def _from(leaf: Leaf, relation: Relation, bounds: Sequence[str] = (), first: int = 0) -> sql.Composed:
+    """The leaf's rows; for the queue of changes, the target's rows that the entries within the bounds name, once each.
+
+    The parameters of the bounds are numbered from ``first``.
+    """
+    if not leaf.queue:
+        return sql.SQL("{only}{name} AS {alias}").format(
+            only=sql.SQL("ONLY " if leaf.only else ""), name=leaf.name, alias=sql.Identifier(relation.table.alias)
+        )
+    tracking = relation.ledger
+    place = sql.SQL("vecfill_c.ctid")
+    within = [place_bound(bound, place, number) for number, bound in enumerate(bounds, first) if bound != "excluded"]
+    return sql.SQL(
+        "(SELECT DISTINCT ON ({keys}) {keys}, vecfill_c.ctid AS vecfill_tid FROM {changes} AS vecfill_c\n"
+        "   WHERE {within} ORDER BY {keys}, vecfill_c.ctid) AS vecfill_q JOIN {source} ON {join}"
+    ).format(
+        keys=tracking.keys_of("vecfill_c"),
+        changes=leaf.name,
+        within=sql.SQL(" AND ").join([sql.SQL("true"), *within]),
+        source=target(relation),
+        join=tracking.is_row(relation.table.alias, "vecfill_q"),
     )
 
 
-def _tid(relation: Relation) -> sql.Composed:
-    return sql.SQL("{}.ctid").format(sql.Identifier(relation.table.alias))
+def place_bound(bound: str, place: sql.Composable, number: int) -> sql.Composed:
+    """Condition: a place is within the bound ``from``, ``to`` or ``at``, whose parameter has this number."""
+    return sql.SQL(_BOUNDS[bound]).format(tid=place, value=sql.SQL(f"${number}"))
+
+
+def _tid(relation: Relation, leaf: Leaf) -> sql.Composed:
+    place = ("vecfill_q", "vecfill_tid") if leaf.queue else (relation.table.alias, "ctid")
+    return sql.SQL("{}").format(sql.Identifier(*place))
 
 
 def _key(relation: Relation) -> sql.Composed:
@@ -44,14 +68,12 @@ def _key(relation: Relation) -> sql.Composed:
     return sql.SQL("{}::pg_catalog.text").format(row)
 
 
-def _conditions(selection: Selection, relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
-    """Condition: the row is eligible and within the bounds, whose parameters are numbered from ``first``."""
-    return _within(selection.eligible(relation), relation, bounds, first)
-
-
-def _within(condition: sql.Composable, relation: Relation, bounds: Sequence[str], first: int) -> sql.Composed:
+def _within(
+    condition: sql.Composable, relation: Relation, leaf: Leaf, bounds: Sequence[str], first: int
+) -> sql.Composed:
+    """Condition: the row meets the condition and is within the bounds, whose parameters are numbered from ``first``."""
     conditions = [
-        sql.SQL(_BOUNDS[bound]).format(tid=_tid(relation), key=_key(relation), value=sql.SQL(f"${number}"))
+        sql.SQL(_BOUNDS[bound]).format(tid=_tid(relation, leaf), key=_key(relation), value=sql.SQL(f"${number}"))
         for number, bound in enumerate(bounds, first)
     ]
     return sql.SQL("\n    AND ").join([condition, *conditions])
@@ -66,36 +88,32 @@ def survey(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequenc
     """Counts a leaf's rows, and the eligible ones by bucket: one scan gives both the coverage and the plan.
 
     ``$1`` is the number of heap pages in a bucket, ``$2`` the excluded keys; one parameter for each bound follows.
-    Result columns: bucket (NULL for rows that will not be read), rows, filled rows, empty rows, excluded rows, bytes of
-    text.
+    Result columns: bucket (NULL for rows that will not be read), state, rows, bytes of text.
     """
+    measured = selection.open(relation) if relation.tracking is None else sql.SQL("true")
     return sql.SQL(_SURVEY).format(
-        tid=_tid(relation),
-        open=selection.open(relation),
+        tid=_tid(relation, leaf),
+        open=measured,
         state=selection.state(relation, _excluded(relation)),
         size=relation.user_sql.size,
-        selected=sql.Literal(selection.name),
-        source=_from(leaf, relation),
-        conditions=_within(where(relation), relation, bounds, 3),
+        selected=sql.SQL("{}::pg_catalog.text[]").format(sql.Literal("{" + ",".join(selection.reasons) + "}")),
+        source=_from(leaf, relation, bounds, 3),
+        conditions=_within(where(relation), relation, leaf, bounds, 3),
     )
 
 
 _SURVEY = """
-SELECT vecfill_bucket, pg_catalog.count(*),
-  pg_catalog.count(*) FILTER (WHERE vecfill_state OPERATOR(pg_catalog.=) 'filled'),
-  pg_catalog.count(*) FILTER (WHERE vecfill_state OPERATOR(pg_catalog.=) 'empty'),
-  pg_catalog.count(*) FILTER (WHERE vecfill_state OPERATOR(pg_catalog.=) 'excluded'),
-  COALESCE(pg_catalog.sum(vecfill_bytes), 0)::pg_catalog.int8
+SELECT vecfill_bucket, vecfill_state, pg_catalog.count(*), COALESCE(pg_catalog.sum(vecfill_bytes), 0)::pg_catalog.int8
 FROM (
   SELECT vecfill_state,
-    CASE WHEN vecfill_state OPERATOR(pg_catalog.=) {selected} THEN pg_catalog.int8div(
+    CASE WHEN vecfill_state OPERATOR(pg_catalog.=) ANY ({selected}) THEN pg_catalog.int8div(
       (vecfill_tid::pg_catalog.text::pg_catalog.point)[0]::pg_catalog.int8, $1::pg_catalog.int8) END AS vecfill_bucket,
-    CASE WHEN vecfill_state OPERATOR(pg_catalog.=) {selected} THEN vecfill_size END AS vecfill_bytes
+    CASE WHEN vecfill_state OPERATOR(pg_catalog.=) ANY ({selected}) THEN vecfill_size END AS vecfill_bytes
   FROM (
     SELECT {tid} AS vecfill_tid, CASE WHEN {open} THEN {size} END AS vecfill_size, {state} AS vecfill_state
     FROM {source}
     WHERE {conditions} OFFSET 0) AS vecfill_rows) AS vecfill_states
-GROUP BY vecfill_bucket
+GROUP BY vecfill_bucket, vecfill_state
 """
 
 
@@ -105,7 +123,7 @@ def list_open_rows(selection: Selection, relation: Relation, leaf: Leaf, *, excl
         "SELECT {tid}::pg_catalog.text, {state}, {size}\n"
         "FROM {source} WHERE {open} AND {where} LIMIT $1::pg_catalog.int8"
     ).format(
-        tid=_tid(relation),
+        tid=_tid(relation, leaf),
         state=selection.state(relation, _excluded(relation) if excluded else None),
         size=relation.user_sql.size,
         open=selection.open(relation),
@@ -139,10 +157,10 @@ def split_rows(selection: Selection, relation: Relation, leaf: Leaf, bounds: Seq
     The parameters of the bounds follow. Result columns, in heap order: first tid, rows, bytes of text.
     """
     return sql.SQL(_SPLIT_ROWS).format(
-        tid=_tid(relation),
+        tid=_tid(relation, leaf),
         size=relation.user_sql.size,
-        source=_from(leaf, relation),
-        conditions=_conditions(selection, relation, bounds, 3),
+        source=_from(leaf, relation, bounds, 3),
+        conditions=_within(selection.eligible(relation), relation, leaf, bounds, 3),
     )
 
 
@@ -189,8 +207,8 @@ def read(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[
         ),
         text=relation.user_sql.text,
         state=sql.Literal(selection.name),
-        source=_from(leaf, relation),
-        conditions=_conditions(selection, relation, bounds, 2),
+        source=_from(leaf, relation, bounds, 2),
+        conditions=_within(selection.eligible(relation), relation, leaf, bounds, 2),
     )
 
 

@@ -10,6 +10,7 @@ from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.indexes import Index
 from vecfill.postgres.key import KeyColumn
 from vecfill.postgres.server import CHECK_CLIENT, Server
+from vecfill.postgres.tracking import NESTED_LOOPS, Tracking
 
 VECTOR_KINDS = {"vector": "vector", "halfvec": "halfvec", "_float4": "real[]", "_float8": "double precision[]"}
 """Types of an embedding column: name in the catalogue → name in SQL."""
@@ -102,14 +103,16 @@ class UserSql:
         text: a row's text, never NULL.
         size: approximate bytes of that text.
         blank: true if the text is empty or white space.
+        text_sql: the user's SQL expression for the text; None for a template.
         where: the user's condition, or None.
         assignments: column and expression of each ``--set``.
-        generated: the text reads a generated column, which an UPDATE may change.
+        generated: the text may read a generated column, which an UPDATE may change.
     """
 
     text: sql.Composable
     size: sql.Composable
     blank: sql.Composable
+    text_sql: sql.Composable | None
     where: sql.Composable | None
     assignments: tuple[tuple[str, sql.Composable], ...]
     generated: bool
@@ -139,11 +142,26 @@ class Access:
 
 @dataclass(frozen=True, kw_only=True)
 class Relation:
-    """The whole target: everything that the statements are built from. Can be pickled."""
+    """The whole target: everything that the statements are built from. Can be pickled.
+
+    ``tracking`` names the tables of the ledger if the target is tracked and the statements are to use them.
+    """
 
     table: TargetTable
     user_sql: UserSql
     access: Access
+    tracking: Tracking | None = None
+
+    def reading(self, leaf: Leaf) -> dict[str, str]:
+        """Settings of a transaction that reads a leaf."""
+        return self.access.reading | (NESTED_LOOPS if leaf.queue else {})
+
+    @property
+    def ledger(self) -> Tracking:
+        """The ledger's tables; only for a tracked target."""
+        if self.tracking is None:
+            raise ValueError(f"{self.table.label} is not tracked: its statements have no ledger")
+        return self.tracking
 
 
 def with_dimension(relation: Relation, dim: int) -> Relation:

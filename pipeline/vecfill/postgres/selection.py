@@ -1,22 +1,35 @@
 """The selection: which rows a run takes, as conditions on a row of the target. Pure.
 
-Every statement that must recognise an eligible row uses the selection, so a new selection (rows whose text changed, all
-rows) is a new value, not a new statement.
+Every statement that must recognise an eligible row uses the selection, so a new selection is a new value, not a new
+statement. On a tracked target a selection also asks the ledger: its conditions are scalar subqueries, which the server
+always answers by one index lookup a row, whatever its statistics say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from psycopg import sql
 
 from vecfill.config.target import Target
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.target_sql import embedding, is_zero, where
+from vecfill.postgres.template import hash_expression
+from vecfill.postgres.tracking import UNKNOWN_MODEL
 
 FILLED, EMPTY, EXCLUDED = "filled", "empty", "excluded"
-"""States of a row that is not eligible; the state of an eligible row is the selection's name."""
+"""States of a row that is not eligible: it has its vector, it has no text, or the caller excludes it."""
+
+UNKNOWN, EMPTIED, FAILED = "unknown", "emptied", "failed"
+"""More such states on a tracked target: nobody knows what made the vector, the text of the vector is gone, or the row
+failed before and its time has not come."""
+
+MISSED, CHANGED, OTHER_MODEL = "missing", "changed", "other_model"
+"""Reasons to take a row."""
+
+Select = Literal["missing", "changed", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +37,27 @@ class Selection:
     """Rows to take.
 
     Attributes:
-        name: the state of an eligible row, in a survey and in a block.
-        open: condition: the row's vector must be written, whatever its text; never NULL, and false once it is written.
-            It must be cheap to evaluate.
+        name: written into a block as the reason.
+        missing: condition: the row has no vector; never NULL.
+        reasons: states of an eligible row.
+        refresh: expression on a tracked target: the state of a row that has a vector and a text.
     """
 
     name: str
-    open: Callable[[Relation], sql.Composable]
+    missing: Callable[[Relation], sql.Composable]
+    reasons: tuple[str, ...] = (MISSED,)
+    refresh: Callable[[Relation], sql.Composable] | None = None
+
+    def open(self, relation: Relation) -> sql.Composable:
+        """Condition: the row's vector must be written, whatever its text; never NULL, and false once it is written."""
+        missing = self.missing(relation)
+        if relation.tracking is None:
+            return missing
+        if self.refresh is None or self.reasons == (MISSED,):
+            return sql.SQL("({} AND NOT {})").format(missing, _failed(relation))
+        return sql.SQL("(({} OR {} OPERATOR(pg_catalog.=) ANY ({})) AND NOT {})").format(
+            missing, self.refresh(relation), _texts(self.reasons), _failed(relation)
+        )
 
     def eligible(self, relation: Relation) -> sql.Composed:
         """Condition to read a row and, once it is locked, to write it: open, not blank, and the user's ``where``.
@@ -42,21 +69,109 @@ class Selection:
         )
 
     def state(self, relation: Relation, excluded: sql.Composable | None) -> sql.Composed:
-        """Expression for the state of a row: ``filled``, ``empty``, ``excluded`` or the selection's name.
+        """Expression for the state of a row: one of the constants of this module.
 
         Args:
             relation: the target.
             excluded: condition: the row is excluded; None excludes no row.
         """
         exclude = sql.SQL(" WHEN {} THEN {}").format(excluded, sql.Literal(EXCLUDED)) if excluded else sql.SQL("")
-        return sql.SQL("CASE WHEN NOT {open} THEN {filled} WHEN {blank} THEN {empty}{exclude} ELSE {name} END").format(
-            open=self.open(relation),
-            filled=sql.Literal(FILLED),
+        tracked = relation.tracking is not None
+        return sql.SQL(
+            "CASE WHEN NOT {missing} THEN {filled} WHEN {blank} THEN {empty}{failed}{exclude} ELSE {name} END"
+        ).format(
+            missing=self.missing(relation),
+            filled=self._filled(relation),
             blank=relation.user_sql.blank,
             empty=sql.Literal(EMPTY),
+            failed=sql.SQL(" WHEN {} THEN {}").format(_failed(relation), sql.Literal(FAILED))
+            if tracked
+            else sql.SQL(""),
             exclude=exclude,
-            name=sql.Literal(self.name),
+            name=sql.Literal(MISSED),
         )
+
+    def _filled(self, relation: Relation) -> sql.Composable:
+        """The state of a row that has a vector."""
+        if relation.tracking is None or self.refresh is None:
+            return sql.Literal(FILLED)
+        return sql.SQL("CASE WHEN {blank} THEN {emptied} ELSE {refresh} END").format(
+            blank=relation.user_sql.blank, emptied=_emptied(relation), refresh=self._unless_failed(relation)
+        )
+
+    def _unless_failed(self, relation: Relation) -> sql.Composed:
+        assert self.refresh is not None  # noqa: S101
+        refresh = self.refresh(relation)
+        return sql.SQL(
+            "CASE WHEN {refresh} OPERATOR(pg_catalog.=) ANY ({reasons}) AND {failed} THEN {name} ELSE {refresh} END"
+        ).format(refresh=refresh, reasons=_texts(self.reasons), failed=_failed(relation), name=sql.Literal(FAILED))
+
+
+def _texts(names: tuple[str, ...]) -> sql.Composed:
+    return sql.SQL("{}::pg_catalog.text[]").format(sql.Literal("{" + ",".join(names) + "}"))
+
+
+def _recorded(relation: Relation, expression: sql.Composable, absent: sql.Composable) -> sql.Composed:
+    """Evaluates an expression over the ledger's entry ``vecfill_v`` of the row, or ``absent`` without an entry."""
+    tracking = relation.ledger
+    return sql.SQL("COALESCE((SELECT {} FROM {} AS vecfill_v WHERE {}), {})").format(
+        expression, tracking.vectors, tracking.is_row(relation.table.alias, "vecfill_v"), absent
+    )
+
+
+def _failed(relation: Relation) -> sql.Composed:
+    """Condition: this model failed on this text of the row, and the next attempt is not due."""
+    tracking = relation.ledger
+    return sql.SQL(
+        "COALESCE((SELECT vecfill_f.next_try OPERATOR(pg_catalog.>) pg_catalog.now()\n"
+        "    AND vecfill_f.model OPERATOR(pg_catalog.=) {} AND vecfill_f.text_hash OPERATOR(pg_catalog.=) {}\n"
+        "  FROM {} AS vecfill_f WHERE {}), false)"
+    ).format(
+        _number(tracking.model),
+        hash_expression(relation.user_sql.text),
+        tracking.failures,
+        tracking.is_row(relation.table.alias, "vecfill_f"),
+    )
+
+
+def _emptied(relation: Relation) -> sql.Composed:
+    """State of a row with a vector and a blank text: ``emptied`` if the vector is known to come from another text."""
+    return _recorded(relation, sql.Literal(EMPTIED), sql.Literal(FILLED))
+
+
+def _changed(relation: Relation) -> sql.Composed:
+    """State of a row with a vector and a text, where the text alone counts."""
+    return _recorded(
+        relation,
+        sql.SQL("CASE WHEN vecfill_v.text_hash OPERATOR(pg_catalog.<>) {} THEN {} ELSE {} END").format(
+            hash_expression(relation.user_sql.text), sql.Literal(CHANGED), sql.Literal(FILLED)
+        ),
+        sql.Literal(UNKNOWN),
+    )
+
+
+def _other(relation: Relation) -> sql.Composed:
+    """State of a row with a vector and a text, where the model counts too."""
+    return _recorded(
+        relation,
+        sql.SQL(
+            "CASE WHEN vecfill_v.model OPERATOR(pg_catalog.=) {unknown} THEN {changed}\n"
+            "    WHEN vecfill_v.model OPERATOR(pg_catalog.<>) {model} THEN {other}\n"
+            "    WHEN vecfill_v.text_hash OPERATOR(pg_catalog.<>) {hash} THEN {changed} ELSE {filled} END"
+        ).format(
+            unknown=_number(UNKNOWN_MODEL),
+            model=_number(relation.ledger.model),
+            other=sql.Literal(OTHER_MODEL),
+            hash=hash_expression(relation.user_sql.text),
+            changed=sql.Literal(CHANGED),
+            filled=sql.Literal(FILLED),
+        ),
+        sql.Literal(UNKNOWN),
+    )
+
+
+def _number(value: int | None) -> sql.Composed:
+    return sql.SQL("{}::pg_catalog.int4").format(sql.Literal(value))
 
 
 def _has_no_vector(relation: Relation) -> sql.Composed:
@@ -67,13 +182,25 @@ def _has_no_vector_or_zeros(relation: Relation) -> sql.Composed:
     return sql.SQL("({} OR {})").format(_has_no_vector(relation), is_zero(relation))
 
 
-MISSING = Selection(name="missing", open=_has_no_vector)
+MISSING = Selection(name=MISSED, missing=_has_no_vector)
 """Rows without a vector."""
 
-MISSING_OR_ZERO = Selection(name="missing", open=_has_no_vector_or_zeros)
+MISSING_OR_ZERO = Selection(name=MISSED, missing=_has_no_vector_or_zeros)
 """Rows without a vector or with a placeholder: zeros, or an empty array."""
 
 
-def selection_of(target: Target) -> Selection:
-    """Returns the rows that a run of this target takes."""
-    return MISSING_OR_ZERO if target.zero_is_missing else MISSING
+def selection_of(target: Target, select: Select | None = None) -> Selection:
+    """Returns the rows that a run of this target takes.
+
+    Args:
+        target: the target.
+        select: ``changed`` and ``all`` need a tracked target; None for an untracked one.
+    """
+    missing = (MISSING_OR_ZERO if target.zero_is_missing else MISSING).missing
+    if select is None:
+        return Selection(name=MISSED, missing=missing)
+    if select == "missing":
+        return Selection(name=MISSED, missing=missing, refresh=_changed)
+    if select == "changed":
+        return Selection(name=CHANGED, missing=missing, reasons=(MISSED, CHANGED), refresh=_changed)
+    return Selection(name="all", missing=missing, reasons=(MISSED, CHANGED, OTHER_MODEL, UNKNOWN), refresh=_other)

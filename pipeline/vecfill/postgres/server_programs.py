@@ -78,6 +78,21 @@ def server_account() -> pwd.struct_passwd | None:
         ) from error
 
 
+def check_user_has_name() -> None:
+    """Checks what initdb needs of its user; a container may run under any number.
+
+    Raises:
+        ConfigError: the user has no name.
+    """
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError as error:
+        raise ConfigError(
+            f"the embedded server cannot be created by user id {os.geteuid()}, which has no entry in /etc/passwd: run "
+            "as a user that has one, or use another server"
+        ) from error
+
+
 def _make_account() -> None:
     command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
     # The exit code does not matter: another process may create the user first, and the caller checks that it exists.

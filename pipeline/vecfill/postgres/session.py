@@ -190,11 +190,15 @@ class Session:
 
     def _close_and_log(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
+        locked = isinstance(error, psycopg.errors.LockNotAvailable)
         log.warning(
-            "%s: %s; trying again",
+            "%s: %s; trying again in %.1f s",
             self.database.label,
             server_message(error) if error else "no answer",
+            state.upcoming_sleep,
             extra={
+                "waits_for": "a locked table" if locked else "the server",
+                "wait_s": state.upcoming_sleep,
                 "database": self.database.label,
                 "sqlstate": getattr(error, "sqlstate", None),
                 "attempt": state.attempt_number,

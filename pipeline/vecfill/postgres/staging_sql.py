@@ -106,6 +106,13 @@ _SLICE = """CASE WHEN vecfill_at IS NOT NULL THEN ({numbers})[
     vecfill_at OPERATOR(pg_catalog.+) 1 : vecfill_at OPERATOR(pg_catalog.+) {dim}] END AS vecfill_embedding"""
 
 
+def with_staging_table(relation: Relation, query: sql.Composed) -> Query:
+    """Returns a query about the staged rows that can run alone: with the arrays, where they are the staging table."""
+    if not relation.access.arrays:
+        return query
+    return sql.SQL("WITH {}\n{}").format(staging_table_of_arrays(relation, vectors=False), query)
+
+
 def staging_table(relation: Relation) -> sql.SQL:
     """Returns the name of the staging table in a statement."""
     return sql.SQL("vecfill_staging" if relation.access.arrays else "pg_temp.vecfill_staging")

@@ -128,12 +128,22 @@ def blank_expression(template: Template, alias: str, encoding: str) -> sql.Compo
         alias: the table's alias in the statement.
         encoding: of the server; code points that it lacks can occur neither in a text nor in the statement.
     """
+    values = sql.SQL(" OPERATOR(pg_catalog.||) ").join(_value(name, alias) for name in template.fields)
+    return _is_blank(values, encoding)
+
+
+def _is_blank(value: sql.Composable, encoding: str) -> sql.Composed:
     spaces = "".join(
         char for char in WHITE_SPACE if encoding == "UTF8" or ord(char) < (0x100 if encoding == "LATIN1" else 0x80)
     )
-    return sql.SQL("(pg_catalog.btrim({}, {}::pg_catalog.text) OPERATOR(pg_catalog.=) '')").format(
-        sql.SQL(" OPERATOR(pg_catalog.||) ").join(_value(name, alias) for name in template.fields), spaces
-    )
+    return sql.SQL("(pg_catalog.btrim({}, {}::pg_catalog.text) OPERATOR(pg_catalog.=) '')").format(value, spaces)
+
+
+def sql_expressions(text: str, encoding: str) -> tuple[sql.Composed, sql.Composed, sql.Composed]:
+    """Returns SQL for the text, its bytes, and whether it is blank, from the user's expression over the row."""
+    value = sql.SQL("COALESCE((\n{}\n)::pg_catalog.text, '')").format(verbatim_sql(text))
+    size = sql.SQL("pg_catalog.octet_length({})").format(value)
+    return value, size, _is_blank(value, encoding)
 
 
 def hash_expression(text: sql.Composable) -> sql.Composed:

@@ -9,11 +9,19 @@ from typing import LiteralString
 
 from psycopg import sql
 
+from vecfill.postgres import record_sql
 from vecfill.postgres.catalogue import USERS_TRIGGER
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.staging_sql import Query, key_columns, staging_columns, staging_table, staging_table_of_arrays
-from vecfill.postgres.target_sql import column, target
+from vecfill.postgres.staging_sql import (
+    Query,
+    key_columns,
+    staging_columns,
+    staging_table,
+    staging_table_of_arrays,
+    with_staging_table,
+)
+from vecfill.postgres.target_sql import column, embedding, target
 from vecfill.postgres.template import hash_expression
 
 
@@ -26,11 +34,7 @@ def _query_staged_rows(relation: Relation, query: str, **parts: sql.Composable) 
         chosen=sql.SQL("vecfill_s.vecfill_n OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])"),
         **parts,
     )
-    return (
-        sql.SQL("WITH {}\n{}").format(staging_table_of_arrays(relation, vectors=False), built)
-        if relation.access.arrays
-        else built
-    )
+    return with_staging_table(relation, built)
 
 
 def _key_join(relation: Relation) -> sql.Composed:
@@ -120,8 +124,15 @@ def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sq
         *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.user_sql.assignments),
     ]
     place = sql.SQL("{}.ctid OPERATOR(pg_catalog.=) vecfill_l.vecfill_tid").format(sql.Identifier(relation.table.alias))
+    tracked = relation.tracking is not None
     return sql.SQL(_WRITE).format(
         before=sql.SQL("{},\n").format(before) if before else sql.SQL(""),
+        held=sql.SQL("\n    AND {}").format(relation.ledger.held) if tracked else sql.SQL(""),
+        old=sql.SQL(", {} AS vecfill_old").format(embedding(relation)) if tracked else sql.SQL(""),
+        keys=record_sql.staged_keys(relation) if tracked else sql.SQL(""),
+        refused=record_sql.refused(selection, relation),
+        recorded=record_sql.record(relation) if tracked else sql.SQL(""),
+        lost=record_sql.lost(relation) if tracked else sql.SQL(""),
         same=_text_matches(relation),
         kept=_text_still_matches(relation),
         after=_trigger_exists(relation, _AFTER),
@@ -142,11 +153,11 @@ def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sq
 _WRITE = """
 WITH {before}vecfill_locked AS MATERIALIZED (
   SELECT vecfill_s.vecfill_n, {alias}.ctid AS vecfill_tid, {same} AS vecfill_same,
-    NOT {open} AS vecfill_filled, {eligible} AS vecfill_open
+    NOT {open} AS vecfill_filled, {eligible} AS vecfill_open{old}
   FROM {staged} AS vecfill_s
   JOIN {source} ON {join}
   WHERE vecfill_s.vecfill_embedding IS NOT NULL AND vecfill_s.vecfill_n OPERATOR(pg_catalog.>=) 0
-    AND vecfill_s.vecfill_n OPERATOR(pg_catalog.<) $1::pg_catalog.int8
+    AND vecfill_s.vecfill_n OPERATOR(pg_catalog.<) $1::pg_catalog.int8{held}
   FOR NO KEY UPDATE OF {alias} SKIP LOCKED),
 vecfill_written AS (
   UPDATE {source} SET {assignments}
@@ -154,7 +165,7 @@ vecfill_written AS (
   JOIN vecfill_locked AS vecfill_l ON vecfill_l.vecfill_n OPERATOR(pg_catalog.=) vecfill_s.vecfill_n
   WHERE {relocate} AND vecfill_l.vecfill_same AND vecfill_l.vecfill_open
   RETURNING vecfill_s.vecfill_n, CASE
-    WHEN {open} THEN 'refused' WHEN {kept} THEN 'updated' ELSE 'rewritten' END AS vecfill_outcome),
+    WHEN {refused} THEN 'refused' WHEN {kept} THEN 'updated' ELSE 'rewritten' END AS vecfill_outcome{keys}),{recorded}
 vecfill_updated AS (
   SELECT pg_catalog.count(*) AS vecfill_count FROM vecfill_written
   WHERE vecfill_outcome OPERATOR(pg_catalog.=) 'updated'),
@@ -173,7 +184,7 @@ vecfill_others AS (
     AND vecfill_w.vecfill_outcome IS DISTINCT FROM 'updated')
 SELECT 'updated', vecfill_count, NULL::pg_catalog.int4, {after} FROM vecfill_updated
 UNION ALL
-SELECT vecfill_outcome, 1, vecfill_n, false FROM vecfill_others
+SELECT vecfill_outcome, 1, vecfill_n, false FROM vecfill_others{lost}
 """
 
 
@@ -203,15 +214,15 @@ def changed_by_triggers(selection: Selection, relation: Relation) -> Query:
         relation,
         _CHANGED_BY_TRIGGERS,
         same=_text_matches(relation),
-        open=selection.open(relation),
+        missing=selection.missing(relation),
         alias=sql.Identifier(relation.table.alias),
     )
 
 
 _CHANGED_BY_TRIGGERS = """SELECT vecfill_s.vecfill_n,
-  CASE WHEN {alias}.ctid IS NULL THEN 'gone' WHEN {open} THEN 'refused' ELSE 'rewritten' END
+  CASE WHEN {alias}.ctid IS NULL THEN 'gone' WHEN {missing} THEN 'refused' ELSE 'rewritten' END
 FROM {staged} AS vecfill_s LEFT JOIN {source} ON {join}
-WHERE NOT {chosen} AND ({alias}.ctid IS NULL OR {open} OR NOT {same})"""
+WHERE NOT {chosen} AND ({alias}.ctid IS NULL OR {missing} OR NOT {same})"""
 
 
 def lockable_rows(relation: Relation) -> Query:

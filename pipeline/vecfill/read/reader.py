@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,8 @@ from vecfill.postgres.session import Session, transaction
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import RowUnit
 from vecfill.read.user_sql_errors import explain_user_sql_errors
+
+log = logging.getLogger(__name__)
 
 
 class Reader:
@@ -47,7 +50,7 @@ class Reader:
         except StoppedError:
             return self.nothing()
         except TableLockedError as error:
-            self._worker.say(str(error))
+            log.warning("%s", error)
             self._worker.stop(LOCKED)
             return self.nothing()
         except psycopg.Error as error:
@@ -77,7 +80,7 @@ class Reader:
         bounds, leaf = unit.bounds(), self._relation.table.leaves[unit.leaf]
         query = read_sql.read(self._selection, self._relation, leaf, tuple(bounds))
         parameters = (unit.limit, *bounds.values())
-        settings = self._relation.access.reading
+        settings = self._relation.reading(leaf)
         with transaction(connection, settings, read_only=True, first=query, parameters=parameters) as cursor:
             return cursor.fetchall()
 

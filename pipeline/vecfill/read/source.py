@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from vecfill.interruptible import Stopped
 from vecfill.job import Worker
-from vecfill.postgres.relation import Relation
+from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import Session
 from vecfill.read.pieces import Pieces
@@ -59,6 +60,14 @@ class TableSource:
             ),
             stopped=stopped,
         )
+
+    def with_dimension(self, dim: int | None) -> Self:
+        """Returns the same source of a target whose embedding column has this dimension."""
+        return replace(self, relation=with_dimension(self.relation, dim)) if dim else self
+
+    def at(self, relation: Relation) -> Self:
+        """Returns the same source of the target as it is now."""
+        return replace(self, relation=relation)
 
     def plan(
         self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()

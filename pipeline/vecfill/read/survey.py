@@ -7,7 +7,7 @@ instead and takes the total from the planner's estimate.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,11 +16,12 @@ from vecfill.postgres import read_sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.selection import EMPTY, EXCLUDED, MISSING, Selection
+from vecfill.postgres.selection import EMPTY, EXCLUDED, FAILED, MISSED, MISSING, UNKNOWN, Selection
 from vecfill.postgres.session import transaction
+from vecfill.read.large_bucket import parse_tid, split_large_bucket
 from vecfill.read.partial_index import list_open_rows
 from vecfill.read.pieces import Pieces
-from vecfill.read.units import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, PageRange, RowUnit, Tid, bucket_pages
+from vecfill.read.units import Bucket, PageRange, RowUnit, bucket_pages
 from vecfill.read.user_sql_errors import explain_user_sql_errors
 
 SMALL_PAGES = 256
@@ -34,8 +35,11 @@ class Coverage:
     Attributes:
         total: all rows.
         filled: rows with a vector.
-        missing: rows with a text but without a vector: the eligible ones.
+        missing: rows with a text but without a vector.
         empty: rows without a vector and without a text.
+        changed: rows of a tracked target whose vector is to be made anew; they count as filled too.
+        unknown: rows of a tracked target whose vector nobody vouches for; they count as filled too.
+        failed: rows of a tracked target that failed before, and whose next attempt is not due.
         estimated: ``total`` and ``filled`` are planner estimates; ``missing`` and ``empty`` are always counted.
     """
 
@@ -43,7 +47,15 @@ class Coverage:
     filled: int
     missing: int
     empty: int
+    changed: int = 0
+    unknown: int = 0
+    failed: int = 0
     estimated: bool = False
+
+    @property
+    def open(self) -> int:
+        """Rows that a run takes, with those that the caller excludes."""
+        return self.missing + self.changed
 
     @property
     def percent(self) -> float:
@@ -55,12 +67,14 @@ class Coverage:
 class Survey:
     """The result of a survey: the counts, and the buckets that contain eligible rows.
 
-    ``estimates`` maps each leaf that was not scanned to its estimated rows. A later survey of the same run reuses them,
-    so that the difference between two surveys is not a change of the estimate.
+    ``states`` counts the rows by their state, where they were counted. ``estimates`` maps each leaf that was not
+    scanned to its estimated rows. A later survey of the same run reuses them, so that the difference between two
+    surveys is not a change of the estimate.
     """
 
     coverage: Coverage
     buckets: tuple[Bucket, ...]
+    states: Mapping[str, int] = field(default_factory=dict)
     estimates: Mapping[int, int] = field(default_factory=dict)
 
     @property
@@ -71,16 +85,11 @@ class Survey:
 
 @dataclass(frozen=True, kw_only=True)
 class _LeafCount:
-    """Row counts of a leaf: total (None: not counted), empty, excluded; and the buckets of the eligible rows."""
+    """Rows of a leaf by state, whether these are all its rows, and the buckets of the eligible ones."""
 
-    total: int | None
-    empty: int
-    excluded: int
+    states: Counter[str]
+    complete: bool
     buckets: list[Bucket]
-
-    @property
-    def missing(self) -> int:
-        return self.excluded + sum(bucket.rows for bucket in self.buckets)
 
 
 def survey(
@@ -92,6 +101,7 @@ def survey(
     excluded: Sequence[str] = (),
     earlier: Survey | None = None,
     pieces: Pieces | None = None,
+    leaves: Container[int] | None = None,
 ) -> Survey:
     """Surveys every leaf in a transaction of its own, or in several if a time limit asks for that.
 
@@ -105,38 +115,56 @@ def survey(
         excluded: keys, as text from the server, whose rows count as missing but are in no bucket.
         earlier: the previous survey of this run, if any.
         pieces: the size of the statements, kept from one survey to the next.
+        leaves: positions of the leaves to count; None for all. The rows of the others are estimated.
 
     Raises:
         ConfigError: the user's SQL fails on some row.
     """
     small = sum(leaf.pages for leaf in relation.table.leaves) < SMALL_PAGES
     estimates = dict(earlier.estimates) if earlier else {}
-    leaves, pieces = [], pieces or Pieces()
+    counts, pieces = [], pieces or Pieces()
     with explain_user_sql_errors(relation):
         for position, leaf in enumerate(relation.table.leaves):
+            if leaves is not None and position not in leaves:
+                counts.append(_LeafCount(states=Counter(), complete=leaf.queue, buckets=[]))
+                if not leaf.queue and position not in estimates:
+                    estimates[position] = _estimate_rows(connection, relation, leaf)
+                continue
             whole = PageRange(leaf=position, first_page=0, end_page=None, rows=0)
             listed = partial(_list_leaf, connection, relation, selection, excluded=excluded)
             counted = None if exact or small else pieces.at_once(connection, relation, whole, listed)
             if counted is not None and position not in estimates:
                 estimates[position] = _estimate_rows(connection, relation, leaf)
-            leaves.append(counted or _scan_leaf(connection, relation, selection, whole, excluded, pieces=pieces))
-    return _combine(leaves, estimates)
+            counts.append(counted or _scan_leaf(connection, relation, selection, whole, excluded, pieces=pieces))
+    return _combine(relation, selection, counts, estimates)
 
 
-def _combine(leaves: Sequence[_LeafCount], estimates: Mapping[int, int]) -> Survey:
-    missing, empty = sum(leaf.missing for leaf in leaves), sum(leaf.empty for leaf in leaves)
-    without_total = {position for position, leaf in enumerate(leaves) if leaf.total is None}
+def _combine(
+    relation: Relation, selection: Selection, counts: Sequence[_LeafCount], estimates: Mapping[int, int]
+) -> Survey:
+    states = sum((leaf.states for leaf in counts), Counter[str]())
+    partial = {position for position, leaf in enumerate(counts) if not leaf.complete}
+    missing, empty, failed = states[MISSED] + states[EXCLUDED], states[EMPTY], states[FAILED]
     total = sum(
-        max(estimates[position], leaf.missing + leaf.empty) if leaf.total is None else leaf.total
-        for position, leaf in enumerate(leaves)
+        leaf.states.total() if leaf.complete else max(estimates[position], leaf.states.total())
+        for position, leaf in enumerate(counts)
+        if not relation.table.leaves[position].queue
     )
     coverage = Coverage(
-        total=total, filled=total - missing - empty, missing=missing, empty=empty, estimated=bool(without_total)
+        total=total,
+        filled=max(0, total - missing - empty - failed),
+        missing=missing,
+        empty=empty,
+        changed=sum(states[reason] for reason in selection.reasons if reason != MISSED),
+        unknown=states[UNKNOWN],
+        failed=failed,
+        estimated=bool(partial),
     )
     return Survey(
         coverage=coverage,
-        buckets=tuple(bucket for leaf in leaves for bucket in leaf.buckets),
-        estimates={position: estimates[position] for position in without_total},
+        buckets=tuple(bucket for leaf in counts for bucket in leaf.buckets),
+        states=states,
+        estimates={position: estimates[position] for position in partial},
     )
 
 
@@ -156,9 +184,8 @@ def _scan_leaf(
         bounds = part.bounds()
         query = read_sql.survey(selection, relation, leaf, tuple(bounds))
         parameters = (pages, list(excluded), *bounds.values())
-        with transaction(
-            connection, relation.access.reading, read_only=True, first=query, parameters=parameters
-        ) as cursor:
+        settings = relation.reading(leaf)
+        with transaction(connection, settings, read_only=True, first=query, parameters=parameters) as cursor:
             return cursor.fetchall()
 
     rows = [row for found in pieces.read(connection, relation, whole, fetch) for row in found]
@@ -167,13 +194,10 @@ def _scan_leaf(
         for bucket, count, size in _by_bucket(rows)
     ]
     return _LeafCount(
-        total=sum(row[1] for row in rows),
-        empty=sum(row[3] for row in rows),
-        excluded=sum(row[4] for row in rows),
+        states=sum((Counter({state: count}) for _, state, count, _ in rows), Counter()),
+        complete=True,
         buckets=[
-            part
-            for bucket in buckets
-            for part in _split_large_bucket(connection, relation, selection, bucket, excluded)
+            part for bucket in buckets for part in split_large_bucket(connection, relation, selection, bucket, excluded)
         ],
     )
 
@@ -182,7 +206,7 @@ def _by_bucket(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, int, int]
     """Yields bucket, rows and bytes; two pieces may have counted one bucket."""
     counts: Counter[int] = Counter()
     sizes: Counter[int] = Counter()
-    for bucket, count, *_, size in rows:
+    for bucket, _, count, size in rows:
         if bucket is not None:
             counts[bucket] += count
             sizes[bucket] += size
@@ -195,13 +219,11 @@ def _list_leaf(
     rows = list_open_rows(connection, relation, selection, relation.table.leaves[whole.leaf], excluded)
     if rows is None:
         return None
-    states = [state for _, state, _ in rows]
     return _LeafCount(
-        total=None,
-        empty=states.count(EMPTY),
-        excluded=states.count(EXCLUDED),
+        states=Counter(state for _, state, _ in rows),
+        complete=False,
         buckets=[
-            Bucket.of_row(whole.leaf, _parse_tid(tid), size) for tid, state, size in rows if state == selection.name
+            Bucket.of_row(whole.leaf, parse_tid(tid), size) for tid, state, size in rows if state in selection.reasons
         ],
     )
 
@@ -212,38 +234,3 @@ def _estimate_rows(connection: Connection, relation: Relation, leaf: Leaf) -> in
     with transaction(connection, relation.access.reading, read_only=True, first=query) as cursor:
         row = cursor.fetchone()
     return int(row[0][0]["Plan"]["Plan Rows"]) if row else 0
-
-
-def _split_large_bucket(
-    connection: Connection, relation: Relation, selection: Selection, bucket: Bucket, excluded: Sequence[str]
-) -> Iterator[Bucket]:
-    """Splits a bucket with more text than a block may hold, between rows: a page can hold 291 rows of 1 GB each."""
-    if bucket.bytes <= MAX_BLOCK_BYTES:
-        yield bucket
-        return
-    bounds: dict[str, Any] = {
-        "from": f"({bucket.first_page},0)",
-        "to": f"({bucket.first_page + bucket.pages},0)",
-        "excluded": list(excluded),
-    }
-    query = read_sql.split_rows(selection, relation, relation.table.leaves[bucket.leaf], tuple(bounds))
-    parameters = (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values())
-    with transaction(connection, relation.access.reading, read_only=True, first=query, parameters=parameters) as cursor:
-        runs = cursor.fetchall()
-    starts = [bucket.first, *(_parse_tid(tid) for tid, _, _ in runs[1:])]
-    ends = [*starts[1:], bucket.end]
-    for (page, offset), (end_page, end_offset), (_, rows, size) in zip(starts, ends, runs, strict=False):
-        yield Bucket(
-            leaf=bucket.leaf,
-            first_page=page,
-            first_offset=offset,
-            pages=end_page - page,
-            end_offset=end_offset,
-            rows=rows,
-            bytes=size,
-        )
-
-
-def _parse_tid(tid: str) -> Tid:
-    page, _, offset = tid.strip("()").partition(",")
-    return int(page), int(offset)

@@ -21,6 +21,7 @@ class Batch:
         vectors: float32 [n, dim]; the values of failed rows are not sent.
         failed: bool [n]: rows without a vector; the server returns their keys and counts them as ``failed``.
         errors: position → error class and message, of the failed rows.
+        stage: where the failed rows failed.
     """
 
     keys: tuple[pa.Array, ...]
@@ -28,6 +29,7 @@ class Batch:
     vectors: npt.NDArray[np.float32]
     failed: npt.NDArray[np.bool_]
     errors: dict[int, tuple[str, str]] = field(default_factory=dict)
+    stage: str = "encode"
 
     @classmethod
     def from_block(cls, table: pa.Table, kind: str) -> Batch:
@@ -64,7 +66,8 @@ class Batch:
     def as_failed(self, error: tuple[str, str]) -> Batch:
         """Returns the same rows without vectors, failed with ``error``; the server returns their keys and counts."""
         n = len(self)
-        return Batch(self.keys, self.hashes, self.vectors, np.ones(n, np.bool_), dict.fromkeys(range(n), error))
+        failed = np.ones(n, np.bool_)
+        return Batch(self.keys, self.hashes, self.vectors, failed, dict.fromkeys(range(n), error), "write")
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

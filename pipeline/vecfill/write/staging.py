@@ -70,6 +70,10 @@ class StagedBatch:
         """Runs another statement of ``write_sql`` for some rows of the batch; it needs no vectors."""
         return self.cursor.execute(query, (list(positions), *self.row_arrays)).fetchall()
 
+    def execute(self, query: Query, parameter: Any) -> None:
+        """Runs a statement without a result on the staged rows."""
+        self.cursor.execute(query, (parameter, *self.row_arrays))
+
 
 def opening_statement(relation: Relation) -> Query | None:
     """Returns the first statement of a batch's transaction: CREATE for a temporary table, None for arrays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from vecfill.config.limits import NO_WRITE_LIMITS, WriteLimits
 from vecfill.job import Worker
 from vecfill.postgres.replication import Replication, replication
 from vecfill.postgres.session import Session
+
+log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 1.0
 """Shortest time between two queries of the replication lag; one costs about a millisecond."""
@@ -28,7 +31,6 @@ class Throttle:
     Attributes:
         write_limits: the limits.
         stopped: whether the run should stop; checked while waiting.
-        say: logs the start and the end of a pause.
 
     ``_due`` is when all rows allowed so far are due. ``_mark`` is a WAL position that the standbys must reach, and the
     time when the WAL ended there: the server's own lag does not grow while a replay is paused.
@@ -36,7 +38,6 @@ class Throttle:
 
     write_limits: WriteLimits = NO_WRITE_LIMITS
     stopped: Callable[[], bool] = Worker.stopped
-    say: Callable[..., None] = Worker.say
     _due: float = 0.0
     _checked: float = float("-inf")
     _mark: tuple[int, float] | None = None
@@ -72,12 +73,14 @@ class Throttle:
         started, excess = time.monotonic(), self._excess(session)
         if excess is None:
             return True
-        self.say(f"pausing: {excess}", event="pause")
+        log.warning("pausing: %s", excess, extra={"event": "pause", "waits_for": "replication"})
         while excess and self._sleep_until(time.monotonic() + CHECK_EVERY_S):
             excess = self._excess(session)
         seconds = time.monotonic() - started
-        self.say(
-            f"{'stopped' if excess else 'continuing'} after a pause of {seconds:.0f} s", event="resume", seconds=seconds
+        log.warning(
+            "%s after a pause of %.0f s",
+            *("stopped" if excess else "continuing", seconds),
+            extra={"event": "resume", "seconds": seconds},
         )
         return excess is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ import psycopg
 
 from vecfill.blocks import OUTCOMES, UnwrittenRow
 from vecfill.errors import ConfigError, DatabaseError
-from vecfill.postgres import write_sql
+from vecfill.ledger.lease import lost
+from vecfill.postgres import record_sql, write_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
@@ -56,6 +58,8 @@ def write_batch(connection: Connection, relation: Relation, selection: Selection
         keys = _fetch_keys(staged, relation, outcomes)
         outcomes |= _resolve_unlocked(staged, relation, outcomes, keys)
         _check_not_rewritten(relation, outcomes, keys)
+        if relation.tracking is not None:
+            _remember_failures(staged, relation, batch, outcomes)
         counts = Counter(outcomes.values())
         counts["updated"] = updated
         if counts.total() != len(batch):
@@ -73,13 +77,29 @@ def write_batch(connection: Connection, relation: Relation, selection: Selection
 def _write(staged: StagedBatch, relation: Relation, selection: Selection, size: int) -> tuple[dict[int, str], int]:
     """Writes, runs triggers, and returns the outcomes of the rows not updated and the number of updated rows."""
     rows = staged.write(write_sql.write(selection, relation), size)
+    if any(outcome == "lost" for outcome, *_ in rows):
+        raise lost(relation)
     outcomes = dict(sorted((position, outcome) for outcome, _, position, _ in rows if position is not None))
     updated = sum(count for _, count, position, _ in rows if position is None)
     if not any(after for *_, after in rows):
         return outcomes, updated
     staged.cursor.execute(write_sql.RUN_DEFERRED_TRIGGERS)
     undone = dict(staged.query(write_sql.changed_by_triggers(selection, relation), list(outcomes)))
+    if undone and relation.tracking is not None:
+        staged.execute(record_sql.forget(relation), list(undone))
     return outcomes | undone, updated - len(undone)
+
+
+def _remember_failures(staged: StagedBatch, relation: Relation, batch: Batch, outcomes: dict[int, str]) -> None:
+    """Writes the failed and refused rows into the ledger, so that later runs leave them alone for a while."""
+    failed = [
+        {"n": row, "stage": batch.stage if outcome == "failed" else "write", "class": kind, "message": message}
+        for row, outcome in outcomes.items()
+        if outcome in ("failed", "refused")
+        for kind, message in [batch.errors.get(row, PREVENTED)]
+    ]
+    if failed:
+        staged.execute(record_sql.record_failures(relation), json.dumps(failed).replace("\\u0000", " "))
 
 
 def _fetch_keys(staged: StagedBatch, relation: Relation, outcomes: dict[int, str]) -> dict[int, tuple[str, bool]]:

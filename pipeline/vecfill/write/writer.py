@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +28,8 @@ from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, BatchSize, even_b
 from vecfill.write.throttle import Throttle
 from vecfill.write.write_batch import BatchResult, write_batch
 
+log = logging.getLogger(__name__)
+
 
 class Writer:
     """Callable ``EncodedBlock -> WriteResult``. Connects at the first call and keeps the connection."""
@@ -36,10 +39,10 @@ class Writer:
     ) -> None:
         """Takes a session of its own, and the limits of all writers together."""
         self._session, self._relation, self._selection = session, relation, selection
-        self._stopped, self._say, self._table_locked = worker.stopped, worker.say, False
+        self._stopped, self._table_locked = worker.stopped, False
         self._committed = worker.committed
         self._size = BatchSize(INDEXED_ROWS if relation.table.vector_indexes else START_ROWS)
-        self._throttle = Throttle(limits.per_writer(worker.peers), stopped=worker.stopped, say=worker.say)
+        self._throttle = Throttle(limits.per_writer(worker.peers), stopped=worker.stopped)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Writes every row of the block and commits each batch; after a stop it skips the rows still waiting.
@@ -60,7 +63,7 @@ class Writer:
                     results.append(_result_row(part, result, seconds))
                 start += piece.num_rows
         except StoppedError as error:
-            self._say(f"a batch of {piece.num_rows} rows is not counted, and a rerun continues: {error}")
+            log.warning("a batch of %d rows is not counted, and a rerun continues: %s", piece.num_rows, error)
         except BaseException:
             self.close()  # a failed Ray actor lives as long as a reference to its error
             raise

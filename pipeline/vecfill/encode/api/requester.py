@@ -128,7 +128,11 @@ class Requester:
 
     def _before_sleep(self, retries: Retries) -> None:
         """Logs the wait; pauses all requests if the API asks for it."""
-        _log.info("%s: %s; trying again in %.1f s", self.what, retries.error, retries.wait_s)
+        _log.info(
+            "%s: %s; trying again in %.1f s",
+            *(self.what, retries.error, retries.wait_s),
+            extra={"waits_for": "the API", "wait_s": retries.wait_s},
+        )
         if retries.error.wait:
             self._pace.pause(retries.wait_s)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from vecfill.engine.cluster import _folder
+from vecfill.engine.ray_folder import inside, ray_folder
 
 HOLD = """
 import sys
-from vecfill.engine.cluster import _folder
-with _folder() as folder:
+from vecfill.engine.ray_folder import inside, ray_folder
+with ray_folder() as folder:
     (folder / "session").mkdir()
     print(folder, flush=True)
     sys.stdin.readline()
@@ -40,7 +40,7 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(tempora
         killed.kill()
         killed.wait()
         assert (left / "session").is_dir()
-        with _folder() as ours:
+        with ray_folder() as ours:
             assert sorted(temporary.iterdir()) == sorted([ours, kept, temporary / "vf-of-somebody"])
         assert not ours.exists()
         alive.communicate("\n")
@@ -49,5 +49,15 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(tempora
 
 def test_a_folder_too_long_for_a_socket_is_not_taken(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 10)))
-    with _folder() as ours:
+    with ray_folder() as ours:
         assert ours.parent == Path("/tmp")
+
+
+def test_a_current_folder_that_is_gone(monkeypatch, tmp_path):
+    """One that is closed to this user is the same, but not for root."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with inside(tmp_path):
+        assert Path.cwd() == tmp_path
+    assert Path.cwd() == Path("/")

@@ -1,0 +1,96 @@
+"""Checks of a run that only concern tracked targets: what may be selected, whose vectors there are, which triggers."""
+
+from __future__ import annotations
+
+import logging
+
+from vecfill.config.model import Model
+from vecfill.config.run import RunOptions
+from vecfill.errors import ConfigError, MixedModelsError
+from vecfill.ledger.models import note_model, other_models
+from vecfill.ledger.registry import Tracked
+from vecfill.postgres.database import Connection
+from vecfill.postgres.relation import Relation
+from vecfill.read.survey import Coverage, Survey
+
+log = logging.getLogger(__name__)
+
+MAX_CHANGED_SHARE, MIN_CHANGED = 0.2, 1_000
+"""Share of the vectors whose text changed above which a run needs confirmation, if they are as many: a mistaken UPDATE,
+or a template that reads a counter, changes most rows at once."""
+
+
+def check_select(relation: Relation, tracked: Tracked | None, options: RunOptions) -> None:
+    """Checks that the target can tell the rows that ``--select`` and ``--audit`` ask for.
+
+    Raises:
+        ConfigError: they need a tracked target.
+    """
+    if tracked is not None:
+        return
+    wanted = [
+        *([f"--select {options.select}"] if options.select in ("changed", "all") else []),
+        *(["--audit"] if options.audit else []),
+    ]
+    if wanted:
+        raise ConfigError(
+            f"{wanted[0]} needs a tracked target, and {relation.table.label} is not tracked, so nothing tells which "
+            "text and model a vector came from: run `vecfill track` with the same options first"
+        )
+
+
+def warn_not_watched(tracked: Tracked) -> None:
+    """Warns if triggers of tracking are gone or disabled."""
+    if not tracked.watched:
+        log.warning(
+            "triggers of tracking on %s are missing or disabled, so every row is compared with the ledger: run "
+            "`vecfill track` again",
+            tracked.relation.table.label,
+            extra={"target": tracked.relation.table.label},
+        )
+
+
+def check_models(connection: Connection, tracked: Tracked, model: Model, options: RunOptions, found: Survey) -> None:
+    """Checks that no other model's vectors stay beside those of this run, and notes this model if it will write.
+
+    Raises:
+        MixedModelsError: the ledger knows vectors of another model.
+    """
+    relation = tracked.relation
+    others = other_models(connection, tracked)
+    if others and options.select != "all":
+        figures = ", ".join(f"{rows:,} by {name}" for name, rows in others.items())
+        column = f"{relation.table.label}.{relation.table.vector.name}"
+        line = (
+            f"{column} holds {figures}, and this is {model.name} (model {relation.ledger.model} of the ledger), with "
+            "other weights or other settings"
+        )
+        if found.coverage.open and not options.allow_mixed:
+            raise MixedModelsError(
+                f"{line}: choose the other model, or pass --select all to replace its vectors, or --allow-mixed to "
+                "keep both"
+            )
+        log.warning("%s: --select all replaces them", line, extra={"target": relation.table.label})
+    if found.coverage.open:
+        note_model(connection, tracked, others)
+
+
+def needs_sample(tracked: Tracked | None, options: RunOptions, coverage: Coverage) -> bool:
+    """Whether only a sample can tell which model made the existing vectors: the ledger does not know all of them."""
+    if tracked is None:
+        return True
+    unknown = coverage.unknown or tracked.unknown or 0
+    return options.select != "all" and unknown > 0 and tracked.relation.ledger.model not in tracked.models
+
+
+def excess_of_changes(tracked: Tracked | None, options: RunOptions, coverage: Coverage) -> str | None:
+    """The share of changed rows and its limit; None if it is below, or if all rows were asked for."""
+    if tracked is None or options.select == "all" or coverage.changed < MIN_CHANGED:
+        return None
+    share = coverage.changed / max(coverage.filled, 1)
+    if share <= MAX_CHANGED_SHARE:
+        return None
+    return (
+        f"the text of {coverage.changed:,} rows with a vector has changed, {share:.0%} of all, which exceeds the "
+        f"confirmation limit of {MAX_CHANGED_SHARE:.0%}"
+    )

@@ -1,0 +1,86 @@
+"""``vecfill track``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vecfill.cli.logs import log_to_stderr
+from vecfill.cli.options import database_of, output_options, settings_options
+from vecfill.cli.targets import as_dict, carry_out, worst
+from vecfill.config.connection import DatabaseOptions
+from vecfill.config.options import options_of
+from vecfill.config.output import Output
+from vecfill.config.settings import Settings
+from vecfill.config.target import Target
+from vecfill.config.track import TrackOptions
+from vecfill.target_tracking import TrackResult
+from vecfill.target_tracking import track as track_target
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@settings_options(options_of(DatabaseOptions, Target, TrackOptions))
+@output_options
+def track(config: Path | None, output: Output, **flags: Any) -> None:
+    r"""Remember where each vector comes from, and capture changes.
+
+    Creates a few tables in the schema given by --state-schema, and triggers on the target that queue the keys of
+    changed rows. After that `vecfill run` also refreshes what changed. Repeat it after a change of --text or --where.
+    `vecfill untrack` removes all of it.
+
+    The role needs to own the table, or TRIGGER on it, and CREATE on the database. --dry-run prints the statements for a
+    DBA, and the grants for a role that only runs. A role that edits the table needs none.
+
+    \b
+    vecfill track -d postgresql://localhost/app -t public.jobs --text '{title} at {company}'
+    vecfill track --config configs/cron.toml --dry-run
+    """
+    log_to_stderr(output)
+    targets = Settings.load_all(flags, config)
+    ended = carry_out(targets, [_prepared(settings) for settings in targets])
+    code = worst(one.exit_code for one in ended)
+    if output.json:
+        click.echo(json.dumps(as_dict(targets, ended, code)))
+    else:
+        for settings, one in zip(targets, ended, strict=False):
+            if isinstance(one, TrackResult):
+                _print(one, dry_run=settings.dry_run)
+    sys.exit(code)
+
+
+def _prepared(settings: Settings) -> Callable[[], TrackResult]:
+    target, database = settings.need("table").of(Target), database_of(settings)
+    options = settings.of(TrackOptions)
+    return lambda: track_target(target, database=database, triggers=options.triggers, dry_run=options.dry_run)
+
+
+def _print(done: TrackResult, *, dry_run: bool) -> None:
+    if dry_run:
+        print_script(done)
+    else:
+        what = "is tracked now" if done.created else "is tracked anew" if done.changed else "was tracked already"
+        click.echo(f"{done.table} {what}: `vecfill run` fills what is missing and refreshes what changes")
+    if done.elsewhere:
+        click.echo(
+            f"-- the text also reads {', '.join(done.elsewhere)}: no trigger sees changes there; `vecfill run --audit` "
+            "finds them",
+            err=not dry_run,
+        )
+
+
+def print_script(done: TrackResult) -> None:
+    """Prints the statements as a script for psql."""
+    click.echo("BEGIN;")
+    for statement in done.ddl:
+        click.echo(f"{statement};")
+    click.echo("COMMIT;")
+    for grant in done.grants:
+        click.echo(f"-- for each role that runs vecfill: {grant};")

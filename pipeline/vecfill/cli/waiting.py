@@ -1,0 +1,47 @@
+"""What a run waits for, as its log says: a server that is away, a pause, a rate limit."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Waiting(logging.Handler):
+    """Takes the waits from the log: ``waits_for``, and ``wait_s``, the seconds to the next try.
+
+    Without the latter the wait lasts until the event ``resume``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._what: str | None = None
+        self._until = 0.0
+        self._reached: tuple[int, int] | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Takes the newest wait, or the end of a pause."""
+        if what := getattr(record, "waits_for", None):
+            self._until = time.monotonic() + getattr(record, "wait_s", float("inf"))
+            self._what, self._reached = what, None
+        elif getattr(record, "event", None) == "resume":
+            self._what = None
+
+    def look(self, reached: tuple[int, int]) -> str | None:
+        """Returns what is waited for, until rows are encoded or committed after the next try."""
+        if self._reached is None or time.monotonic() < self._until:
+            self._reached = reached
+        elif reached != self._reached:
+            self._what = None
+        return self._what
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Reads our log meanwhile."""
+        logger = logging.getLogger("vecfill")
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)

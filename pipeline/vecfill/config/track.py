@@ -1,0 +1,15 @@
+"""How a target is tracked."""
+
+from __future__ import annotations
+
+from vecfill.config.spec import Spec, option, spec
+
+
+@spec
+class TrackOptions(Spec):
+    """Choices of ``track`` and ``untrack``."""
+
+    triggers: bool = option(
+        "Capture changes by triggers; without them each run compares every row with the ledger.", default=True
+    )
+    dry_run: bool = option("Print the statements instead of running them.", default=False)

@@ -1,0 +1,181 @@
+"""The lease: one run works on a target at a time.
+
+It is a few columns of the target's row, taken and renewed by the server's clock, so it works behind a transaction
+pooler, and a lost connection leaves nothing behind. Each write checks it in the statement that writes (``write_sql``):
+a run that was paused while another took over can write nothing.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+from psycopg import sql
+
+from vecfill.errors import LeaseError, VecfillError
+from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import Session, transaction
+
+log = logging.getLogger(__name__)
+
+LOST = "lease"
+"""Stop reason: another run took over the target."""
+
+BEATS = 4
+"""Renewals in the time of a lease."""
+
+
+class Lease:
+    """The right to work on one tracked target; a context manager that gives it back.
+
+    Attributes:
+        holder: the name of this run in the ledger.
+        seconds: how long the lease lasts without a sign of life.
+    """
+
+    def __init__(
+        self, database: Database, seconds: float, *, stop: Callable[[str], None], beat: Beat | None = None
+    ) -> None:
+        """Takes a connection of its own to ``database`` for the renewals; ``stop`` is called if the lease is lost."""
+        self.holder, self.seconds = str(uuid.uuid4()), seconds
+        self._database, self._stop, self._beat = database, stop, beat
+        self._relation: Relation | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="vecfill lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._relation is None:
+            return
+        self._over.set()
+        self._thread.join(self.seconds)
+        with closing(Session(self._database, stopped=lambda: True)) as session:
+            try:
+                session.finish(self._release)
+            except (VecfillError, psycopg.Error) as failed:
+                log.warning("the lease could not be given back, and ends in %.0f s: %s", self.seconds, failed)
+
+    def take(self, connection: Connection, relation: Relation) -> Relation:
+        """Takes the lease of a tracked target and begins to renew it.
+
+        Returns:
+            The target with this run as its holder.
+
+        Raises:
+            LeaseError: another run holds it.
+        """
+        held = replace(relation, tracking=replace(relation.ledger, holder=self.holder))
+        with transaction(connection) as cursor:
+            query = sql.SQL(_TAKE).format(held.ledger.targets)
+            if not cursor.execute(query, (held.ledger.id, self.holder, _own_name(), self.seconds)).fetchone():
+                query = sql.SQL(_HOLDER).format(held.ledger.targets)
+                name, since, left = cursor.execute(query, (held.ledger.id,)).fetchone() or ("another run", "?", 0)
+                raise LeaseError(
+                    f"{relation.table.label} is being worked on by {name} since {since}: wait for it, or stop it; if "
+                    f"it died, its lease ends in {max(0, left or 0):.0f} s"
+                )
+        if self._relation is None:
+            self._relation = held
+            self._thread.start()
+        return held
+
+    def check(self, stop_reason: str | None) -> None:
+        """Checks that the run was not stopped because another took over.
+
+        Raises:
+            LeaseError: it was.
+        """
+        if stop_reason == LOST and self._relation is not None:
+            raise lost(self._relation)
+
+    def _renew(self) -> None:
+        with closing(Session(self._database, stopped=self._over.is_set)) as session:
+            while not self._over.wait(self.seconds / BEATS):
+                try:
+                    kept = session.run(self._renewed)
+                except (VecfillError, psycopg.Error) as error:
+                    if not self._over.is_set():
+                        log.warning("the lease could not be renewed: %s", error)
+                    continue
+                if not kept:
+                    self._stop(LOST)
+                    return
+
+    def _renewed(self, connection: Connection) -> bool:
+        assert self._relation is not None  # noqa: S101
+        tracking = self._relation.ledger
+        with transaction(connection) as cursor:
+            query = sql.SQL(_RENEW).format(tracking.targets)
+            row = cursor.execute(query, (tracking.id, self.holder, self.seconds)).fetchone()
+            if row and self._beat:
+                self._beat(cursor)
+        return row is not None
+
+    def _release(self, connection: Connection) -> None:
+        assert self._relation is not None  # noqa: S101
+        tracking = self._relation.ledger
+        with transaction(connection) as cursor:
+            cursor.execute(sql.SQL(_RELEASE).format(tracking.targets), (tracking.id, self.holder))
+
+
+def lost(relation: Relation) -> LeaseError:
+    """Returns the error of a run whose target another run took over."""
+    return LeaseError(
+        f"another run has taken over {relation.table.label}, since this one showed no sign of life for longer than "
+        "--lease allows: this run writes nothing more, and the other one continues"
+    )
+
+
+Beat = Callable[[Any], None]
+"""Called with a cursor at each renewal, in its transaction."""
+
+_TAKE = """
+UPDATE {} SET holder = $2, holder_name = $3, held_since = pg_catalog.clock_timestamp(), held_until =
+  pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4::pg_catalog.float8)
+WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4
+  AND (holder IS NULL OR holder OPERATOR(pg_catalog.=) $2::pg_catalog.text
+    OR held_until OPERATOR(pg_catalog.<) pg_catalog.clock_timestamp())
+RETURNING id
+"""
+
+_HOLDER = """
+SELECT holder_name, pg_catalog.to_char(held_since, 'YYYY-MM-DD HH24:MI:SS "UTC"'),
+  (EXTRACT(epoch FROM held_until OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp()))::pg_catalog.float8
+FROM {} WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4
+"""
+
+_RENEW = """
+UPDATE {} SET held_until =
+  pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $3::pg_catalog.float8)
+WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4 AND holder OPERATOR(pg_catalog.=) $2::pg_catalog.text
+RETURNING id
+"""
+
+_RELEASE = """
+UPDATE {} SET holder = NULL, holder_name = NULL, held_since = NULL, held_until = NULL
+WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4 AND holder OPERATOR(pg_catalog.=) $2::pg_catalog.text
+"""
+
+
+def _own_name() -> str:
+    """Returns host, process and user of this run, for other runs' messages."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}, process {os.getpid()}"

@@ -1,0 +1,242 @@
+"""Finds a target in the ledger, and keeps what the ledger says of it as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from vecfill.config.target import Target
+from vecfill.errors import ConfigError
+from vecfill.ledger.layout_sql import VERSION
+from vecfill.ledger.trigger_sql import TRIGGERS
+from vecfill.postgres.database import Connection, Cursor
+from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import transaction
+from vecfill.postgres.tracking import Tracking
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """A tracked target, as the ledger describes it.
+
+    Attributes:
+        relation: the target, with its tracking.
+        triggers: it was tracked with triggers.
+        watched: all of these triggers exist and are enabled.
+        scanned: oids of the tables and partitions that a run has read as a whole since.
+        models: numbers of the models that wrote vectors.
+        unknown: vectors of unknown origin when the table was last read as a whole; None if it was not.
+    """
+
+    relation: Relation
+    triggers: bool
+    watched: bool
+    scanned: frozenset[int]
+    models: tuple[int, ...]
+    unknown: int | None
+
+    @property
+    def trusted(self) -> bool:
+        """The queue names every change of the tables that were scanned."""
+        return self.triggers and self.watched
+
+
+def find_tracked(connection: Connection, relation: Relation, target: Target) -> Tracked | None:
+    """Looks a target up in the ledger.
+
+    Args:
+        connection: to the target's database.
+        relation: the target, from ``inspect``.
+        target: the user's settings.
+
+    Returns:
+        None if the target is not tracked.
+
+    Raises:
+        ConfigError: it is tracked with another text, key or ``--where``; this role may not read the ledger; the ledger
+            is of a newer version.
+    """
+    with transaction(connection, read_only=True) as cursor:
+        if not ledger_version(cursor, target.state_schema, relation):
+            return None
+        return _found(cursor, relation, target)
+
+
+def ledger_version(cursor: Cursor, schema: str, relation: Relation | None = None) -> int | None:
+    """Returns the version of the ledger in a schema; None if there is none.
+
+    Raises:
+        ConfigError: it is newer than this program; or the target has triggers of a ledger that this role may not read.
+    """
+    there = cursor.execute(_SCHEMA, (schema,)).fetchone()
+    if there is None:
+        return None
+    row = cursor.execute(_LEDGER, (there[0], list(relation.table.tree) if relation else [])).fetchone()
+    exists, may_read, triggers = row or (False, False, False)
+    if not exists or not (may_read or triggers):
+        return None
+    try:
+        query = sql.SQL("SELECT version FROM {}").format(sql.Identifier(schema, "ledger"))
+        version = cursor.execute(query, ()).fetchone()
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigError(
+            f"--state-schema {schema}: {server_message(error)}: the target is tracked, and this role needs the grants "
+            "that `vecfill track --dry-run` shows"
+        ) from error
+    found = int(version[0]) if version else 0
+    if found > VERSION:
+        raise ConfigError(
+            f"--state-schema {schema}: the ledger has version {found}, and this vecfill knows up to {VERSION}: upgrade "
+            "vecfill"
+        )
+    return found
+
+
+_SCHEMA = "SELECT n.oid FROM pg_catalog.pg_namespace AS n WHERE n.nspname = $1::pg_catalog.name"
+"""Alone, for the many databases without a ledger: see ``catalogue`` on the cost of a query."""
+
+_LEDGER = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
+    WHERE c.relname = 'ledger'::pg_catalog.name AND c.relnamespace = $1::pg_catalog.oid),
+  pg_catalog.has_schema_privilege($1::pg_catalog.oid, 'USAGE'),
+  EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = ANY ($2::pg_catalog.oid[])
+    AND (SELECT p.pronamespace FROM pg_catalog.pg_proc AS p WHERE p.oid = t.tgfoid) = $1::pg_catalog.oid)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetRow:
+    """A target's row in the ledger; see ``layout_sql``."""
+
+    id: int
+    text: str | None
+    text_sql: str | None
+    key: list[str]
+    triggers: bool
+    scanned: frozenset[int]
+    models: tuple[int, ...]
+    unknown: int | None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tracking was made with."""
+        return {"text": self.text, "text_sql": self.text_sql, "key": self.key, "triggers": self.triggers}
+
+
+def find_target(cursor: Cursor, relation: Relation, target: Target) -> TargetRow | None:
+    """Returns the target's row in an existing ledger; None if it is not tracked.
+
+    Raises:
+        ConfigError: this role may not read the ledger.
+    """
+    rows = _rows(cursor, relation, target)
+    return rows.get(condition_of(target))
+
+
+def _rows(cursor: Cursor, relation: Relation, target: Target) -> dict[str, TargetRow]:
+    """The tracked targets of this embedding column, by their ``where``."""
+    schema = target.state_schema
+    query = sql.SQL(_TARGETS).format(sql.Identifier(schema, "target"))
+    try:
+        rows = cursor.execute(query, (relation.table.oid, relation.table.vector.name)).fetchall()
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigError(
+            f"--state-schema {schema}: {server_message(error)}: this role needs the grants that "
+            "`vecfill track --dry-run` shows"
+        ) from error
+    return {
+        condition: TargetRow(
+            id=number,
+            text=text,
+            text_sql=text_sql,
+            key=key,
+            triggers=triggers,
+            scanned=frozenset(scanned),
+            models=tuple(models),
+            unknown=unknown,
+        )
+        for number, condition, text, text_sql, key, triggers, scanned, models, unknown in rows
+    }
+
+
+def _found(cursor: Cursor, relation: Relation, target: Target) -> Tracked | None:
+    rows, wanted = _rows(cursor, relation, target), condition_of(target)
+    if wanted not in rows:
+        if rows:
+            raise ConfigError(
+                f"{relation.table.label}.{relation.table.vector.name} is tracked with --where "
+                f"{next(iter(rows)) or '(none)'!r}, and this is --where {wanted or '(none)'!r}: use the same, or run "
+                "`vecfill track` with this one too"
+            )
+        return None
+    row = rows[wanted]
+    tracking = Tracking.of(target.state_schema, row.id, relation.table.key)
+    _check_same(relation, target, row)
+    enabled = cursor.execute(_ENABLED, (relation.table.oid, f"vecfill_{row.id}_")).fetchone()
+    return Tracked(
+        relation=replace(relation, tracking=tracking),
+        triggers=row.triggers,
+        watched=not row.triggers or bool(enabled and enabled[0] == len(TRIGGERS)),
+        scanned=row.scanned,
+        models=row.models,
+        unknown=row.unknown,
+    )
+
+
+_TARGETS = """
+SELECT id, condition, text, text_sql, key, triggers, scanned::pg_catalog.oid[], models, unknown FROM {}
+WHERE relation OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND embedding OPERATOR(pg_catalog.=) $2::pg_catalog.text
+"""
+
+_ENABLED = """
+SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = $1::pg_catalog.oid
+  AND pg_catalog.starts_with(t.tgname::pg_catalog.text, $2) AND t.tgenabled IN ('O', 'A')
+"""
+
+
+def condition_of(target: Target) -> str:
+    """Returns the ``where`` of a target as the ledger stores it."""
+    return (target.where or "").strip()
+
+
+def _check_same(relation: Relation, target: Target, row: TargetRow) -> None:
+    if target.text is None and target.text_sql is None:
+        return
+    if (target.text, target.text_sql) != (row.text, row.text_sql):
+        option, value = ("--text-sql", row.text_sql) if row.text is None else ("--text", row.text)
+        raise ConfigError(
+            f"{relation.table.label} is tracked with {option} {value!r}: use the same, or run `vecfill track` again "
+            "with the new one; every vector then counts as changed"
+        )
+    names = [part.name for part in relation.table.key]
+    if names and names != row.key:
+        raise ConfigError(
+            f"{relation.table.label} is tracked by the key {', '.join(row.key)}, and this is the key "
+            f"{', '.join(names)}: pass --key {' --key '.join(row.key)}, or run `vecfill untrack` and `vecfill track`"
+        )
+
+
+def mark_scanned(connection: Connection, relation: Relation, leaves: Sequence[int], unknown: int) -> None:
+    """Notes that these tables were read as a whole, and found without an eligible row."""
+    query = sql.SQL(
+        "UPDATE {} SET scanned = ARRAY(SELECT DISTINCT one FROM pg_catalog.unnest("
+        "scanned OPERATOR(pg_catalog.||) $2::pg_catalog.oid[]::pg_catalog.regclass[]) AS one),\n"
+        "  unknown = $3::pg_catalog.int8\n"
+        "WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4"
+    ).format(relation.ledger.targets)
+    with transaction(connection) as cursor:
+        cursor.execute(query, (relation.ledger.id, list(leaves), unknown))
+
+
+def set_models(connection: Connection, relation: Relation, models: Sequence[int]) -> None:
+    """Sets the models of the target's vectors, of those about to be written too."""
+    query = sql.SQL(
+        "UPDATE {} SET models = $2::pg_catalog.int4[] WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4"
+    ).format(relation.ledger.targets)
+    with transaction(connection) as cursor:
+        cursor.execute(query, (relation.ledger.id, list(models)))

@@ -1,0 +1,140 @@
+"""The triggers that capture the changes of a target, as SQL for ``track`` to run or to print. Pure.
+
+Their functions run with the rights of the role that tracks (SECURITY DEFINER), so that a role that edits the table
+needs none. They have no SET clause, which would double the cost of an edit (``bench track``): every name in them is
+schema-qualified, so the caller's ``search_path`` has no influence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg import sql
+
+from vecfill.postgres.relation import Relation
+
+INSERTED, EDITED, OPENED, DELETED, TRUNCATED, RETRIED = "IUODTR"
+"""Kinds of an entry in the queue: a new row; another text or key; a row that ``where`` may now select, or without its
+vector now; a deleted row; a truncated table (no key); a row to try again."""
+
+TRIGGERS = ("insert", "edit", "open", "delete", "truncate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """The columns whose changes concern a target.
+
+    Attributes:
+        text: the text reads them.
+        where: ``where`` reads them.
+        image: those of both, and of the key, whose ``=`` ignores differences that their text shows, such as ``numeric``
+            or ``citext``.
+    """
+
+    text: tuple[str, ...]
+    where: tuple[str, ...]
+    image: frozenset[str] = frozenset()
+
+
+def functions(relation: Relation) -> Iterator[sql.Composed]:
+    """Creates the functions of the triggers."""
+    for name, body in (("changed", _CHANGED), ("edited", _EDITED), ("removed", _REMOVED), ("truncated", _TRUNCATED)):
+        yield sql.SQL(
+            "CREATE OR REPLACE FUNCTION {function}() RETURNS pg_catalog.trigger LANGUAGE plpgsql SECURITY DEFINER AS "
+            "$vecfill$\nBEGIN{body}\n  RETURN NULL;\nEND $vecfill$"
+        ).format(function=function(relation, name), body=_body(relation, body))
+
+
+def drop_functions(relation: Relation) -> Iterator[sql.Composed]:
+    """Drops the functions of the triggers."""
+    for name in ("changed", "edited", "removed", "truncated"):
+        yield sql.SQL("DROP FUNCTION IF EXISTS {}()").format(function(relation, name))
+
+
+def function(relation: Relation, name: str) -> sql.Identifier:
+    """Returns the name of a trigger's function."""
+    return sql.Identifier(relation.ledger.schema, f"{name}_{relation.ledger.id}")
+
+
+def _body(relation: Relation, body: str) -> sql.Composed:
+    tracking = relation.ledger
+
+    columns = [column for column, _ in tracking.key]
+    return sql.SQL(body).format(
+        changes=tracking.changes, columns=tracking.key_columns, new=_values("NEW", columns), old=_values("OLD", columns)
+    )
+
+
+_CHANGED = '\n  INSERT INTO {changes} ({columns}, kind) VALUES ({new}, TG_ARGV[0]::pg_catalog."char");'
+_EDITED = """
+  INSERT INTO {changes} ({columns}, kind) VALUES ({new}, TG_ARGV[0]::pg_catalog."char");
+  IF ROW({old})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({new})::pg_catalog.record THEN
+    INSERT INTO {changes} ({columns}, kind) VALUES ({old}, 'D');
+  END IF;"""
+_REMOVED = "\n  INSERT INTO {changes} ({columns}, kind) VALUES ({old}, 'D');"
+_TRUNCATED = "\n  INSERT INTO {changes} (kind) VALUES ('T');"
+
+
+def triggers(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
+    """Creates the triggers, in place of those that an earlier ``track`` made."""
+    yield from drop_triggers(relation)
+    keys = tuple(column for column, _ in relation.ledger.key)
+    edited = _differs(dict.fromkeys((*watched.text, *keys)), watched.image)
+    vector = sql.Identifier(relation.table.vector.name)
+    opened = sql.SQL(" OR ").join(
+        [
+            sql.SQL("NEW.{} IS NULL AND OLD.{} IS NOT NULL").format(vector, vector),
+            *([_differs(watched.where, watched.image)] if watched.where else []),
+        ]
+    )
+    yield _trigger(relation, "insert", "INSERT", _call(relation, "changed", INSERTED))
+    yield _trigger(relation, "edit", "UPDATE", _call(relation, "edited", EDITED), edited)
+    yield _trigger(relation, "open", "UPDATE", _call(relation, "changed", OPENED), opened)
+    yield _trigger(relation, "delete", "DELETE", _call(relation, "removed"))
+    yield _trigger(relation, "truncate", "TRUNCATE", _call(relation, "truncated"))
+
+
+def drop_triggers(relation: Relation) -> Iterator[sql.Composed]:
+    """Drops the triggers."""
+    for name in TRIGGERS:
+        yield sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(trigger_name(relation, name), relation.table.name)
+
+
+def trigger_name(relation: Relation, name: str) -> sql.Identifier:
+    """Returns the name of a trigger."""
+    return sql.Identifier(f"vecfill_{relation.ledger.id}_{name}")
+
+
+def _trigger(
+    relation: Relation, name: str, event: LiteralString, call: sql.Composed, when: sql.Composable | None = None
+) -> sql.Composed:
+    return sql.SQL("CREATE TRIGGER {} AFTER {} ON {} FOR EACH {}{} EXECUTE FUNCTION {}").format(
+        trigger_name(relation, name),
+        sql.SQL(event),
+        relation.table.name,
+        sql.SQL("STATEMENT" if event == "TRUNCATE" else "ROW"),
+        sql.SQL(" WHEN ({})").format(when) if when else sql.SQL(""),
+        call,
+    )
+
+
+def _call(relation: Relation, name: str, kind: str = "") -> sql.Composed:
+    return sql.SQL("{}({})").format(function(relation, name), sql.Literal(kind) if kind else sql.SQL(""))
+
+
+def _values(row: LiteralString, columns: Iterable[str]) -> sql.Composed:
+    """The columns of NEW or OLD."""
+    return sql.SQL(", ").join(sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name)) for name in columns)
+
+
+def _differs(columns: Iterable[str], by_image: frozenset[str]) -> sql.Composed:
+    """Condition: an UPDATE changed one of these columns; those ``by_image`` are compared byte by byte."""
+    names = list(columns)
+    plain, exact = [name for name in names if name not in by_image], [name for name in names if name in by_image]
+    parts = [sql.SQL("OLD.{} IS DISTINCT FROM NEW.{}").format(*[sql.Identifier(name)] * 2) for name in plain]
+    if exact:
+        image = sql.SQL("ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record")
+        parts.append(image.format(_values("OLD", exact), _values("NEW", exact)))
+    return sql.SQL(" OR ").join(parts)

@@ -1,0 +1,244 @@
+"""``vecfill track`` and ``untrack``: the ledger of a target, its tables and triggers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from vecfill.backfill.checks import check_sql, check_writable
+from vecfill.config.target import Target
+from vecfill.errors import ConfigError
+from vecfill.ledger import layout_sql, trigger_sql
+from vecfill.ledger.registry import condition_of, find_target, ledger_version
+from vecfill.ledger.trigger_sql import Watched
+from vecfill.postgres.database import Connection, Cursor, Database
+from vecfill.postgres.dependencies import Reads, base_columns, compared_by_image, reads
+from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
+from vecfill.postgres.introspect import inspect
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import selection_of
+from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.template import parse_template
+from vecfill.postgres.tracking import Tracking
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackResult:
+    """What ``track`` did, or with ``dry_run`` would do.
+
+    Attributes:
+        table: ``schema.table``.
+        ddl: the statements, in order.
+        grants: statements for each role that runs, with ``ROLE`` in place of its name.
+        created: the target was not tracked before.
+        changed: it was tracked with another text, key or set of triggers.
+        elsewhere: other tables and functions that the text reads; their changes fire no trigger of this table.
+    """
+
+    table: str
+    ddl: tuple[str, ...]
+    grants: tuple[str, ...]
+    created: bool
+    changed: bool
+    elsewhere: tuple[str, ...] = ()
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "table": self.table,
+            "created": self.created,
+            "changed": self.changed,
+            "ddl": list(self.ddl),
+            "grants": list(self.grants),
+            "elsewhere": list(self.elsewhere),
+        }
+
+
+def track(
+    target: Target, *, database: str | Database | None = None, triggers: bool = True, dry_run: bool = False
+) -> TrackResult:
+    """Makes the ledger of a target, or brings it up to date with the target's settings.
+
+    Args:
+        target: the table, its text and its embedding column.
+        database: connection string; None takes libpq's environment.
+        triggers: capture changes; without triggers each run compares every row with the ledger.
+        dry_run: return the statements and run none.
+
+    Raises:
+        ConfigError: the target cannot be tracked as given; this role may not create the ledger or the triggers; the
+            ledger is of a newer version.
+    """
+    place = database if isinstance(database, Database) else Database.resolve(database)
+    with wrap_driver_errors(), closing(Session.connect(place)) as session:
+        return session.run(lambda connection: _track(connection, target, triggers=triggers, dry_run=dry_run))
+
+
+def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: bool) -> TrackResult:
+    relation = inspect(connection, target)
+    check_writable(relation)
+    check_sql(connection, relation, selection_of(target), writing=False)
+    text, where = _reads(connection, relation, target)
+    _check_text(relation, target, text)
+    with transaction(connection, read_only=True) as cursor:
+        exists = ledger_version(cursor, target.state_schema) is not None
+        found = find_target(cursor, relation, target) if exists else None
+        number = found.id if found else _next_number(cursor, target, exists=exists)
+        relation = replace(relation, tracking=Tracking.of(target.state_schema, number, relation.table.key))
+        watched = _watched(cursor, relation, text, where)
+    row = {
+        "text": target.text,
+        "text_sql": target.text_sql,
+        "key": [part.name for part in relation.table.key],
+        "triggers": triggers,
+    }
+    anew = found is None or found.key != row["key"]
+    changed = found is not None and found.settings != row
+    ddl = [*(layout_sql.shared_tables(target.state_schema) if not exists else ())]
+    if found is not None and anew:
+        ddl += layout_sql.drop_tables(relation)
+    if anew:
+        ddl += layout_sql.target_tables(relation)
+    ddl += trigger_sql.functions(relation)
+    ddl += trigger_sql.triggers(relation, watched) if triggers else trigger_sql.drop_triggers(relation)
+    ddl.append(_register(relation, target, row, anew=found is None, scan=found is None or changed))
+    if not dry_run:
+        _execute(connection, relation, ddl)
+    return TrackResult(
+        table=relation.table.label,
+        ddl=tuple(statement.as_string() for statement in ddl),
+        grants=tuple(one.as_string() for one in layout_sql.grants(relation, sql.SQL("ROLE"))),
+        created=found is None,
+        changed=changed,
+        elsewhere=tuple(sorted({*text.relations, *text.functions})),
+    )
+
+
+def _reads(connection: Connection, relation: Relation, target: Target) -> tuple[Reads, Reads]:
+    """What the text and ``where`` read."""
+    if relation.user_sql.text_sql is not None:
+        text = reads(connection, relation, "--text-sql", relation.user_sql.text)
+    else:
+        text = Reads(columns=parse_template(target.text or "", relation.table.columns).fields)
+    where = relation.user_sql.where
+    return text, reads(connection, relation, "--where", where) if where is not None else Reads()
+
+
+def _check_text(relation: Relation, target: Target, text: Reads) -> None:
+    for name in (relation.table.vector.name, *(name for name, _ in relation.user_sql.assignments)):
+        if name in text.columns:
+            raise ConfigError(
+                f"--text-sql {target.text_sql!r} reads {name}, which a write changes, so every vector would be "
+                "outdated at once: leave the column out"
+            )
+
+
+def _watched(cursor: Cursor, relation: Relation, text: Reads, where: Reads) -> Watched:
+    columns = base_columns(cursor, relation, text.columns), base_columns(cursor, relation, where.columns)
+    vector = relation.table.vector.name
+    conditions = tuple(name for name in columns[1] if name not in (*columns[0], vector))
+    keys = tuple(part.name for part in relation.table.key)
+    return Watched(
+        text=columns[0],
+        where=conditions,
+        image=compared_by_image(cursor, relation, (*columns[0], *conditions, *keys)),
+    )
+
+
+def _next_number(cursor: Cursor, target: Target, *, exists: bool) -> int:
+    if not exists:
+        return 1
+    query = sql.SQL("SELECT COALESCE(pg_catalog.max(id), 0) FROM {}").format(
+        sql.Identifier(target.state_schema, "target")
+    )
+    row = cursor.execute(query, ()).fetchone()
+    return int(row[0]) + 1 if row else 1
+
+
+def _register(relation: Relation, target: Target, row: dict[str, Any], *, anew: bool, scan: bool) -> sql.Composed:
+    """The target's row; ``scan`` has the next run read the table as a whole."""
+    tracking = relation.ledger
+    if anew:
+        return sql.SQL(
+            "INSERT INTO {} (id, relation, embedding, condition, text, text_sql, key, triggers) "
+            "VALUES ({}, {}::pg_catalog.regclass, {}, {}, {}, {}, {}, {})"
+        ).format(
+            tracking.targets,
+            sql.Literal(tracking.id),
+            sql.Literal(relation.table.name.as_string()),
+            sql.Literal(relation.table.vector.name),
+            sql.Literal(condition_of(target)),
+            *map(sql.Literal, row.values()),
+        )
+    return sql.SQL(
+        "UPDATE {} SET text = {}, text_sql = {}, key = {}, triggers = {}{} WHERE id OPERATOR(pg_catalog.=) {}"
+    ).format(
+        tracking.targets,
+        *map(sql.Literal, row.values()),
+        sql.SQL(", scanned = '{{}}'" if scan else "").format(),
+        sql.Literal(tracking.id),
+    )
+
+
+def untrack(target: Target, *, database: str | Database | None = None, dry_run: bool = False) -> TrackResult:
+    """Removes all that tracking has made for a target; after the last target the ledger too. Vectors stay.
+
+    Raises:
+        ConfigError: the target is not tracked; this role may not drop what tracking made.
+    """
+    place = database if isinstance(database, Database) else Database.resolve(database)
+    with wrap_driver_errors(), closing(Session.connect(place)) as session:
+        return session.run(lambda connection: _untrack(connection, target, dry_run=dry_run))
+
+
+def _untrack(connection: Connection, target: Target, *, dry_run: bool) -> TrackResult:
+    relation = inspect(connection, target, text_needed=False, key_needed=False)
+    with transaction(connection, read_only=True) as cursor:
+        exists = ledger_version(cursor, target.state_schema, relation) is not None
+        found = find_target(cursor, relation, target) if exists else None
+        if found is None:
+            raise ConfigError(f"{relation.table.label}.{relation.table.vector.name} is not tracked: nothing to remove")
+        count = sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(sql.Identifier(target.state_schema, "target"))
+        row = cursor.execute(count, ()).fetchone()
+    relation = replace(relation, tracking=Tracking.of(target.state_schema, found.id, ()))
+    ddl = [*layout_sql.drop_target(relation)]
+    if row and row[0] == 1:
+        ddl += layout_sql.drop_shared(target.state_schema)
+    if not dry_run:
+        _execute(connection, relation, ddl)
+    statements = tuple(statement.as_string() for statement in ddl)
+    return TrackResult(table=relation.table.label, ddl=statements, grants=(), created=False, changed=False)
+
+
+def _execute(connection: Connection, relation: Relation, ddl: list[sql.Composed]) -> None:
+    """Runs the statements in one transaction.
+
+    Raises:
+        ConfigError: this role may not; another object has a name of the ledger's, or depends on it.
+    """
+    try:
+        with transaction(connection) as cursor:
+            for statement in ddl:
+                cursor.execute(statement, ())
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.DependentObjectsStillExist) as error:
+        raise ConfigError(
+            f"{relation.table.label} cannot be tracked by this role: {server_message(error)}: run it as the table's "
+            "owner with CREATE on the database, or give the statements of --dry-run to a DBA"
+        ) from error
+    except (psycopg.errors.DuplicateSchema, psycopg.errors.DuplicateTable) as error:
+        raise ConfigError(f"{server_message(error)}: choose another --state-schema") from error
+
+
+def statements(ddl: tuple[str, ...]) -> Iterator[str]:
+    """Yields the statements as a script."""
+    for one in ddl:
+        yield f"{one};"
