@@ -8,6 +8,7 @@ import pytest
 from tests.tables import DIM, DOCS, INLINE, MODEL, assert_every_vector_is_its_texts, role
 
 import vecfill.backfill.drain
+from vecfill import track
 from vecfill.backfill.run import run
 from vecfill.config.engine import EngineOptions
 from vecfill.config.run import RunOptions
@@ -147,4 +148,18 @@ def test_a_run_on_ray_goes_on_too(connect, database, warm):
     options = RunOptions(engine=EngineOptions(engine="ray"))
     result = run_while(connect, database, f"DROP TABLE docs_2; {ATTACHED}", after=0, options=options, warm=warm)
     assert (result.outcome, result.exit_code, result.engine) == ("complete", 0, "ray")
+    assert_every_vector_is_its_texts(connect, rows=2 * ROWS)
+
+
+@pytest.mark.parametrize("after", MOMENTS.values(), ids=MOMENTS)
+def test_a_tracked_target_keeps_its_ledger(connect, database, after):
+    """A partition that is attached is read as a whole; changes of it are queued from then on."""
+    connect.execute(PARTITIONED)
+    track(DOCS, database=database)
+    result = run_while(connect, database, f"DROP TABLE docs_2; {ATTACHED}", after=after)
+    assert (result.outcome, result.exit_code, result.remaining) == ("complete", 0, 0)
+    assert_every_vector_is_its_texts(connect, rows=2 * ROWS)
+    connect.execute("UPDATE docs_3 SET title = 'new' WHERE id = (SELECT min(id) FROM docs_3)")
+    again = run(DOCS, MODEL, database=database, options=INLINE)
+    assert (again.exit_code, again.updated) == (0, 1)
     assert_every_vector_is_its_texts(connect, rows=2 * ROWS)
