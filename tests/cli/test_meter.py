@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vecfill.backfill.drain import Progress
+from vecfill.backfill.progress import Progress
 from vecfill.backfill.tally import Tally
 from vecfill.cli.meter import Meter, StartupClock, duration, line
 

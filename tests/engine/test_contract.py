@@ -100,6 +100,7 @@ def test_an_error_of_the_writer_comes_out_as_it_was_and_one_after_a_commit_says_
         commits_told(engine),
     ):
         list(engine.stream(units, Stop()))
+    assert "\n" not in str(error.value)
     written = len(vectors(connect))
     assert error.value.exit_code == (1 if written else 2)
     assert isinstance(error.value, PartialRunError if written else ConfigError)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vecfill.backfill.drain import Progress
+from vecfill.backfill.progress import Progress
 
 STEPS = {"survey": "survey", "engine": "Ray", "sweep": "model"}
 """Names of the steps before the first row is encoded."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vecfill.backfill.drain import Progress
+from vecfill.backfill.progress import Progress
 from vecfill.cli.logs import logs_json
 from vecfill.cli.meter import Meter, StartupClock, line
 from vecfill.cli.waiting import Waiting

@@ -65,6 +65,10 @@ class TableSource:
         """Returns the same source of a target whose embedding column has this dimension."""
         return replace(self, relation=with_dimension(self.relation, dim)) if dim else self
 
+    def at(self, relation: Relation) -> Self:
+        """Returns the same source of the target as it is now."""
+        return replace(self, relation=relation)
+
     def plan(
         self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()
     ) -> list[RowUnit]:

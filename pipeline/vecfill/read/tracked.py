@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from vecfill.interruptible import Stopped
 from vecfill.ledger import queue
@@ -65,6 +66,11 @@ class TrackedSource(TableSource):
             to_scan=set(leaves if whole or not tracked.trusted else leaves - tracked.scanned),
             counts=LedgerCounts(unknown=tracked.unknown),
         )
+
+    def at(self, relation: Relation) -> Self:
+        """Returns the same source of the target as it is now; a partition that was attached is read as a whole."""
+        before, now = ({leaf.oid for leaf in one.table.leaves} for one in (self.relation, relation))
+        return replace(self, relation=with_queue(relation), to_scan=self.to_scan & now | now - before)
 
     def survey(
         self,
