@@ -170,6 +170,11 @@ def with_dimension(relation: Relation, dim: int) -> Relation:
     return replace(relation, table=replace(table, vector=replace(table.vector, dim=dim)))
 
 
+def without_where(relation: Relation) -> Relation:
+    """Returns the same target without the user's condition, to find a row on which that fails."""
+    return replace(relation, user_sql=replace(relation.user_sql, where=None))
+
+
 def without_user_sql(relation: Relation) -> Relation:
     """Returns the same target with an empty text for every row, to find a row on which the user's SQL fails."""
     harmless = replace(

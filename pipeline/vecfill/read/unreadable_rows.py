@@ -13,7 +13,7 @@ from vecfill.errors import DatabaseError, Fault, VecfillError, classify
 from vecfill.postgres import read_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
-from vecfill.postgres.relation import Relation, without_user_sql
+from vecfill.postgres.relation import Relation, without_user_sql, without_where
 from vecfill.postgres.session import transaction
 from vecfill.read.units import PageRange, RowList, RowUnit
 
@@ -101,11 +101,19 @@ def read_around(
 
 
 def _alone(row: RowUnit, relation: Relation, fetch: Fetch) -> Rows:
-    """Runs the statement on one row without the user's SQL.
+    """Runs the statement on one row without ``where``, or if that fails too without any SQL of the user's.
+
+    A row without a text is not to be read, whatever ``where`` says of it: the server may not even ask that.
 
     Raises:
         DatabaseError: it fails too.
     """
+    if relation.user_sql.where is not None:
+        try:
+            return fetch(row, without_where(relation))
+        except Exception as error:
+            if not is_row_fault(error):
+                raise
     try:
         return fetch(row, without_user_sql(relation))
     except Exception as error:
