@@ -47,11 +47,14 @@ class Pieces:
     Attributes:
         most: heap pages or listed rows that a piece may have.
         works: whether the user's SQL is known to work on some row.
+        divided: whether a unit was read by several statements. A row that moves from one part to another meanwhile may
+            be in none of them.
     """
 
     def __init__(self) -> None:
         self.most = sys.maxsize
         self.works = False
+        self.divided = False
 
     def read(
         self, connection: Connection, relation: Relation, unit: RowUnit, fetch: Fetch
@@ -78,15 +81,18 @@ class Pieces:
             piece = pending.pop()
             if _size(piece, pages) > self.most and (halves := _halves(piece, pages)):
                 pending += reversed(halves)
+                self.divided = True
                 continue
             try:
                 found = self._in_time(connection, relation, piece, fetch)
             except _TooSlowError:
                 pages = _pages(connection, relation, unit)
                 pending += reversed(_halves(piece, pages))
+                self.divided = True
             except Exception as error:
                 if not is_row_fault(error):
                     raise
+                self.divided = True
                 yield from self._around(connection, relation, piece, fetch)
             else:
                 self.works = self.works or bool(found)

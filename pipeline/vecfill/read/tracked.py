@@ -99,6 +99,7 @@ class TrackedSource(TableSource):
             self.counts.queued_before = queue.queue_of(connection, self.relation).entries
         scanned = None
         if self.to_scan:
+            self.pieces.divided = False
             scanned = self._survey(connection, self._positions(), exact=exact, excluded=excluded, earlier=earlier)
             if scanned.eligible:
                 return scanned
@@ -147,12 +148,15 @@ class TrackedSource(TableSource):
         return tuple(position for position, leaf in leaves if leaf.oid in self.to_scan)
 
     def _scanned(self, connection: Connection, found: Survey) -> None:
-        """Notes that the tables read as a whole hold no eligible row."""
+        """Notes that the tables read as a whole hold no eligible row, if each was read by one statement.
+
+        Otherwise a row may have moved, without an entry in the queue, from a part not yet read to one read before.
+        """
         if found.states.get(EMPTIED):
             for position in self._positions():
                 leaf = self.relation.table.leaves[position]
                 queue.queue_emptied(connection, self.changed, leaf, self._applied(connection, position))
-        if self.selection.name != "missing":
+        if self.selection.name != "missing" and not self.pieces.divided:
             whole = len(self._positions()) == len(self.relation.table.leaves) - 1
             self.counts.unknown = found.states.get(UNKNOWN, 0) + (0 if whole else self.counts.unknown or 0)
             mark_scanned(connection, self.relation, sorted(self.to_scan), self.counts.unknown)
