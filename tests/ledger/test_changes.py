@@ -229,7 +229,8 @@ def test_a_table_that_was_read_in_parts_is_read_as_a_whole_again(database, conne
     with closing(Session.connect(Database(database))) as session:
         prepared = prepare(session, DOCS, MODEL, INLINE)
         prepared.source.pieces.most = 1
-        Drain(prepared=prepared).until_dry(inline_engine(prepared.job))
+        with closing(inline_engine(prepared.job)) as engine:
+            Drain(prepared=prepared).until_dry(engine)
     assert_current(connect)
     scanned = "SELECT scanned::text[] FROM vecfill.target"
     assert connect.execute(scanned).fetchone() == ([],)
