@@ -108,7 +108,8 @@ def prepare(
         source = TableSource(session=session, relation=relation, selection=selection)
         if tracked:
             whole = options.audit or options.select == "all"
-            source = TrackedSource.of(source, tracked, selection_of(target, "changed"), whole=whole)
+            settling = selection if options.select == "all" else selection_of(target, "changed")
+            source = TrackedSource.of(source, tracked, settling, whole=whole)
         return relation, tracked, source
 
     relation, tracked, source = look()
@@ -124,7 +125,9 @@ def prepare(
         source = source.with_dimension(relation.table.vector.dim)
     counts = source.counts if isinstance(source, TrackedSource) else None
     if tracked:
-        session.run(lambda connection: tracked_checks.check_models(connection, tracked, model, options, found))
+        session.run(
+            lambda connection: tracked_checks.check_models(connection, tracked, selection, model, options, found)
+        )
     if not coverage.open:
         return Prepared(
             target=target,

@@ -55,6 +55,7 @@ class RunResult:
         tracked: the target is tracked.
         selected: eligible rows by reason: missing, changed, other_model, unknown.
         cleared: rows whose vector was cleared because their text became empty.
+        uncleared: such rows that another session locked until the end.
         unknown: vectors whose origin the ledger did not know when the table was last read as a whole; None if never.
         queued_before: entries in the queue of changes when the run began; None if the target is not tracked.
         queued_after: entries that remained at the end.
@@ -96,6 +97,7 @@ class RunResult:
     tracked: bool = False
     selected: dict[str, int] = field(default_factory=dict)
     cleared: int = 0
+    uncleared: int = 0
     unknown: int | None = None
     queued_before: int | None = None
     queued_after: int | None = None
@@ -113,7 +115,7 @@ class RunResult:
 def result_of(drain: Drain, started: float) -> RunResult:
     """The account of a run that began at ``started``, by ``time.perf_counter``."""
     prepared, tally, engine, after = drain.prepared, drain.tally, drain.engine, drain.after.coverage
-    outcome, exit_code = judged(drain) if prepared.job else ("complete", EXIT_COMPLETE)
+    outcome, code = judged(drain)
     if drain.account and drain.account.spent:
         log.warning("%s: a rerun continues from here", drain.account.spent)
     read = sum(sweep.rows for sweep in tally.sweeps)
@@ -140,7 +142,7 @@ def result_of(drain: Drain, started: float) -> RunResult:
         bytes_sent=tally.bytes,
         api=drain.account,
         outcome=outcome,
-        exit_code=exit_code,
+        exit_code=code,
         before=prepared.before,
         after=after if drain.counted else None,
         forecast=prepared.forecast,
@@ -153,7 +155,12 @@ def result_of(drain: Drain, started: float) -> RunResult:
 
 
 def judged(drain: Drain) -> tuple[str, int]:
-    """Outcome and exit code of a run that drained."""
+    """Outcome and exit code of a run that drained, or had nothing to drain."""
+    counts = drain.prepared.counts
+    if counts and counts.uncleared and exit_code(drain.stop.reason) is None:
+        return "incomplete", EXIT_INCOMPLETE
+    if drain.prepared.job is None:
+        return "complete", EXIT_COMPLETE
     return judge(
         drain.tally,
         stop_reason=drain.stop.reason,

@@ -11,6 +11,7 @@ from vecfill.ledger.models import note_model, other_models
 from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
 from vecfill.read.survey import Coverage, Survey
 
 log = logging.getLogger(__name__)
@@ -50,14 +51,16 @@ def warn_not_watched(tracked: Tracked) -> None:
         )
 
 
-def check_models(connection: Connection, tracked: Tracked, model: Model, options: RunOptions, found: Survey) -> None:
+def check_models(
+    connection: Connection, tracked: Tracked, selection: Selection, model: Model, options: RunOptions, found: Survey
+) -> None:
     """Checks that no other model's vectors stay beside those of this run, and notes this model if it will write.
 
     Raises:
         MixedModelsError: the ledger knows vectors of another model.
     """
     relation = tracked.relation
-    others = other_models(connection, tracked)
+    others = other_models(connection, tracked, selection)
     if others and options.select != "all":
         figures = ", ".join(f"{rows:,} by {name}" for name, rows in others.items())
         column = f"{relation.table.label}.{relation.table.vector.name}"

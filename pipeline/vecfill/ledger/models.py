@@ -10,7 +10,9 @@ from psycopg import sql
 
 from vecfill.ledger.registry import Tracked, set_models
 from vecfill.postgres.database import Connection
+from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import transaction
+from vecfill.postgres.target_sql import target
 from vecfill.postgres.tracking import UNKNOWN_MODEL
 
 
@@ -38,16 +40,23 @@ def model_number(connection: Connection, schema: str, digest: str, name: str, de
     return int(row[0])
 
 
-def other_models(connection: Connection, tracked: Tracked) -> dict[str, int]:
+def other_models(connection: Connection, tracked: Tracked, selection: Selection) -> dict[str, int]:
     """Returns the vectors of the target by models other than this run's: name and id of the model → rows.
 
-    Counts only if such a model has written before.
+    Counts only if such a model has written before, or a table is to be read as a whole: a partition that was attached may
+    have brought its own. Entries without a row, such as those of a detached partition, do not count.
     """
     relation = tracked.relation
-    if not set(tracked.models) - {relation.ledger.model}:
+    if not set(tracked.models) - {relation.ledger.model} and not (tracked.models and tracked.to_scan):
         return {}
     models = sql.Identifier(relation.ledger.schema, "model")
-    query = sql.SQL(_COUNT).format(vectors=relation.ledger.vectors, models=models)
+    query = sql.SQL(_COUNT).format(
+        vectors=relation.ledger.vectors,
+        models=models,
+        source=target(relation),
+        is_row=relation.ledger.is_row(relation.table.alias, "vecfill_v"),
+        missing=selection.missing(relation),
+    )
     with transaction(connection, relation.access.reading, read_only=True) as cursor:
         rows = cursor.execute(query, (relation.ledger.model, UNKNOWN_MODEL)).fetchall()
     return {f"{name} (model {number} of the ledger)": count for number, count, name in rows}
@@ -59,6 +68,7 @@ SELECT vecfill_v.model, pg_catalog.count(*),
 FROM {vectors} AS vecfill_v
 WHERE vecfill_v.model OPERATOR(pg_catalog.<>) $1::pg_catalog.int4
   AND vecfill_v.model OPERATOR(pg_catalog.<>) $2::pg_catalog.int4
+  AND EXISTS (SELECT FROM {source} WHERE {is_row} AND NOT {missing})
 GROUP BY vecfill_v.model ORDER BY 2 DESC
 """
 

@@ -67,7 +67,6 @@ def settle(connection: Connection, relation: Relation, selection: Selection, app
     if not queue_of(connection, relation).entries:
         return 0
     _run(connection, relation, queue_sql.forget_truncated(relation))
-    _run(connection, relation, queue_sql.remove_repeated(relation), fetch=False)
 
     def note(bounds: Bounds, some: Relation) -> int:
         query = queue_sql.note_edits(selection, some, tuple(bounds))
@@ -81,9 +80,11 @@ def settle(connection: Connection, relation: Relation, selection: Selection, app
         query = queue_sql.settle(selection, some, tuple(bounds))
         return int(_run(connection, some, query, tuple(bounds.values()))[0][0])
 
-    cleared = 0
-    for first, end in _parts(connection, relation):
+    cleared, parts = 0, list(_parts(connection, relation))
+    for first, end in parts:
         apply(first, end, note)
+    _run(connection, relation, queue_sql.remove_repeated(relation), fetch=False)
+    for first, end in parts:
         if not relation.table.vector.not_null:
             cleared += apply(first, end, clear)
         apply(first, end, take_out)

@@ -39,8 +39,19 @@ def _has_origin(relation: Relation) -> sql.Composed:
     )
 
 
+def _edited(relation: Relation) -> sql.Composed:
+    """Condition: the entry's row was edited, or moved to another key: deleted and inserted by one transaction.
+
+    A row that moves between partitions fires the triggers of both, and takes its vector along, outdated or not.
+    """
+    return sql.SQL(
+        "(vecfill_c.kind OPERATOR(pg_catalog.=) 'U' OR vecfill_c.kind OPERATOR(pg_catalog.=) 'I' AND vecfill_c.at IN (\n"
+        "    SELECT DISTINCT vecfill_d.at FROM {} AS vecfill_d WHERE vecfill_d.kind OPERATOR(pg_catalog.=) 'D'))"
+    ).format(relation.ledger.changes)
+
+
 def remove_repeated(relation: Relation) -> Query:
-    """Keeps one entry of each key and kind."""
+    """Keeps one entry of each key and kind; all of those that tell a row that moved, see ``_edited``."""
     tracking = relation.ledger
     return sql.SQL(_REPEATED).format(
         changes=tracking.changes, columns=tracking.key_columns, same_key=tracking.same_key("vecfill_c", "vecfill_d")
@@ -50,6 +61,7 @@ def remove_repeated(relation: Relation) -> Query:
 _REPEATED = """
 DELETE FROM {changes} AS vecfill_c USING (
   SELECT {columns}, kind, pg_catalog.max(ctid) AS last FROM {changes}
+  WHERE kind OPERATOR(pg_catalog.<>) 'I' AND kind OPERATOR(pg_catalog.<>) 'D'
   GROUP BY {columns}, kind HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1) AS vecfill_d
 WHERE {same_key} AND vecfill_c.kind OPERATOR(pg_catalog.=) vecfill_d.kind
   AND vecfill_c.ctid OPERATOR(pg_catalog.<>) vecfill_d.last
@@ -62,7 +74,7 @@ def note_edits(selection: Selection, relation: Relation, bounds: Sequence[str]) 
     return sql.SQL(
         "INSERT INTO {vectors} ({columns}, model, text_hash)\n"
         "SELECT DISTINCT {keys}, {unknown}, ''::pg_catalog.bytea FROM {changes} AS vecfill_c\n"
-        "WHERE vecfill_c.kind OPERATOR(pg_catalog.=) 'U' AND {within} AND NOT {known} AND {filled}\n"
+        "WHERE {edited} AND {within} AND NOT {known} AND {filled}\n"
         "ON CONFLICT DO NOTHING"
     ).format(
         vectors=tracking.vectors,
@@ -70,6 +82,7 @@ def note_edits(selection: Selection, relation: Relation, bounds: Sequence[str]) 
         keys=tracking.keys_of("vecfill_c"),
         unknown=sql.Literal(UNKNOWN_MODEL),
         changes=tracking.changes,
+        edited=_edited(relation),
         within=_within(bounds),
         known=_has_origin(relation),
         filled=_row(relation, sql.SQL("NOT {} AND {}").format(selection.missing(relation), where(relation))),
@@ -135,8 +148,8 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
         relation.user_sql.blank, selection.missing(relation), where(relation)
     )
     clearable = sql.SQL("false") if relation.table.vector.not_null else emptied
-    unnoted = sql.SQL("(vecfill_c.kind OPERATOR(pg_catalog.=) 'U' AND NOT {} AND {})").format(
-        _has_origin(relation), _row(relation, sql.SQL("NOT {}").format(selection.missing(relation)))
+    unnoted = sql.SQL("({} AND NOT {} AND {})").format(
+        _edited(relation), _has_origin(relation), _row(relation, sql.SQL("NOT {}").format(selection.missing(relation)))
     )
     return sql.SQL(_SETTLE).format(
         changes=tracking.changes,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +29,8 @@ class Tracked:
         relation: the target, with its tracking.
         triggers: it was tracked with triggers.
         watched: all of these triggers exist and are enabled.
-        scanned: oids of the tables and partitions that a run has read as a whole since.
+        to_scan: oids of the leaves that no run has read as a whole since their triggers were made. A partition that was
+            detached and attached again has new triggers, and edits meanwhile fired none.
         models: numbers of the models that wrote vectors.
         unknown: vectors of unknown origin when the table was last read as a whole; None if it was not.
     """
@@ -36,14 +38,9 @@ class Tracked:
     relation: Relation
     triggers: bool
     watched: bool
-    scanned: frozenset[int]
+    to_scan: frozenset[int]
     models: tuple[int, ...]
     unknown: int | None
-
-    @property
-    def trusted(self) -> bool:
-        """The queue names every change of the tables that were scanned."""
-        return self.triggers and self.watched
 
 
 def find_tracked(connection: Connection, relation: Relation, target: Target) -> Tracked | None:
@@ -177,26 +174,60 @@ def _found(cursor: Cursor, relation: Relation, target: Target) -> Tracked | None
     row = rows[wanted]
     tracking = Tracking.of(target.state_schema, row.id, relation.table.key)
     _check_same(relation, target, row)
-    enabled = cursor.execute(_ENABLED, (relation.table.oid, f"vecfill_{row.id}_")).fetchone()
+    found = _triggers(cursor, relation, row.id)
+    watched = not row.triggers or _complete(relation, found)
+    leaves = frozenset(leaf.oid for leaf in relation.table.leaves)
+    marked = {leaf for leaf, marks in marks_of(relation, found).items() if marks and marks <= row.scanned}
     return Tracked(
         relation=replace(relation, tracking=tracking),
         triggers=row.triggers,
-        watched=not row.triggers or bool(enabled and enabled[0] == len(TRIGGERS)),
-        scanned=row.scanned,
+        watched=watched,
+        to_scan=leaves - marked if row.triggers and watched else leaves,
         models=row.models,
         unknown=row.unknown,
     )
 
 
 _TARGETS = """
-SELECT id, condition, text, text_sql, key, triggers, scanned::pg_catalog.oid[], models, unknown FROM {}
+SELECT id, condition, text, text_sql, key, triggers, scanned, models, unknown FROM {}
 WHERE relation OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND embedding OPERATOR(pg_catalog.=) $2::pg_catalog.text
 """
 
-_ENABLED = """
-SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = $1::pg_catalog.oid
-  AND pg_catalog.starts_with(t.tgname::pg_catalog.text, $2) AND t.tgenabled IN ('O', 'A')
+Triggers = Sequence[tuple[int, int, str, bool]]
+"""Table, oid, name and whether it is enabled, of each trigger of tracking on a target and its partitions."""
+
+_TRIGGERS = """
+SELECT t.tgrelid, t.oid, t.tgname::pg_catalog.text, t.tgenabled IN ('O', 'A') FROM pg_catalog.pg_trigger AS t
+WHERE t.tgrelid = ANY ($1::pg_catalog.oid[]) AND pg_catalog.starts_with(t.tgname::pg_catalog.text, $2)
 """
+
+
+def _triggers(cursor: Cursor, relation: Relation, number: int) -> Triggers:
+    return cursor.execute(_TRIGGERS, (list(relation.table.tree), f"vecfill_{number}_")).fetchall()  # type: ignore[return-value]
+
+
+def _complete(relation: Relation, found: Triggers) -> bool:
+    """Whether all triggers are there and enabled; a partition has none for TRUNCATE."""
+    on_table = Counter(table for table, *_ in found)
+    rest = set(relation.table.tree) - {relation.table.oid}
+    whole = on_table[relation.table.oid] == len(TRIGGERS) and all(on_table[one] >= len(TRIGGERS) - 1 for one in rest)
+    return whole and all(enabled for *_, enabled in found)
+
+
+def marks_of(relation: Relation, found: Triggers) -> dict[int, set[int]]:
+    """The oids of a trigger that tell whether a leaf is the one that was read: leaf → those of it and its partitions."""
+    marks = {table: oid for table, oid, name, _ in found if name.endswith("_insert")}
+    own = {leaf.oid: {marks.get(leaf.oid, 0)} - {0} for leaf in relation.table.leaves}
+    return {
+        leaf.oid: own[leaf.oid] if leaf.only else {marks.get(one, 0) for one in relation.table.tree}
+        for leaf in relation.table.leaves
+    }
+
+
+def marks_now(connection: Connection, relation: Relation) -> dict[int, set[int]]:
+    """Returns what tells the leaves as they are now, for ``mark_scanned`` after they were read."""
+    with transaction(connection, read_only=True) as cursor:
+        return marks_of(relation, _triggers(cursor, relation, relation.ledger.id))
 
 
 def condition_of(target: Target) -> str:
@@ -221,16 +252,16 @@ def _check_same(relation: Relation, target: Target, row: TargetRow) -> None:
         )
 
 
-def mark_scanned(connection: Connection, relation: Relation, leaves: Sequence[int], unknown: int) -> None:
-    """Notes that these tables were read as a whole, and found without an eligible row."""
+def mark_scanned(connection: Connection, relation: Relation, marks: Iterable[int], unknown: int) -> None:
+    """Notes that the leaves with these marks were read as a whole, and found without an eligible row."""
     query = sql.SQL(
         "UPDATE {} SET scanned = ARRAY(SELECT DISTINCT one FROM pg_catalog.unnest("
-        "scanned OPERATOR(pg_catalog.||) $2::pg_catalog.oid[]::pg_catalog.regclass[]) AS one),\n"
+        "scanned OPERATOR(pg_catalog.||) $2::pg_catalog.oid[]) AS one),\n"
         "  unknown = $3::pg_catalog.int8\n"
         "WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4"
     ).format(relation.ledger.targets)
     with transaction(connection) as cursor:
-        cursor.execute(query, (relation.ledger.id, list(leaves), unknown))
+        cursor.execute(query, (relation.ledger.id, sorted(marks), unknown))
 
 
 def set_models(connection: Connection, relation: Relation, models: Sequence[int]) -> None:

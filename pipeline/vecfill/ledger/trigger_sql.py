@@ -82,8 +82,7 @@ _BODIES: dict[str, LiteralString] = {
 
 
 def triggers(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
-    """Creates the triggers, in place of those that an earlier ``track`` made."""
-    yield from drop_triggers(relation)
+    """Creates the triggers, in place of those that an earlier ``track`` made; these keep their oids."""
     keys = tuple(column for column, _ in relation.ledger.key)
     edited = _differs(dict.fromkeys((*watched.text, *keys)), watched.image)
     vector = sql.Identifier(relation.table.vector.name)
@@ -112,7 +111,7 @@ def trigger_name(relation: Relation, name: str) -> sql.Identifier:
 
 
 def _trigger(relation: Relation, name: str, event: LiteralString, when: sql.Composable | None = None) -> sql.Composed:
-    return sql.SQL("CREATE TRIGGER {} AFTER {} ON {} FOR EACH {}{} EXECUTE FUNCTION {}()").format(
+    return sql.SQL("CREATE OR REPLACE TRIGGER {} AFTER {} ON {} FOR EACH {}{} EXECUTE FUNCTION {}()").format(
         trigger_name(relation, name),
         sql.SQL(event),
         relation.table.name,

@@ -6,13 +6,13 @@ its changes wait in the queue. After that the queue names all that a run has to 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from vecfill.interruptible import Stopped
 from vecfill.ledger import queue
-from vecfill.ledger.registry import Tracked, mark_scanned
+from vecfill.ledger.registry import Tracked, mark_scanned, marks_now
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import EMPTIED, UNKNOWN, Selection
@@ -30,12 +30,14 @@ class LedgerCounts:
         queued_before: entries of the queue when the run began.
         queued_after: entries of the queue at the last look.
         cleared: vectors cleared because their text became empty.
+        uncleared: vectors still to clear, since another session locked their rows.
         unknown: vectors of unknown origin when the table was last read as a whole; None if it was not yet.
     """
 
     queued_before: int | None = None
     queued_after: int = 0
     cleared: int = 0
+    uncleared: int = 0
     unknown: int | None = None
 
 
@@ -44,17 +46,17 @@ class TrackedSource(TableSource):
     """Surveys and reads a tracked target.
 
     Attributes:
-        changed: the selection of missing and changed rows, by which the queue is settled.
+        settling: the selection by which the queue is settled: what it does not take leaves the queue.
         to_scan: oids of the tables and partitions to read as a whole; emptied once that is done.
         counts: what the result of the run says of the ledger.
     """
 
-    changed: Selection
+    settling: Selection
     to_scan: set[int] = field(default_factory=set)
     counts: LedgerCounts = field(default_factory=LedgerCounts)
 
     @classmethod
-    def of(cls, source: TableSource, tracked: Tracked, changed: Selection, *, whole: bool) -> TrackedSource:
+    def of(cls, source: TableSource, tracked: Tracked, settling: Selection, *, whole: bool) -> TrackedSource:
         """Makes it from a source of the tracked relation; ``whole`` reads everything, whatever the queue names."""
         leaves = frozenset(leaf.oid for leaf in source.relation.table.leaves)
         return cls(
@@ -62,8 +64,8 @@ class TrackedSource(TableSource):
             relation=with_queue(source.relation),
             selection=source.selection,
             pieces=source.pieces,
-            changed=changed,
-            to_scan=set(leaves if whole or not tracked.trusted else leaves - tracked.scanned),
+            settling=settling,
+            to_scan=set(leaves if whole else tracked.to_scan),
             counts=LedgerCounts(unknown=tracked.unknown),
         )
 
@@ -99,17 +101,18 @@ class TrackedSource(TableSource):
             self.counts.queued_before = queue.queue_of(connection, self.relation).entries
         scanned = None
         if self.to_scan:
-            self.pieces.divided = False
+            self.pieces.divided, marks = False, marks_now(connection, self.relation)
             scanned = self._survey(connection, self._positions(), exact=exact, excluded=excluded, earlier=earlier)
             if scanned.eligible:
                 return scanned
-            self._scanned(connection, scanned)
+            self._scanned(connection, scanned, marks)
         last = len(self.relation.table.leaves) - 1
-        self.counts.cleared += queue.settle(connection, self.relation, self.changed, self._applied(connection, last))
-        self.counts.queued_after = queue.queue_of(connection, self.relation).entries
+        self.counts.cleared += queue.settle(connection, self.relation, self.settling, self._applied(connection, last))
+        self.counts.queued_after, self.counts.uncleared = queue.queue_of(connection, self.relation).entries, 0
         if not self.counts.queued_after:
             return scanned or self._survey(connection, (), exact=False, excluded=excluded, earlier=earlier)
         queued = self._survey(connection, (last,), exact=False, excluded=excluded, earlier=earlier)
+        self.counts.uncleared = queued.states.get(EMPTIED, 0)
         return queued if queued.eligible or scanned is None else scanned
 
     def _survey(
@@ -147,7 +150,7 @@ class TrackedSource(TableSource):
         leaves = enumerate(self.relation.table.leaves)
         return tuple(position for position, leaf in leaves if leaf.oid in self.to_scan)
 
-    def _scanned(self, connection: Connection, found: Survey) -> None:
+    def _scanned(self, connection: Connection, found: Survey, marks: Mapping[int, set[int]]) -> None:
         """Notes that the tables read as a whole hold no eligible row, if each was read by one statement.
 
         Otherwise a row may have moved, without an entry in the queue, from a part not yet read to one read before.
@@ -155,11 +158,12 @@ class TrackedSource(TableSource):
         if found.states.get(EMPTIED):
             for position in self._positions():
                 leaf = self.relation.table.leaves[position]
-                queue.queue_emptied(connection, self.changed, leaf, self._applied(connection, position))
+                queue.queue_emptied(connection, self.settling, leaf, self._applied(connection, position))
         if self.selection.name != "missing" and not self.pieces.divided:
             whole = len(self._positions()) == len(self.relation.table.leaves) - 1
             self.counts.unknown = found.states.get(UNKNOWN, 0) + (0 if whole else self.counts.unknown or 0)
-            mark_scanned(connection, self.relation, sorted(self.to_scan), self.counts.unknown)
+            read = {mark for leaf in self.to_scan for mark in marks.get(leaf, ())}
+            mark_scanned(connection, self.relation, read, self.counts.unknown)
         self.to_scan.clear()
 
 
