@@ -267,8 +267,10 @@ def test_a_partition_that_was_away_is_read_as_a_whole_again(database, connect):
     track(DOCS, database=database)
     assert fill(database).updated == 20
     connect.execute(
-        "ALTER TABLE docs DETACH PARTITION docs_2; UPDATE docs_2 SET title = 'edited' WHERE id = 3;"
-        "ALTER TABLE docs ATTACH PARTITION docs_2 FOR VALUES IN (2)"
+        "UPDATE docs SET title = 'before' WHERE id = 1; ALTER TABLE docs DETACH PARTITION docs_2;"
+        "UPDATE docs_2 SET title = 'edited' WHERE id = 3"
     )
-    assert fill(database).updated == 1
+    assert fill(database).updated == 0
+    connect.execute("ALTER TABLE docs ATTACH PARTITION docs_2 FOR VALUES IN (2)")
+    assert fill(database).updated == 2
     assert_current(connect)

@@ -126,7 +126,9 @@ def prepare(
     counts = source.counts if isinstance(source, TrackedSource) else None
     if tracked:
         session.run(
-            lambda connection: tracked_checks.check_models(connection, tracked, selection, model, options, found)
+            lambda connection: tracked_checks.check_models(
+                connection, tracked, source, found, model=model, options=options
+            )
         )
     if not coverage.open:
         return Prepared(

@@ -11,7 +11,7 @@ from vecfill.ledger.models import note_model, other_models
 from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.selection import Selection
+from vecfill.read.source import TableSource
 from vecfill.read.survey import Coverage, Survey
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def warn_not_watched(tracked: Tracked) -> None:
 
 
 def check_models(
-    connection: Connection, tracked: Tracked, selection: Selection, model: Model, options: RunOptions, found: Survey
+    connection: Connection, tracked: Tracked, source: TableSource, found: Survey, *, model: Model, options: RunOptions
 ) -> None:
     """Checks that no other model's vectors stay beside those of this run, and notes this model if it will write.
 
@@ -60,7 +60,7 @@ def check_models(
         MixedModelsError: the ledger knows vectors of another model.
     """
     relation = tracked.relation
-    others = other_models(connection, tracked, selection)
+    others = other_models(connection, tracked, source.selection)
     if others and options.select != "all":
         figures = ", ".join(f"{rows:,} by {name}" for name, rows in others.items())
         column = f"{relation.table.label}.{relation.table.vector.name}"

@@ -43,8 +43,8 @@ def model_number(connection: Connection, schema: str, digest: str, name: str, de
 def other_models(connection: Connection, tracked: Tracked, selection: Selection) -> dict[str, int]:
     """Returns the vectors of the target by models other than this run's: name and id of the model → rows.
 
-    Counts only if such a model has written before, or a table is to be read as a whole: a partition that was attached may
-    have brought its own. Entries without a row, such as those of a detached partition, do not count.
+    Counts only if such a model has written before, or a table is to be read as a whole: a partition that was attached
+    may have brought its own. Entries without a row, such as those of a detached partition, do not count.
     """
     relation = tracked.relation
     if not set(tracked.models) - {relation.ledger.model} and not (tracked.models and tracked.to_scan):

@@ -45,8 +45,8 @@ def _edited(relation: Relation) -> sql.Composed:
     A row that moves between partitions fires the triggers of both, and takes its vector along, outdated or not.
     """
     return sql.SQL(
-        "(vecfill_c.kind OPERATOR(pg_catalog.=) 'U' OR vecfill_c.kind OPERATOR(pg_catalog.=) 'I' AND vecfill_c.at IN (\n"
-        "    SELECT DISTINCT vecfill_d.at FROM {} AS vecfill_d WHERE vecfill_d.kind OPERATOR(pg_catalog.=) 'D'))"
+        "(vecfill_c.kind OPERATOR(pg_catalog.=) 'U' OR vecfill_c.kind OPERATOR(pg_catalog.=) 'I' AND vecfill_c.at IN"
+        " (\n    SELECT DISTINCT vecfill_d.at FROM {} AS vecfill_d WHERE vecfill_d.kind OPERATOR(pg_catalog.=) 'D'))"
     ).format(relation.ledger.changes)
 
 
@@ -136,7 +136,10 @@ SELECT pg_catalog.count(*) FROM vecfill_u
 
 
 def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
-    """Deletes the entries whose row needs nothing, and the ledger's entries of rows that are gone.
+    """Deletes the entries whose row needs nothing, and the ledger's entries of rows that were deleted.
+
+    An edited row that is gone without having been deleted is in a partition that was detached: should it come back, it
+    counts as changed.
 
     Args:
         selection: of the missing and changed rows.
@@ -161,6 +164,8 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
         eligible=_row(relation, selection.eligible(relation)),
         exists=_row(relation, sql.SQL("true")),
         keys=tracking.keys_of("vecfill_c"),
+        columns=tracking.key_columns,
+        unknown=sql.Literal(UNKNOWN_MODEL),
         no_vector=tracking.same_key("vecfill_v", "vecfill_g"),
         no_failure=tracking.same_key("vecfill_f", "vecfill_g"),
     )
@@ -170,9 +175,14 @@ _SETTLE = """
 WITH vecfill_settled AS (
   DELETE FROM {changes} AS vecfill_c
   WHERE {within} AND NOT ({eligible} OR {unnoted} OR {emptied})
-  RETURNING {keys}, NOT {exists} AS gone),
-vecfill_g AS (SELECT * FROM vecfill_settled WHERE gone),
-vecfill_o AS (DELETE FROM {vectors} AS vecfill_v USING vecfill_g WHERE {no_vector}),
+  RETURNING {keys}, kind, NOT {exists} AS gone),
+vecfill_g AS (
+  SELECT {columns}, pg_catalog.bool_or(kind OPERATOR(pg_catalog.=) 'D') AS deleted FROM vecfill_settled WHERE gone
+  GROUP BY {columns}),
+vecfill_o AS (DELETE FROM {vectors} AS vecfill_v USING vecfill_g WHERE {no_vector} AND vecfill_g.deleted),
+vecfill_a AS (
+  UPDATE {vectors} AS vecfill_v SET model = {unknown}, text_hash = ''::pg_catalog.bytea FROM vecfill_g
+  WHERE {no_vector} AND NOT vecfill_g.deleted),
 vecfill_p AS (
   DELETE FROM {failures} AS vecfill_f USING vecfill_settled AS vecfill_g
   WHERE {no_failure} AND (vecfill_g.gone OR vecfill_f.next_try OPERATOR(pg_catalog.<=) pg_catalog.now()))

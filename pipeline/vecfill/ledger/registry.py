@@ -203,7 +203,7 @@ WHERE t.tgrelid = ANY ($1::pg_catalog.oid[]) AND pg_catalog.starts_with(t.tgname
 
 
 def _triggers(cursor: Cursor, relation: Relation, number: int) -> Triggers:
-    return cursor.execute(_TRIGGERS, (list(relation.table.tree), f"vecfill_{number}_")).fetchall()  # type: ignore[return-value]
+    return cursor.execute(_TRIGGERS, (list(relation.table.tree), f"vecfill_{number}_")).fetchall()
 
 
 def _complete(relation: Relation, found: Triggers) -> bool:
@@ -215,7 +215,7 @@ def _complete(relation: Relation, found: Triggers) -> bool:
 
 
 def marks_of(relation: Relation, found: Triggers) -> dict[int, set[int]]:
-    """The oids of a trigger that tell whether a leaf is the one that was read: leaf → those of it and its partitions."""
+    """The oids of a trigger that tell whether a leaf is the one that was read, of it and its partitions, by leaf."""
     marks = {table: oid for table, oid, name, _ in found if name.endswith("_insert")}
     own = {leaf.oid: {marks.get(leaf.oid, 0)} - {0} for leaf in relation.table.leaves}
     return {
