@@ -14,6 +14,7 @@ from vecfill.config.limits import WriteLimits
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
+from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings import OPTIONS, OUTPUT, Settings
 from vecfill.config.spec import Spec, option, spec
@@ -127,5 +128,5 @@ def test_without_sources_the_settings_are_the_defaults_of_the_specs():
 
 
 def test_names_are_unique_over_all_specs():
-    found = options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, Output)
+    found = options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, RetryOptions, Output)
     assert len({one.name for one in found}) == len(found) == len(OPTIONS) + len(OUTPUT)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from vecfill.ledger import queue_sql
+from vecfill.ledger import failure_sql, queue_sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
@@ -40,7 +40,13 @@ def queue_leaf(relation: Relation) -> Leaf:
 
 def renew_failures(connection: Connection, relation: Relation) -> None:
     """Queues the failed rows that are to be tried again."""
-    _run(connection, relation, queue_sql.queue_due_failures(relation), fetch=False)
+    _run(connection, relation, failure_sql.queue_due(relation), fetch=False)
+
+
+def failures_waiting(connection: Connection, relation: Relation, selection: Selection) -> tuple[int, int]:
+    """Returns how many rows that failed wait for their next attempt, without a vector and with an outdated one."""
+    without, outdated = _run(connection, relation, failure_sql.count_waiting(selection, relation))[0]
+    return int(without), int(outdated)
 
 
 def settle(connection: Connection, relation: Relation, selection: Selection) -> int:

@@ -15,7 +15,7 @@ from psycopg import sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.read_sql import place_bound
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.selection import Selection
+from vecfill.postgres.selection import Selection, failed
 from vecfill.postgres.target_sql import Query, column, embedding, target, where
 from vecfill.postgres.tracking import UNKNOWN_MODEL
 
@@ -26,10 +26,10 @@ def _within(bounds: Sequence[str], first: int = 1) -> sql.Composed:
     return sql.SQL(" AND ").join([sql.SQL("true"), *conditions])
 
 
-def _row(relation: Relation, condition: sql.Composable) -> sql.Composed:
+def _row(relation: Relation, condition: sql.Composable, entry: str = "vecfill_c") -> sql.Composed:
     """Condition: the entry's row exists and meets a condition. Never hashed: see the module."""
     return sql.SQL("COALESCE((SELECT {} FROM {} WHERE {}), false)").format(
-        condition, target(relation), relation.ledger.is_row(relation.table.alias, "vecfill_c")
+        condition, target(relation), relation.ledger.is_row(relation.table.alias, entry)
     )
 
 
@@ -123,7 +123,7 @@ SELECT pg_catalog.count(*) FROM vecfill_u
 
 
 def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
-    """Deletes the entries whose row needs nothing, and the ledger's entries of rows that are gone.
+    """Deletes the entries whose row needs nothing, the ledger's entries of rows that are gone, and outdated failures.
 
     Args:
         selection: of the missing and changed rows.
@@ -150,6 +150,7 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
         keys=tracking.keys_of("vecfill_c"),
         no_vector=tracking.same_key("vecfill_v", "vecfill_g"),
         no_failure=tracking.same_key("vecfill_f", "vecfill_g"),
+        failed=_row(relation, sql.SQL("{} AND {}").format(failed(relation), where(relation)), "vecfill_g"),
     )
 
 
@@ -162,7 +163,7 @@ vecfill_g AS (SELECT * FROM vecfill_settled WHERE gone),
 vecfill_o AS (DELETE FROM {vectors} AS vecfill_v USING vecfill_g WHERE {no_vector}),
 vecfill_p AS (
   DELETE FROM {failures} AS vecfill_f USING vecfill_settled AS vecfill_g
-  WHERE {no_failure} AND (vecfill_g.gone OR vecfill_f.next_try OPERATOR(pg_catalog.<=) pg_catalog.now()))
+  WHERE {no_failure} AND NOT {failed})
 SELECT pg_catalog.count(*) FROM vecfill_settled
 """
 
@@ -182,20 +183,6 @@ def queue_emptied(selection: Selection, relation: Relation, leaf: Leaf) -> Query
         ),
         state=selection.state(relation, None),
         where=where(relation),
-    )
-
-
-def queue_due_failures(relation: Relation) -> Query:
-    """Queues the failed rows whose next attempt is due, or that failed with another model."""
-    tracking = relation.ledger
-    return sql.SQL(
-        "INSERT INTO {changes} ({columns}, kind) SELECT {columns}, 'R' FROM {failures}\n"
-        "WHERE next_try OPERATOR(pg_catalog.<=) pg_catalog.now() OR model OPERATOR(pg_catalog.<>) {model}"
-    ).format(
-        model=sql.Literal(tracking.model),
-        changes=tracking.changes,
-        columns=tracking.key_columns,
-        failures=tracking.failures,
     )
 
 

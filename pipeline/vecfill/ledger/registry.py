@@ -73,10 +73,10 @@ def ledger_version(cursor: Cursor, schema: str, relation: Relation | None = None
     Raises:
         ConfigError: it is newer than this program; or the target has triggers of a ledger that this role may not read.
     """
-    there = cursor.execute(_SCHEMA, (schema,)).fetchone()
+    there = has_schema(cursor, schema)
     if there is None:
         return None
-    row = cursor.execute(_LEDGER, (there[0], list(relation.table.tree) if relation else [])).fetchone()
+    row = cursor.execute(_LEDGER, (there, list(relation.table.tree) if relation else [])).fetchone()
     exists, may_read, triggers = row or (False, False, False)
     if not exists or not (may_read or triggers):
         return None
@@ -95,6 +95,12 @@ def ledger_version(cursor: Cursor, schema: str, relation: Relation | None = None
             "vecfill"
         )
     return found
+
+
+def has_schema(cursor: Cursor, schema: str) -> int | None:
+    """Returns the oid of a schema; None if there is none."""
+    found = cursor.execute(_SCHEMA, (schema,)).fetchone()
+    return found[0] if found else None
 
 
 _SCHEMA = "SELECT n.oid FROM pg_catalog.pg_namespace AS n WHERE n.nspname = $1::pg_catalog.name"

@@ -22,9 +22,9 @@ from vecfill.postgres.tracking import UNKNOWN_MODEL
 FILLED, EMPTY, EXCLUDED = "filled", "empty", "excluded"
 """States of a row that is not eligible: it has its vector, it has no text, or the caller excludes it."""
 
-UNKNOWN, EMPTIED, FAILED = "unknown", "emptied", "failed"
+UNKNOWN, EMPTIED, FAILED, OUTDATED = "unknown", "emptied", "failed", "outdated"
 """More such states on a tracked target: nobody knows what made the vector, the text of the vector is gone, or the row
-failed before and its time has not come."""
+failed before and its next attempt is not due, without a vector or with an outdated one."""
 
 MISSED, CHANGED, OTHER_MODEL = "missing", "changed", "other_model"
 """Reasons to take a row."""
@@ -54,9 +54,9 @@ class Selection:
         if relation.tracking is None:
             return missing
         if self.refresh is None or self.reasons == (MISSED,):
-            return sql.SQL("({} AND NOT {})").format(missing, _failed(relation))
+            return sql.SQL("({} AND NOT {})").format(missing, failed(relation))
         return sql.SQL("(({} OR {} OPERATOR(pg_catalog.=) ANY ({})) AND NOT {})").format(
-            missing, self.refresh(relation), _texts(self.reasons), _failed(relation)
+            missing, self.refresh(relation), _texts(self.reasons), failed(relation)
         )
 
     def eligible(self, relation: Relation) -> sql.Composed:
@@ -84,7 +84,7 @@ class Selection:
             filled=self._filled(relation),
             blank=relation.user_sql.blank,
             empty=sql.Literal(EMPTY),
-            failed=sql.SQL(" WHEN {} THEN {}").format(_failed(relation), sql.Literal(FAILED))
+            failed=sql.SQL(" WHEN {} THEN {}").format(failed(relation), sql.Literal(FAILED))
             if tracked
             else sql.SQL(""),
             exclude=exclude,
@@ -104,7 +104,7 @@ class Selection:
         refresh = self.refresh(relation)
         return sql.SQL(
             "CASE WHEN {refresh} OPERATOR(pg_catalog.=) ANY ({reasons}) AND {failed} THEN {name} ELSE {refresh} END"
-        ).format(refresh=refresh, reasons=_texts(self.reasons), failed=_failed(relation), name=sql.Literal(FAILED))
+        ).format(refresh=refresh, reasons=_texts(self.reasons), failed=failed(relation), name=sql.Literal(OUTDATED))
 
 
 def _texts(names: tuple[str, ...]) -> sql.Composed:
@@ -119,18 +119,25 @@ def _recorded(relation: Relation, expression: sql.Composable, absent: sql.Compos
     )
 
 
-def _failed(relation: Relation) -> sql.Composed:
-    """Condition: this model failed on this text of the row, and the next attempt is not due."""
+def failed(relation: Relation) -> sql.Composed:
+    """Condition: this model (without one, any) failed on this text of the row, and the next attempt is not due."""
     tracking = relation.ledger
     return sql.SQL(
-        "COALESCE((SELECT vecfill_f.next_try OPERATOR(pg_catalog.>) pg_catalog.now()\n"
-        "    AND vecfill_f.model OPERATOR(pg_catalog.=) {} AND vecfill_f.text_hash OPERATOR(pg_catalog.=) {}\n"
+        "COALESCE((SELECT {} AND vecfill_f.text_hash OPERATOR(pg_catalog.=) {}\n"
         "  FROM {} AS vecfill_f WHERE {}), false)"
     ).format(
-        _number(tracking.model),
+        set_aside(relation),
         hash_expression(relation.user_sql.text),
         tracking.failures,
         tracking.is_row(relation.table.alias, "vecfill_f"),
+    )
+
+
+def set_aside(relation: Relation) -> sql.Composed:
+    """Condition on a remembered failure ``vecfill_f``: it is this model's (without one, any), and not due."""
+    model = sql.SQL(" AND vecfill_f.model OPERATOR(pg_catalog.=) {}").format(_number(relation.ledger.model))
+    return sql.SQL("vecfill_f.next_try OPERATOR(pg_catalog.>) pg_catalog.now(){}").format(
+        sql.SQL("") if relation.ledger.model is None else model
     )
 
 

@@ -97,10 +97,13 @@ class TrackedSource(TableSource):
         self.counts.cleared += queue.settle(connection, self.relation, self.changed)
         self.counts.queued_after = queue.queue_of(connection, self.relation).entries
         last = len(self.relation.table.leaves) - 1
-        if not self.counts.queued_after:
-            return scanned or self._survey(connection, (), exact=False, excluded=excluded, earlier=earlier)
-        queued = self._survey(connection, (last,), exact=False, excluded=excluded, earlier=earlier)
-        return queued if queued.eligible or scanned is None else scanned
+        if scanned and not self.counts.queued_after:
+            return scanned
+        leaves = (last,) if self.counts.queued_after else ()
+        queued = self._survey(connection, leaves, exact=False, excluded=excluded, earlier=earlier)
+        if scanned and not queued.eligible:
+            return scanned
+        return with_failures(queued, *queue.failures_waiting(connection, self.relation, self.changed))
 
     def _survey(
         self,
@@ -136,6 +139,13 @@ class TrackedSource(TableSource):
             self.counts.unknown = found.states.get(UNKNOWN, 0) + (0 if whole else self.counts.unknown or 0)
             mark_scanned(connection, self.relation, sorted(self.to_scan), self.counts.unknown)
         self.to_scan.clear()
+
+
+def with_failures(found: Survey, without: int, outdated: int) -> Survey:
+    """Returns a survey that read no row that failed before with these: without a vector, and with an outdated one."""
+    coverage = found.coverage
+    filled = max(0, coverage.filled - without)
+    return replace(found, coverage=replace(coverage, filled=filled, failed=without + outdated))
 
 
 def with_queue(relation: Relation) -> Relation:
