@@ -18,9 +18,11 @@ from vecfill.backfill.checks import check_dimension, check_sql
 from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.encode.encoder import Encoder
+from vecfill.encode.fingerprint import fingerprint_of, same_space
 from vecfill.encode.load import load_model
 from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError
+from vecfill.ledger.models import writers
 from vecfill.postgres import search_sql
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
@@ -127,6 +129,7 @@ def nearest(
     relation = inspect(connection, plain, text_needed=False, key_needed=False)
     check_sql(connection, relation, MISSING, writing=False)
     check_visible(connection, relation)
+    _warn_of_other_model(connection, relation, target, model)
     schema, measure = _prepared(connection, relation, show)
     if given := encoder.dim if encoder else dimension_of(model):
         check_dimension(relation, model, given)
@@ -138,6 +141,26 @@ def nearest(
             "words: search for other words"
         )
     return _found(connection, relation, schema, measure, vector=vector, limit=limit, show=show)
+
+
+def _warn_of_other_model(connection: Connection, relation: Relation, target: Target, model: Model) -> None:
+    """Warns if the ledger says that other models made the vectors."""
+    try:
+        makers = writers(connection, relation, target)
+        own = fingerprint_of(model) if makers else None
+    except ConfigError as error:  # a search needs no right on the ledger
+        log.debug("the models of the vectors are not known: %s", error)
+        return
+    if own is None or any(same_space(own.details, one) for _, one in makers):
+        return
+    column = f"{relation.table.label}.{relation.table.vector.name}"
+    names = sorted({name for name, _ in makers})
+    differs = " with other weights or settings" if own.name in names else ""
+    log.warning(
+        "the vectors of %s come from %s, and this search uses %s%s: distances between models mean nothing",
+        *(column, ", ".join(names), own.name, differs),
+        extra={"column": column, "models": names, "model": own.name},
+    )
 
 
 def _prepared(connection: Connection, relation: Relation, show: tuple[str, ...]) -> tuple[str, Measure]:

@@ -140,12 +140,12 @@ def find_target(cursor: Cursor, relation: Relation, target: Target) -> TargetRow
     Raises:
         ConfigError: this role may not read the ledger.
     """
-    rows = _rows(cursor, relation, target)
+    rows = find_targets(cursor, relation, target)
     return rows.get(condition_of(target))
 
 
-def _rows(cursor: Cursor, relation: Relation, target: Target) -> dict[str, TargetRow]:
-    """The tracked targets of this embedding column, by their ``where``."""
+def find_targets(cursor: Cursor, relation: Relation, target: Target) -> dict[str, TargetRow]:
+    """Returns the tracked targets of this embedding column, by their ``where``."""
     schema = target.state_schema
     query = sql.SQL(_TARGETS).format(sql.Identifier(schema, "target"))
     try:
@@ -171,7 +171,7 @@ def _rows(cursor: Cursor, relation: Relation, target: Target) -> dict[str, Targe
 
 
 def _found(cursor: Cursor, relation: Relation, target: Target) -> Tracked | None:
-    rows, wanted = _rows(cursor, relation, target), condition_of(target)
+    rows, wanted = find_targets(cursor, relation, target), condition_of(target)
     if wanted not in rows:
         if rows:
             raise ConfigError(
