@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from vecfill.errors import UnreachableError as UnreachableError
     from vecfill.errors import VecfillError as VecfillError
     from vecfill.job import Stop as Stop
+    from vecfill.ledger.recorded_runs import Holder as Holder
+    from vecfill.ledger.recorded_runs import RunRecord as RunRecord
     from vecfill.postgres.database import Database as Database
     from vecfill.read.survey import Coverage as Coverage
     from vecfill.remembered_failures import Failure as Failure
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from vecfill.remembered_failures import Retried as Retried
     from vecfill.remembered_failures import failures as failures
     from vecfill.remembered_failures import retry as retry
+    from vecfill.table_status import LedgerStatus as LedgerStatus
     from vecfill.table_status import Status as Status
     from vecfill.table_status import status as status
     from vecfill.target_tracking import TrackResult as TrackResult
@@ -98,10 +101,11 @@ _EXPORTS = {
         *("EngineError", "LeaseError"),
     ),
     "job": ("Stop",),
+    "ledger.recorded_runs": ("Holder", "RunRecord"),
     "postgres.database": ("Database",),
     "read.survey": ("Coverage",),
     "remembered_failures": ("Failure", "Failures", "Retried", "failures", "retry"),
-    "table_status": ("Status", "status"),
+    "table_status": ("LedgerStatus", "Status", "status"),
     "target_tracking": ("TrackResult", "track", "untrack"),
     "vector_search": ("Found", "Hit", "search"),
 }

@@ -20,6 +20,7 @@ from vecfill.config.options import options_of
 from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings import OUTPUT
+from vecfill.config.status import StatusOptions
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 
@@ -29,7 +30,7 @@ OFFERS = {
     "track": (*options_of(DatabaseOptions, Target, TrackOptions), *OUTPUT.values()),
     "failures": (*options_of(DatabaseOptions, Target, without=NOT_NEEDED), *OUTPUT.values()),
     "retry": (*options_of(DatabaseOptions, Target, RetryOptions, without=NOT_NEEDED), *OUTPUT.values()),
-    "status": (*options_of(DatabaseOptions, Target), *OUTPUT.values()),
+    "status": (*options_of(DatabaseOptions, Target, StatusOptions), *OUTPUT.values()),
     "search": (*options_of(DatabaseOptions, Target, Model, without=WRITTEN), *OUTPUT.values()),
 }
 

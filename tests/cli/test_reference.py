@@ -8,9 +8,10 @@ import vecfill
 from vecfill.cli.reference import reference_page
 from vecfill.config.retry import RetryOptions
 from vecfill.config.settings import OPTIONS, OUTPUT
+from vecfill.config.status import StatusOptions
 from vecfill.config.track import TrackOptions
 
-VERB = {TrackOptions: "track", RetryOptions: "retry"}
+VERB = {TrackOptions: "track", RetryOptions: "retry", StatusOptions: "status"}
 """A verb that takes the options of a spec, if `run` does not."""
 
 PAGE = Path(vecfill.__file__).parents[2] / "docs" / "reference.md"

@@ -21,6 +21,7 @@ from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings_file import read_file
 from vecfill.config.spec import Spec, refusal
+from vecfill.config.status import StatusOptions
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.errors import ConfigError
@@ -29,7 +30,9 @@ S = TypeVar("S", bound=Spec)
 
 OPTIONS = {
     option.name: option
-    for option in options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, RetryOptions)
+    for option in options_of(
+        DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, RetryOptions, StatusOptions
+    )
 }
 """Every setting by name."""
 

@@ -43,6 +43,11 @@ def renew_failures(connection: Connection, relation: Relation) -> None:
     _run(connection, relation, failure_sql.queue_due(relation), fetch=False)
 
 
+def changed_rows(connection: Connection, relation: Relation, selection: Selection) -> int:
+    """Returns how many queued rows a run would give another vector."""
+    return int(_run(connection, relation, queue_sql.count_changed(selection, relation))[0][0])
+
+
 def failures_waiting(connection: Connection, relation: Relation, selection: Selection) -> tuple[int, int]:
     """Returns how many rows that failed wait for their next attempt, without a vector and with an outdated one."""
     without, outdated = _run(connection, relation, failure_sql.count_waiting(selection, relation))[0]

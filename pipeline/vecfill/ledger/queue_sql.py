@@ -219,6 +219,25 @@ def length(relation: Relation) -> Query:
     ).format(relation.ledger.changes)
 
 
+def count_changed(selection: Selection, relation: Relation) -> Query:
+    """Returns how many queued rows a run would give another vector, by the selection of missing and changed rows."""
+    tracking = relation.ledger
+    changed = sql.SQL(
+        "NOT {missing} AND NOT {blank} AND {where} AND NOT {failed} AND (vecfill_c.edited AND NOT {known} OR {open})"
+    ).format(
+        missing=selection.missing(relation),
+        blank=relation.user_sql.blank,
+        where=where(relation),
+        failed=failed(relation),
+        known=_has_origin(relation),
+        open=selection.open(relation),
+    )
+    return sql.SQL(
+        "SELECT pg_catalog.count(*) FROM (SELECT {keys}, pg_catalog.bool_or(kind OPERATOR(pg_catalog.=) 'U') AS edited"
+        "\n  FROM {changes} GROUP BY {keys}) AS vecfill_c WHERE {changed}"
+    ).format(keys=tracking.key_columns, changes=tracking.changes, changed=_row(relation, changed))
+
+
 def size(relation: Relation) -> Query:
     """Returns the size of the queue in bytes."""
     return sql.SQL("SELECT pg_catalog.pg_relation_size({}::pg_catalog.regclass)").format(
