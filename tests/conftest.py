@@ -58,7 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Gives xdist the long work first: all tests of Ray on one worker, since two Rays are too much for two cores.
 
-    The other slow tests follow file by file, then the rest one by one, so that both workers end together.
+    The other slow tests follow file by file, those of one comparison together, then the rest one by one, so that both
+    workers end together.
     """
     if not config.getoption("--soak"):
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
@@ -67,7 +68,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if weight := _weight(item):
                 # What xdist's mark xdist_group should do: xdist 3.8 sets a name that pytest 9.2 no longer reads.
-                item._id = coerce_node_id(f"{item.nodeid}@{'ray' if weight == _RAY else item.path.name}")
+                group = "ray" if weight == _RAY else "compared" if "compared" in item.fixturenames else item.path.name
+                item._id = coerce_node_id(f"{item.nodeid}@{group}")
 
 
 def _weight(item: pytest.Item) -> int:

@@ -19,3 +19,6 @@ BUFFERS_OF_A_SWEEP = 2_000
 
 BUFFERS_A_ROW = 40
 """Bound of the buffers for one row that is read and written."""
+
+STATEMENTS_OF_AN_UNREADABLE_ROW = 50
+"""Bound of the statements that find one unreadable row among 20,000 on 200 pages: two for each halving, some to try."""

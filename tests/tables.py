@@ -27,7 +27,9 @@ from vecfill.job import Job, Worker
 from vecfill.postgres.database import Database
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation, with_dimension
+from vecfill.postgres.selection import selection_of
 from vecfill.postgres.session import Session
+from vecfill.postgres.tracking import Tracking
 from vecfill.read.reader import Reader
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Survey, survey
@@ -98,6 +100,14 @@ def job_of(database: str, target: Target = DOCS, model: Model = MODEL, *, dim: i
     spec = EncodeSpec(model=model, dim=relation.table.vector.dim, arity=relation.table.arity, column="docs.embedding")
     source = TableSource(session=Session(place), relation=relation)
     return Job(source=source, encode=spec, sink=TableSink(database=place, relation=relation))
+
+
+def tracked_job(job: Job, target: Target) -> Job:
+    """The same job on a tracked target, without a lease."""
+    relation = job.source.relation
+    relation = replace(relation, tracking=replace(Tracking.of(target.state_schema, 1, relation.table.key), model=1))
+    parts = {"relation": relation, "selection": selection_of(target, "changed")}
+    return replace(job, source=replace(job.source, **parts), sink=replace(job.sink, **parts))
 
 
 def writer_of(job: Job, relation: Relation | None = None, *, database: Database | None = None) -> Writer:

@@ -60,7 +60,8 @@ def our_exceptions() -> list[type]:
         ("55000", Fault.CONFIGURATION),
         ("28P01", Fault.CONFIGURATION),
         ("40002", Fault.FATAL),
-        ("XX000", Fault.FATAL),
+        ("XX000", Fault.ROW),
+        ("58030", Fault.FATAL),
     ],
 )
 def test_classes_of_sqlstates(sqlstate, fault):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 
 import pytest
 
 from vecfill.config.model import Model
+from vecfill.encode.fingerprint import fingerprint_of
 from vecfill.encode.load import load_model
 from vecfill.encode.model_files import dimension_of
 from vecfill.encode.model_location import locate_model
@@ -65,3 +67,26 @@ def test_initdb_needs_a_user_with_a_name(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 2**31 - 2)
     with pytest.raises(ConfigError, match="cannot be created by user id 2147483646, which has no entry in /etc/passwd"):
         server_programs.check_user_has_name()
+
+
+@pytest.fixture
+def nobody():
+    """This process as a user without rights; the tests may run as root, which may read anything."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65_534)
+    yield
+    os.seteuid(before)
+
+
+@pytest.mark.parametrize("closed", ["", "modules.json", "weights"])
+def test_a_model_that_this_user_may_not_read(nobody, closed):
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # below a folder of root's, all would be closed
+        for file in ("modules.json", "weights"):
+            Path(name, file).write_text("[]")
+        Path(name, closed).chmod(0)
+        try:
+            with pytest.raises(ConfigError, match=rf"{Path(name, closed)} (cannot be read|that this user can read)"):
+                (fingerprint_of if closed == "weights" else dimension_of)(Model(name=name))
+        finally:
+            Path(name, closed).chmod(0o700)

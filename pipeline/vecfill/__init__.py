@@ -20,8 +20,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vecfill.backfill.drain import Progress as Progress
     from vecfill.backfill.forecast import Forecast as Forecast
+    from vecfill.backfill.progress import Progress as Progress
     from vecfill.backfill.result import RunResult as RunResult
     from vecfill.backfill.row_report import Report as Report
     from vecfill.backfill.run import run as run
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "backfill.drain": ("Progress",),
+    "backfill.progress": ("Progress",),
     "backfill.forecast": ("Forecast",),
     "backfill.result": ("RunResult",),
     "backfill.row_report": ("Report",),

@@ -29,7 +29,12 @@ start of a batch must not count as a shared fault."""
 
 
 def isolate(
-    n: int, attempt: Callable[[slice], R], row_fault: Callable[[Exception], bool]
+    n: int,
+    attempt: Callable[[slice], R],
+    row_fault: Callable[[Exception], bool],
+    *,
+    proves: Callable[[R], bool] = lambda _: True,
+    succeeded: bool = False,
 ) -> Iterator[tuple[slice, R | Exception]]:
     """Calls ``attempt`` on all ``n`` rows and, after a failure, on halves, down to the faulty rows.
 
@@ -37,6 +42,8 @@ def isolate(
         n: number of rows; 0 attempts nothing.
         attempt: processes the rows of a slice of [0, n); it must have no effect if it raises.
         row_fault: whether a row of the slice may have caused an exception. All others propagate at once.
+        proves: whether a result proves that not every row fails; one of an empty slice may not.
+        succeeded: other rows are known to succeed.
 
     Yields:
         (slice, result) or (slice of one row, exception), in no particular order; together they cover [0, n) exactly
@@ -48,7 +55,6 @@ def isolate(
     """
     pending = deque([slice(0, n)] if n > 0 else [])
     failures = 0
-    succeeded = False
     while pending:
         breadth_first = not succeeded and pending[0].stop - pending[0].start > max(1, n // BREADTH_FIRST_PARTS)
         rows = pending.popleft() if breadth_first else pending.pop()
@@ -65,7 +71,7 @@ def isolate(
                 raise SharedFaultError(_shared_message(failures, exc)) from exc
             yield rows, exc
         else:
-            succeeded = True
+            succeeded = succeeded or proves(result)
             yield rows, result
 
 

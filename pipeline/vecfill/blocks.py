@@ -30,13 +30,17 @@ def key_fields(arity: int) -> list[pa.Field]:
 
 
 def text_schema(arity: int) -> pa.Schema:
-    """Returns the schema of a TextBlock. ``state`` is the reason why the row was read, such as ``missing``."""
+    """Returns the schema of a TextBlock. ``state`` is the reason why the row was read, such as ``missing``.
+
+    A row that cannot be read has an empty text, and ``error`` has the reason.
+    """
     return pa.schema(
         [
             *key_fields(arity),
             pa.field("text", pa.large_string(), nullable=False),
             pa.field("text_hash", pa.binary(HASH_BYTES), nullable=False),
             pa.field("state", pa.string(), nullable=False),
+            *ERROR_COLUMNS,
             pa.field("read_s", pa.float32(), nullable=False),
         ]
     )

@@ -91,7 +91,7 @@ class Fault(enum.Enum):
 
 _TRANSIENT = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300"})
 _RESOURCE = frozenset({"57014", "25P03", "25P04"})
-_ROW_CLASSES = ("22", "23", "54", "P0")
+_ROW_CLASSES = ("22", "23", "54", "P0", "XX")
 _ROW = frozenset({"42501"})
 _CONFIGURATION = frozenset({"25006", "55000"})
 _CONFIGURATION_CLASSES = ("0A", "28", "3D", "3F", "42")
@@ -105,8 +105,9 @@ def classify(sqlstate: str | None) -> Fault:
             (psycopg's ``OperationalError`` without a SQLSTATE, seen after ``pg_terminate_backend`` in a COPY).
 
     ``42501`` counts as a row fault: privileges are checked before the first row is read, so only a row-level policy can
-    still cause it. A published table without a replica identity gives ``55000``. ``57014`` counts as a resource fault,
-    as do the other timeouts; the caller must find out who cancelled.
+    still cause it. So does class ``XX``: a broken TOAST value gives ``XX001`` or ``XX000``; if more is broken, all rows
+    fail, and that ends the run. A published table without a replica identity gives ``55000``. ``57014`` counts as a
+    resource fault, as do the other timeouts; the caller must find out who cancelled.
     """
     if sqlstate is None or sqlstate.startswith("08") or sqlstate in _TRANSIENT:
         return Fault.TRANSIENT

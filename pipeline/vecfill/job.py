@@ -179,9 +179,6 @@ BUDGET = "budget"
 LOCKED = "locked"
 """Stop reason: another session keeps the whole table locked."""
 
-ABANDONED = "abandoned"
-"""Stop reason: an error, or the reader of the results, ended a stream early."""
-
 
 class Engine(Protocol):
     """Runs units through the stages of a job.
@@ -209,6 +206,9 @@ class Engine(Protocol):
 
     def stream(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
         """Yields one WriteResult per committed block; once ``stop`` is set, finishes the blocks in flight and ends."""
+
+    def retarget(self, job: Job) -> None:
+        """Continues with another source and sink between two streams; the encoders and their model stay."""
 
     def close(self) -> None:
         """Closes connections and frees what belongs only to this run."""

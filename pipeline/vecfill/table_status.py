@@ -25,6 +25,7 @@ from vecfill.postgres.selection import selection_of
 from vecfill.postgres.session import Session
 from vecfill.read.pieces import Pieces
 from vecfill.read.survey import Coverage, survey
+from vecfill.read.tracked import changed_rows
 
 LAST_RUNS = 10
 """Ended runs that a status has."""
@@ -198,7 +199,7 @@ def _from_ledger(
     _, outdated = queue.failures_waiting(connection, relation, changed)
     coverage = replace(
         counted,
-        changed=queue.changed_rows(connection, relation, changed),
+        changed=changed_rows(connection, relation, changed),
         unknown=tracked.unknown or 0,
         failed=counted.failed + outdated,
     )

@@ -108,7 +108,7 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
         ddl += layout_sql.drop_tables(relation)
     if anew:
         ddl += layout_sql.target_tables(relation)
-    ddl += trigger_sql.functions(relation)
+    ddl += trigger_sql.functions(relation, watched)
     ddl += trigger_sql.triggers(relation, watched) if triggers else trigger_sql.drop_triggers(relation)
     ddl.append(_register(relation, target, row, anew=found is None, scan=found is None or changed))
     if not dry_run:

@@ -15,14 +15,13 @@ import numpy.typing as npt
 import psycopg
 
 from vecfill.backfill.checks import check_dimension, check_sql
+from vecfill.backfill.tracked_checks import warn_of_other_model
 from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.encode.encoder import Encoder
-from vecfill.encode.fingerprint import fingerprint_of, same_space
 from vecfill.encode.load import load_model
 from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError
-from vecfill.ledger.models import writers
 from vecfill.postgres import search_sql
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
@@ -32,6 +31,9 @@ from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.search_sql import Measure
 from vecfill.postgres.selection import MISSING
 from vecfill.postgres.session import reachable, transaction
+from vecfill.postgres.target_sql import Query
+from vecfill.read.nearest_rows import nearest_readable_rows
+from vecfill.read.unreadable_rows import is_row_fault
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +131,7 @@ def nearest(
     relation = inspect(connection, plain, text_needed=False, key_needed=False)
     check_sql(connection, relation, MISSING, writing=False)
     check_visible(connection, relation)
-    _warn_of_other_model(connection, relation, target, model)
+    warn_of_other_model(connection, relation, target, model)
     schema, measure = _prepared(connection, relation, show)
     if given := encoder.dim if encoder else dimension_of(model):
         check_dimension(relation, model, given)
@@ -141,26 +143,6 @@ def nearest(
             "words: search for other words"
         )
     return _found(connection, relation, schema, measure, vector=vector, limit=limit, show=show)
-
-
-def _warn_of_other_model(connection: Connection, relation: Relation, target: Target, model: Model) -> None:
-    """Warns if the ledger says that other models made the vectors."""
-    try:
-        makers = writers(connection, relation, target)
-        own = fingerprint_of(model) if makers else None
-    except ConfigError as error:  # a search needs no right on the ledger
-        log.debug("the models of the vectors are not known: %s", error)
-        return
-    if own is None or any(same_space(own.details, one) for _, one in makers):
-        return
-    column = f"{relation.table.label}.{relation.table.vector.name}"
-    names = sorted({name for name, _ in makers})
-    differs = " with other weights or settings" if own.name in names else ""
-    log.warning(
-        "the vectors of %s come from %s, and this search uses %s%s: distances between models mean nothing",
-        *(column, ", ".join(names), own.name, differs),
-        extra={"column": column, "models": names, "model": own.name},
-    )
 
 
 def _prepared(connection: Connection, relation: Relation, show: tuple[str, ...]) -> tuple[str, Measure]:
@@ -197,11 +179,16 @@ def _found(
             _configure_scan(cursor, schema, limit)
             index = _index_used(cursor, query, values, relation, measure)
             rows = cursor.execute(query, values).fetchall()
-    except psycopg.DataError as error:
+    except psycopg.errors.DataException as error:
         raise ConfigError(
             f"the rows of {relation.table.label} cannot all be compared with this text: {server_message(error)}: "
             "exclude rows with --where, or choose another model"
         ) from error
+    except Exception as error:
+        if not is_row_fault(error):
+            raise
+        rows = nearest_readable_rows(connection, relation, schema, measure, show=show, values=values)
+        index = None
     if index and len(rows) < limit:
         why = "its scan is limited (hnsw.max_scan_tuples, ivfflat.max_probes), so that more may qualify"
         log.info("index %s gave %d of %d rows: %s", index, len(rows), limit, why)
@@ -210,7 +197,7 @@ def _found(
         table=relation.table.label,
         distance=measure.distance,
         index=index,
-        hits=tuple(sorted(hits, key=_rank)),
+        hits=tuple(sorted(hits, key=_rank)[:limit]),
         row_security=relation.access.policies,
     )
 
@@ -233,7 +220,7 @@ def _configure_scan(cursor: Cursor, schema: str, limit: int) -> None:
 
 
 def _index_used(
-    cursor: Cursor, query: search_sql.Query, values: tuple[Any, ...], relation: Relation, measure: Measure
+    cursor: Cursor, query: Query, values: tuple[Any, ...], relation: Relation, measure: Measure
 ) -> str | None:
     """Returns the index that orders the plan; for a partitioned table, the parent's index instead of a partition's."""
     row = cursor.execute(search_sql.explain(query), values).fetchone()

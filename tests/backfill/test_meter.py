@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vecfill.backfill.drain import Progress
 from vecfill.backfill.meter import Meter, StartupClock, duration, fields, line
+from vecfill.backfill.progress import Progress
 from vecfill.backfill.tally import Tally
 
 ROWS, BLOCK = 6_000, 2_000

@@ -28,8 +28,9 @@ from tests.tables import (
 )
 
 import vecfill.backfill.drain
+from vecfill.backfill.progress import Progress
 from vecfill.backfill.result import RunResult
-from vecfill.backfill.run import Progress, run
+from vecfill.backfill.run import run
 from vecfill.backfill.tally import FINAL
 from vecfill.blocks import OUTCOMES
 from vecfill.config.model import Model

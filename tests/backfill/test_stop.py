@@ -26,7 +26,7 @@ from tests.tables import (
 
 import vecfill.backfill.drain
 import vecfill.encode.stage
-from vecfill.backfill.drain import Progress
+from vecfill.backfill.progress import Progress
 from vecfill.backfill.result import RunResult
 from vecfill.backfill.run import run
 from vecfill.config.target import Target

@@ -124,17 +124,18 @@ def test_help_has_examples_on_their_own_lines(write):
 
 
 def test_a_delayed_line_is_late_and_changes_nothing(connect, database):
-    with delayed(Database(database), 0.04) as far, closing(far.connect()) as connection:
+    late, text = 0.1, "Łódź" * 300_000
+    with delayed(Database(database), late) as far, closing(far.connect()) as connection:
         assert conninfo_to_dict(far.conninfo)["hostaddr"] == "127.0.0.1"
         started = time.monotonic()
         assert connection.execute("SELECT 1").fetchone() == (1,)
         once = time.monotonic() - started
-        text = "Łódź" * 300_000
         started = time.monotonic()
         assert connection.execute("SELECT $1::text", [text]).fetchone() == (text,)
         many = time.monotonic() - started
-    assert 0.04 <= once < 1
-    assert 0.04 <= many < 0.04 * 2_400_000 / 65_536  # pieces follow one another without waiting
+    each_waits = late * len(text.encode()) / 65_536
+    assert late <= once < each_waits
+    assert late <= many < each_waits  # pieces follow one another without waiting
 
 
 def test_the_line_ends_with_the_block(database):

@@ -20,7 +20,7 @@ TOKEN = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
 LOG = "a line of the log that is longer than any of these terminals is wide: " + "whole " * 12 + "end"
 RUN = f"""
 import logging, sys
-from vecfill.backfill.drain import Progress
+from vecfill.backfill.progress import Progress
 from vecfill.backfill.tally import Tally
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.progress import shown

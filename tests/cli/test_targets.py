@@ -90,7 +90,7 @@ def test_an_error_in_one_does_not_keep_the_next_from_its_turn(tables, vecfill, f
 
 
 def test_a_server_s_error_in_one_target_is_its_own(tables, vecfill, file):
-    ended = vecfill("run", "--config", file(first='where = "1 / (id - 1) > 0"', second='where = "1 = 1"'), "--json")
+    ended = vecfill("run", "--config", file(first='where = "1 / (id - id) > 0"', second='where = "1 = 1"'), "--json")
     assert [one["exit_code"] for one in ended.json["targets"]] == [2, 0, 0]
     assert ended.code == 1
     assert "division by zero" in ended.json["targets"][0]["error"]

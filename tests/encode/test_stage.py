@@ -84,6 +84,7 @@ def block(texts, arity=1):
         pa.array(texts, pa.large_string()),
         pa.array([sha256(text.encode()).digest()[:16] for text in texts], pa.binary(16)),
         pa.array(["missing"] * n, pa.string()),
+        *[pa.nulls(n, pa.string())] * 2,
         pa.array(np.arange(n), pa.float32()),
     ]
     return pa.Table.from_arrays(columns, schema=text_schema(arity))

@@ -1,10 +1,10 @@
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tables import wait_until
 
 from vecfill.encode.encoding import Encoding
 from vecfill.encode.vector_cache import CACHE_BYTES, VectorCache
@@ -102,7 +102,7 @@ def test_what_another_thread_computes_is_waited_for_and_not_computed_again():
         first = pool.submit(cache.encode, [hash_of(text) for text in range(6)], slowly)
         started.wait(60)
         second = pool.submit(through, cache, [3, 4, 8, 3], asked)
-        time.sleep(0.05)
+        wait_until(lambda: 8 in asked)  # its own text; for the others it waits
         assert not second.done()
         go.set()
         rows, reused = second.result(60)
@@ -124,7 +124,7 @@ def test_what_another_thread_fails_to_compute_is_computed_here():
         first = pool.submit(cache.encode, [hash_of(1)], breaks)
         started.wait(60)
         second = pool.submit(through, cache, [1, 2], asked)
-        time.sleep(0.05)
+        wait_until(lambda: asked == [2])
         go.set()
         rows, _ = second.result(60)
     assert isinstance(first.exception(), OSError)

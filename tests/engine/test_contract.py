@@ -15,6 +15,7 @@ from tests.tables import (
     job_of,
     make_docs,
     ranges_of,
+    unwritten,
     vectors,
 )
 
@@ -99,6 +100,7 @@ def test_an_error_of_the_writer_comes_out_as_it_was_and_one_after_a_commit_says_
         commits_told(engine),
     ):
         list(engine.stream(units, Stop()))
+    assert "\n" not in str(error.value)
     written = len(vectors(connect))
     assert error.value.exit_code == (1 if written else 2)
     assert isinstance(error.value, PartialRunError if written else ConfigError)
@@ -112,6 +114,17 @@ def test_an_error_of_the_reader_comes_out_as_it_was(connect, database, open_engi
     with pytest.raises(VecfillError, match="cannot be read") as error:
         list(open_engine(job).stream(units, Stop()))
     assert isinstance(error.value, DatabaseError)
+
+
+def test_an_unreadable_row_is_a_failed_row_of_its_unit(connect, database, open_engine):
+    make_docs(connect, ROWS)
+    connect.execute("UPDATE docs SET seen = CASE WHEN id = 1234 THEN 0 ELSE 1 END")
+    job = job_of(database, replace(DOCS, where="1 / seen = 1"))
+    units = ranges_of(database, job.sink.relation)
+    results = list(open_engine(job).stream(units, Stop()))
+    assert len(results) == len(units)
+    assert counts(pa.concat_tables(results)) == {"updated": ROWS - 1, "failed": 1}
+    assert unwritten(pa.concat_tables(results)) == {"1234": "failed"}
 
 
 def test_a_stop_drains_and_every_counted_row_is_in_the_table(connect, database, open_engine):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 
 import psycopg
 import pytest
 from tests.ledger.tracked import assert_current, fill, queue, tracked_docs
-from tests.tables import DOCS, another
+from tests.tables import DOCS, INLINE, MODEL, another, inline_engine
 
 from vecfill import ConfigError, track
+from vecfill.backfill.drain import Drain
+from vecfill.backfill.prepare import prepare
+from vecfill.postgres.database import Database
+from vecfill.postgres.session import Session
 
 EDITS = {
     "update": ("UPDATE docs SET title = 'new ' || id WHERE id <= 3", 3),
@@ -216,3 +221,18 @@ def test_the_role_that_edits_needs_no_right(database, connect):
         connect.execute("RESET ROLE")
         connect.execute(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"')
     assert fill(database).updated == 1
+
+
+def test_a_table_that_was_read_in_parts_is_read_as_a_whole_again(database, connect):
+    """A row may have moved between the parts meanwhile, without an entry in the queue."""
+    tracked_docs(connect, database, 3_000, filled=False)
+    with closing(Session.connect(Database(database))) as session:
+        prepared = prepare(session, DOCS, MODEL, INLINE)
+        prepared.source.pieces.most = 1
+        with closing(inline_engine(prepared.job)) as engine:
+            Drain(prepared=prepared).until_dry(engine)
+    assert_current(connect)
+    scanned = "SELECT scanned::text[] FROM vecfill.target"
+    assert connect.execute(scanned).fetchone() == ([],)
+    assert fill(database).eligible == 0
+    assert connect.execute(scanned).fetchone() == (["docs"],)

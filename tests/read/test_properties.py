@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.tables import DOCS, ranges_of, read_all, relation_of, survey_of
 
-import vecfill.read.large_bucket
+import vecfill.read.leaf_count
 import vecfill.read.partial_index
 import vecfill.read.survey
 import vecfill.read.units
@@ -95,7 +95,7 @@ def reference(connect: psycopg.Connection) -> tuple[dict[bytes, tuple[str, bytes
 @contextmanager
 def block_bytes(size: int) -> Iterator[None]:
     with (
-        patch.object(vecfill.read.large_bucket, "MAX_BLOCK_BYTES", size),
+        patch.object(vecfill.read.leaf_count, "MAX_BLOCK_BYTES", size),
         patch.object(vecfill.read.units, "MAX_BLOCK_BYTES", size),
     ):
         yield

@@ -16,12 +16,14 @@ from tests.tables import (
     job_of,
     make_docs,
     meanwhile,
+    tracked_job,
     unwritten,
     wait_until,
     with_arrays,
     writer_of,
 )
 
+from vecfill import track
 from vecfill.errors import ConfigError
 
 THEIRS = str([0.5] * DIM)
@@ -77,9 +79,10 @@ def pausing(connect):
     return replace(DOCS, where="pause(id)")
 
 
+@pytest.mark.parametrize("tracked", [False, True], ids=["untracked", "tracked"])
 @pytest.mark.parametrize("arrays", [False, True], ids=["table", "arrays"])
 @pytest.mark.parametrize("make", [make_docs, make_partitioned], ids=["plain", "partitioned"])
-def test_a_row_that_changed_after_the_snapshot(connect, database, make, arrays):
+def test_a_row_that_changed_after_the_snapshot(connect, database, make, arrays, tracked):
     """Its newest version is locked and compared. The snapshot cannot see that version at its place in a plain table:
 
     such a row waits for the next sweep. A row that a trigger refuses is not taken for one.
@@ -90,7 +93,11 @@ def test_a_row_that_changed_after_the_snapshot(connect, database, make, arrays):
         " $$ BEGIN IF OLD.id = 8 AND NEW.embedding IS NOT NULL THEN RETURN NULL; END IF; RETURN NEW; END $$"
     )
     connect.execute("CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()")
-    job = job_of(database, pausing(connect))
+    target = pausing(connect)
+    job = job_of(database, target)
+    if tracked:
+        track(target, database=database)
+        job = tracked_job(job, target)
     block = encoded(job)
     with closing(writer_of(job, with_arrays(job.sink.relation, arrays=arrays))) as write:
         with held_at_the_first_row(connect, database, MEANWHILE):
@@ -103,6 +110,7 @@ def test_a_row_that_changed_after_the_snapshot(connect, database, make, arrays):
     assert unwritten(first) == named | ({"2": "locked", "7": "locked"} if later else {})
     assert counts(second).get("updated", 0) == 2 * len(later)
     assert connect.execute("SELECT id FROM docs WHERE embedding = %s", [THEIRS]).fetchall() == [(4,)]
+    assert not tracked or connect.execute("SELECT count(*) FROM vecfill.vector_1").fetchone() == (45,)
     connect.execute("UPDATE docs SET embedding = NULL WHERE id = 4")
     assert_every_vector_is_its_texts(connect, rows=45)
 

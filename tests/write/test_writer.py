@@ -659,10 +659,10 @@ def test_two_writers_of_the_same_rows_write_each_once(connect, database):
 
 def test_batches_follow_the_clock(connect, database):
     """A server that takes 5 ms a row gets batches of a hundred."""
-    with prepared(connect, database, 400) as (write, block):
+    with prepared(connect, database, 200) as (write, block):
         trigger(connect, "PERFORM pg_sleep(0.005); RETURN NEW;")
         write._size = BatchSize(rows=200)
-        assert counts(write(block)) == {"updated": 400}
+        assert counts(write(block)) == {"updated": 200}
         assert write._size.rows < 120
 
 

@@ -1,4 +1,4 @@
-"""Checks before the first row is read: the server, the rights, the user's SQL, the dimension, the sample."""
+"""Checks before the first row is read: the server, the rights, the user's SQL, the dimension."""
 
 from __future__ import annotations
 
@@ -20,20 +20,8 @@ from vecfill.postgres.replication import role_without_replication_stats
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import transaction
 from vecfill.read.partial_index import suggested_index
-from vecfill.read.user_sql_errors import explain_user_sql_errors
 
 log = logging.getLogger(__name__)
-
-SAMPLE_ROWS = 32
-"""Vectors recomputed before the first write: enough to tell another model (cosines near 0) from edited texts."""
-
-SAMPLE_PAGES = 200
-"""Heap pages that the sample comes from, so that it does not hold only the oldest rows."""
-
-MOST_SAMPLE_PAGES = 10 * SAMPLE_PAGES
-"""Heap pages (16 MiB) that the sample may read if an index named the missing rows and few filled ones are found."""
-
-Sample = tuple[tuple[str, tuple[float, ...]], ...]
 
 
 def check_writable(relation: Relation) -> None:
@@ -192,28 +180,3 @@ def settle_dimension(relation: Relation, model: Model) -> Relation:
             "dimension: pass --dim"
         )
     return with_dimension(relation, dim)
-
-
-def draw_sample(connection: Connection, relation: Relation, selection: Selection, *, scanned: bool) -> Sample:
-    """Returns texts and vectors of filled rows that ``where`` selects, from pages all over the table.
-
-    Args:
-        connection: to the target's database.
-        relation: the target.
-        selection: the rows to take; the others count as filled.
-        scanned: the survey read the whole table, so the sample may too; otherwise it reads MOST_SAMPLE_PAGES.
-    """
-    pages = sum(leaf.pages for leaf in relation.table.leaves)
-    found: Sample = ()
-    for most in (SAMPLE_PAGES, pages if scanned else MOST_SAMPLE_PAGES):
-        found = _sample(connection, relation, selection, None if most >= pages else 100.0 * most / pages)
-        if most >= pages or len(found) >= SAMPLE_ROWS // 2:
-            break
-    return found
-
-
-def _sample(connection: Connection, relation: Relation, selection: Selection, percent: float | None) -> Sample:
-    reading = relation.access.reading
-    with explain_user_sql_errors(relation), transaction(connection, reading, read_only=True) as cursor:
-        rows = cursor.execute(checks_sql.sample(selection, relation, percent=percent), (SAMPLE_ROWS,)).fetchall()
-    return tuple((text, tuple(vector)) for text, vector in rows)

@@ -6,16 +6,29 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 
 from vecfill.backfill.prepare import Prepared
+from vecfill.backfill.progress import Progress
 from vecfill.backfill.row_report import TargetReport
 from vecfill.backfill.tally import Sweep, Tally
+from vecfill.backfill.target_now import look_again
+from vecfill.bisection import SharedFaultError
+from vecfill.blocks import UnwrittenRow
 from vecfill.engine.choice import max_block_rows
-from vecfill.errors import ConfigError, PartialRunError, StoppedError, TableLockedError
+from vecfill.errors import (
+    ConfigError,
+    DatabaseError,
+    PartialRunError,
+    ServerGoneError,
+    StoppedError,
+    TableLockedError,
+)
+from vecfill.interruptible import Stopped
 from vecfill.job import Engine, Stop, Unit
 from vecfill.read.survey import Survey
 
@@ -29,30 +42,6 @@ PAUSE_S = 0.25
 
 CLOSING_S = 2.0
 """Longest time after a stop to count the rows that remain: a million rows take about as long."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Progress of a run.
-
-    Attributes:
-        step: ``survey``, ``engine`` (it starts), or ``sweep``.
-        done: rows finished in this sweep.
-        eligible: rows that it plans to read.
-        sweep: its number, from 1; 0 before the first.
-        tally: the account so far.
-        workers: number of workers per stage.
-        reached: returns the rows encoded and committed in this sweep as of now, of blocks in flight too. Any thread may
-            call it.
-    """
-
-    step: str = "sweep"
-    done: int = 0
-    eligible: int = 0
-    sweep: int = 0
-    tally: Tally = field(default_factory=Tally)
-    workers: dict[str, int] = field(default_factory=dict)
-    reached: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
 
 @dataclass(kw_only=True)
@@ -96,9 +85,10 @@ class Drain:
         """Sweeps until nothing eligible remains, the limit is reached, or another sweep would not help."""
         self.engine, self.report = engine, report
         for number in range(MAX_SWEEPS):
-            finished = self.tally.rows
-            self._sweep(engine, self.after)
-            self.counted = self._count()
+            finished, quarantine = self.tally.rows, dict(self.tally.quarantine)
+            with self._changes_met(quarantine):
+                self._sweep(engine, self.after)
+            self.counted = self._count(quarantine)
             if not self.counted:
                 break
             if not self.after.eligible:
@@ -110,14 +100,50 @@ class Drain:
                 self.stop.wait(PAUSE_S * 2**number)
         self.account = engine.account()
 
-    def _count(self) -> bool:
-        """Surveys the table; returns False if that takes too long after a stop, or if the table stays locked."""
-        late = _Late(self.stop)
+    def _count(self, quarantine: dict[str, UnwrittenRow]) -> bool:
+        """Surveys the table as it is now; returns False if that takes too long after a stop, or if it stays locked."""
+        late, counted = _Late(self.stop), False
         try:
-            self.after = self.prepared.source.survey(excluded=self._quarantined, earlier=self.after, stopped=late)
+            self._look_again(quarantine, thorough=len(self.tally.quarantine) > len(quarantine), stopped=late)
+            while not counted:
+                with self._changes_met(quarantine, late):
+                    self.after = self.prepared.source.survey(
+                        excluded=self._quarantined, earlier=self.after, stopped=late
+                    )
+                    counted = True
         except (StoppedError, TableLockedError) as error:
             log.warning("the rows that remain are not counted: %s", error)
+        return counted
+
+    @contextmanager
+    def _changes_met(self, quarantine: dict[str, UnwrittenRow], stopped: Stopped | None = None) -> Iterator[None]:
+        """Ends the body at an error that a change of the target explains; the run goes on with the target as it is now.
+
+        Raises:
+            ConfigError: the run cannot go on with it.
+        """
+        try:
+            yield
+        except (ServerGoneError, TableLockedError):
+            raise
+        except (ConfigError, DatabaseError, SharedFaultError, psycopg.Error):
+            if not self._look_again(quarantine, thorough=True, stopped=stopped or _Late(self.stop)):
+                raise
+            assert self.engine is not None  # noqa: S101
+            self.tally.add_committed(self.engine.committed()[0])
+
+    def _look_again(self, quarantine: dict[str, UnwrittenRow], *, thorough: bool, stopped: Stopped) -> bool:
+        """Returns whether the target changed; rows that failed before the run knew get another chance."""
+        try:
+            now = look_again(self.prepared, thorough=thorough, stopped=stopped)
+        except StoppedError:
             return False
+        if now is self.prepared:
+            return False
+        assert self.engine is not None and now.job is not None  # noqa: S101, PT018
+        self.prepared, self.after = now, replace(self.after, estimates={})
+        self.tally.quarantine = dict(quarantine)
+        self.engine.retarget(now.job)
         return True
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vecfill.backfill.drain import Progress
+from vecfill.backfill.progress import Progress
 
 STEPS = {"survey": "survey", "engine": "Ray", "sweep": "model"}
 """Names of the steps before the first row is encoded."""

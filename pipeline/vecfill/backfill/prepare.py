@@ -7,9 +7,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import psycopg
+
 from vecfill.backfill import checks, tracked_checks
 from vecfill.backfill.forecast import Forecast, confirm, forecast
 from vecfill.backfill.startup import StartupTimes
+from vecfill.backfill.stored_sample import Sample, draw_sample
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
@@ -35,13 +38,17 @@ from vecfill.write.sink import TableSink
 
 log = logging.getLogger(__name__)
 
+CHANGED = psycopg.ProgrammingError, psycopg.InternalError, psycopg.NotSupportedError
+"""Errors of a statement on a table that another session has changed since it was inspected."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A run that is ready to drain.
 
     Attributes:
-        relation: the target.
+        target: the user's settings.
+        relation: the target as the catalogue describes it.
         model: the model that makes the vectors.
         source: the target as a source.
         found: the result of the survey.
@@ -51,6 +58,7 @@ class Prepared:
         startup: the clock of the start-up.
     """
 
+    target: Target
     relation: Relation
     model: Model
     source: TableSource
@@ -92,15 +100,24 @@ def prepare(
     """
     startup = StartupTimes()
     fingerprint = functools.cache(lambda: session.interruptible(lambda: fingerprint_of(model)))  # may ask the hub
-    relation, tracked, selection = session.run(
-        lambda connection: _inspected(connection, target, options, fingerprint, lease)
-    )
-    source = TableSource(session=session, relation=relation, selection=selection)
-    if tracked:
-        whole = options.audit or options.select == "all"
-        source = TrackedSource.of(source, tracked, selection_of(target, "changed"), whole=whole)
-    found = source.survey()
-    coverage = found.coverage
+
+    def look() -> tuple[Relation, Tracked | None, TableSource]:
+        relation, tracked, selection = session.run(
+            lambda connection: _inspected(connection, target, options, fingerprint, lease)
+        )
+        source = TableSource(session=session, relation=relation, selection=selection)
+        if tracked:
+            whole = options.audit or options.select == "all"
+            source = TrackedSource.of(source, tracked, selection_of(target, "changed"), whole=whole)
+        return relation, tracked, source
+
+    relation, tracked, source = look()
+    try:
+        found = source.survey()
+    except CHANGED:
+        relation, tracked, source = look()
+        found = source.survey()
+    selection, coverage = source.selection, found.coverage
     checks.suggest_index(relation, selection, coverage.missing + coverage.empty)
     if is_local(model) or coverage.open:
         relation = session.interruptible(lambda: checks.settle_dimension(relation, model))  # may ask the hub
@@ -109,20 +126,29 @@ def prepare(
     if tracked:
         session.run(lambda connection: tracked_checks.check_models(connection, tracked, model, options, found))
     if not coverage.open:
-        return Prepared(relation=relation, model=model, source=source, found=found, counts=counts, startup=startup)
+        return Prepared(
+            target=target,
+            relation=relation,
+            model=model,
+            source=source,
+            found=found,
+            counts=counts,
+            startup=startup,
+        )
     if line := session.interruptible(lambda: prompt_line(model)):  # may ask the hub
         log.info("%s", line, extra={"model": model.name})
     effects = session.run(lambda connection: update_effects(connection, relation))
     ahead = forecast(relation, found, effects, options.limit)
     excess = tracked_checks.excess_of_changes(tracked, options, coverage)
     confirm(ahead, relation.table.label, consent, yes=options.yes, excess=excess)
-    sample: checks.Sample = ()
+    sample: Sample = ()
     if coverage.filled and tracked_checks.needs_sample(tracked, options, coverage):
         sample = session.run(
-            lambda connection: checks.draw_sample(connection, relation, selection, scanned=not coverage.estimated)
+            lambda connection: draw_sample(connection, relation, selection, scanned=not coverage.estimated)
         )
     startup.done("survey")
     return Prepared(
+        target=target,
         relation=relation,
         model=model,
         source=source,
@@ -161,7 +187,7 @@ def _inspected(
     return relation, tracked, selection
 
 
-def _job(source: TableSource, session: Session, model: Model, sample: checks.Sample, options: RunOptions) -> Job:
+def _job(source: TableSource, session: Session, model: Model, sample: Sample, options: RunOptions) -> Job:
     relation = source.relation
     encode = EncodeSpec(
         model=portable(model),

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
-from vecfill.backfill.drain import Drain, Progress, commits_told
+from vecfill.backfill.drain import Drain, commits_told
 from vecfill.backfill.prepare import prepare
+from vecfill.backfill.progress import Progress
 from vecfill.backfill.result import RunResult, result_of
 from vecfill.backfill.row_report import Report
 from vecfill.backfill.run_state import RunState

@@ -6,8 +6,8 @@ import threading
 import time
 from typing import Any
 
-from vecfill.backfill.drain import Progress
 from vecfill.backfill.meter import Meter, StartupClock, fields
+from vecfill.backfill.progress import Progress
 from vecfill.backfill.waiting import Waiting
 
 

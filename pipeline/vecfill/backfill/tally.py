@@ -89,6 +89,14 @@ class Tally:
                 "so many share a cause; committed rows are kept"
             )
 
+    def add_committed(self, updated: int) -> None:
+        """Adds rows that were committed although the result of their block was lost.
+
+        Args:
+            updated: rows that the writers committed in all sweeps.
+        """
+        self.sweeps[-1].counts["updated"] += max(0, updated - self.total("updated"))
+
     def total(self, outcome: str) -> int:
         """Rows with this outcome: in all sweeps if it is final, in the last sweep if it may still change."""
         if outcome in ("failed", "refused"):

@@ -15,12 +15,14 @@ from vecfill.bench.watch import Spans, Watched
 from vecfill.blocks import OUTCOMES
 from vecfill.config.engine import EngineOptions
 from vecfill.config.model import Dtype, Model
+from vecfill.config.target import Target
 from vecfill.encode.stage import EncodeSpec
 from vecfill.engine.choice import max_block_rows, opened
 from vecfill.engine.warm import Warm
 from vecfill.job import EncodeStage, Engine, Job, Shared, Stage, Stop, Worker
 from vecfill.postgres.database import Database
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection, selection_of
 from vecfill.postgres.session import Session
 from vecfill.read.source import TableSource
 from vecfill.read.units import Bucket, PageRange, RowUnit, plan_units
@@ -58,11 +60,18 @@ def _job(work: Work) -> Job:
         column=f"{work.table.label}.embedding",
         dedupe=work.dedupe,
     )
-    return Job(source=_source(work), encode=encode, sink=TableSink(database=database, relation=relation))
+    sink = TableSink(database=database, relation=relation, selection=_selection(work))
+    return Job(source=_source(work), encode=encode, sink=sink)
 
 
 def _source(work: Work) -> TableSource:
-    return TableSource(session=Session(work.table.database), relation=work.table.relation)
+    return TableSource(session=Session(work.table.database), relation=work.table.relation, selection=_selection(work))
+
+
+def _selection(work: Work) -> Selection:
+    """The rows without a vector; of a tracked table also the changed ones, as ``vecfill run`` takes them."""
+    target = Target(table=work.table.label, text="text")
+    return selection_of(target, "changed" if work.table.relation.tracking else None)
 
 
 # -- blocks

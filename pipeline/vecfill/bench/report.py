@@ -100,6 +100,18 @@ def print_write(report: Report) -> None:
     show([ways], [*ratio_lines(report), *machine_lines(report), legend("write", report)], width=200)
 
 
+def print_track(report: Report) -> None:
+    """Prints the report of ``bench track``."""
+    head = ("edit", "µs a row, untracked", "µs a row, tracked", "µs more", "ratio")
+    lines = [
+        [one["name"], *(f"{one[name]:,.2f}" for name in ("plain_us", "tracked_us", "more_us", "ratio"))]
+        for one in report["edits"]
+    ]
+    title = f"{report['rows']:,} rows, medians of {report['rounds']} rounds"
+    size = f"the ledger takes {report['ledger_bytes_per_row']:,.0f} bytes a row, with its index"
+    show([table(title, head, lines)], [size, *machine_lines(report)], width=120)
+
+
 def table(title: str, head: Sequence[str], lines: Iterable[Sequence[str]], *, left: Sequence[str] = ()) -> Table:
     """A table for the terminal; the first column and ``left`` are aligned left, the others right."""
     found = Table(title=title, title_justify="left")

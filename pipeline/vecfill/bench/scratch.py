@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -20,8 +20,10 @@ from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.tracking import Tracking
+from vecfill.target_tracking import track
 
-PREFIX = "vecfill_bench_"
+PREFIX, LEDGER = "vecfill_bench_", "_ledger"
 
 _LOCK_TIMEOUT = "60s"
 """A contender's process that was ended may hold its locks for a moment longer."""
@@ -29,13 +31,17 @@ _LOCK_TIMEOUT = "60s"
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A scratch table, full of texts and empty of vectors after each ``refill``."""
+    """A scratch table, full of texts and empty of vectors after each ``refill``.
+
+    ``ledger`` are the tables of a tracked one, empty then too.
+    """
 
     database: Database
     name: sql.Composable
     relation: Relation
     source: sql.Composable
     rows: int
+    ledger: tuple[sql.Composable, ...] = ()
 
     @property
     def label(self) -> str:
@@ -46,6 +52,22 @@ class Table:
         """Makes the table anew: no dead rows, no vectors, statistics up to date."""
         with closing(self.database.connect()) as connection:
             _refill(connection, self.name, self.source)
+            for table in self.ledger:
+                connection.execute(sql.SQL("TRUNCATE {}").format(table))
+
+    def ledger_bytes_per_row(self) -> float:
+        """Fills the ledger with an origin for each row; returns the bytes that one takes there, with its index."""
+        tracking = self.relation.ledger
+        size = sql.SQL("SELECT pg_catalog.pg_total_relation_size({}::pg_catalog.regclass)")
+        self.refill()
+        with closing(self.database.connect()) as connection:
+            connection.execute(
+                sql.SQL("INSERT INTO {} SELECT id, 1, pg_catalog.decode(pg_catalog.md5(text), 'hex') FROM {}").format(
+                    tracking.vectors, self.name
+                )
+            )
+            row = connection.execute(size.format(sql.Literal(tracking.vectors.as_string()))).fetchone()
+        return float(row[0]) / self.rows if row else 0.0
 
     def vectors(self) -> int:
         """Rows that have a vector."""
@@ -87,6 +109,18 @@ class Scratch:
             raise ConfigError(f"no scratch table of {dim} dimensions: {server_message(error)}") from error
         return Table(database=self.database, name=full, relation=relation, source=source, rows=len(texts))
 
+    def tracked(self, table: Table) -> Table:
+        """Tracks a table, with a ledger in a schema beside this one."""
+        target = Target(table=table.label, text="text", state_schema=f"{self.schema}{LEDGER}")
+        track(target, database=self.database)
+        tracking = Tracking.of(target.state_schema, 1, table.relation.table.key)
+        tracking = replace(tracking, model=1)
+        return replace(
+            table,
+            relation=replace(table.relation, tracking=tracking),
+            ledger=(tracking.vectors, tracking.changes, tracking.failures),
+        )
+
 
 @contextmanager
 def scratch(database: Database) -> Iterator[Scratch]:
@@ -112,7 +146,8 @@ def scratch(database: Database) -> Iterator[Scratch]:
     finally:
         with closing(database.connect()) as connection:
             connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
-            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+            for one in (name, sql.Identifier(f"{schema}{LEDGER}")):
+                connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(one))
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class Way:
     about: str
     make: Callable[[Work, Plan], Runner]
     far: bool = False
+    tracked: bool = False
 
 
 def _by_row(most: int) -> Callable[[Work, Plan], Runner]:
@@ -64,6 +65,7 @@ WAYS = (
     Way("executemany", _MANY, lambda work, plan: ByRow(work=work, rows=plan.rows, many=True)),
     Way("bare copy+join", _BARE, lambda work, _: Bare(work=work)),
     Way("vecfill", _WRITER, _writer),
+    Way("vecfill, tracked", f"{_WRITER}, with the ledger of a tracked target", _writer, tracked=True),
     Way("vecfill, writers", _WRITERS, _writers),
     Way("update, far", _UPDATE, _by_row(FAR_BY_ROW_MOST), far=True),
     Way("vecfill, far", _WRITER, _writer, far=True),
@@ -74,6 +76,7 @@ COMPARED = (
     ("vecfill", "update"),
     ("vecfill", "executemany"),
     ("vecfill", "bare copy+join"),
+    ("vecfill, tracked", "vecfill"),
     ("vecfill, writers", "vecfill"),
     ("vecfill, far", "update, far"),
     ("vecfill, writers, far", "update, far"),
@@ -100,12 +103,19 @@ def measure(
     about = machine_of(place)
     ways = [way for way in WAYS if far or not way.far]
     with scratch(place) as schema, ExitStack() as stack:
-        near = schema.table("written", [_text(number) for number in range(plan.rows)], plan.dim)
-        tables = {False: near, True: replace(near, database=far[0]) if far else near}
-        entries = [Entry(worker=_worker(way, plan, tables[way.far]), table=near) for way in ways]
+        texts = [_text(number) for number in range(plan.rows)]
+        near, tracked = schema.table("written", texts, plan.dim), schema.tracked(schema.table("kept", texts, plan.dim))
+        distant = replace(near, database=far[0]) if far else near
+        entries = [
+            Entry(
+                worker=_worker(way, plan, tracked if way.tracked else distant if way.far else near),
+                table=tracked if way.tracked else near,
+            )
+            for way in ways
+        ]
         for entry in entries:
             progress(f"{entry.worker.name}: starts and warms up")
-            near.refill()
+            (entry.table or near).refill()
             stack.enter_context(entry.worker).prepare()
         run_rounds(entries, plan.rounds, progress)
     lines = [

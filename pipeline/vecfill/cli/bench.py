@@ -41,6 +41,7 @@ def bench() -> None:
       vecfill bench pipeline --database embedded
       vecfill bench pipeline -d postgresql://localhost/app -t public.jobs --text '{title} at {company}' --report out
       vecfill bench write --database embedded
+      vecfill bench track --database embedded
       vecfill bench api --api openai:text-embedding-3-small --dry-run
     """
 
@@ -186,6 +187,37 @@ def write(
     found = measure(plan, database, progress_to_stderr(quiet=quiet))
     found["command"] = command_again(settings, database)
     print_found(found, print_write, as_json=as_json, quiet=quiet)
+
+
+@bench.command()
+@settings_options(options_of(DatabaseOptions))
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=40_000, show_default=True, metavar="N", help="Edit N rows at once."
+)
+@rounds_option("Measure each edit N times, with and without triggers in turn.")
+@output_options
+def track(config: Path | None, *, rows: int, rounds: int, as_json: bool, quiet: bool, **flags: Any) -> None:
+    r"""Measure what tracking costs the application that edits the table.
+
+    Each round edits a tracked table and its twin without triggers: single rows, another column, the text, INSERT, COPY.
+    vecfill writes to its own schemas and drops them at the end. Needs the extra `bench`.
+
+    \b
+    vecfill bench track --database embedded
+
+    Exit codes: 0 measured; 1 a measurement failed; 2 usage or configuration.
+    """
+    from vecfill.bench.render import check_installed
+    from vecfill.bench.report import print_track
+    from vecfill.bench.track import Plan, measure
+
+    log_to_stderr(Output(quiet=quiet))
+    settings = Settings.load(flags, config)
+    database = database_of(settings)
+    check_installed("jinja2", "psutil")
+    found = measure(Plan(rows=rows, rounds=rounds), database, progress_to_stderr(quiet=quiet))
+    found["command"] = command_again(settings, database)
+    print_found(found, print_track, as_json=as_json, quiet=quiet)
 
 
 def _corpus(

@@ -14,7 +14,7 @@ from typing import get_args
 import click
 from rich.console import Console
 
-from vecfill.backfill.drain import Progress
+from vecfill.backfill.progress import Progress
 from vecfill.backfill.result import RunResult
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.progress import shown

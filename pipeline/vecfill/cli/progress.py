@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vecfill.backfill.drain import Progress
 from vecfill.backfill.meter import fields, line
+from vecfill.backfill.progress import Progress
 from vecfill.backfill.run_state import RunState
 from vecfill.cli.logs import logs_json
 from vecfill.engine.signals import default_handlers

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from vecfill.backfill.drain import Progress
+from vecfill.backfill.progress import Progress
 from vecfill.backfill.result import EXIT_INCOMPLETE, RunResult
 from vecfill.backfill.run import run
 from vecfill.config.engine import EngineOptions

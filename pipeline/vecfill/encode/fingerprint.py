@@ -19,6 +19,7 @@ from vecfill.config.model import Model
 from vecfill.encode.model_files import fetched
 from vecfill.encode.model_location import hash_dimension, locate_model
 from vecfill.encode.prompts import prompt_of_rows
+from vecfill.errors import ConfigError
 
 _NOT_COMPUTED_WITH = {"onnx", "openvino", "README.md", ".gitattributes", ".git", ".cache"}
 """Files and folders in a model's folder that a run does not read."""
@@ -86,7 +87,10 @@ def _hub(name: str, revision: str | None) -> dict[str, Any]:
 def _folder(folder: Path) -> dict[str, Any]:
     """The content of the folder's files; each is read again only when its size or time has changed."""
     known = _Known.load()
-    files = {str(path.relative_to(folder)): known.digest(path) for path in _files(folder)}
+    try:
+        files = {str(path.relative_to(folder)): known.digest(path) for path in _files(folder)}
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be read ({error.strerror}): correct its mode") from error
     known.save()
     return {"files": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()}
 

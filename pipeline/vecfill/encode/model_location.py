@@ -36,7 +36,7 @@ def locate_model(model: Model) -> str:
     if name.startswith(_PACKAGE):
         return _embedder_folder(name, _package_folder(name))
     folder = expanded(name, "give --model a path without ~")
-    if os.access(folder, os.F_OK) or name.startswith(("/", ".", "~")) or name.count("/") > 1:
+    if os.access(folder, os.F_OK, effective_ids=True) or name.startswith(("/", ".", "~")) or name.count("/") > 1:
         return _embedder_folder(name, folder)
     return name
 
@@ -86,7 +86,7 @@ def _package_folder(name: str) -> Path:
 
 def _embedder_folder(name: str, folder: Path) -> str:
     """Returns the folder's absolute path, after checking that it holds something that SentenceTransformer can load."""
-    if not os.access(folder, os.R_OK | os.X_OK) or not folder.is_dir():
+    if not os.access(folder, os.R_OK | os.X_OK, effective_ids=True) or not folder.is_dir():
         raise ConfigError(
             f"model {name}: there is no folder {folder} that this user can read: correct the path or the mode, or give "
             "a hub id"

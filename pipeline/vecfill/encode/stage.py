@@ -140,6 +140,19 @@ class EncodeStage:
             return seconds
 
     def _rows(self, ready: RowEncoder, table: pa.Table) -> tuple[Encoding, Flags]:
+        """Encodes the rows that were read; the others keep the error of the read stage."""
+        unread = table.column("error").is_valid().to_numpy()
+        if not unread.any():
+            return self._texts(ready, table)
+        rows, reused = Encoding.blank(table.num_rows, ready.encoder.dim), np.zeros(table.num_rows, np.bool_)
+        read = np.flatnonzero(~unread)
+        found, reused[read] = self._texts(ready, table.take(read))
+        rows.copy_from(read, found, np.arange(len(read)))
+        for row in np.flatnonzero(unread).tolist():
+            rows.fail(row, *(table.column(name)[row].as_py() for name in ("error_class", "error")))
+        return rows, reused
+
+    def _texts(self, ready: RowEncoder, table: pa.Table) -> tuple[Encoding, Flags]:
         texts = table.column("text").to_pylist()
         progress = BlockProgress(len(texts), self._worker.encoded)
         if self._cache is None:

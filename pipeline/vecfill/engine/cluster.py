@@ -175,6 +175,8 @@ def unwrapped() -> Iterator[None]:
         yield
     except Exception as error:
         ours = _ours(error)
+        if ours is not None and ours.args:  # Ray Data appends advice about retries
+            ours.args = (str(ours.args[0]).split("\nFailed to ", 1)[0], *ours.args[1:])
         if ours is not None and ours is not error:
             raise ours from error
         if ours is None and type(error).__module__.startswith("ray."):

@@ -30,9 +30,10 @@ class InlineEngine:
             shared: the budget of an API, if several engines share it; None makes one for this engine.
         """
         self._job, self._stop, self._lock = job, Stop(), threading.Lock()
+        self._abandoned = threading.Event()
         self._encoded = self._committed = 0
         self._shared = shared or job.encode.shared()
-        worker = Worker(
+        self._worker = Worker(
             stopped=self._stopped,
             stop=self._ask_to_stop,
             encoded=self._count_encoded,
@@ -41,13 +42,13 @@ class InlineEngine:
             kept={} if kept is None else kept,
         )
         self.read, self.encode, self.write = (
-            job.source.reader(worker),
-            job.encode.stage(worker),
-            job.sink.writer(worker),
+            job.source.reader(self._worker),
+            job.encode.stage(self._worker),
+            job.sink.writer(self._worker),
         )
 
     def _stopped(self) -> bool:
-        return self._stop.is_set()
+        return self._stop.is_set() or self._abandoned.is_set()
 
     def _ask_to_stop(self, reason: str) -> None:
         self._stop.set(reason)
@@ -80,11 +81,17 @@ class InlineEngine:
     def stream(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
         """See ``Engine``. Raises the original error of any stage."""
         self._stop = stop
+        self._abandoned.clear()
         stages = Stages(read=self.read, encode=self.encode, write=self.write, calls=self._job.encode.calls)
         with ThreadPoolExecutor(1, "warm") as warm:
             if not stop.is_set():
                 warm.submit(self.encode.warm)  # its error is raised again by the first block
-            yield from stream(stages, units, stop)
+            yield from stream(stages, units, stop, abandon=self._abandoned.set)
+
+    def retarget(self, job: Job) -> None:
+        """See ``Engine``."""
+        self.write.close()
+        self._job, self.read, self.write = job, job.source.reader(self._worker), job.sink.writer(self._worker)
 
     def close(self) -> None:
         """Closes the connections."""

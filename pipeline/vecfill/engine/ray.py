@@ -94,10 +94,16 @@ class RayEngine:
             raise
 
     def _directly(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
-        worker = Worker(stopped=stop.is_set, stop=stop.set, committed=self._coordinator.add_committed.remote)
+        abandoned = threading.Event()
+        worker = Worker(
+            stopped=lambda: stop.is_set() or abandoned.is_set(),
+            stop=stop.set,
+            committed=self._coordinator.add_committed.remote,
+        )
         reader = self._job.source.reader(worker)
         with contextlib.closing(self._job.sink.writer(worker)) as writer:
-            yield from stream(Stages(read=reader, encode=self._encoders, write=writer, calls=1), units, stop)
+            stages = Stages(read=reader, encode=self._encoders, write=writer, calls=1)
+            yield from stream(stages, units, stop, abandon=abandoned.set)
 
     def plan(self, units: Sequence[Unit]) -> Dataset:
         """The flow: ReadUnits -> EncodeAndWrite; Ray does not fuse pools of actors."""
@@ -116,6 +122,10 @@ class RayEngine:
             writers=pools.writers,
             at_a_time=pools.blocks_a_writer(self._job.encode.calls),
         )
+
+    def retarget(self, job: Job) -> None:
+        """See ``Engine``."""
+        self._job = job
 
     def close(self) -> None:
         """Ends the actors of this run, and closes this process's connection; the encoders keep running."""

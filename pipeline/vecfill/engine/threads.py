@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vecfill.job import ABANDONED, Stop, Unit
+from vecfill.job import Stop, Unit
 
 OTHERS = 3
 """Blocks in flight outside the encoder: one being read, one being written, and one waiting for the model, so that the
@@ -30,8 +30,10 @@ class Stages:
     calls: int
 
 
-def stream(stages: Stages, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:
+def stream(stages: Stages, units: Sequence[Unit], stop: Stop, *, abandon: Callable[[], object]) -> Iterator[pa.Table]:
     """Yields the result of each unit, in order; once ``stop`` is set, finishes the blocks in flight and ends.
+
+    Calls ``abandon`` if it ends early: the calls in flight should stop, and it waits for them.
 
     Raises the original error of any stage.
     """
@@ -39,7 +41,7 @@ def stream(stages: Stages, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Tab
         ThreadPoolExecutor(1, "read") as read,
         ThreadPoolExecutor(stages.calls, "encode") as encode,
         ThreadPoolExecutor(1, "write") as write,
-        closing(_Flight(stop, (read, encode, write))) as flight,
+        closing(_Flight(abandon, (read, encode, write))) as flight,
     ):
         for unit in units:
             text = read.submit(_text, stages, unit, stop)
@@ -55,14 +57,14 @@ def stream(stages: Stages, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Tab
 class _Flight:
     """Blocks in flight; if the stream ends early, those that no thread has started are cancelled."""
 
-    def __init__(self, stop: Stop, pools: Sequence[ThreadPoolExecutor]) -> None:
+    def __init__(self, abandon: Callable[[], object], pools: Sequence[ThreadPoolExecutor]) -> None:
         self.blocks: deque[Block] = deque()
         self.whole = False
-        self._stop, self._pools = stop, pools
+        self._abandon, self._pools = abandon, pools
 
     def close(self) -> None:
         if not self.whole:  # an error, or a second signal: calls in flight send nothing more to an API
-            self._stop.set(ABANDONED)
+            self._abandon()
         for block in self.blocks:
             block.cancel()
         for pool in self._pools:

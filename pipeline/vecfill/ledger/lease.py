@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 
 LOST = "lease"
 """Stop reason: another run took over the target."""
+
+RELEASE_S = 3.0
+"""Longest time to give a lease back at the end of a run; it ends by itself."""
 
 BEATS = 4
 """Renewals in the time of a lease."""
@@ -68,7 +72,8 @@ class Lease:
             return
         self._over.set()
         self._thread.join(self.seconds)
-        with closing(Session(self._database, stopped=lambda: True)) as session:
+        until = time.monotonic() + RELEASE_S
+        with closing(Session(self._database, stopped=lambda: time.monotonic() > until)) as session:
             try:
                 session.finish(self._release)
             except (VecfillError, psycopg.Error) as failed:

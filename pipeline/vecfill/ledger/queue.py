@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,15 @@ from vecfill.postgres.tracking import NESTED_LOOPS
 
 PIECE_PAGES = 500
 """Heap pages of the queue that one statement works on: some 80,000 entries."""
+
+
+Bounds = Mapping[str, Any]
+"""Bounds of ``read_sql`` with their values."""
+
+Apply = Callable[[int, int | None, Callable[[Bounds, Relation], int]], int]
+"""Calls a function, which runs one statement, for the parts of a range of heap pages; returns the sum of its results.
+
+Where a row cannot be read, it passes the target without the user's SQL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +52,14 @@ def renew_failures(connection: Connection, relation: Relation) -> None:
     _run(connection, relation, failure_sql.queue_due(relation), fetch=False)
 
 
-def changed_rows(connection: Connection, relation: Relation, selection: Selection) -> int:
-    """Returns how many queued rows a run would give another vector."""
-    return int(_run(connection, relation, queue_sql.count_changed(selection, relation))[0][0])
+def changed_rows(connection: Connection, selection: Selection, apply: Apply) -> int:
+    """Returns how many queued rows a run would give another vector; ``apply`` runs a statement over the queue."""
+
+    def count(bounds: Bounds, some: Relation) -> int:
+        query = queue_sql.count_changed(selection, some, tuple(bounds))
+        return int(_run(connection, some, query, tuple(bounds.values()))[0][0])
+
+    return apply(0, None, count)
 
 
 def failures_waiting(connection: Connection, relation: Relation, selection: Selection) -> tuple[int, int]:
@@ -54,13 +68,14 @@ def failures_waiting(connection: Connection, relation: Relation, selection: Sele
     return int(without), int(outdated)
 
 
-def settle(connection: Connection, relation: Relation, selection: Selection) -> int:
+def settle(connection: Connection, relation: Relation, selection: Selection, apply: Apply) -> int:
     """Takes out of the queue what needs no vector, and clears the vectors of rows whose text became empty.
 
     Args:
         connection: to the target's database.
         relation: the tracked target.
         selection: of the missing and changed rows.
+        apply: runs statements over the queue, around the entries of rows that cannot be read.
 
     Returns:
         The number of vectors cleared.
@@ -69,30 +84,45 @@ def settle(connection: Connection, relation: Relation, selection: Selection) -> 
         return 0
     _run(connection, relation, queue_sql.forget_truncated(relation))
     _run(connection, relation, queue_sql.remove_repeated(relation), fetch=False)
+
+    def note(bounds: Bounds, some: Relation) -> int:
+        query = queue_sql.note_edits(selection, some, tuple(bounds))
+        return len(_run(connection, some, query, tuple(bounds.values()), fetch=False))
+
+    def clear(bounds: Bounds, some: Relation) -> int:
+        query = queue_sql.clear_emptied(selection, some, tuple(bounds))
+        return int(_run(connection, some, query, tuple(bounds.values()))[0][0])
+
+    def take_out(bounds: Bounds, some: Relation) -> int:
+        query = queue_sql.settle(selection, some, tuple(bounds))
+        return int(_run(connection, some, query, tuple(bounds.values()))[0][0])
+
     cleared = 0
-    for bounds in _pieces(connection, relation):
-        given, names = tuple(bounds.values()), tuple(bounds)
-        _run(connection, relation, queue_sql.note_edits(selection, relation, names), given, fetch=False)
+    for first, end in _parts(connection, relation):
+        apply(first, end, note)
         if not relation.table.vector.not_null:
-            query = queue_sql.clear_emptied(selection, relation, names)
-            cleared += _run(connection, relation, query, given)[0][0]
-        _run(connection, relation, queue_sql.settle(selection, relation, names), given)
+            cleared += apply(first, end, clear)
+        apply(first, end, take_out)
     return cleared
 
 
-def queue_emptied(connection: Connection, relation: Relation, selection: Selection, leaf: Leaf) -> None:
-    """Queues the rows of a leaf whose text became empty."""
-    _run(connection, relation, queue_sql.queue_emptied(selection, relation, leaf), fetch=False)
+def queue_emptied(connection: Connection, selection: Selection, leaf: Leaf, apply: Apply) -> None:
+    """Queues the rows of a leaf whose text became empty; ``apply`` runs a statement over the leaf."""
+
+    def add(bounds: Bounds, some: Relation) -> int:
+        query = queue_sql.queue_emptied(selection, some, leaf, tuple(bounds))
+        return len(_run(connection, some, query, tuple(bounds.values()), fetch=False))
+
+    apply(0, None, add)
 
 
-def _pieces(connection: Connection, relation: Relation) -> Iterator[dict[str, Any]]:
-    """Yields the bounds of the parts of the queue; the last has no end, for entries that come meanwhile."""
+def _parts(connection: Connection, relation: Relation) -> Iterator[tuple[int, int | None]]:
+    """Yields first and end page of the parts of the queue; the last has no end, for entries that come meanwhile."""
     query = queue_sql.size(relation)
     pages = _run(connection, relation, query)[0][0] // relation.access.server.block_bytes
     starts = range(0, max(1, pages), PIECE_PAGES)
     for start in starts:
-        bounds: dict[str, Any] = {"from": f"({start},0)"}
-        yield bounds | ({} if start == starts[-1] else {"to": f"({start + PIECE_PAGES},0)"})
+        yield start, None if start == starts[-1] else start + PIECE_PAGES
 
 
 def _run(

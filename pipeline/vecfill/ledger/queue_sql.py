@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from vecfill.postgres.catalogue import Leaf
-from vecfill.postgres.read_sql import place_bound
+from vecfill.postgres.read_sql import leaf_source, place_bound, within
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection, failed
 from vecfill.postgres.target_sql import Query, column, embedding, target, where
@@ -168,21 +168,18 @@ SELECT pg_catalog.count(*) FROM vecfill_settled
 """
 
 
-def queue_emptied(selection: Selection, relation: Relation, leaf: Leaf) -> Query:
-    """Queues the rows of a leaf whose text became empty, for ``clear_emptied``."""
+def queue_emptied(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
+    """Queues the rows of a leaf, within bounds, whose text became empty, for ``clear_emptied``."""
     tracking = relation.ledger
-    return sql.SQL(
-        "INSERT INTO {changes} ({columns}, kind) SELECT {keys}, 'O' FROM {source}\n"
-        "WHERE {state} OPERATOR(pg_catalog.=) 'emptied' AND {where}"
-    ).format(
-        changes=tracking.changes,
-        columns=tracking.key_columns,
-        keys=sql.SQL(", ").join(column(relation, own) for own, _ in tracking.key),
-        source=sql.SQL("{}{} AS {}").format(
-            sql.SQL("ONLY " if leaf.only else ""), leaf.name, sql.Identifier(relation.table.alias)
-        ),
-        state=selection.state(relation, None),
-        where=where(relation),
+    emptied = sql.SQL("{} OPERATOR(pg_catalog.=) 'emptied' AND {}").format(
+        selection.state(relation, None), where(relation)
+    )
+    return sql.SQL("INSERT INTO {} ({}, kind) SELECT {}, 'O' FROM {}\nWHERE {}").format(
+        tracking.changes,
+        tracking.key_columns,
+        sql.SQL(", ").join(column(relation, own) for own, _ in tracking.key),
+        leaf_source(leaf, relation),
+        within(emptied, relation, leaf, bounds, 1),
     )
 
 
@@ -219,7 +216,7 @@ def length(relation: Relation) -> Query:
     ).format(relation.ledger.changes)
 
 
-def count_changed(selection: Selection, relation: Relation) -> Query:
+def count_changed(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
     """Returns how many queued rows a run would give another vector, by the selection of missing and changed rows."""
     tracking = relation.ledger
     changed = sql.SQL(
@@ -234,8 +231,10 @@ def count_changed(selection: Selection, relation: Relation) -> Query:
     )
     return sql.SQL(
         "SELECT pg_catalog.count(*) FROM (SELECT {keys}, pg_catalog.bool_or(kind OPERATOR(pg_catalog.=) 'U') AS edited"
-        "\n  FROM {changes} GROUP BY {keys}) AS vecfill_c WHERE {changed}"
-    ).format(keys=tracking.key_columns, changes=tracking.changes, changed=_row(relation, changed))
+        "\n  FROM {changes} AS vecfill_c WHERE {within} GROUP BY {keys}) AS vecfill_c WHERE {changed}"
+    ).format(
+        keys=tracking.key_columns, changes=tracking.changes, within=_within(bounds), changed=_row(relation, changed)
+    )
 
 
 def size(relation: Relation) -> Query:

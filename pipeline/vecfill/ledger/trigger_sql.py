@@ -15,11 +15,8 @@ from psycopg import sql
 
 from vecfill.postgres.relation import Relation
 
-INSERTED, EDITED, OPENED, DELETED, TRUNCATED, RETRIED = "IUODTR"
-"""Kinds of an entry in the queue: a new row; another text or key; a row that ``where`` may now select, or without its
-vector now; a deleted row; a truncated table (no key); a row to try again."""
-
 TRIGGERS = ("insert", "edit", "open", "delete", "truncate")
+"""Names of the triggers and of their functions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,43 +35,50 @@ class Watched:
     image: frozenset[str] = frozenset()
 
 
-def functions(relation: Relation) -> Iterator[sql.Composed]:
-    """Creates the functions of the triggers."""
-    for name, body in (("changed", _CHANGED), ("edited", _EDITED), ("removed", _REMOVED), ("truncated", _TRUNCATED)):
+def functions(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
+    """Creates the functions of the triggers, one a trigger: a constant kind is cheaper than a trigger's argument."""
+    for name, body in _BODIES.items():
         yield sql.SQL(
             "CREATE OR REPLACE FUNCTION {function}() RETURNS pg_catalog.trigger LANGUAGE plpgsql SECURITY DEFINER AS "
-            "$vecfill$\nBEGIN{body}\n  RETURN NULL;\nEND $vecfill$"
-        ).format(function=function(relation, name), body=_body(relation, body))
+            "$vecfill$\nBEGIN\n{body}\n  RETURN NULL;\nEND $vecfill$"
+        ).format(function=function(relation, name), body=_body(relation, watched, body))
 
 
 def drop_functions(relation: Relation) -> Iterator[sql.Composed]:
     """Drops the functions of the triggers."""
-    for name in ("changed", "edited", "removed", "truncated"):
+    for name in TRIGGERS:
         yield sql.SQL("DROP FUNCTION IF EXISTS {}()").format(function(relation, name))
 
 
 def function(relation: Relation, name: str) -> sql.Identifier:
     """Returns the name of a trigger's function."""
-    return sql.Identifier(relation.ledger.schema, f"{name}_{relation.ledger.id}")
+    return sql.Identifier(relation.ledger.schema, f"on_{name}_{relation.ledger.id}")
 
 
-def _body(relation: Relation, body: str) -> sql.Composed:
+def _body(relation: Relation, watched: Watched, body: LiteralString) -> sql.Composed:
     tracking = relation.ledger
-
     columns = [column for column, _ in tracking.key]
     return sql.SQL(body).format(
-        changes=tracking.changes, columns=tracking.key_columns, new=_values("NEW", columns), old=_values("OLD", columns)
+        changes=tracking.changes,
+        columns=tracking.key_columns,
+        new=_values("NEW", columns),
+        old=_values("OLD", columns),
+        moved=_differs(columns, watched.image),
     )
 
 
-_CHANGED = '\n  INSERT INTO {changes} ({columns}, kind) VALUES ({new}, TG_ARGV[0]::pg_catalog."char");'
-_EDITED = """
-  INSERT INTO {changes} ({columns}, kind) VALUES ({new}, TG_ARGV[0]::pg_catalog."char");
-  IF ROW({old})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({new})::pg_catalog.record THEN
+_BODIES: dict[str, LiteralString] = {
+    "insert": "  INSERT INTO {changes} ({columns}, kind) VALUES ({new}, 'I');",
+    "edit": """  INSERT INTO {changes} ({columns}, kind) VALUES ({new}, 'U');
+  IF {moved} THEN
     INSERT INTO {changes} ({columns}, kind) VALUES ({old}, 'D');
-  END IF;"""
-_REMOVED = "\n  INSERT INTO {changes} ({columns}, kind) VALUES ({old}, 'D');"
-_TRUNCATED = "\n  INSERT INTO {changes} (kind) VALUES ('T');"
+  END IF;""",
+    "open": "  INSERT INTO {changes} ({columns}, kind) VALUES ({new}, 'O');",
+    "delete": "  INSERT INTO {changes} ({columns}, kind) VALUES ({old}, 'D');",
+    "truncate": "  INSERT INTO {changes} (kind) VALUES ('T');",
+}
+"""Kinds of an entry: a new row (I), another text or key (U), a row without its vector or that ``where`` may select now
+(O), a deleted row (D), a truncated table (T, without a key). A run adds rows to try again (R)."""
 
 
 def triggers(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
@@ -89,11 +93,11 @@ def triggers(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
             *([_differs(watched.where, watched.image)] if watched.where else []),
         ]
     )
-    yield _trigger(relation, "insert", "INSERT", _call(relation, "changed", INSERTED))
-    yield _trigger(relation, "edit", "UPDATE", _call(relation, "edited", EDITED), edited)
-    yield _trigger(relation, "open", "UPDATE", _call(relation, "changed", OPENED), opened)
-    yield _trigger(relation, "delete", "DELETE", _call(relation, "removed"))
-    yield _trigger(relation, "truncate", "TRUNCATE", _call(relation, "truncated"))
+    yield _trigger(relation, "insert", "INSERT")
+    yield _trigger(relation, "edit", "UPDATE", edited)
+    yield _trigger(relation, "open", "UPDATE", opened)
+    yield _trigger(relation, "delete", "DELETE")
+    yield _trigger(relation, "truncate", "TRUNCATE")
 
 
 def drop_triggers(relation: Relation) -> Iterator[sql.Composed]:
@@ -107,21 +111,15 @@ def trigger_name(relation: Relation, name: str) -> sql.Identifier:
     return sql.Identifier(f"vecfill_{relation.ledger.id}_{name}")
 
 
-def _trigger(
-    relation: Relation, name: str, event: LiteralString, call: sql.Composed, when: sql.Composable | None = None
-) -> sql.Composed:
-    return sql.SQL("CREATE TRIGGER {} AFTER {} ON {} FOR EACH {}{} EXECUTE FUNCTION {}").format(
+def _trigger(relation: Relation, name: str, event: LiteralString, when: sql.Composable | None = None) -> sql.Composed:
+    return sql.SQL("CREATE TRIGGER {} AFTER {} ON {} FOR EACH {}{} EXECUTE FUNCTION {}()").format(
         trigger_name(relation, name),
         sql.SQL(event),
         relation.table.name,
         sql.SQL("STATEMENT" if event == "TRUNCATE" else "ROW"),
         sql.SQL(" WHEN ({})").format(when) if when else sql.SQL(""),
-        call,
+        function(relation, name),
     )
-
-
-def _call(relation: Relation, name: str, kind: str = "") -> sql.Composed:
-    return sql.SQL("{}({})").format(function(relation, name), sql.Literal(kind) if kind else sql.SQL(""))
 
 
 def _values(row: LiteralString, columns: Iterable[str]) -> sql.Composed:

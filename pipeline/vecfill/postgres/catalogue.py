@@ -147,7 +147,7 @@ def find_table(cursor: Any, table: str, block_bytes: int) -> Table:
         schema=schema,
         name=name,
         kind=kind,
-        pages=size // block_bytes,
+        pages=(size or 0) // block_bytes,  # NULL if it is dropped meanwhile
         policies=secured and cursor.execute(_POLICIES, (oid,)).fetchone()[0],
         triggers=triggers,
         children=children,
@@ -173,7 +173,7 @@ def tree_of(cursor: Any, table: Table, column: Column | None, block_bytes: int) 
             schema=schema,
             name=name,
             kind=kind,
-            pages=size // block_bytes,
+            pages=(size or 0) // block_bytes,
             triggers=triggers,
             may_read=may_read,
             column=number or 0,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import LiteralString
 
 from psycopg import sql
 
+from vecfill.postgres.catalogue import Leaf
+from vecfill.postgres.read_sql import leaf_source, within
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import UNKNOWN, Selection
 from vecfill.postgres.target_sql import Query, column, embedding, numbers, target, where
@@ -20,18 +22,25 @@ def sample(selection: Selection, relation: Relation, *, percent: float | None) -
     tablesample = sql.SQL("" if percent is None else " TABLESAMPLE SYSTEM ({})").format(
         *([] if percent is None else [percent])
     )
-    return sql.SQL(
-        "SELECT {text}, {numbers} FROM {source}{tablesample}\n"
-        "WHERE {embedding} IS NOT NULL AND {known} AND NOT {blank} AND {where} LIMIT $1::pg_catalog.int8"
-    ).format(
-        text=relation.user_sql.text,
-        numbers=numbers(relation),
-        embedding=embedding(relation),
-        known=_to_sample(selection, relation),
-        where=where(relation),
-        source=target(relation),
-        tablesample=tablesample,
-        blank=relation.user_sql.blank,
+    source = sql.SQL("{}{}").format(target(relation), tablesample)
+    return _sample(relation, source, _sampled(selection, relation))
+
+
+def sample_part(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
+    """Selects the same from a leaf, within bounds of ``read_sql``, which have one parameter each."""
+    condition = within(_sampled(selection, relation), relation, leaf, bounds, 2)
+    return _sample(relation, leaf_source(leaf, relation, bounds, 2), condition)
+
+
+def _sample(relation: Relation, source: sql.Composable, condition: sql.Composable) -> Query:
+    return sql.SQL("SELECT {}, {} FROM {}\nWHERE {} LIMIT $1::pg_catalog.int8").format(
+        relation.user_sql.text, numbers(relation), source, condition
+    )
+
+
+def _sampled(selection: Selection, relation: Relation) -> sql.Composed:
+    return sql.SQL("{} IS NOT NULL AND {} AND NOT {} AND {}").format(
+        embedding(relation), _to_sample(selection, relation), relation.user_sql.blank, where(relation)
     )
 
 

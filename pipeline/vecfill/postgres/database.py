@@ -17,7 +17,10 @@ from vecfill.secret import secret_from_command
 Connection = psycopg.Connection[tuple[Any, ...]]
 Cursor = psycopg.RawCursor[tuple[Any, ...]]
 
-_DEFAULTS = {"application_name": "vecfill", "connect_timeout": "10", "keepalives_idle": "30", "client_encoding": "UTF8"}
+_DEFAULTS = {"application_name": "vecfill", "connect_timeout": "10", "keepalives_idle": "30"}
+
+_UTF8 = {"client_encoding": "UTF8"}
+"""Whatever the user's programs speak: no other encoding holds every text."""
 
 _NO_DATABASE = (
     "no database is named: give --database postgresql://user@host/name, or set VECFILL_DATABASE, DATABASE_URL or "
@@ -74,7 +77,7 @@ class Database:
             ConfigError: the password command printed no password.
         """
         token = {"password": self._password_from(self.password_command)} if self.password_command else {}
-        full = conninfo.make_conninfo("", **{**_DEFAULTS, **conninfo.conninfo_to_dict(self.conninfo), **token})
+        full = conninfo.make_conninfo("", **{**_DEFAULTS, **conninfo.conninfo_to_dict(self.conninfo), **_UTF8, **token})
         connection = psycopg.connect(full, autocommit=True, prepare_threshold=None, cursor_factory=psycopg.RawCursor)
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection

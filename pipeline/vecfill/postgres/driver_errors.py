@@ -53,6 +53,8 @@ def is_transient(error: BaseException) -> bool:
     """
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return False
+    if isinstance(error, psycopg.errors.ProtocolViolation) and error.diag.severity_nonlocalized == "ERROR":
+        return False  # binary data of another type, while the connection stays; a pooler's refusals are FATAL
     if isinstance(error, SecretError):
         return True
     if isinstance(error, psycopg.OperationalError) or (isinstance(error, psycopg.Error) and error.sqlstate):

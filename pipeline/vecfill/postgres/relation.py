@@ -168,3 +168,20 @@ def with_dimension(relation: Relation, dim: int) -> Relation:
     """Returns the same target with the dimension of its embedding column set."""
     table = relation.table
     return replace(relation, table=replace(table, vector=replace(table.vector, dim=dim)))
+
+
+def without_where(relation: Relation) -> Relation:
+    """Returns the same target without the user's condition, to find a row on which that fails."""
+    return replace(relation, user_sql=replace(relation.user_sql, where=None))
+
+
+def without_user_sql(relation: Relation) -> Relation:
+    """Returns the same target with an empty text for every row, to find a row on which the user's SQL fails."""
+    harmless = replace(
+        relation.user_sql,
+        text=sql.SQL("''::pg_catalog.text"),
+        size=sql.SQL("0::pg_catalog.int4"),
+        blank=sql.SQL("false"),
+        where=None,
+    )
+    return replace(relation, user_sql=harmless)

@@ -7,15 +7,16 @@ search path.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
 
+from vecfill.postgres.catalogue import Leaf
+from vecfill.postgres.read_sql import leaf_source, within
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.target_sql import is_zero
+from vecfill.postgres.target_sql import Query, embedding, is_zero, target, where
 from vecfill.postgres.template import verbatim_sql
-
-Query = sql.Composed
 
 OPERATORS = {"cosine": "<=>", "l2": "<->", "ip": "<#>", "l1": "<+>"}
 """pgvector's operators by distance, the middle part of an operator class name (``vector_cosine_ops``,
@@ -98,11 +99,38 @@ def _cast_dimension(relation: Relation, expression: str) -> int | None:
 
 def nearest(relation: Relation, schema: str, measure: Measure, show: tuple[str, ...]) -> Query:
     """Selects the ``$2`` rows nearest to the vector ``$1`` (float8[]): key as text, distance, columns to show."""
+    return _nearest(relation, schema, measure, show, source=target(relation), condition=_searched(relation))
+
+
+def nearest_in_part(
+    relation: Relation, schema: str, measure: Measure, show: tuple[str, ...], *, leaf: Leaf, bounds: Sequence[str]
+) -> Query:
+    """Selects the same from a leaf, within bounds of ``read_sql``, which have one parameter each."""
+    condition = within(_searched(relation), relation, leaf, bounds, 3)
+    return _nearest(relation, schema, measure, show, source=leaf_source(leaf, relation), condition=condition)
+
+
+def _searched(relation: Relation) -> sql.Composed:
+    return sql.SQL("{} IS NOT NULL{} AND {}").format(
+        embedding(relation),
+        sql.SQL(" AND NOT {}").format(is_zero(relation)) if relation.table.vector.is_array else sql.SQL(""),
+        where(relation),
+    )
+
+
+def _nearest(
+    relation: Relation,
+    schema: str,
+    measure: Measure,
+    show: tuple[str, ...],
+    *,
+    source: sql.Composable,
+    condition: sql.Composable,
+) -> Query:
     alias = relation.table.alias
     return sql.SQL(
-        "SELECT {key}, ({operand} {operator} {query})::pg_catalog.float8{show}\nFROM {only}{name} AS {alias}\n"
-        "WHERE {embedding} IS NOT NULL{filled} AND (\n{where}\n)\n"
-        "ORDER BY {operand} {operator} {query} LIMIT $2::pg_catalog.int8"
+        "SELECT {key}, ({operand} {operator} {query})::pg_catalog.float8{show}\nFROM {source}\n"
+        "WHERE {condition}\nORDER BY {operand} {operator} {query} LIMIT $2::pg_catalog.int8"
     ).format(
         key=sql.SQL(" OPERATOR(pg_catalog.||) ', ' OPERATOR(pg_catalog.||) ").join(
             _as_text(alias, name) for name in [column.name for column in relation.table.key] or ["ctid"]
@@ -111,12 +139,8 @@ def nearest(relation: Relation, schema: str, measure: Measure, show: tuple[str, 
         operator=sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), verbatim_sql(OPERATORS[measure.distance])),
         query=sql.SQL("$1::pg_catalog.float8[]::{}.{}").format(sql.Identifier(schema), sql.Identifier(measure.kind)),
         show=sql.SQL("").join(sql.SQL(", {}").format(_as_text(alias, name)) for name in show),
-        only=sql.SQL("ONLY " if relation.table.plain else ""),
-        name=relation.table.name,
-        alias=sql.Identifier(alias),
-        embedding=sql.Identifier(alias, relation.table.vector.name),
-        filled=sql.SQL(" AND NOT {}").format(is_zero(relation)) if relation.table.vector.is_array else sql.SQL(""),
-        where=relation.user_sql.where if relation.user_sql.where is not None else sql.SQL("true"),
+        source=source,
+        condition=condition,
     )
 
 

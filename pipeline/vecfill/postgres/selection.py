@@ -53,10 +53,11 @@ class Selection:
         missing = self.missing(relation)
         if relation.tracking is None:
             return missing
+        untried = sql.SQL("({} AND NOT {})").format(missing, failed(relation))
         if self.refresh is None or self.reasons == (MISSED,):
-            return sql.SQL("({} AND NOT {})").format(missing, failed(relation))
-        return sql.SQL("(({} OR {} OPERATOR(pg_catalog.=) ANY ({})) AND NOT {})").format(
-            missing, self.refresh(relation), _texts(self.reasons), failed(relation)
+            return untried
+        return sql.SQL("({} OR NOT {} AND {} OPERATOR(pg_catalog.=) ANY ({}))").format(
+            untried, missing, self.refresh(relation), _texts(self.reasons)
         )
 
     def eligible(self, relation: Relation) -> sql.Composed:
@@ -96,15 +97,8 @@ class Selection:
         if relation.tracking is None or self.refresh is None:
             return sql.Literal(FILLED)
         return sql.SQL("CASE WHEN {blank} THEN {emptied} ELSE {refresh} END").format(
-            blank=relation.user_sql.blank, emptied=_emptied(relation), refresh=self._unless_failed(relation)
+            blank=relation.user_sql.blank, emptied=_emptied(relation), refresh=self.refresh(relation)
         )
-
-    def _unless_failed(self, relation: Relation) -> sql.Composed:
-        assert self.refresh is not None  # noqa: S101
-        refresh = self.refresh(relation)
-        return sql.SQL(
-            "CASE WHEN {refresh} OPERATOR(pg_catalog.=) ANY ({reasons}) AND {failed} THEN {name} ELSE {refresh} END"
-        ).format(refresh=refresh, reasons=_texts(self.reasons), failed=failed(relation), name=sql.Literal(OUTDATED))
 
 
 def _texts(names: tuple[str, ...]) -> sql.Composed:
@@ -151,7 +145,7 @@ def _changed(relation: Relation) -> sql.Composed:
     return _recorded(
         relation,
         sql.SQL("CASE WHEN vecfill_v.text_hash OPERATOR(pg_catalog.<>) {} THEN {} ELSE {} END").format(
-            hash_expression(relation.user_sql.text), sql.Literal(CHANGED), sql.Literal(FILLED)
+            hash_expression(relation.user_sql.text), _unless_failed(relation, CHANGED), sql.Literal(FILLED)
         ),
         sql.Literal(UNKNOWN),
     )
@@ -168,12 +162,18 @@ def _other(relation: Relation) -> sql.Composed:
         ).format(
             unknown=_number(UNKNOWN_MODEL),
             model=_number(relation.ledger.model),
-            other=sql.Literal(OTHER_MODEL),
+            other=_unless_failed(relation, OTHER_MODEL),
             hash=hash_expression(relation.user_sql.text),
-            changed=sql.Literal(CHANGED),
+            changed=_unless_failed(relation, CHANGED),
             filled=sql.Literal(FILLED),
         ),
-        sql.Literal(UNKNOWN),
+        _unless_failed(relation, UNKNOWN),
+    )
+
+
+def _unless_failed(relation: Relation, reason: str) -> sql.Composed:
+    return sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(
+        failed(relation), sql.Literal(OUTDATED), sql.Literal(reason)
     )
 
 

@@ -101,7 +101,9 @@ class Tracking:
 
     @property
     def held(self) -> sql.Composed:
-        """Condition: this run still holds the lease."""
+        """Condition: this run still holds the lease; true without one."""
+        if self.holder is None:
+            return sql.SQL("true").format()
         return sql.SQL(
             "EXISTS (SELECT FROM {} AS vecfill_t WHERE vecfill_t.id OPERATOR(pg_catalog.=) {}\n"
             "      AND vecfill_t.holder OPERATOR(pg_catalog.=) {}::pg_catalog.text)"

@@ -1,4 +1,4 @@
-"""Reads a part of a leaf in pieces that the server's time limits allow."""
+"""Reads a part of a leaf in pieces that the server's time limits allow, and around rows that cannot be read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import psycopg
 
-from vecfill.errors import DatabaseError
+from vecfill.bisection import SharedFaultError
+from vecfill.errors import DatabaseError, VecfillError
 from vecfill.postgres import read_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
@@ -18,6 +19,15 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 from vecfill.postgres.timeouts import setting_of, timed_out, transaction_timeout_named
 from vecfill.read.units import PageRange, RowList, RowUnit
+from vecfill.read.unreadable_rows import (
+    Fetch,
+    Rows,
+    UnreadableRowError,
+    is_row_fault,
+    read_around,
+    read_one,
+    works_on_some_row,
+)
 
 T = TypeVar("T")
 
@@ -25,20 +35,34 @@ AFTER_A_LOST_CONNECTION = 8
 """Divides the size if the time limit ended the connection too: few attempts are left before the run gives up."""
 
 
+class _TooSlowError(VecfillError):
+    """A time limit ended the statement; a smaller piece may be in time."""
+
+
 class Pieces:
     """Runs a statement over a unit, in smaller pieces after a timeout; the next units begin with the size that worked.
 
+    A row that makes the statement fail is read on its own.
+
     Attributes:
         most: heap pages or listed rows that a piece may have.
+        works: whether the user's SQL is known to work on some row.
+        divided: whether a unit was read by several statements. A row that moves from one part to another meanwhile may
+            be in none of them.
     """
 
     def __init__(self) -> None:
         self.most = sys.maxsize
+        self.works = False
+        self.divided = False
 
     def read(
-        self, connection: Connection, relation: Relation, unit: RowUnit, fetch: Callable[[RowUnit], T]
-    ) -> Iterator[T]:
-        """Yields what ``fetch`` returns for each piece, in the order of the table.
+        self, connection: Connection, relation: Relation, unit: RowUnit, fetch: Fetch
+    ) -> Iterator[tuple[Rows, UnreadableRowError | None]]:
+        """Yields what ``fetch`` returns for each piece, in the order of the table, and None.
+
+        A piece with an unreadable row comes in parts, in no particular order; for that row alone the error comes with
+        what ``fetch`` returns without the user's SQL.
 
         Args:
             connection: that ``fetch`` uses.
@@ -48,6 +72,7 @@ class Pieces:
 
         Raises:
             DatabaseError: no smaller piece is possible, or an administrator cancelled the statement.
+            SharedFaultError: the statement fails on all rows that were tried.
             psycopg.OperationalError: the time limit ended the connection: repeat all on another one.
         """
         pages = _pages(connection, relation, unit) if self.most < sys.maxsize else 0
@@ -56,37 +81,76 @@ class Pieces:
             piece = pending.pop()
             if _size(piece, pages) > self.most and (halves := _halves(piece, pages)):
                 pending += reversed(halves)
-            elif found := self._in_time(connection, relation, piece, fetch):
-                yield found[0]
-            else:
+                self.divided = True
+                continue
+            try:
+                found = self._in_time(connection, relation, piece, fetch)
+            except _TooSlowError:
                 pages = _pages(connection, relation, unit)
                 pending += reversed(_halves(piece, pages))
+                self.divided = True
+            except Exception as error:
+                if not is_row_fault(error):
+                    raise
+                self.divided = True
+                yield from self._around(connection, relation, piece, fetch)
+            else:
+                self.works = self.works or bool(found)
+                yield found, None
+
+    def _around(
+        self, connection: Connection, relation: Relation, piece: RowUnit, fetch: Fetch
+    ) -> Iterator[tuple[Rows, UnreadableRowError | None]]:
+        def in_time(part: RowUnit, some: Relation) -> Rows:
+            return self._in_time(connection, some, part, fetch)
+
+        def too_slow(error: Exception) -> bool:
+            return isinstance(error, _TooSlowError)
+
+        def try_one(part: RowUnit, some: Relation) -> Rows:
+            return self._in_time(connection, some, part, lambda part, some: read_one(connection, some, part))
+
+        pages, last = _pages(connection, relation, piece), None
+        self.works = self.works or works_on_some_row(relation, try_one, too_slow)
+        for found, error in read_around(piece, pages, relation, in_time, too_slow, works=self.works):
+            self.works, last = self.works or (bool(found) and not error), error or last
+            yield found, error
+        if last and not self.works:
+            raise SharedFaultError("every row failed") from last
 
     def at_once(
-        self, connection: Connection, relation: Relation, unit: RowUnit, fetch: Callable[[RowUnit], T]
+        self, connection: Connection, relation: Relation, unit: RowUnit, fetch: Callable[[RowUnit, Relation], T]
     ) -> T | None:
         """Returns what ``fetch`` returns for the unit; None if that takes too long, now or before, for another way.
 
         Raises:
             DatabaseError, psycopg.OperationalError: as in ``read``.
         """
-        found = self._in_time(connection, relation, unit, fetch) if self.most == sys.maxsize else None
-        return found[0] if found else None
+        if self.most < sys.maxsize:
+            return None
+        try:
+            return self._in_time(connection, relation, unit, fetch)
+        except _TooSlowError:
+            return None
 
     def _in_time(
-        self, connection: Connection, relation: Relation, piece: RowUnit, fetch: Callable[[RowUnit], T]
-    ) -> tuple[T] | None:
-        """Returns what ``fetch`` returns; None if a time limit ended it, and then the next pieces are smaller."""
+        self, connection: Connection, relation: Relation, piece: RowUnit, fetch: Callable[[RowUnit, Relation], T]
+    ) -> T:
+        """Returns what ``fetch`` returns.
+
+        Raises:
+            _TooSlowError: a time limit ended it; the next pieces are smaller.
+        """
         server = relation.access.server
         started = time.perf_counter()
         try:
             with transaction_timeout_named(server.transaction_timeout_ms):
-                return (fetch(piece),)
+                return fetch(piece, relation)
         except psycopg.Error as error:
             if not timed_out(error, time.perf_counter() - started, server.statement_timeout_ms):
                 raise
             self._adapt(connection, relation, error, piece)
-            return None
+            raise _TooSlowError from error
 
     def _adapt(self, connection: Connection, relation: Relation, error: psycopg.Error, piece: RowUnit) -> None:
         pages = relation.table.leaves[piece.leaf].pages if connection.closed else _pages(connection, relation, piece)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import Any
 
 import psycopg
 import pyarrow as pa
@@ -21,6 +20,7 @@ from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import Session, transaction
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import RowUnit
+from vecfill.read.unreadable_rows import Rows
 from vecfill.read.user_sql_errors import explain_user_sql_errors
 
 log = logging.getLogger(__name__)
@@ -35,12 +35,15 @@ class Reader:
         self._pieces = Pieces()
 
     def __call__(self, unit: RowUnit) -> pa.Table:
-        """Reads the currently eligible rows of the unit, in the server's order; none if a stop interrupts it.
+        """Reads the currently eligible rows of the unit; none if a stop interrupts it.
+
+        A row that the server cannot read comes with its key and the error. Other rows are in the server's order, unless
+        there is such a row.
 
         A table that stays locked ends the run like a stop: its rows are left to the next one.
 
         Raises:
-            ConfigError: the user's SQL fails on a row.
+            ConfigError: the user's SQL fails on all rows.
             DatabaseError: the server did not recover, or rejected the statement.
         """
         start = time.perf_counter()
@@ -65,28 +68,29 @@ class Reader:
         """Closes the connection; the next call opens another."""
         self._session.close()
 
-    def _fetch(self, connection: Connection, unit: RowUnit) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = []
+    def _fetch(self, connection: Connection, unit: RowUnit) -> Rows:
+        rows: Rows = []
 
-        def fetch(piece: RowUnit) -> list[tuple[Any, ...]]:
+        def fetch(piece: RowUnit, relation: Relation) -> Rows:
             left = None if unit.limit is None else unit.limit - len(rows)
-            return [] if left == 0 else self._fetch_piece(connection, replace(piece, limit=left))
+            return [] if left == 0 else self._fetch_piece(connection, relation, replace(piece, limit=left))
 
-        for found in self._pieces.read(connection, self._relation, unit, fetch):
-            rows += found
+        for found, error in self._pieces.read(connection, self._relation, unit, fetch):
+            reason = ("row", f"cannot be read: {error}") if error else (None, None)
+            rows += [(*row, *reason) for row in found]
         return rows
 
-    def _fetch_piece(self, connection: Connection, unit: RowUnit) -> list[tuple[Any, ...]]:
-        bounds, leaf = unit.bounds(), self._relation.table.leaves[unit.leaf]
-        query = read_sql.read(self._selection, self._relation, leaf, tuple(bounds))
+    def _fetch_piece(self, connection: Connection, relation: Relation, unit: RowUnit) -> Rows:
+        bounds, leaf = unit.bounds(), relation.table.leaves[unit.leaf]
+        query = read_sql.read(self._selection, relation, leaf, tuple(bounds))
         parameters = (unit.limit, *bounds.values())
-        settings = self._relation.reading(leaf)
+        settings = relation.reading(leaf)
         with transaction(connection, settings, read_only=True, first=query, parameters=parameters) as cursor:
             return cursor.fetchall()
 
 
-def _block(rows: list[tuple[Any, ...]], arity: int, seconds: float) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * (arity + 3)
+def _block(rows: Rows, arity: int, seconds: float) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * (arity + 5)
     share = [seconds / len(rows)] * len(rows) if rows else []
     schema = text_schema(arity)
     arrays = [pa.array(column, type=field.type) for column, field in zip([*columns, share], schema, strict=True)]

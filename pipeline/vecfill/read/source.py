@@ -45,7 +45,7 @@ class TableSource:
         Raises:
             StoppedError: ``stopped``, or the session's own, became true.
             TableLockedError: another session keeps the table locked.
-            ConfigError: the user's SQL fails on a row.
+            ConfigError: the user's SQL fails on all rows, or on very many.
             ServerGoneError: the server did not recover.
         """
         return self.session.run(
@@ -64,6 +64,10 @@ class TableSource:
     def with_dimension(self, dim: int | None) -> Self:
         """Returns the same source of a target whose embedding column has this dimension."""
         return replace(self, relation=with_dimension(self.relation, dim)) if dim else self
+
+    def at(self, relation: Relation) -> Self:
+        """Returns the same source of the target as it is now."""
+        return replace(self, relation=relation)
 
     def plan(
         self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()

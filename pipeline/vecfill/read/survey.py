@@ -6,23 +6,20 @@ instead and takes the total from the planner's estimate.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
 
-from vecfill.postgres import read_sql
-from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import EMPTY, EXCLUDED, FAILED, MISSED, MISSING, OUTDATED, UNKNOWN, Selection
-from vecfill.postgres.session import transaction
-from vecfill.read.large_bucket import parse_tid, split_large_bucket
-from vecfill.read.partial_index import list_open_rows
+from vecfill.read.leaf_count import LeafCount, LeafCounter
 from vecfill.read.pieces import Pieces
-from vecfill.read.units import Bucket, PageRange, RowUnit, bucket_pages
+from vecfill.read.units import Bucket, PageRange
 from vecfill.read.user_sql_errors import explain_user_sql_errors
+
+log = logging.getLogger(__name__)
 
 SMALL_PAGES = 256
 """Heap pages of a target (2 MiB) below which it is always scanned: an exact count costs nothing there."""
@@ -84,15 +81,6 @@ class Survey:
         return sum(bucket.rows for bucket in self.buckets)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _LeafCount:
-    """Rows of a leaf by state, whether these are all its rows, and the buckets of the eligible ones."""
-
-    states: Counter[str]
-    complete: bool
-    buckets: list[Bucket]
-
-
 def survey(
     connection: Connection,
     relation: Relation,
@@ -119,29 +107,38 @@ def survey(
         leaves: positions of the leaves to count; None for all. The rows of the others are estimated.
 
     Raises:
-        ConfigError: the user's SQL fails on some row.
+        ConfigError: the user's SQL fails on all rows, or on very many.
     """
     small = sum(leaf.pages for leaf in relation.table.leaves) < SMALL_PAGES
     estimates = dict(earlier.estimates) if earlier else {}
     counts, pieces = [], pieces or Pieces()
+    counter = LeafCounter(
+        connection=connection, relation=relation, selection=selection, excluded=excluded, pieces=pieces
+    )
     with explain_user_sql_errors(relation):
         for position, leaf in enumerate(relation.table.leaves):
             if leaves is not None and position not in leaves:
-                counts.append(_LeafCount(states=Counter(), complete=leaf.queue, buckets=[]))
+                counts.append(LeafCount(states=Counter(), complete=leaf.queue, buckets=[]))
                 if not leaf.queue and position not in estimates:
-                    estimates[position] = _estimate_rows(connection, relation, leaf)
+                    estimates[position] = counter.estimate_rows(position)
                 continue
             whole = PageRange(leaf=position, first_page=0, end_page=None, rows=0)
-            listed = partial(_list_leaf, connection, relation, selection, excluded=excluded)
-            counted = None if exact or small else pieces.at_once(connection, relation, whole, listed)
+            fast = not exact and not small
+            counted = pieces.at_once(connection, relation, whole, lambda unit, _: counter.list(unit)) if fast else None
             if counted is not None and position not in estimates:
-                estimates[position] = _estimate_rows(connection, relation, leaf)
-            counts.append(counted or _scan_leaf(connection, relation, selection, whole, excluded, pieces=pieces))
+                estimates[position] = counter.estimate_rows(position)
+            counts.append(counted or counter.scan(whole))
+    if counter.unreadable and not earlier:
+        log.warning(
+            "rows of %s that cannot be read: %d; without a vector they count as missing; the first error: %s",
+            *(relation.table.label, counter.unreadable, counter.error),
+            extra={"target": relation.table.label, "rows": counter.unreadable},
+        )
     return _combine(relation, selection, counts, estimates)
 
 
 def _combine(
-    relation: Relation, selection: Selection, counts: Sequence[_LeafCount], estimates: Mapping[int, int]
+    relation: Relation, selection: Selection, counts: Sequence[LeafCount], estimates: Mapping[int, int]
 ) -> Survey:
     states = sum((leaf.states for leaf in counts), Counter[str]())
     partial = {position for position, leaf in enumerate(counts) if not leaf.complete}
@@ -167,71 +164,3 @@ def _combine(
         states=states,
         estimates={position: estimates[position] for position in partial},
     )
-
-
-def _scan_leaf(
-    connection: Connection,
-    relation: Relation,
-    selection: Selection,
-    whole: PageRange,
-    excluded: Sequence[str],
-    *,
-    pieces: Pieces,
-) -> _LeafCount:
-    leaf = relation.table.leaves[whole.leaf]
-    pages = bucket_pages(leaf.pages)
-
-    def fetch(part: RowUnit) -> list[tuple[Any, ...]]:
-        bounds = part.bounds()
-        query = read_sql.survey(selection, relation, leaf, tuple(bounds))
-        parameters = (pages, list(excluded), *bounds.values())
-        settings = relation.reading(leaf)
-        with transaction(connection, settings, read_only=True, first=query, parameters=parameters) as cursor:
-            return cursor.fetchall()
-
-    rows = [row for found in pieces.read(connection, relation, whole, fetch) for row in found]
-    buckets = [
-        Bucket(leaf=whole.leaf, first_page=bucket * pages, pages=pages, rows=count, bytes=size)
-        for bucket, count, size in _by_bucket(rows)
-    ]
-    return _LeafCount(
-        states=sum((Counter({state: count}) for _, state, count, _ in rows), Counter()),
-        complete=True,
-        buckets=[
-            part for bucket in buckets for part in split_large_bucket(connection, relation, selection, bucket, excluded)
-        ],
-    )
-
-
-def _by_bucket(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, int, int]]:
-    """Yields bucket, rows and bytes; two pieces may have counted one bucket."""
-    counts: Counter[int] = Counter()
-    sizes: Counter[int] = Counter()
-    for bucket, _, count, size in rows:
-        if bucket is not None:
-            counts[bucket] += count
-            sizes[bucket] += size
-    return ((bucket, counts[bucket], sizes[bucket]) for bucket in counts)
-
-
-def _list_leaf(
-    connection: Connection, relation: Relation, selection: Selection, whole: RowUnit, *, excluded: Sequence[str]
-) -> _LeafCount | None:
-    rows = list_open_rows(connection, relation, selection, relation.table.leaves[whole.leaf], excluded)
-    if rows is None:
-        return None
-    return _LeafCount(
-        states=Counter(state for _, state, _ in rows),
-        complete=False,
-        buckets=[
-            Bucket.of_row(whole.leaf, parse_tid(tid), size) for tid, state, size in rows if state in selection.reasons
-        ],
-    )
-
-
-def _estimate_rows(connection: Connection, relation: Relation, leaf: Leaf) -> int:
-    """Returns the planner's estimate of the rows of a leaf that ``where`` selects."""
-    query = read_sql.explain_selected_rows(relation, leaf)
-    with transaction(connection, relation.access.reading, read_only=True, first=query) as cursor:
-        row = cursor.fetchone()
-    return int(row[0][0]["Plan"]["Plan Rows"]) if row else 0

@@ -6,7 +6,9 @@ its changes wait in the queue. After that the queue names all that a run has to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from vecfill.interruptible import Stopped
 from vecfill.ledger import queue
@@ -14,8 +16,10 @@ from vecfill.ledger.registry import Tracked, mark_scanned
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import EMPTIED, UNKNOWN, Selection
+from vecfill.read.pieces import Pieces
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Survey, survey
+from vecfill.read.units import PageRange
 
 
 @dataclass
@@ -63,6 +67,11 @@ class TrackedSource(TableSource):
             counts=LedgerCounts(unknown=tracked.unknown),
         )
 
+    def at(self, relation: Relation) -> Self:
+        """Returns the same source of the target as it is now; a partition that was attached is read as a whole."""
+        before, now = ({leaf.oid for leaf in one.table.leaves} for one in (self.relation, relation))
+        return replace(self, relation=with_queue(relation), to_scan=self.to_scan & now | now - before)
+
     def survey(
         self,
         *,
@@ -90,13 +99,16 @@ class TrackedSource(TableSource):
             self.counts.queued_before = queue.queue_of(connection, self.relation).entries
         scanned = None
         if self.to_scan:
+            self.pieces.divided = False
             scanned = self._survey(connection, self._positions(), exact=exact, excluded=excluded, earlier=earlier)
             if scanned.eligible:
                 return scanned
             self._scanned(connection, scanned)
-        self.counts.cleared += queue.settle(connection, self.relation, self.changed)
-        self.counts.queued_after = queue.queue_of(connection, self.relation).entries
         last = len(self.relation.table.leaves) - 1
+        self.counts.cleared += queue.settle(
+            connection, self.relation, self.changed, applied(connection, self.relation, last)
+        )
+        self.counts.queued_after = queue.queue_of(connection, self.relation).entries
         if scanned and not self.counts.queued_after:
             return scanned
         leaves = (last,) if self.counts.queued_after else ()
@@ -130,15 +142,37 @@ class TrackedSource(TableSource):
         return tuple(position for position, leaf in leaves if leaf.oid in self.to_scan)
 
     def _scanned(self, connection: Connection, found: Survey) -> None:
-        """Notes that the tables read as a whole hold no eligible row."""
+        """Notes that the tables read as a whole hold no eligible row, if each was read by one statement.
+
+        Otherwise a row may have moved, without an entry in the queue, from a part not yet read to one read before.
+        """
         if found.states.get(EMPTIED):
             for position in self._positions():
-                queue.queue_emptied(connection, self.relation, self.changed, self.relation.table.leaves[position])
-        if self.selection.name != "missing":
+                leaf = self.relation.table.leaves[position]
+                queue.queue_emptied(connection, self.changed, leaf, applied(connection, self.relation, position))
+        if self.selection.name != "missing" and not self.pieces.divided:
             whole = len(self._positions()) == len(self.relation.table.leaves) - 1
             self.counts.unknown = found.states.get(UNKNOWN, 0) + (0 if whole else self.counts.unknown or 0)
             mark_scanned(connection, self.relation, sorted(self.to_scan), self.counts.unknown)
         self.to_scan.clear()
+
+
+def applied(connection: Connection, relation: Relation, position: int) -> queue.Apply:
+    """Runs statements over a leaf, or the queue, in the pieces that time limits and unreadable rows ask for."""
+    pieces = Pieces()
+
+    def apply(first: int, end: int | None, run: Callable[[queue.Bounds, Relation], int]) -> int:
+        unit = PageRange(leaf=position, first_page=first, end_page=end, rows=0)
+        found = pieces.read(connection, relation, unit, lambda part, some: [(run(part.bounds(), some),)])
+        return sum(rows[0][0] for rows, _ in found)
+
+    return apply
+
+
+def changed_rows(connection: Connection, relation: Relation, changed: Selection) -> int:
+    """Returns how many queued rows of a tracked target a run would give another vector."""
+    queued = with_queue(relation)
+    return queue.changed_rows(connection, changed, applied(connection, queued, len(queued.table.leaves) - 1))
 
 
 def with_failures(found: Survey, without: int, outdated: int) -> Survey:

@@ -1,4 +1,4 @@
-"""Errors that the user's SQL causes on a row, while it is read."""
+"""Errors that the user's SQL causes while rows are read."""
 
 from __future__ import annotations
 
@@ -7,24 +7,29 @@ from contextlib import contextmanager
 
 import psycopg
 
-from vecfill.errors import ConfigError, Fault, classify
+from vecfill.bisection import SharedFaultError
+from vecfill.errors import ConfigError, DatabaseError
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 
 
 @contextmanager
 def explain_user_sql_errors(relation: Relation) -> Iterator[None]:
-    """Attributes errors such as division by zero, or an attempt to write, to the user's SQL: ours cannot cause them.
+    """Attributes an error on every row, such as division by zero, or an attempt to write, to the user's SQL.
 
     Raises:
         ConfigError: with the server's message.
+        DatabaseError: the server's data is corrupt.
     """
     try:
         yield
-    except psycopg.Error as error:
-        if classify(error.sqlstate) is not Fault.ROW and not isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-            raise
+    except (SharedFaultError, psycopg.errors.ReadOnlySqlTransaction) as error:
+        cause: BaseException = error
+        while cause.__cause__:
+            cause = cause.__cause__
+        if isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith("XX"):
+            raise DatabaseError(f"{relation.table.label} cannot be read: {server_message(cause)}") from error
         raise ConfigError(
-            f"--where or --text fails on a row of {relation.table.label}: {server_message(error)}: "
+            f"--where or --text fails on the rows of {relation.table.label}: {server_message(cause)}: "
             "change it so that it works on every row"
         ) from error

@@ -14,7 +14,7 @@ from dataclasses import astuple
 import pytest
 from tests.bench.api.conftest import INPUTS, ROUNDS, ROWS, environment
 from tests.bench.test_scratch import remains
-from tests.encode.api.server import DIM, KEY, first, serving, stalls, status
+from tests.encode.api.server import DIM, KEY, first, right, serving, stalls, status
 from tests.tables import make_docs, wait_until
 
 from vecfill.bench.api.plan import WARM
@@ -224,12 +224,13 @@ def test_few_rows_one_round_and_no_label_are_told_as_what_they_are(bench, databa
 
 @pytest.mark.slow
 def test_a_signal_ends_it_at_once_and_nothing_more_is_paid(database, connect):
-    with serving(stalls(0.2), dim=DIM) as api:
+    before = 1 + 32 + 1 + 30  # the dimension, 32 to warm up with, one more, the queries: each alone
+    with serving(first(before, right, stalls(0.2)), dim=DIM) as api:
         asked = ("-d", database, "--api", "openai:test", "--base-url", api.url, "--request-inputs", "1")
         command = [sys.executable, "-m", "vecfill", "bench", "api", *asked, *TOKENIZER, "--model", f"hash:{DIM}"]
         size = ("--rows", "60", "--rounds", "1", "--no-retrieval")
         running = subprocess.Popen([*command, *size], env=environment(), stderr=subprocess.PIPE, text=True)
-        wait_until(lambda: len(api.seen.texts) > 1 + 32 + 1 + 30 + 4, seconds=60)  # the rows' own are under way
+        wait_until(lambda: len(api.seen.texts) > before + 4, seconds=60)  # the rows' own are under way
         seen = api.seen.requests
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=60)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from tests.encode.api import server
 from tests.encode.api.server import DIM, KEY, Request, first, serving, stalls, status, tokens_of
+from tests.tables import wait_until
 
 from vecfill.bisection import SharedFaultError
 from vecfill.config.api import ApiOptions
@@ -159,7 +160,7 @@ def test_retry_after_is_kept_by_all_requests(date):
             at = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
             request.error(429, Retry_After=at if date else "0.8")
         else:
-            time.sleep(0.3 * (request.number == 1))  # sent with the first: until then the refusal has arrived
+            wait_until(lambda: request.number > 1 or ours.usage.throttled)  # sent with the first, and answered after it
             request.answer()
 
     with serving(act) as api, encoder(api) as ours:
@@ -168,15 +169,19 @@ def test_retry_after_is_kept_by_all_requests(date):
         assert min(after) >= 0.8
 
 
-def test_rate_limit_headers_are_heeded_before_the_api_has_to_refuse():
+def test_rate_limit_headers_are_heeded_before_the_api_has_to_refuse(monkeypatch, caplog):
+    monkeypatch.setattr("vecfill.encode.api.requester.LOGGED_PAUSE_S", 0.2)
+
     def act(request: Request) -> None:
         headers = {"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "400ms"}
         request.answer(**(headers if request.number == 0 else {}))
 
-    with serving(act) as api, encoder(api, max_concurrency=1) as ours:
+    with caplog.at_level("INFO", "vecfill"), serving(act) as api, encoder(api, max_concurrency=1) as ours:
         assert_right(ours.encode(TEXTS))
         assert api.seen.times[1] - api.seen.times[0] >= 0.4
         assert ours.usage.throttled == 0
+    assert ["its rate limit is reached" in record.getMessage() for record in caplog.records] == [True]
+    assert caplog.records[0].waits_for == "the API"
 
 
 @pytest.mark.parametrize("asked", ["0", format_datetime(datetime(2020, 1, 1, tzinfo=UTC), usegmt=True)])
@@ -495,7 +500,7 @@ def test_max_cost_is_never_passed_by_what_the_server_counts(fault):
     texts = [f"{row} some words of a text that is longer than others" for row in range(400)]
     with serving(act) as api, encoder(api, **options) as ours:
         found = ours.encode(texts)
-        time.sleep(0.3)  # what stalls counts its tokens late
+        wait_until(lambda: not api.seen.under_way)  # what stalls counts its tokens late
         assert 0 < api.seen.tokens <= 900
         assert found.unasked.any()
         assert (~found.unasked).any()

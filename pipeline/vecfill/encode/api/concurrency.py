@@ -91,9 +91,10 @@ class Pace:
         if sent_at >= self._cut_at:
             self.limit, self._cut_at = max(1, self.limit // 2), time.monotonic()
 
-    def pause(self, seconds: float) -> None:
-        """Sends nothing for that long."""
-        self._resume_at = max(self._resume_at, time.monotonic() + seconds)
+    def pause(self, seconds: float) -> float:
+        """Sends nothing for that long; returns the seconds by which this lengthens the pause."""
+        before, self._resume_at = self._resume_at, max(self._resume_at, time.monotonic() + seconds)
+        return self._resume_at - max(before, time.monotonic())
 
     async def _resumed(self) -> float:
         started = time.monotonic()

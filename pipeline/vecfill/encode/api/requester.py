@@ -42,6 +42,9 @@ _log = logging.getLogger(__name__)
 BUDGET_POLL_S = 0.05
 """Seconds between two questions to a budget of which pending requests hold a part."""
 
+LOGGED_PAUSE_S = 1.0
+"""A pause for a rate limit is logged once it is lengthened by so much: every answer asks for its own."""
+
 UNAUTHORIZED = 401
 
 
@@ -189,7 +192,13 @@ class Requester:
 
     def _check(self, answer: Answer, headers: Headers, texts: list[str]) -> None:
         """Obeys the rate limits of the headers, and checks dimension and values of the vectors."""
-        self._pace.pause(min(self._give_up_after, rate_wait(headers, answer.tokens or token_bound(texts))))
+        wait = min(self._give_up_after, rate_wait(headers, answer.tokens or token_bound(texts)))
+        if self._pace.pause(wait) >= LOGGED_PAUSE_S:
+            _log.info(
+                "%s: its rate limit is reached; the next request in %.0f s",
+                *(self.what, wait),
+                extra={"waits_for": "the API", "wait_s": wait},
+            )
         self.dimension.check(answer.vectors.shape[1])
         broken = np.flatnonzero(~np.isfinite(answer.vectors).all(axis=1) | ~answer.vectors.any(axis=1))
         if len(broken):
