@@ -8,12 +8,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+import psycopg
+
 from vecfill.config.retry import RetryOptions
 from vecfill.config.target import Target
+from vecfill.errors import ConfigError
 from vecfill.ledger import failure_sql
 from vecfill.ledger.completed_target import need_tracked
 from vecfill.postgres.database import Connection, Database
-from vecfill.postgres.driver_errors import wrap_driver_errors
+from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 from vecfill.postgres.session import Session, transaction
 
 T = TypeVar("T")
@@ -127,4 +130,9 @@ def retry(target: Target, which: RetryOptions, *, database: str | Database | Non
 def _with_database(database: str | Database | None, work: Callable[[Connection], T]) -> T:
     place = database if isinstance(database, Database) else Database.resolve(database)
     with wrap_driver_errors(), closing(Session.connect(place)) as session:
-        return session.run(work)
+        try:
+            return session.run(work)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise ConfigError(
+                f"the ledger: {server_message(error)}: this role needs the grants that `vecfill track --dry-run` shows"
+            ) from error

@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from tests.ledger.test_models import OTHER
 from tests.ledger.tracked import assert_current, fill, tracked_docs
-from tests.tables import DOCS, MODEL, make_docs
+from tests.tables import DOCS, MODEL, make_docs, role
 
-from vecfill import ConfigError, RetryOptions, failures, retry, track
+from vecfill import ConfigError, RetryOptions, failures, retry, status, track
 
 RAISE = "BEGIN IF NEW.title LIKE 'bad%' THEN {} END IF; RETURN NEW; END"
 TRIGGER = (
@@ -144,3 +145,18 @@ def test_an_untracked_target_remembers_nothing(database, connect):
     with pytest.raises(ConfigError, match="retry needs a tracked target"):
         retry(DOCS, RetryOptions(all=True), database=database)
     assert fill(database, model=MODEL).updated == 3
+
+
+def test_who_may_only_read_is_told_what_is_missing(database, connect):
+    failed_docs(connect, database)
+    with role(connect, database, "SELECT") as place:
+        found = status(DOCS, database=place)
+        assert (found.coverage.total, found.ledger) == (20, None)
+        assert "needs the grants" in found.run_needs
+        name = conninfo_to_dict(place)["user"]
+        connect.execute(f'GRANT USAGE ON SCHEMA vecfill TO "{name}"')
+        connect.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA vecfill TO "{name}"')
+        assert status(DOCS, database=place).ledger.runs[0].exit_code == 3
+        assert len(failures(DOCS, database=place).rows) == 1
+        with pytest.raises(ConfigError, match="needs the grants"):
+            retry(DOCS, RetryOptions(all=True), database=place)
