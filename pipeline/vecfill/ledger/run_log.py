@@ -10,7 +10,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -50,9 +50,8 @@ class RunLog:
     def begin(self, connection: Connection, relation: Relation) -> None:
         """Writes the row, and removes the oldest rows of the target beyond ``KEPT``."""
         self._relation = relation
-        number = relation.ledger.id
-        self._write(connection, _BEGIN, (self.run_id, number, self._model, json.dumps(self._settings)))
-        self._write(connection, _FORGET, (number, KEPT))
+        settings = json.dumps(self._settings)
+        self._write(connection, _BEGIN, (self.run_id, relation.ledger.id, self._model, settings, KEPT - 1))
 
     def beat(self, connection: Connection) -> None:
         """Writes that the run is alive, and how far it is."""
@@ -68,13 +67,13 @@ class RunLog:
             outcome, exit_code, counts = self._end
             self._write(connection, _END, (self.run_id, outcome, exit_code, json.dumps(counts)))
 
-    def _write(self, connection: Connection, query: str, parameters: tuple[Any, ...]) -> None:
+    def _write(self, connection: Connection, query: LiteralString, parameters: tuple[Any, ...]) -> None:
         if self._relation is None:
             return
         table = sql.Identifier(self._relation.ledger.schema, "run")
         try:
-            with transaction(connection, _PATIENCE) as cursor:
-                cursor.execute(sql.SQL(query).format(table), parameters)
+            with transaction(connection, _PATIENCE, first=sql.SQL(query).format(table), parameters=parameters):
+                pass
         except (VecfillError, psycopg.Error) as error:
             level = logging.DEBUG if self._warned else logging.WARNING
             log.log(level, "the run is not recorded in %s: %s", table.as_string(), server_message(error))
@@ -82,14 +81,12 @@ class RunLog:
 
 
 _BEGIN = """
-INSERT INTO {} (id, target, model, settings)
+WITH vecfill_old AS (
+  DELETE FROM {0} WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
+    SELECT id FROM {0} WHERE target OPERATOR(pg_catalog.=) $2::pg_catalog.int4
+    ORDER BY started DESC, id OFFSET $5::pg_catalog.int8)))
+INSERT INTO {0} (id, target, model, settings)
 VALUES ($1::pg_catalog.uuid, $2::pg_catalog.int4, $3::pg_catalog.text, $4::pg_catalog.jsonb) ON CONFLICT DO NOTHING
-"""
-
-_FORGET = """
-DELETE FROM {0} WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
-  SELECT id FROM {0} WHERE target OPERATOR(pg_catalog.=) $1::pg_catalog.int4
-  ORDER BY started DESC, id OFFSET $2::pg_catalog.int8))
 """
 
 _BEAT = """
