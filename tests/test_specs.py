@@ -12,11 +12,13 @@ from vecfill.config.connection import DatabaseOptions
 from vecfill.config.engine import EngineOptions
 from vecfill.config.limits import WriteLimits
 from vecfill.config.model import Model
-from vecfill.config.options import options_of
+from vecfill.config.options import chosen, options_of
 from vecfill.config.output import Output
+from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings import OPTIONS, OUTPUT, Settings
 from vecfill.config.spec import Spec, option, spec
+from vecfill.config.status import StatusOptions
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.errors import ConfigError
@@ -126,6 +128,15 @@ def test_without_sources_the_settings_are_the_defaults_of_the_specs():
     assert settings.of(ReportFile) == ReportFile()
 
 
+def test_what_was_chosen_has_no_secrets_and_no_defaults():
+    api = ApiOptions(key="hush", key_command="print hush", max_cost=1.0)
+    options = RunOptions(limit=5, write_limits=WriteLimits(max_rate=9.0))
+    found = chosen(DatabaseOptions(database="postgresql://u:hush@h/d"), Model(name="openai:m", api=api), options)
+    assert found == {"model": "openai:m", "max_cost": 1.0, "limit": 5, "max_rate": 9.0}
+
+
 def test_names_are_unique_over_all_specs():
-    found = options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, Output)
+    found = options_of(
+        DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, RetryOptions, StatusOptions, Output
+    )
     assert len({one.name for one in found}) == len(found) == len(OPTIONS) + len(OUTPUT)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vecfill.config.engine import EngineOptions as EngineOptions
     from vecfill.config.limits import WriteLimits as WriteLimits
     from vecfill.config.model import Model as Model
+    from vecfill.config.retry import RetryOptions as RetryOptions
     from vecfill.config.run import RunOptions as RunOptions
     from vecfill.config.target import Target as Target
     from vecfill.config.track import TrackOptions as TrackOptions
@@ -53,8 +54,16 @@ if TYPE_CHECKING:
     from vecfill.errors import UnreachableError as UnreachableError
     from vecfill.errors import VecfillError as VecfillError
     from vecfill.job import Stop as Stop
+    from vecfill.ledger.recorded_runs import Holder as Holder
+    from vecfill.ledger.recorded_runs import RunRecord as RunRecord
     from vecfill.postgres.database import Database as Database
     from vecfill.read.survey import Coverage as Coverage
+    from vecfill.remembered_failures import Failure as Failure
+    from vecfill.remembered_failures import Failures as Failures
+    from vecfill.remembered_failures import Retried as Retried
+    from vecfill.remembered_failures import failures as failures
+    from vecfill.remembered_failures import retry as retry
+    from vecfill.table_status import LedgerStatus as LedgerStatus
     from vecfill.table_status import Status as Status
     from vecfill.table_status import status as status
     from vecfill.target_tracking import TrackResult as TrackResult
@@ -77,6 +86,7 @@ _EXPORTS = {
     "config.engine": ("EngineOptions",),
     "config.limits": ("WriteLimits",),
     "config.model": ("Model",),
+    "config.retry": ("RetryOptions",),
     "config.run": ("RunOptions",),
     "config.target": ("Target",),
     "config.track": ("TrackOptions",),
@@ -91,9 +101,11 @@ _EXPORTS = {
         *("EngineError", "LeaseError"),
     ),
     "job": ("Stop",),
+    "ledger.recorded_runs": ("Holder", "RunRecord"),
     "postgres.database": ("Database",),
     "read.survey": ("Coverage",),
-    "table_status": ("Status", "status"),
+    "remembered_failures": ("Failure", "Failures", "Retried", "failures", "retry"),
+    "table_status": ("LedgerStatus", "Status", "status"),
     "target_tracking": ("TrackResult", "track", "untrack"),
     "vector_search": ("Found", "Hit", "search"),
 }

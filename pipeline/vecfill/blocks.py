@@ -19,6 +19,10 @@ HASH_BYTES = 16
 ERROR_COLUMNS: list[pa.Field] = [pa.field("error_class", pa.string()), pa.field("error", pa.string())]
 
 
+UNREAD = "cannot be read: "
+"""How the ``error`` of a row begins that the read stage could not read."""
+
+
 def key_names(arity: int) -> list[str]:
     """Returns the names of ``arity`` key columns: ``key0``, ``key1`` and so on."""
     return [f"key{position}" for position in range(arity)]

@@ -1,9 +1,10 @@
-"""``vecfill status``: the coverage of a target, counted with the same SQL as a run."""
+"""``vecfill status``: the coverage of a target, counted with the same SQL as a run, and what its ledger says."""
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import psycopg
@@ -11,14 +12,56 @@ import psycopg
 from vecfill.backfill.checks import check_sql, check_writable, warn_no_row_can_miss
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
+from vecfill.ledger import queue
+from vecfill.ledger.completed_target import completed
+from vecfill.ledger.recorded_runs import Holder, RunRecord, recorded_runs
+from vecfill.ledger.registry import Tracked, find_tracked
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 from vecfill.postgres.introspect import inspect
+from vecfill.postgres.relation import Relation
 from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.selection import selection_of
 from vecfill.postgres.session import Session
 from vecfill.read.pieces import Pieces
 from vecfill.read.survey import Coverage, survey
+from vecfill.read.tracked import changed_rows
+
+LAST_RUNS = 10
+"""Ended runs that a status has."""
+
+COUNTING_SHARE = 0.1
+"""Most of the time that a repeated status spends on counting the table; what it counted before is shown meanwhile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerStatus:
+    """What the ledger says of a tracked target.
+
+    Attributes:
+        queued: entries of the queue of changes; several may concern one row, or none that needs a vector.
+        oldest_s: age of the oldest in seconds; None if the queue is empty.
+        unknown: vectors of unknown origin when the table was last read as a whole; None if it was not yet.
+        running: the run in progress.
+        runs: the last runs that have ended, the newest first.
+    """
+
+    queued: int
+    oldest_s: float | None
+    unknown: int | None
+    running: Holder | None
+    runs: tuple[RunRecord, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "tracked": True,
+            "queued": self.queued,
+            "oldest_s": self.oldest_s,
+            "unknown": self.unknown,
+            "running": self.running.as_dict() if self.running else None,
+            "runs": [run.as_dict() for run in self.runs],
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +73,14 @@ class Status:
         coverage: its counts.
         row_security: row-level policies apply to the role, so that only rows that it may see are counted.
         run_needs: the error with which a run would end before it writes, such as a missing right; None if it starts.
+        ledger: what the ledger says; None if the target is not tracked, or not as given.
     """
 
     table: str
     coverage: Coverage
     row_security: bool = False
     run_needs: str | None = None
+    ledger: LedgerStatus | None = None
     exit_code: int = 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -46,13 +91,15 @@ class Status:
             "percent": round(self.coverage.percent, 2),
             "row_security": self.row_security,
             "run_needs": self.run_needs,
+            **(self.ledger.as_dict() if self.ledger else {}),
         }
 
 
 def status(target: Target, *, database: str | Database | None = None) -> Status:
     """Counts the rows of the target with and without a vector. The role needs only SELECT.
 
-    Without a text in the target, rows with nothing to embed count as missing.
+    Without a text in the target, rows with nothing to embed count as missing, unless the target is tracked: then the
+    text is that of ``track``.
 
     Args:
         target: what to count.
@@ -62,33 +109,114 @@ def status(target: Target, *, database: str | Database | None = None) -> Status:
         ConfigError: no database; no such table or column; SQL of the target that does not parse; row-level security
             hides every row from the role.
     """
-    place = database if isinstance(database, Database) else Database.resolve(database)
-    with wrap_driver_errors(), closing(Session.connect(place)) as session:
-        pieces = Pieces()
-        return session.run(lambda connection: _counted(connection, target, pieces))
+    with closing(Watch(target, database)) as watch:
+        return watch.look()
 
 
-def _counted(connection: Connection, target: Target, pieces: Pieces) -> Status:
-    relation = inspect(connection, target, text_needed=False, key_needed=False)
-    selection = selection_of(target)
-    check_sql(connection, relation, selection, writing=False)
-    check_visible(connection, relation)
-    warn_no_row_can_miss(relation, selection)
-    coverage = survey(connection, relation, selection, exact=True, pieces=pieces).coverage
-    return Status(
-        table=relation.table.label,
-        coverage=coverage,
-        row_security=relation.access.policies,
-        run_needs=_run_needs(connection, target),
+class Watch:
+    """Looks at a target again and again, on one connection."""
+
+    def __init__(self, target: Target, database: str | Database | None) -> None:
+        self._target = target
+        self._place = database if isinstance(database, Database) else Database.resolve(database)
+        self._session: Session | None = None
+        self._pieces = Pieces()
+        self._coverage: Coverage | None = None
+        self._count_again = 0.0
+
+    def look(self) -> Status:
+        """Returns the status now; where counting takes long, with the counts of a moment ago.
+
+        Raises:
+            As ``status``.
+        """
+        with wrap_driver_errors():
+            if self._session is None:
+                self._session = Session.connect(self._place)
+            return self._session.run(self._look)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._session is not None:
+            self._session.close()
+
+    def _look(self, connection: Connection) -> Status:
+        found = _find(connection, self._target)
+        coverage = self._counted(connection, found.relation)
+        ledger = None
+        if found.tracked:
+            coverage, ledger = _from_ledger(connection, self._target, found.tracked, coverage)
+        return Status(
+            table=found.relation.table.label,
+            coverage=coverage,
+            row_security=found.relation.access.policies,
+            run_needs=_run_needs(connection, found),
+            ledger=ledger,
+        )
+
+    def _counted(self, connection: Connection, relation: Relation) -> Coverage:
+        """Counts the rows, unless the last count was too short a time ago for what it took."""
+        started = time.monotonic()
+        if self._coverage is None or started >= self._count_again:
+            selection = selection_of(self._target)
+            check_sql(connection, relation, selection, writing=False)
+            check_visible(connection, relation)
+            if self._coverage is None:
+                warn_no_row_can_miss(relation, selection)
+            self._coverage = survey(connection, relation, selection, exact=True, pieces=self._pieces).coverage
+            ended = time.monotonic()
+            self._count_again = ended + (ended - started) / COUNTING_SHARE
+        return self._coverage
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A target as it is: with the text of ``track``, and its tracking; or why that does not fit what is asked."""
+
+    target: Target
+    relation: Relation
+    tracked: Tracked | None = None
+    misfit: ConfigError | None = None
+
+
+def _find(connection: Connection, target: Target) -> _Found:
+    plain = inspect(connection, target, text_needed=False, key_needed=False)
+    try:
+        full = completed(connection, target)
+        relation = plain if full is target else inspect(connection, full)
+        tracked = find_tracked(connection, relation, full)
+    except ConfigError as error:
+        return _Found(target, plain, misfit=error)
+    return _Found(full, tracked.relation if tracked else plain, tracked)
+
+
+def _from_ledger(
+    connection: Connection, target: Target, tracked: Tracked, counted: Coverage
+) -> tuple[Coverage, LedgerStatus]:
+    """Adds what only the ledger knows, at the cost of its queue and its failures, not of the table."""
+    relation, changed = tracked.relation, selection_of(target, "changed")
+    queued = queue.queue_of(connection, relation)
+    _, outdated = queue.failures_waiting(connection, relation, changed)
+    coverage = replace(
+        counted,
+        changed=changed_rows(connection, relation, changed),
+        unknown=tracked.unknown or 0,
+        failed=counted.failed + outdated,
+    )
+    running, runs = recorded_runs(connection, relation, LAST_RUNS)
+    return coverage, LedgerStatus(
+        queued=queued.entries, oldest_s=queued.oldest_s, unknown=tracked.unknown, running=running, runs=tuple(runs)
     )
 
 
-def _run_needs(connection: Connection, target: Target) -> str | None:
+def _run_needs(connection: Connection, found: _Found) -> str | None:
     """Makes the checks of a run that read nothing; a status without a text says nothing about the text."""
+    if found.misfit:
+        return str(found.misfit)
     try:
-        relation = inspect(connection, target, text_needed=False)
+        relation = inspect(connection, found.target, text_needed=False)
         check_writable(relation)
-        check_sql(connection, relation, selection_of(target))
+        check_sql(connection, relation, selection_of(found.target))
     except psycopg.errors.LockNotAvailable as error:  # the count is known, and a run would wait for the table
         return f"{relation.table.label} is locked as a whole by another session: {server_message(error)}"
     except ConfigError as error:

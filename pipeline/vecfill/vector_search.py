@@ -15,6 +15,7 @@ import numpy.typing as npt
 import psycopg
 
 from vecfill.backfill.checks import check_dimension, check_sql
+from vecfill.backfill.tracked_checks import warn_of_other_model
 from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.encode.encoder import Encoder
@@ -130,6 +131,7 @@ def nearest(
     relation = inspect(connection, plain, text_needed=False, key_needed=False)
     check_sql(connection, relation, MISSING, writing=False)
     check_visible(connection, relation)
+    warn_of_other_model(connection, relation, target, model)
     schema, measure = _prepared(connection, relation, show)
     if given := encoder.dim if encoder else dimension_of(model):
         check_dimension(relation, model, given)

@@ -12,19 +12,25 @@ import pytest
 
 import vecfill as package
 from vecfill.cli import VERBS
+from vecfill.cli.failures import NOT_NEEDED
 from vecfill.cli.search import WRITTEN
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
-from vecfill.config.settings import OPTIONS, OUTPUT
+from vecfill.config.retry import RetryOptions
+from vecfill.config.run import ReportFile, RunOptions
+from vecfill.config.settings import OUTPUT
+from vecfill.config.status import StatusOptions
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {
-    "run": (*(one for one in OPTIONS.values() if one.spec is not TrackOptions), *OUTPUT.values()),
+    "run": (*options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile), *OUTPUT.values()),
     "track": (*options_of(DatabaseOptions, Target, TrackOptions), *OUTPUT.values()),
-    "status": (*options_of(DatabaseOptions, Target), *OUTPUT.values()),
+    "failures": (*options_of(DatabaseOptions, Target, without=NOT_NEEDED), *OUTPUT.values()),
+    "retry": (*options_of(DatabaseOptions, Target, RetryOptions, without=NOT_NEEDED), *OUTPUT.values()),
+    "status": (*options_of(DatabaseOptions, Target, StatusOptions), *OUTPUT.values()),
     "search": (*options_of(DatabaseOptions, Target, Model, without=WRITTEN), *OUTPUT.values()),
 }
 
@@ -72,7 +78,7 @@ def test_the_top_lists_the_verbs_with_an_example_on_its_own_lines(vecfill):
 )
 def test_every_option_shows_its_flag_variable_and_default(vecfill, verb, option):
     out, default = words(vecfill(verb, "--help").out), option.default
-    assert f"--{option.name.replace('_', '-')} " in out
+    assert f"{option.flag} " in out
     assert f"[env: VECFILL_{option.name.upper()}{f'; default: {default}' if default else ''}]" in out
     assert words(option.info.description) in out
 

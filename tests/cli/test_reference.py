@@ -6,8 +6,13 @@ from pathlib import Path
 
 import vecfill
 from vecfill.cli.reference import reference_page
+from vecfill.config.retry import RetryOptions
 from vecfill.config.settings import OPTIONS, OUTPUT
+from vecfill.config.status import StatusOptions
 from vecfill.config.track import TrackOptions
+
+VERB = {TrackOptions: "track", RetryOptions: "retry", StatusOptions: "status"}
+"""A verb that takes the options of a spec, if `run` does not."""
 
 PAGE = Path(vecfill.__file__).parents[2] / "docs" / "reference.md"
 
@@ -23,7 +28,7 @@ def test_every_option_has_its_row():
         assert option.flag in row
         assert option.bounds in row
         assert option.info.description.replace("|", "\\|") in row
-        assert ("`track`" if option.spec is TrackOptions else "`run`") in row
+        assert f"`{VERB.get(option.spec, 'run')}`" in row
 
 
 def test_verbs_are_those_that_take_the_option():

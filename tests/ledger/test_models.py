@@ -8,7 +8,7 @@ import pytest
 from tests.ledger.tracked import assert_current, fill, tracked_docs
 from tests.tables import DOCS, MODEL, make_docs
 
-from vecfill import ConfigError, MixedModelsError, track
+from vecfill import ConfigError, MixedModelsError, search, track
 
 OTHER = replace(MODEL, truncate_dim=8)
 """The same vectors under another fingerprint."""
@@ -67,3 +67,13 @@ def test_an_untracked_target_cannot_tell(database, connect, options):
     with pytest.raises(ConfigError, match="vecfill track"):
         fill(database, **options)
     assert fill(database, select="missing").updated == 3
+
+
+def test_a_search_with_another_model_than_the_vectors_warns(database, connect, caplog):
+    tracked_docs(connect, database)
+    search(DOCS, MODEL, "words", database=database)
+    search(DOCS, replace(MODEL, prompt="query: "), "words", database=database)
+    assert "come from" not in caplog.text
+    found = search(DOCS, OTHER, "words", database=database)
+    assert len(found.hits) == 5
+    assert "come from hash:8, and this search uses hash:8 with other weights or settings" in caplog.text

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tests.ledger.tracked import assert_current, fill, queue
 from tests.tables import DOCS, make_docs
 
-from vecfill import track
+from vecfill import failures, status, track
 
 ODD = replace(DOCS, where="1 / seen = 1")
 
@@ -18,7 +18,9 @@ def test_the_queue_is_settled_around_a_row_that_cannot_be_read(database, connect
     track(ODD, database=database)
     first = fill(database, ODD)
     assert (first.exit_code, first.updated, [row.key for row in first.quarantine]) == (3, 39, ["3"])
+    assert [(row.key, row.stage) for row in failures(ODD, database=database).rows] == [("3", "read")]
     connect.execute("UPDATE docs SET title = 'new ' || id WHERE id < 10 AND id <> 3")
+    assert (counts := status(ODD, database=database).coverage).changed == 8, counts
     connect.execute("UPDATE docs SET title = '' WHERE id = 5")
     edited = fill(database, ODD)  # the row failed a moment ago
     assert (edited.exit_code, edited.updated, edited.failed) == (0, 7, 0)

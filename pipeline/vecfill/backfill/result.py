@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,7 +111,7 @@ class RunResult:
         return found
 
 
-def result_of(drain: Drain, started: float) -> RunResult:
+def result_of(drain: Drain, started: float, run_id: str) -> RunResult:
     """The account of a run that began at ``started``, by ``time.perf_counter``."""
     prepared, tally, engine, after = drain.prepared, drain.tally, drain.engine, drain.after.coverage
     outcome, code = judged(drain)
@@ -120,7 +119,7 @@ def result_of(drain: Drain, started: float) -> RunResult:
         log.warning("%s: a rerun continues from here", drain.account.spent)
     read = sum(sweep.rows for sweep in tally.sweeps)
     return RunResult(
-        run_id=str(uuid.uuid4()),
+        run_id=run_id,
         table=prepared.relation.table.label,
         model=prepared.model.name,
         engine=engine.name if engine else None,

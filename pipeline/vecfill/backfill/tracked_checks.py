@@ -1,4 +1,4 @@
-"""Checks of a run that only concern tracked targets: what may be selected, whose vectors there are, which triggers."""
+"""Checks that only concern tracked targets: what may be selected, whose vectors there are, which triggers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import logging
 
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
+from vecfill.config.target import Target
+from vecfill.encode.fingerprint import fingerprint_of, same_space
 from vecfill.errors import ConfigError, MixedModelsError
-from vecfill.ledger.models import note_model, other_models
+from vecfill.ledger.models import note_model, other_models, writers
 from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
@@ -96,4 +98,24 @@ def excess_of_changes(tracked: Tracked | None, options: RunOptions, coverage: Co
     return (
         f"the text of {coverage.changed:,} rows with a vector has changed, {share:.0%} of all, which exceeds the "
         f"confirmation limit of {MAX_CHANGED_SHARE:.0%}"
+    )
+
+
+def warn_of_other_model(connection: Connection, relation: Relation, target: Target, model: Model) -> None:
+    """Warns if the ledger says that other models made the vectors."""
+    try:
+        makers = writers(connection, relation, target)
+        own = fingerprint_of(model) if makers else None
+    except ConfigError as error:  # a search needs no right on the ledger
+        log.debug("the models of the vectors are not known: %s", error)
+        return
+    if own is None or any(same_space(own.details, one) for _, one in makers):
+        return
+    column = f"{relation.table.label}.{relation.table.vector.name}"
+    names = sorted({name for name, _ in makers})
+    differs = " with other weights or settings" if own.name in names else ""
+    log.warning(
+        "the vectors of %s come from %s, and this search uses %s%s: distances between models mean nothing",
+        *(column, ", ".join(names), own.name, differs),
+        extra={"column": column, "models": names, "model": own.name},
     )

@@ -10,7 +10,7 @@ from typing import TypeVar
 import click
 
 from vecfill import __version__
-from vecfill.cli.failures import defect, print_json_error, report_failure
+from vecfill.cli.error_lines import defect, print_json_error, report_failure
 from vecfill.cli.mask import mask_process
 from vecfill.cli.pipes import output_never_fails
 from vecfill.interruptible import is_work_left
@@ -20,6 +20,8 @@ VERBS = {
     "status": "Count the rows with and without a vector.",
     "track": "Remember where each vector comes from, and capture changes.",
     "untrack": "Remove what track made.",
+    "failures": "List the rows of a tracked target that failed.",
+    "retry": "Let the next run try failed rows again.",
     "search": "Find the rows nearest to a text.",
     "demo": "Fill a table of 17,269 job listings on an embedded server.",
     "bench": "Measure vecfill against the alternatives.",

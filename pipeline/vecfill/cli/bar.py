@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from vecfill.cli.meter import duration
+from vecfill.backfill.meter import duration
 
 if TYPE_CHECKING:
     from vecfill.cli.progress import Shown

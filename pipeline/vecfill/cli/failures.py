@@ -1,62 +1,81 @@
-"""How a command reports an error on stderr, and with which exit code it ends."""
+"""``vecfill failures``."""
 
 from __future__ import annotations
 
 import json
-import logging
 import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
 
-from vecfill.errors import VecfillError
+from vecfill.cli.logs import log_to_stderr
+from vecfill.cli.options import database_of, output_options, settings_options
+from vecfill.cli.targets import as_dict, carry_out, worst
+from vecfill.config.connection import DatabaseOptions
+from vecfill.config.options import options_of
+from vecfill.config.output import Output
+from vecfill.config.settings import Settings
+from vecfill.config.target import Target
+from vecfill.remembered_failures import Failures
+from vecfill.remembered_failures import failures as list_failures
 
-log = logging.getLogger(__name__)
+NOT_NEEDED = ("text", "text_sql", "key", "set", "dim", "zero_is_missing")
+"""Settings of a target that the ledger knows or that do not matter here."""
 
 
-def described(error: BaseException) -> tuple[str, int] | None:
-    """Returns the message, in one line, and the exit code of an error of vecfill's or the server's; None for a defect.
+@click.command()
+@settings_options(options_of(DatabaseOptions, Target, without=NOT_NEEDED))
+@output_options
+def failures(config: Path | None, output: Output, **flags: Any) -> None:
+    r"""List the rows of a tracked target that failed.
 
-    Does not import psycopg, which the command may not have needed.
+    Shows each row's key, where and why it failed, how often, and when a run tries it again. A run tries it earlier if
+    its text or the model changes, or after `vecfill retry`. A row that was filled since is not listed.
+
+    \b
+    vecfill failures -d postgresql://localhost/app -t public.jobs
+    vecfill failures --config configs/cron.toml --json
     """
-    if isinstance(error, VecfillError):
-        return str(error), error.exit_code
-    psycopg = sys.modules.get("psycopg")
-    if psycopg is not None and isinstance(error, psycopg.Error):
-        return f"the server says: {' '.join(str(error).split())}: --verbose shows where", 1
-    return None
-
-
-def report_failure(error: BaseException, *, table: str | None = None) -> tuple[str, int] | None:
-    """Prints an error on stderr in one line, with ``--verbose`` also its traceback, and returns it as ``described``.
-
-    Args:
-        error: the error that ended the command, or the run of one table.
-        table: the table, where a command works on several.
-    """
-    if (found := described(error)) is None:
-        return None
-    message, exit_code = found
-    log.debug("traceback of the error below", exc_info=error)
-    print_error(message, table=table, error=type(error).__name__, exit_code=exit_code)
-    return found
-
-
-def defect(error: BaseException) -> tuple[str, int]:
-    """Returns the message, in one line, and the exit code of an error that vecfill does not know."""
-    return " ".join(f"{type(error).__name__}: {error}".split()), 1
-
-
-def print_json_error(message: str, exit_code: int) -> None:
-    """Prints an error that ended the whole command on stdout, as the one JSON object of ``--json``."""
-    click.echo(json.dumps({"error": message, "exit_code": exit_code}))
-
-
-def print_error(message: str, *, table: str | None = None, **fields: Any) -> None:
-    """Prints an error on stderr: as a line that begins with ``vecfill:``, or as a record where the log is JSON."""
-    from vecfill.cli.logs import logs_json
-
-    if logs_json():
-        log.error(message, extra={**({"table": table} if table else {}), **fields})
+    log_to_stderr(output)
+    targets = Settings.load_all(flags, config)
+    ended = carry_out(targets, [_prepared(settings) for settings in targets])
+    code = worst(one.exit_code for one in ended)
+    if output.json:
+        click.echo(json.dumps(as_dict(targets, ended, code)))
     else:
-        click.echo(f"vecfill: {table}: {message}" if table else f"vecfill: {message}", err=True)
+        for one in ended:
+            if isinstance(one, Failures):
+                _print(one)
+    sys.exit(code)
+
+
+def _prepared(settings: Settings) -> Callable[[], Failures]:
+    target, database = settings.need("table").of(Target), database_of(settings)
+    return lambda: list_failures(target, database=database)
+
+
+def _print(found: Failures) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    click.echo(f"{found.table}: failed rows remembered: {len(found.rows):,}")
+    if not found.rows:
+        return
+    table = Table()
+    for name in ("key", "stage", "class", "attempts", "last (UTC)", "next (UTC)", "message"):
+        table.add_column(name, justify="right" if name == "attempts" else "left", overflow="fold")
+    for row in found.rows:
+        cells = (row.key, row.stage, row.error_class, f"{row.attempts}", _time(row.last_try), _time(row.next_try))
+        table.add_row(*map(Text, (*cells, " ".join(row.message.split()))))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    console.print(table)
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M}"

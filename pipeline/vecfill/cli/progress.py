@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vecfill.backfill.meter import fields, line
 from vecfill.backfill.progress import Progress
+from vecfill.backfill.run_state import RunState
 from vecfill.cli.logs import logs_json
-from vecfill.cli.meter import Meter, StartupClock, line
-from vecfill.cli.waiting import Waiting
 from vecfill.engine.signals import default_handlers
 
 if TYPE_CHECKING:
@@ -30,42 +30,15 @@ LOOK_EVERY_S = 0.25
 """How often the state of the run is looked at; the bar is drawn as often."""
 
 
-class Shown:
-    """The state of a run as it was last seen. ``run`` calls it; a thread that shows it calls ``look``."""
+class Shown(RunState):
+    """The state of a run, to show."""
 
     def __init__(self, title: str, max_rate: float | None) -> None:
         """Takes the name of the work, and the limit of ``--max-rate``."""
-        self.title, self.meter, self.startup = title, Meter(max_rate), StartupClock()
-        self.event: Progress | None = None
-        self.waiting = Waiting()
-        self._lock, self._over = threading.Lock(), False
+        super().__init__(max_rate)
+        self.title = title
         self.hidden: Callable[[], AbstractContextManager[object]] = nullcontext
         """Hides the progress while somebody is asked."""
-
-    def __call__(self, event: Progress) -> None:
-        """Takes the newest state."""
-        self.event = event
-        self.look()
-
-    def look(self) -> Progress | None:
-        """Measures how far the blocks in flight are; returns the state, or None before the start."""
-        event, now = self.event, time.monotonic()
-        if event is not None:
-            with self._lock:
-                if self._over:
-                    return event
-                self.meter.waits_for = self.waiting.look(event.reached())
-                self.startup.update(event, now)
-                if self.startup.ended is not None:
-                    self.meter.update(event, now)
-        return event
-
-    def end(self) -> None:
-        """Nothing is in flight any more: the position is what is finished."""
-        with self._lock:
-            self._over = True
-            if self.event is not None:
-                self.meter.position, self.meter.left, self.meter.waits_for = self.event.done, None, None
 
     def asked(self, excess: str) -> bool:
         """Asks on the terminal whether a run above a confirmation limit may start; without one the answer is no."""
@@ -123,10 +96,8 @@ def _write_line(event: Progress, state: Shown) -> None:
         text = state.startup.lines(time.monotonic())[0] + (f", {meter.obstacle(event)}" if meter.waits_for else "")
         log.info("%s", text, extra={"event": "start-up", "step": event.step, "waiting_for": meter.waits_for})
         return
-    fields = {"done": meter.position, "eligible": event.eligible, "sweep": event.sweep}
-    measured = {"rows_per_s": meter.rate, "seconds_left": meter.left, "limited_by": meter.limit(event)}
-    measured["waiting_for"] = meter.waits_for
-    log.info("%s", line(event, meter), extra={"event": "progress", **fields, **measured})
+    measured = fields(event, meter)
+    log.info("%s", line(measured), extra={"event": "progress", **measured})
 
 
 @contextmanager

@@ -14,14 +14,19 @@ SHOWN_QUARANTINE = 10
 NOT_COUNTED = "rows that remain: not counted after the stop (vecfill status counts them)"
 
 
+OF_TRACKED = ("changed", "unknown", "failed")
+"""Counts that only tracked targets have; shown where one is not zero."""
+
+
 def coverage_table(rows: dict[str, Coverage], title: str) -> Table:
     """Returns a table with one line per coverage."""
     table = Table(title=title, title_justify="left")
-    for name in ("", "total", "with vector", "missing", "empty", "%"):
+    more = [name for name in OF_TRACKED if any(getattr(one, name) for one in rows.values())]
+    for name in ("", "total", "with vector", "missing", "empty", *more, "%"):
         table.add_column(name, justify="left" if not name else "right")
     for name, one in rows.items():
         about = "~" if one.estimated else ""
-        estimates, counts = (one.total, one.filled), (one.missing, one.empty)
+        estimates, counts = (one.total, one.filled), (one.missing, one.empty, *(getattr(one, name) for name in more))
         table.add_row(
             name,
             *(f"{about}{count:,}" for count in estimates),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from vecfill.cli.failures import defect, print_error, report_failure
+from vecfill.cli.error_lines import defect, print_error, report_failure
 from vecfill.config.settings import Settings
 from vecfill.errors import ConfigError, ServerGoneError, UnreachableError
 

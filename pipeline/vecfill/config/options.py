@@ -34,7 +34,7 @@ class Option:
     @property
     def flag(self) -> str:
         """Such as ``--max-rate``."""
-        return flag_of(self.name)
+        return str(self.marks["flag"] or flag_of(self.name))
 
     @property
     def spelling(self) -> str:
@@ -109,6 +109,18 @@ def options_of(*specs: type[Spec], without: tuple[str, ...] = ()) -> tuple[Optio
         without: names of settings to leave out.
     """
     return tuple(found for one in specs for found in _options(one) if found.name not in without)
+
+
+def chosen(*specs: Spec) -> dict[str, Any]:
+    """Returns the settings of specs, by name, that differ from their defaults; no secrets. Plain values, for JSON."""
+    found: dict[str, Any] = {}
+    for one in specs:
+        for field in inner_specs(type(one)):
+            found |= chosen(getattr(one, field))
+        own = (option for option in options_of(type(one)) if option.spec is type(one) and not option.secret)
+        values = ((option, getattr(one, option.field)) for option in own)
+        found |= {option.name: value for option, value in values if option.required or value != option.info.default}
+    return found
 
 
 def inner_specs(spec: type[Spec]) -> dict[str, type[Spec]]:

@@ -17,9 +17,11 @@ from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import ENV_PREFIX, Option, inner_specs, options_of
 from vecfill.config.output import Output
+from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings_file import read_file
 from vecfill.config.spec import Spec, refusal
+from vecfill.config.status import StatusOptions
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.errors import ConfigError
@@ -27,7 +29,10 @@ from vecfill.errors import ConfigError
 S = TypeVar("S", bound=Spec)
 
 OPTIONS = {
-    option.name: option for option in options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions)
+    option.name: option
+    for option in options_of(
+        DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, RetryOptions, StatusOptions
+    )
 }
 """Every setting by name."""
 

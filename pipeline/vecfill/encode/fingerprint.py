@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,12 @@ class Fingerprint:
     def digest(self) -> str:
         """SHA-256 of the details, in hexadecimal."""
         return hashlib.sha256(json.dumps(self.details, sort_keys=True).encode()).hexdigest()
+
+
+def same_space(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a query and rows may be compared, by the details of their models: what a query may differ in aside."""
+    free = ("prompt", "fields", "max_tokens")
+    return {k: v for k, v in one.items() if k not in free} == {k: v for k, v in other.items() if k not in free}
 
 
 def fingerprint_of(model: Model) -> Fingerprint:

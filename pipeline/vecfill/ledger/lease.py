@@ -18,12 +18,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import psycopg
 from psycopg import sql
 
 from vecfill.errors import LeaseError, VecfillError
+from vecfill.ledger.run_log import RunLog
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import Session, transaction
@@ -49,11 +50,14 @@ class Lease:
     """
 
     def __init__(
-        self, database: Database, seconds: float, *, stop: Callable[[str], None], beat: Beat | None = None
+        self, database: Database, seconds: float, *, stop: Callable[[str], None], record: RunLog | None = None
     ) -> None:
-        """Takes a connection of its own to ``database`` for the renewals; ``stop`` is called if the lease is lost."""
-        self.holder, self.seconds = str(uuid.uuid4()), seconds
-        self._database, self._stop, self._beat = database, stop, beat
+        """Takes a connection of its own to ``database`` for the renewals; ``stop`` is called if the lease is lost.
+
+        ``record`` is written when the lease is taken, renewed and given back.
+        """
+        self.holder, self.seconds = record.run_id if record else str(uuid.uuid4()), seconds
+        self._database, self._stop, self._record = database, stop, record
         self._relation: Relation | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="vecfill lease", daemon=True)
@@ -94,6 +98,8 @@ class Lease:
                     f"{relation.table.label} is being worked on by {name} since {since}: wait for it, or stop it; if "
                     f"it died, its lease ends in {max(0, left or 0):.0f} s"
                 )
+        if self._record:
+            self._record.begin(connection, held)
         if self._relation is None:
             self._relation = held
             self._thread.start()
@@ -127,13 +133,15 @@ class Lease:
         with transaction(connection) as cursor:
             query = sql.SQL(_RENEW).format(tracking.targets)
             row = cursor.execute(query, (tracking.id, self.holder, self.seconds)).fetchone()
-            if row and self._beat:
-                self._beat(cursor)
+        if row and self._record:
+            self._record.beat(connection)
         return row is not None
 
     def _release(self, connection: Connection) -> None:
         assert self._relation is not None  # noqa: S101
         tracking = self._relation.ledger
+        if self._record:
+            self._record.end(connection)
         with transaction(connection) as cursor:
             cursor.execute(sql.SQL(_RELEASE).format(tracking.targets), (tracking.id, self.holder))
 
@@ -145,9 +153,6 @@ def lost(relation: Relation) -> LeaseError:
         "--lease allows: this run writes nothing more, and the other one continues"
     )
 
-
-Beat = Callable[[Any], None]
-"""Called with a cursor at each renewal, in its transaction."""
 
 _TAKE = """
 UPDATE {} SET holder = $2, holder_name = $3, held_since = pg_catalog.clock_timestamp(), held_until =

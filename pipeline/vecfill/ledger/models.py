@@ -8,8 +8,10 @@ from typing import Any
 
 from psycopg import sql
 
-from vecfill.ledger.registry import Tracked, set_models
+from vecfill.config.target import Target
+from vecfill.ledger.registry import Tracked, condition_of, find_targets, ledger_version, set_models
 from vecfill.postgres.database import Connection
+from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import target
@@ -79,3 +81,22 @@ def note_model(connection: Connection, tracked: Tracked, others: Mapping[str, in
     models = sorted({*(tracked.models if others else ()), *([own] if own is not None else [])})
     if models != sorted(tracked.models):
         set_models(connection, tracked.relation, models)
+
+
+def writers(connection: Connection, relation: Relation, target: Target) -> list[tuple[str, Mapping[str, Any]]]:
+    """Returns name and details of the models that wrote vectors of a target; none if it is not tracked.
+
+    If it is tracked, but not with this ``where``, those of all its tracked parts.
+
+    Raises:
+        ConfigError: this role may not read the ledger.
+    """
+    with transaction(connection, read_only=True) as cursor:
+        if not ledger_version(cursor, target.state_schema, relation):
+            return []
+        found = find_targets(cursor, relation, target)
+        own = found.get(condition_of(target))
+        numbers = {number for row in ([own] if own else found.values()) for number in row.models}
+        query = sql.SQL("SELECT name, details FROM {} WHERE id OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])")
+        table = sql.Identifier(target.state_schema, "model")
+        return cursor.execute(query.format(table), (sorted(numbers),)).fetchall()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vecfill.ledger import queue_sql
+from vecfill.ledger import emptied_sql, failure_sql, queue_sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
@@ -49,7 +49,23 @@ def queue_leaf(relation: Relation) -> Leaf:
 
 def renew_failures(connection: Connection, relation: Relation) -> None:
     """Queues the failed rows that are to be tried again."""
-    _run(connection, relation, queue_sql.queue_due_failures(relation), fetch=False)
+    _run(connection, relation, failure_sql.queue_due(relation), fetch=False)
+
+
+def changed_rows(connection: Connection, selection: Selection, apply: Apply) -> int:
+    """Returns how many queued rows a run would give another vector; ``apply`` runs a statement over the queue."""
+
+    def count(bounds: Bounds, some: Relation) -> int:
+        query = queue_sql.count_changed(selection, some, tuple(bounds))
+        return int(_run(connection, some, query, tuple(bounds.values()))[0][0])
+
+    return apply(0, None, count)
+
+
+def failures_waiting(connection: Connection, relation: Relation, selection: Selection) -> tuple[int, int]:
+    """Returns how many rows that failed wait for their next attempt, without a vector and with an outdated one."""
+    without, outdated = _run(connection, relation, failure_sql.count_waiting(selection, relation))[0]
+    return int(without), int(outdated)
 
 
 def settle(connection: Connection, relation: Relation, selection: Selection, apply: Apply) -> int:
@@ -73,7 +89,7 @@ def settle(connection: Connection, relation: Relation, selection: Selection, app
         return len(_run(connection, some, query, tuple(bounds.values()), fetch=False))
 
     def clear(bounds: Bounds, some: Relation) -> int:
-        query = queue_sql.clear_emptied(selection, some, tuple(bounds))
+        query = emptied_sql.clear_emptied(selection, some, tuple(bounds))
         return int(_run(connection, some, query, tuple(bounds.values()))[0][0])
 
     def take_out(bounds: Bounds, some: Relation) -> int:
@@ -95,7 +111,7 @@ def queue_emptied(connection: Connection, selection: Selection, leaf: Leaf, appl
     """Queues the rows of a leaf whose text became empty; ``apply`` runs a statement over the leaf."""
 
     def add(bounds: Bounds, some: Relation) -> int:
-        query = queue_sql.queue_emptied(selection, some, leaf, tuple(bounds))
+        query = emptied_sql.queue_emptied(selection, some, leaf, tuple(bounds))
         return len(_run(connection, some, query, tuple(bounds.values()), fetch=False))
 
     apply(0, None, add)

@@ -12,28 +12,29 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from vecfill.postgres.catalogue import Leaf
-from vecfill.postgres.read_sql import leaf_source, place_bound, within
+from vecfill.postgres.read_sql import place_bound
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.selection import Selection
-from vecfill.postgres.target_sql import Query, column, embedding, target, where
+from vecfill.postgres.selection import Selection, failed
+from vecfill.postgres.target_sql import Query, target, where
 from vecfill.postgres.tracking import UNKNOWN_MODEL
 
 
-def _within(bounds: Sequence[str], first: int = 1) -> sql.Composed:
+def entry_within(bounds: Sequence[str], first: int = 1) -> sql.Composed:
+    """Condition: the entry is within the bounds, whose parameters are numbered from ``first``."""
     place = sql.SQL("vecfill_c.ctid")
     conditions = [place_bound(bound, place, number) for number, bound in enumerate(bounds, first)]
     return sql.SQL(" AND ").join([sql.SQL("true"), *conditions])
 
 
-def _row(relation: Relation, condition: sql.Composable) -> sql.Composed:
+def entry_row(relation: Relation, condition: sql.Composable, entry: str = "vecfill_c") -> sql.Composed:
     """Condition: the entry's row exists and meets a condition. Never hashed: see the module."""
     return sql.SQL("COALESCE((SELECT {} FROM {} WHERE {}), false)").format(
-        condition, target(relation), relation.ledger.is_row(relation.table.alias, "vecfill_c")
+        condition, target(relation), relation.ledger.is_row(relation.table.alias, entry)
     )
 
 
-def _has_origin(relation: Relation) -> sql.Composed:
+def has_origin(relation: Relation) -> sql.Composed:
+    """Condition: the ledger has an entry of the row that the queue's entry names."""
     return sql.SQL("COALESCE((SELECT true FROM {} AS vecfill_v WHERE {}), false)").format(
         relation.ledger.vectors, relation.ledger.same_key("vecfill_v", "vecfill_c")
     )
@@ -83,60 +84,14 @@ def note_edits(selection: Selection, relation: Relation, bounds: Sequence[str]) 
         unknown=sql.Literal(UNKNOWN_MODEL),
         changes=tracking.changes,
         edited=_edited(relation),
-        within=_within(bounds),
-        known=_has_origin(relation),
-        filled=_row(relation, sql.SQL("NOT {} AND {}").format(selection.missing(relation), where(relation))),
+        within=entry_within(bounds),
+        known=has_origin(relation),
+        filled=entry_row(relation, sql.SQL("NOT {} AND {}").format(selection.missing(relation), where(relation))),
     )
-
-
-def clear_emptied(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
-    """Clears the vectors of queued rows whose text became empty, and returns their number; skips locked rows."""
-    tracking = relation.ledger
-    emptied = sql.SQL("{} AND NOT {} AND {}").format(
-        relation.user_sql.blank, selection.missing(relation), where(relation)
-    )
-    assignments = [
-        sql.SQL("{} = NULL").format(sql.Identifier(relation.table.vector.name)),
-        *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.user_sql.assignments),
-    ]
-    return sql.SQL(_CLEAR).format(
-        own_keys=sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(column(relation, own), sql.Identifier(name))
-            for (own, _), name in zip(tracking.key, tracking.key_names, strict=True)
-        ),
-        returned=sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(column(relation, own), sql.Identifier(name))
-            for (own, _), name in zip(tracking.key, tracking.key_names, strict=True)
-        ),
-        changes=tracking.changes,
-        vectors=tracking.vectors,
-        source=target(relation),
-        queued=tracking.is_row(relation.table.alias, "vecfill_c"),
-        chosen=tracking.is_row(relation.table.alias, "vecfill_e"),
-        known=_has_origin(relation),
-        within=_within(bounds),
-        emptied=emptied,
-        alias=sql.Identifier(relation.table.alias),
-        assignments=sql.SQL(", ").join(assignments),
-        cleared=tracking.same_key("vecfill_v", "vecfill_u"),
-        embedding=embedding(relation),
-    )
-
-
-_CLEAR = """
-WITH vecfill_e AS MATERIALIZED (
-  SELECT {own_keys} FROM {changes} AS vecfill_c JOIN {source} ON {queued}
-  WHERE {within} AND {known} AND {emptied} FOR NO KEY UPDATE OF {alias} SKIP LOCKED),
-vecfill_u AS (
-  UPDATE {source} SET {assignments} FROM vecfill_e WHERE {chosen} AND {emptied} RETURNING {returned}),
-vecfill_o AS (
-  DELETE FROM {vectors} AS vecfill_v USING vecfill_u WHERE {cleared})
-SELECT pg_catalog.count(*) FROM vecfill_u
-"""
 
 
 def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
-    """Deletes the entries whose row needs nothing, and the ledger's entries of rows that were deleted.
+    """Deletes the entries whose row needs nothing, the ledger's entries of deleted rows, and outdated failures.
 
     An edited row that is gone without having been deleted is in a partition that was detached: should it come back, it
     counts as changed.
@@ -152,22 +107,25 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
     )
     clearable = sql.SQL("false") if relation.table.vector.not_null else emptied
     unnoted = sql.SQL("({} AND NOT {} AND {})").format(
-        _edited(relation), _has_origin(relation), _row(relation, sql.SQL("NOT {}").format(selection.missing(relation)))
+        _edited(relation),
+        has_origin(relation),
+        entry_row(relation, sql.SQL("NOT {}").format(selection.missing(relation))),
     )
     return sql.SQL(_SETTLE).format(
         changes=tracking.changes,
         vectors=tracking.vectors,
         failures=tracking.failures,
-        within=_within(bounds),
+        within=entry_within(bounds),
         unnoted=unnoted,
-        emptied=sql.SQL("({} AND {})").format(_has_origin(relation), _row(relation, clearable)),
-        eligible=_row(relation, selection.eligible(relation)),
-        exists=_row(relation, sql.SQL("true")),
+        emptied=sql.SQL("({} AND {})").format(has_origin(relation), entry_row(relation, clearable)),
+        eligible=entry_row(relation, selection.eligible(relation)),
+        exists=entry_row(relation, sql.SQL("true")),
         keys=tracking.keys_of("vecfill_c"),
         columns=tracking.key_columns,
         unknown=sql.Literal(UNKNOWN_MODEL),
         no_vector=tracking.same_key("vecfill_v", "vecfill_g"),
         no_failure=tracking.same_key("vecfill_f", "vecfill_g"),
+        failed=entry_row(relation, sql.SQL("{} AND {}").format(failed(relation), where(relation)), "vecfill_g"),
     )
 
 
@@ -185,38 +143,9 @@ vecfill_a AS (
   WHERE {no_vector} AND NOT vecfill_g.deleted),
 vecfill_p AS (
   DELETE FROM {failures} AS vecfill_f USING vecfill_settled AS vecfill_g
-  WHERE {no_failure} AND (vecfill_g.gone OR vecfill_f.next_try OPERATOR(pg_catalog.<=) pg_catalog.now()))
+  WHERE {no_failure} AND NOT {failed})
 SELECT pg_catalog.count(*) FROM vecfill_settled
 """
-
-
-def queue_emptied(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
-    """Queues the rows of a leaf, within bounds, whose text became empty, for ``clear_emptied``."""
-    tracking = relation.ledger
-    emptied = sql.SQL("{} OPERATOR(pg_catalog.=) 'emptied' AND {}").format(
-        selection.state(relation, None), where(relation)
-    )
-    return sql.SQL("INSERT INTO {} ({}, kind) SELECT {}, 'O' FROM {}\nWHERE {}").format(
-        tracking.changes,
-        tracking.key_columns,
-        sql.SQL(", ").join(column(relation, own) for own, _ in tracking.key),
-        leaf_source(leaf, relation),
-        within(emptied, relation, leaf, bounds, 1),
-    )
-
-
-def queue_due_failures(relation: Relation) -> Query:
-    """Queues the failed rows whose next attempt is due, or that failed with another model."""
-    tracking = relation.ledger
-    return sql.SQL(
-        "INSERT INTO {changes} ({columns}, kind) SELECT {columns}, 'R' FROM {failures}\n"
-        "WHERE next_try OPERATOR(pg_catalog.<=) pg_catalog.now() OR model OPERATOR(pg_catalog.<>) {model}"
-    ).format(
-        model=sql.Literal(tracking.model),
-        changes=tracking.changes,
-        columns=tracking.key_columns,
-        failures=tracking.failures,
-    )
 
 
 def forget_truncated(relation: Relation) -> Query:
@@ -250,6 +179,30 @@ def length(relation: Relation) -> Query:
         "SELECT pg_catalog.count(*), (EXTRACT(epoch FROM pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.min(at)))"
         "::pg_catalog.float8 FROM {}"
     ).format(relation.ledger.changes)
+
+
+def count_changed(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
+    """Returns how many queued rows a run would give another vector, by the selection of missing and changed rows."""
+    tracking = relation.ledger
+    changed = sql.SQL(
+        "NOT {missing} AND NOT {blank} AND {where} AND NOT {failed} AND (vecfill_c.edited AND NOT {known} OR {open})"
+    ).format(
+        missing=selection.missing(relation),
+        blank=relation.user_sql.blank,
+        where=where(relation),
+        failed=failed(relation),
+        known=has_origin(relation),
+        open=selection.open(relation),
+    )
+    return sql.SQL(
+        "SELECT pg_catalog.count(*) FROM (SELECT {keys}, pg_catalog.bool_or(kind OPERATOR(pg_catalog.=) 'U') AS edited"
+        "\n  FROM {changes} AS vecfill_c WHERE {within} GROUP BY {keys}) AS vecfill_c WHERE {changed}"
+    ).format(
+        keys=tracking.key_columns,
+        changes=tracking.changes,
+        within=entry_within(bounds),
+        changed=entry_row(relation, changed),
+    )
 
 
 def size(relation: Relation) -> Query:

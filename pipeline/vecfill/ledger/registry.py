@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,7 @@ from psycopg import sql
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger.layout_sql import VERSION
-from vecfill.ledger.trigger_sql import TRIGGERS
+from vecfill.ledger.scanned import complete, marks_of, triggers_of
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
@@ -70,10 +69,10 @@ def ledger_version(cursor: Cursor, schema: str, relation: Relation | None = None
     Raises:
         ConfigError: it is newer than this program; or the target has triggers of a ledger that this role may not read.
     """
-    there = cursor.execute(_SCHEMA, (schema,)).fetchone()
+    there = has_schema(cursor, schema)
     if there is None:
         return None
-    row = cursor.execute(_LEDGER, (there[0], list(relation.table.tree) if relation else [])).fetchone()
+    row = cursor.execute(_LEDGER, (there, list(relation.table.tree) if relation else [])).fetchone()
     exists, may_read, triggers = row or (False, False, False)
     if not exists or not (may_read or triggers):
         return None
@@ -92,6 +91,12 @@ def ledger_version(cursor: Cursor, schema: str, relation: Relation | None = None
             "vecfill"
         )
     return found
+
+
+def has_schema(cursor: Cursor, schema: str) -> int | None:
+    """Returns the oid of a schema; None if there is none."""
+    found = cursor.execute(_SCHEMA, (schema,)).fetchone()
+    return found[0] if found else None
 
 
 _SCHEMA = "SELECT n.oid FROM pg_catalog.pg_namespace AS n WHERE n.nspname = $1::pg_catalog.name"
@@ -131,12 +136,12 @@ def find_target(cursor: Cursor, relation: Relation, target: Target) -> TargetRow
     Raises:
         ConfigError: this role may not read the ledger.
     """
-    rows = _rows(cursor, relation, target)
+    rows = find_targets(cursor, relation, target)
     return rows.get(condition_of(target))
 
 
-def _rows(cursor: Cursor, relation: Relation, target: Target) -> dict[str, TargetRow]:
-    """The tracked targets of this embedding column, by their ``where``."""
+def find_targets(cursor: Cursor, relation: Relation, target: Target) -> dict[str, TargetRow]:
+    """Returns the tracked targets of this embedding column, by their ``where``."""
     schema = target.state_schema
     query = sql.SQL(_TARGETS).format(sql.Identifier(schema, "target"))
     try:
@@ -162,7 +167,7 @@ def _rows(cursor: Cursor, relation: Relation, target: Target) -> dict[str, Targe
 
 
 def _found(cursor: Cursor, relation: Relation, target: Target) -> Tracked | None:
-    rows, wanted = _rows(cursor, relation, target), condition_of(target)
+    rows, wanted = find_targets(cursor, relation, target), condition_of(target)
     if wanted not in rows:
         if rows:
             raise ConfigError(
@@ -174,8 +179,8 @@ def _found(cursor: Cursor, relation: Relation, target: Target) -> Tracked | None
     row = rows[wanted]
     tracking = Tracking.of(target.state_schema, row.id, relation.table.key)
     _check_same(relation, target, row)
-    found = _triggers(cursor, relation, row.id)
-    watched = not row.triggers or _complete(relation, found)
+    found = triggers_of(cursor, relation, row.id)
+    watched = not row.triggers or complete(relation, found)
     leaves = frozenset(leaf.oid for leaf in relation.table.leaves)
     marked = {leaf for leaf, marks in marks_of(relation, found).items() if marks and marks <= row.scanned}
     return Tracked(
@@ -192,42 +197,6 @@ _TARGETS = """
 SELECT id, condition, text, text_sql, key, triggers, scanned, models, unknown FROM {}
 WHERE relation OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND embedding OPERATOR(pg_catalog.=) $2::pg_catalog.text
 """
-
-Triggers = Sequence[tuple[int, int, str, bool]]
-"""Table, oid, name and whether it is enabled, of each trigger of tracking on a target and its partitions."""
-
-_TRIGGERS = """
-SELECT t.tgrelid, t.oid, t.tgname::pg_catalog.text, t.tgenabled IN ('O', 'A') FROM pg_catalog.pg_trigger AS t
-WHERE t.tgrelid = ANY ($1::pg_catalog.oid[]) AND pg_catalog.starts_with(t.tgname::pg_catalog.text, $2)
-"""
-
-
-def _triggers(cursor: Cursor, relation: Relation, number: int) -> Triggers:
-    return cursor.execute(_TRIGGERS, (list(relation.table.tree), f"vecfill_{number}_")).fetchall()
-
-
-def _complete(relation: Relation, found: Triggers) -> bool:
-    """Whether all triggers are there and enabled; a partition has none for TRUNCATE."""
-    on_table = Counter(table for table, *_ in found)
-    rest = set(relation.table.tree) - {relation.table.oid}
-    whole = on_table[relation.table.oid] == len(TRIGGERS) and all(on_table[one] >= len(TRIGGERS) - 1 for one in rest)
-    return whole and all(enabled for *_, enabled in found)
-
-
-def marks_of(relation: Relation, found: Triggers) -> dict[int, set[int]]:
-    """The oids of a trigger that tell whether a leaf is the one that was read, of it and its partitions, by leaf."""
-    marks = {table: oid for table, oid, name, _ in found if name.endswith("_insert")}
-    own = {leaf.oid: {marks.get(leaf.oid, 0)} - {0} for leaf in relation.table.leaves}
-    return {
-        leaf.oid: own[leaf.oid] if leaf.only else {marks.get(one, 0) for one in relation.table.tree}
-        for leaf in relation.table.leaves
-    }
-
-
-def marks_now(connection: Connection, relation: Relation) -> dict[int, set[int]]:
-    """Returns what tells the leaves as they are now, for ``mark_scanned`` after they were read."""
-    with transaction(connection, read_only=True) as cursor:
-        return marks_of(relation, _triggers(cursor, relation, relation.ledger.id))
 
 
 def condition_of(target: Target) -> str:
@@ -250,18 +219,6 @@ def _check_same(relation: Relation, target: Target, row: TargetRow) -> None:
             f"{relation.table.label} is tracked by the key {', '.join(row.key)}, and this is the key "
             f"{', '.join(names)}: pass --key {' --key '.join(row.key)}, or run `vecfill untrack` and `vecfill track`"
         )
-
-
-def mark_scanned(connection: Connection, relation: Relation, marks: Iterable[int], unknown: int) -> None:
-    """Notes that the leaves with these marks were read as a whole, and found without an eligible row."""
-    query = sql.SQL(
-        "UPDATE {} SET scanned = ARRAY(SELECT DISTINCT one FROM pg_catalog.unnest("
-        "scanned OPERATOR(pg_catalog.||) $2::pg_catalog.oid[]) AS one),\n"
-        "  unknown = $3::pg_catalog.int8\n"
-        "WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4"
-    ).format(relation.ledger.targets)
-    with transaction(connection) as cursor:
-        cursor.execute(query, (relation.ledger.id, sorted(marks), unknown))
 
 
 def set_models(connection: Connection, relation: Relation, models: Sequence[int]) -> None:

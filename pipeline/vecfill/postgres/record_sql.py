@@ -66,7 +66,8 @@ def refused(selection: Selection, relation: Relation) -> sql.Composable:
 def record_failures(relation: Relation) -> Query:
     """Remembers failed rows: ``$1`` is a JSON array of objects with the position ``n``, stage, class and message.
 
-    The next attempt is due after 15 minutes, twice as long after each further one, at most a day.
+    The next attempt is due after 15 minutes, twice as long after each further one of this model on this text, at most
+    a day.
     """
     tracking = relation.ledger
     query = sql.SQL(_FAILURES).format(
@@ -75,6 +76,7 @@ def record_failures(relation: Relation) -> Query:
         keys=tracking.keys_of("vecfill_s", staged=True),
         model=sql.Literal(tracking.model),
         staged=staging_table(relation),
+        earlier=sql.SQL(_EARLIER),
     )
     return with_staging_table(relation, query)
 
@@ -88,10 +90,14 @@ FROM pg_catalog.jsonb_to_recordset($1::pg_catalog.jsonb) AS vecfill_r (
 JOIN {staged} AS vecfill_s ON vecfill_s.vecfill_n OPERATOR(pg_catalog.=) vecfill_r.n
 ON CONFLICT ({columns}) DO UPDATE SET model = EXCLUDED.model, text_hash = EXCLUDED.text_hash, stage = EXCLUDED.stage,
   class = EXCLUDED.class, message = EXCLUDED.message, last_try = EXCLUDED.last_try,
-  attempts = vecfill_f.attempts OPERATOR(pg_catalog.+) 1,
+  attempts = {earlier} OPERATOR(pg_catalog.+) 1,
   next_try = pg_catalog.now() OPERATOR(pg_catalog.+) ('15 min'::pg_catalog.interval
-    OPERATOR(pg_catalog.*) LEAST(96::pg_catalog.float8, pg_catalog.power(2::pg_catalog.float8, vecfill_f.attempts)))
+    OPERATOR(pg_catalog.*) LEAST(96::pg_catalog.float8, pg_catalog.power(2::pg_catalog.float8, LEAST({earlier}, 7))))
 """
+
+_EARLIER = """CASE WHEN vecfill_f.model OPERATOR(pg_catalog.=) EXCLUDED.model
+    AND vecfill_f.text_hash OPERATOR(pg_catalog.=) EXCLUDED.text_hash THEN vecfill_f.attempts ELSE 0 END"""
+"""Attempts before this one."""
 
 
 def forget(relation: Relation) -> Query:

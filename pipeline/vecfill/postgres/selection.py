@@ -22,9 +22,9 @@ from vecfill.postgres.tracking import UNKNOWN_MODEL
 FILLED, EMPTY, EXCLUDED = "filled", "empty", "excluded"
 """States of a row that is not eligible: it has its vector, it has no text, or the caller excludes it."""
 
-UNKNOWN, EMPTIED, FAILED = "unknown", "emptied", "failed"
+UNKNOWN, EMPTIED, FAILED, OUTDATED = "unknown", "emptied", "failed", "outdated"
 """More such states on a tracked target: nobody knows what made the vector, the text of the vector is gone, or the row
-failed before and its time has not come."""
+failed before and its next attempt is not due, without a vector or with an outdated one."""
 
 MISSED, CHANGED, OTHER_MODEL = "missing", "changed", "other_model"
 """Reasons to take a row."""
@@ -53,7 +53,7 @@ class Selection:
         missing = self.missing(relation)
         if relation.tracking is None:
             return missing
-        untried = sql.SQL("({} AND NOT {})").format(missing, _failed(relation))
+        untried = sql.SQL("({} AND NOT {})").format(missing, failed(relation))
         if self.refresh is None or self.reasons == (MISSED,):
             return untried
         return sql.SQL("({} OR NOT {} AND {} OPERATOR(pg_catalog.=) ANY ({}))").format(
@@ -85,7 +85,7 @@ class Selection:
             filled=self._filled(relation),
             blank=relation.user_sql.blank,
             empty=sql.Literal(EMPTY),
-            failed=sql.SQL(" WHEN {} THEN {}").format(_failed(relation), sql.Literal(FAILED))
+            failed=sql.SQL(" WHEN {} THEN {}").format(failed(relation), sql.Literal(FAILED))
             if tracked
             else sql.SQL(""),
             exclude=exclude,
@@ -113,18 +113,25 @@ def _recorded(relation: Relation, expression: sql.Composable, absent: sql.Compos
     )
 
 
-def _failed(relation: Relation) -> sql.Composed:
-    """Condition: this model failed on this text of the row, and the next attempt is not due."""
+def failed(relation: Relation) -> sql.Composed:
+    """Condition: this model (without one, any) failed on this text of the row, and the next attempt is not due."""
     tracking = relation.ledger
     return sql.SQL(
-        "COALESCE((SELECT vecfill_f.next_try OPERATOR(pg_catalog.>) pg_catalog.now()\n"
-        "    AND vecfill_f.model OPERATOR(pg_catalog.=) {} AND vecfill_f.text_hash OPERATOR(pg_catalog.=) {}\n"
+        "COALESCE((SELECT {} AND vecfill_f.text_hash OPERATOR(pg_catalog.=) {}\n"
         "  FROM {} AS vecfill_f WHERE {}), false)"
     ).format(
-        _number(tracking.model),
+        set_aside(relation),
         hash_expression(relation.user_sql.text),
         tracking.failures,
         tracking.is_row(relation.table.alias, "vecfill_f"),
+    )
+
+
+def set_aside(relation: Relation) -> sql.Composed:
+    """Condition on a remembered failure ``vecfill_f``: it is this model's (without one, any), and not due."""
+    model = sql.SQL(" AND vecfill_f.model OPERATOR(pg_catalog.=) {}").format(_number(relation.ledger.model))
+    return sql.SQL("vecfill_f.next_try OPERATOR(pg_catalog.>) pg_catalog.now(){}").format(
+        sql.SQL("") if relation.ledger.model is None else model
     )
 
 
@@ -166,7 +173,7 @@ def _other(relation: Relation) -> sql.Composed:
 
 def _unless_failed(relation: Relation, reason: str) -> sql.Composed:
     return sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(
-        _failed(relation), sql.Literal(FAILED), sql.Literal(reason)
+        failed(relation), sql.Literal(OUTDATED), sql.Literal(reason)
     )
 
 

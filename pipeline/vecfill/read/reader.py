@@ -9,7 +9,7 @@ from dataclasses import replace
 import psycopg
 import pyarrow as pa
 
-from vecfill.blocks import text_schema
+from vecfill.blocks import UNREAD, text_schema
 from vecfill.errors import DatabaseError, StoppedError, TableLockedError
 from vecfill.job import LOCKED, Worker
 from vecfill.postgres import read_sql
@@ -76,7 +76,7 @@ class Reader:
             return [] if left == 0 else self._fetch_piece(connection, relation, replace(piece, limit=left))
 
         for found, error in self._pieces.read(connection, self._relation, unit, fetch):
-            reason = ("row", f"cannot be read: {error}") if error else (None, None)
+            reason = ("row", f"{UNREAD}{error}") if error else (None, None)
             rows += [(*row, *reason) for row in found]
         return rows
 

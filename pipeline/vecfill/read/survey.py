@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.selection import EMPTY, EXCLUDED, FAILED, MISSED, MISSING, UNKNOWN, Selection
+from vecfill.postgres.selection import EMPTY, EXCLUDED, FAILED, MISSED, MISSING, OUTDATED, UNKNOWN, Selection
 from vecfill.read.leaf_count import LeafCount, LeafCounter
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import Bucket, PageRange
@@ -36,7 +36,8 @@ class Coverage:
         empty: rows without a vector and without a text.
         changed: rows of a tracked target whose vector is to be made anew; they count as filled too.
         unknown: rows of a tracked target whose vector nobody vouches for; they count as filled too.
-        failed: rows of a tracked target that failed before, and whose next attempt is not due.
+        failed: rows of a tracked target that failed before, and whose next attempt is not due; those that still have an
+            outdated vector count as filled too.
         estimated: ``total`` and ``filled`` are planner estimates; ``missing`` and ``empty`` are always counted.
     """
 
@@ -154,7 +155,7 @@ def _combine(
         empty=empty,
         changed=sum(states[reason] for reason in selection.reasons if reason != MISSED),
         unknown=states[UNKNOWN],
-        failed=failed,
+        failed=failed + states[OUTDATED],
         estimated=bool(partial),
     )
     return Survey(

@@ -12,7 +12,8 @@ from typing import Self
 
 from vecfill.interruptible import Stopped
 from vecfill.ledger import queue
-from vecfill.ledger.registry import Tracked, mark_scanned, marks_now
+from vecfill.ledger.registry import Tracked
+from vecfill.ledger.scanned import mark_scanned, marks_now
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import EMPTIED, UNKNOWN, Selection
@@ -107,13 +108,18 @@ class TrackedSource(TableSource):
                 return scanned
             self._scanned(connection, scanned, marks)
         last = len(self.relation.table.leaves) - 1
-        self.counts.cleared += queue.settle(connection, self.relation, self.settling, self._applied(connection, last))
+        self.counts.cleared += queue.settle(
+            connection, self.relation, self.settling, applied(connection, self.relation, last)
+        )
         self.counts.queued_after, self.counts.uncleared = queue.queue_of(connection, self.relation).entries, 0
-        if not self.counts.queued_after:
-            return scanned or self._survey(connection, (), exact=False, excluded=excluded, earlier=earlier)
-        queued = self._survey(connection, (last,), exact=False, excluded=excluded, earlier=earlier)
+        if scanned and not self.counts.queued_after:
+            return scanned
+        leaves = (last,) if self.counts.queued_after else ()
+        queued = self._survey(connection, leaves, exact=False, excluded=excluded, earlier=earlier)
         self.counts.uncleared = queued.states.get(EMPTIED, 0)
-        return queued if queued.eligible or scanned is None else scanned
+        if scanned and not queued.eligible:
+            return scanned
+        return with_failures(queued, *queue.failures_waiting(connection, self.relation, self.settling))
 
     def _survey(
         self,
@@ -135,17 +141,6 @@ class TrackedSource(TableSource):
             leaves=leaves,
         )
 
-    def _applied(self, connection: Connection, position: int) -> queue.Apply:
-        """Runs statements over a leaf, or the queue, in the pieces that time limits and unreadable rows ask for."""
-        pieces = Pieces()
-
-        def apply(first: int, end: int | None, run: Callable[[queue.Bounds, Relation], int]) -> int:
-            unit = PageRange(leaf=position, first_page=first, end_page=end, rows=0)
-            found = pieces.read(connection, self.relation, unit, lambda part, some: [(run(part.bounds(), some),)])
-            return sum(rows[0][0] for rows, _ in found)
-
-        return apply
-
     def _positions(self) -> tuple[int, ...]:
         leaves = enumerate(self.relation.table.leaves)
         return tuple(position for position, leaf in leaves if leaf.oid in self.to_scan)
@@ -158,13 +153,38 @@ class TrackedSource(TableSource):
         if found.states.get(EMPTIED):
             for position in self._positions():
                 leaf = self.relation.table.leaves[position]
-                queue.queue_emptied(connection, self.settling, leaf, self._applied(connection, position))
+                queue.queue_emptied(connection, self.settling, leaf, applied(connection, self.relation, position))
         if self.selection.name != "missing" and not self.pieces.divided:
             whole = len(self._positions()) == len(self.relation.table.leaves) - 1
             self.counts.unknown = found.states.get(UNKNOWN, 0) + (0 if whole else self.counts.unknown or 0)
             read = {mark for leaf in self.to_scan for mark in marks.get(leaf, ())}
             mark_scanned(connection, self.relation, read, self.counts.unknown)
         self.to_scan.clear()
+
+
+def applied(connection: Connection, relation: Relation, position: int) -> queue.Apply:
+    """Runs statements over a leaf, or the queue, in the pieces that time limits and unreadable rows ask for."""
+    pieces = Pieces()
+
+    def apply(first: int, end: int | None, run: Callable[[queue.Bounds, Relation], int]) -> int:
+        unit = PageRange(leaf=position, first_page=first, end_page=end, rows=0)
+        found = pieces.read(connection, relation, unit, lambda part, some: [(run(part.bounds(), some),)])
+        return sum(rows[0][0] for rows, _ in found)
+
+    return apply
+
+
+def changed_rows(connection: Connection, relation: Relation, changed: Selection) -> int:
+    """Returns how many queued rows of a tracked target a run would give another vector."""
+    queued = with_queue(relation)
+    return queue.changed_rows(connection, changed, applied(connection, queued, len(queued.table.leaves) - 1))
+
+
+def with_failures(found: Survey, without: int, outdated: int) -> Survey:
+    """Returns a survey that read no row that failed before with these: without a vector, and with an outdated one."""
+    coverage = found.coverage
+    filled = max(0, coverage.filled - without)
+    return replace(found, coverage=replace(coverage, filled=filled, failed=without + outdated))
 
 
 def with_queue(relation: Relation) -> Relation:

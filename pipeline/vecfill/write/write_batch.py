@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from vecfill.blocks import OUTCOMES, UnwrittenRow
+from vecfill.blocks import OUTCOMES, UNREAD, UnwrittenRow
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.ledger.lease import lost
 from vecfill.postgres import record_sql, write_sql
@@ -93,13 +93,20 @@ def _write(staged: StagedBatch, relation: Relation, selection: Selection, size: 
 def _remember_failures(staged: StagedBatch, relation: Relation, batch: Batch, outcomes: dict[int, str]) -> None:
     """Writes the failed and refused rows into the ledger, so that later runs leave them alone for a while."""
     failed = [
-        {"n": row, "stage": batch.stage if outcome == "failed" else "write", "class": kind, "message": message}
+        {"n": row, "stage": _stage(batch, outcome, message), "class": kind, "message": message}
         for row, outcome in outcomes.items()
         if outcome in ("failed", "refused")
         for kind, message in [batch.errors.get(row, PREVENTED)]
     ]
     if failed:
         staged.execute(record_sql.record_failures(relation), json.dumps(failed).replace("\\u0000", " "))
+
+
+def _stage(batch: Batch, outcome: str, message: str) -> str:
+    """Where a row failed or was refused."""
+    if outcome == "refused":
+        return "write"
+    return "read" if message.startswith(UNREAD) else batch.stage
 
 
 def _fetch_keys(staged: StagedBatch, relation: Relation, outcomes: dict[int, str]) -> dict[int, tuple[str, bool]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from vecfill.backfill.progress import Progress
 
@@ -111,9 +113,7 @@ class Meter:
 
     def obstacle(self, event: Progress) -> str:
         """What is waited for, or else what limits the run; empty while unknown."""
-        if self.waits_for:
-            return f"waiting for: {self.waits_for}"
-        return f"limited by: {limit}" if (limit := self.limit(event)) else ""
+        return obstacle(self.waits_for, self.limit(event))
 
 
 @dataclass
@@ -148,13 +148,35 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def line(event: Progress, meter: Meter) -> str:
-    """One plain line."""
-    share = min(100.0, 100.0 * meter.position / event.eligible) if event.eligible else 100.0
+def fields(event: Progress, meter: Meter) -> dict[str, Any]:
+    """Returns the state of a sweep as plain values; None where it is unknown."""
+    return {
+        "done": meter.position,
+        "eligible": event.eligible,
+        "sweep": event.sweep,
+        "rows_per_s": meter.rate,
+        "seconds_left": meter.left,
+        "limited_by": meter.limit(event),
+        "waiting_for": meter.waits_for,
+    }
+
+
+def line(state: Mapping[str, Any]) -> str:
+    """One plain line of ``fields``."""
+    done, eligible = state["done"], state["eligible"]
+    share = min(100.0, 100.0 * done / eligible) if eligible else 100.0
+    rate, left = state["rows_per_s"], state["seconds_left"]
     parts = [
-        f"{meter.position:,} of {event.eligible:,} rows ({share:.0f}%)",
-        *([] if meter.rate is None else [f"{meter.rate:,.0f} rows/s"]),
-        *([] if meter.left is None else [f"{duration(meter.left)} left"]),
-        *([obstacle] if (obstacle := meter.obstacle(event)) else []),
+        f"{done:,} of {eligible:,} rows ({share:.0f}%)",
+        *([] if rate is None else [f"{rate:,.0f} rows/s"]),
+        *([] if left is None else [f"{duration(left)} left"]),
+        *([found] if (found := obstacle(state["waiting_for"], state["limited_by"])) else []),
     ]
     return ", ".join(parts)
+
+
+def obstacle(waits_for: str | None, limit: str | None) -> str:
+    """What is waited for, or else what limits the run; empty while unknown."""
+    if waits_for:
+        return f"waiting for: {waits_for}"
+    return f"limited by: {limit}" if limit else ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from vecfill.backfill.meter import Meter, StartupClock, duration, fields, line
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.tally import Tally
-from vecfill.cli.meter import Meter, StartupClock, duration, line
 
 ROWS, BLOCK = 6_000, 2_000
 
@@ -89,12 +89,12 @@ def test_the_start_up_is_shown_by_step_with_its_seconds():
 def test_a_line_says_how_far_how_fast_how_long_and_what_limits():
     meter, tally = Meter(), Tally()
     event = Progress(done=2_801, eligible=6_000, sweep=1, tally=tally, workers={"read": 1, "encode": 2, "write": 1})
-    assert line(event, meter) == "0 of 6,000 rows (0%)"
+    assert line(fields(event, meter)) == "0 of 6,000 rows (0%)"
     tally.seconds |= {"encode": 11.0, "write": 5.0}
     meter.position, meter.rate, meter.left = 2_801, 235.4, 13.6
-    assert line(event, meter) == "2,801 of 6,000 rows (47%), 235 rows/s, 14 s left, limited by: encode"
+    assert line(fields(event, meter)) == "2,801 of 6,000 rows (47%), 235 rows/s, 14 s left, limited by: encode"
     meter.waits_for = "the server"
-    assert line(event, meter) == "2,801 of 6,000 rows (47%), 235 rows/s, 14 s left, waiting for: the server"
+    assert line(fields(event, meter)) == "2,801 of 6,000 rows (47%), 235 rows/s, 14 s left, waiting for: the server"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (119, "119 s"), (150, "2 min"), (11_100, "3 h 5 min")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from vecfill.cli.waiting import Waiting
+from vecfill.backfill.waiting import Waiting
 
 log = logging.getLogger("vecfill.of.a.stage")
 

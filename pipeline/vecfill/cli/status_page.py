@@ -1,0 +1,74 @@
+"""What ``vecfill status`` shows to people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vecfill.backfill.meter import duration, line
+from vecfill.cli.report import coverage_table
+from vecfill.ledger.recorded_runs import Holder, RunRecord
+from vecfill.table_status import LedgerStatus, Status
+
+SHOWN_RUNS = 5
+"""Ended runs that are shown of one target; of several, each shows its last."""
+
+
+def status_page(found: Sequence[Status]) -> Group:
+    """Returns the tables and lines of these targets."""
+    if len(found) == 1:
+        counts = coverage_table({"now": found[0].coverage}, found[0].table)
+    else:
+        counts = coverage_table({one.table: one.coverage for one in found}, "now")
+    return Group(counts, *(part for one in found for part in _parts(one, SHOWN_RUNS if len(found) == 1 else 1)))
+
+
+def _parts(one: Status, runs: int) -> Iterator[RenderableType]:
+    if one.run_needs:
+        yield Text(f"{one.table}: a run would not start: {one.run_needs}")
+    if one.ledger:
+        yield Text(f"{one.table}: {_queue(one.ledger)}")
+        if one.ledger.running:
+            yield Text(f"{one.table}: running: {_running(one.ledger.running)}")
+        if one.ledger.runs:
+            yield _runs(one.ledger.runs[:runs])
+
+
+def _queue(ledger: LedgerStatus) -> str:
+    whole = "" if ledger.unknown is not None else "; the next run reads the whole table"
+    if not ledger.queued:
+        return f"no change waits{whole}"
+    return f"{ledger.queued:,} changes wait, the oldest for {duration(ledger.oldest_s or 0.0)}{whole}"
+
+
+def _running(held: Holder) -> str:
+    """The run in progress: who, since when, how far."""
+    by = f"{held.by}, since {held.since:%Y-%m-%d %H:%M:%S} UTC"
+    if held.run is None:
+        return by
+    by = f"{held.run.model}, {by}"
+    state = held.run.progress
+    if state is None:
+        return f"{by}: starting"
+    far = line(state) if "done" in state else f"start-up, {state['step']}"
+    if "done" not in state and state["waiting_for"]:
+        far = f"{far}, waiting for: {state['waiting_for']}"
+    return f"{by}: {far} ({duration(held.run.heartbeat_s)} ago)"
+
+
+def _runs(runs: Sequence[RunRecord]) -> Table:
+    table = Table(title="last runs", title_justify="left")
+    for name in ("started (UTC)", "took", "rows", "rows/s", "outcome"):
+        table.add_column(name, justify="right" if name in ("took", "rows", "rows/s") else "left", overflow="fold")
+    for run in runs:
+        rows, rate = "" if run.rows is None else f"{run.rows:,}", f"{run.rows_per_s:,.0f}" if run.rows else ""
+        table.add_row(f"{run.started:%Y-%m-%d %H:%M:%S}", duration(run.seconds), rows, rate, Text(_outcome(run)))
+    return table
+
+
+def _outcome(run: RunRecord) -> str:
+    code = "" if run.exit_code is None else f" ({run.exit_code})"
+    return f"{run.outcome}{code}" + (f": {run.counts['error']}" if "error" in run.counts else "")

@@ -1,0 +1,75 @@
+"""The statements on rows that have a vector but no text any more. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from vecfill.ledger.queue_sql import entry_within, has_origin
+from vecfill.postgres.catalogue import Leaf
+from vecfill.postgres.read_sql import leaf_source, within
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
+from vecfill.postgres.target_sql import Query, column, embedding, target, where
+
+
+def clear_emptied(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
+    """Clears the vectors of queued rows whose text became empty, and returns their number; skips locked rows."""
+    tracking = relation.ledger
+    emptied = sql.SQL("{} AND NOT {} AND {}").format(
+        relation.user_sql.blank, selection.missing(relation), where(relation)
+    )
+    assignments = [
+        sql.SQL("{} = NULL").format(sql.Identifier(relation.table.vector.name)),
+        *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.user_sql.assignments),
+    ]
+    return sql.SQL(_CLEAR).format(
+        own_keys=sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(column(relation, own), sql.Identifier(name))
+            for (own, _), name in zip(tracking.key, tracking.key_names, strict=True)
+        ),
+        returned=sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(column(relation, own), sql.Identifier(name))
+            for (own, _), name in zip(tracking.key, tracking.key_names, strict=True)
+        ),
+        changes=tracking.changes,
+        vectors=tracking.vectors,
+        source=target(relation),
+        queued=tracking.is_row(relation.table.alias, "vecfill_c"),
+        chosen=tracking.is_row(relation.table.alias, "vecfill_e"),
+        known=has_origin(relation),
+        within=entry_within(bounds),
+        emptied=emptied,
+        alias=sql.Identifier(relation.table.alias),
+        assignments=sql.SQL(", ").join(assignments),
+        cleared=tracking.same_key("vecfill_v", "vecfill_u"),
+        embedding=embedding(relation),
+    )
+
+
+_CLEAR = """
+WITH vecfill_e AS MATERIALIZED (
+  SELECT {own_keys} FROM {changes} AS vecfill_c JOIN {source} ON {queued}
+  WHERE {within} AND {known} AND {emptied} FOR NO KEY UPDATE OF {alias} SKIP LOCKED),
+vecfill_u AS (
+  UPDATE {source} SET {assignments} FROM vecfill_e WHERE {chosen} AND {emptied} RETURNING {returned}),
+vecfill_o AS (
+  DELETE FROM {vectors} AS vecfill_v USING vecfill_u WHERE {cleared})
+SELECT pg_catalog.count(*) FROM vecfill_u
+"""
+
+
+def queue_emptied(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
+    """Queues the rows of a leaf, within bounds, whose text became empty, for ``clear_emptied``."""
+    tracking = relation.ledger
+    emptied = sql.SQL("{} OPERATOR(pg_catalog.=) 'emptied' AND {}").format(
+        selection.state(relation, None), where(relation)
+    )
+    return sql.SQL("INSERT INTO {} ({}, kind) SELECT {}, 'O' FROM {}\nWHERE {}").format(
+        tracking.changes,
+        tracking.key_columns,
+        sql.SQL(", ").join(column(relation, own) for own, _ in tracking.key),
+        leaf_source(leaf, relation),
+        within(emptied, relation, leaf, bounds, 1),
+    )
