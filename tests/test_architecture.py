@@ -20,7 +20,7 @@ MAX_LINES = 250
 
 CORE = {"config", "errors", "blocks", "bisection", "folders", "interruptible", "postgres", "secret"}
 STAGES = {"read", "encode", "write"}
-VERBS = {"backfill", "table_status", "target_tracking", "vector_search", "demo"}
+VERBS = {"adoption", "backfill", "table_status", "target_tracking", "vector_search", "demo"}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
     "job": set(),

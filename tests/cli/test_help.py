@@ -23,7 +23,7 @@ from vecfill.config.track import TrackOptions
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {
     "run": (*(one for one in OPTIONS.values() if one.spec is not TrackOptions), *OUTPUT.values()),
-    "track": (*options_of(DatabaseOptions, Target, TrackOptions), *OUTPUT.values()),
+    "track": (*options_of(DatabaseOptions, Target, Model, TrackOptions), *OUTPUT.values()),
     "status": (*options_of(DatabaseOptions, Target), *OUTPUT.values()),
     "search": (*options_of(DatabaseOptions, Target, Model, without=WRITTEN), *OUTPUT.values()),
 }

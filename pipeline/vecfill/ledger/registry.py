@@ -138,6 +138,11 @@ def find_target(cursor: Cursor, relation: Relation, target: Target) -> TargetRow
     return rows.get(condition_of(target))
 
 
+def conditions(cursor: Cursor, relation: Relation, target: Target) -> list[str]:
+    """Returns the ``where`` of each tracked target of this embedding column, in an existing ledger."""
+    return list(_rows(cursor, relation, target))
+
+
 def _rows(cursor: Cursor, relation: Relation, target: Target) -> dict[str, TargetRow]:
     """The tracked targets of this embedding column, by their ``where``."""
     schema = target.state_schema

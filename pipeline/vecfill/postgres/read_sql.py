@@ -15,7 +15,7 @@ from vecfill.blocks import key_names
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.target_sql import Query, column, target, where
+from vecfill.postgres.target_sql import Query, column, key_text, leaf_rows, target, where
 from vecfill.postgres.template import hash_expression
 
 _BOUNDS: dict[str, LiteralString] = {
@@ -33,9 +33,7 @@ def _from(leaf: Leaf, relation: Relation, bounds: Sequence[str] = (), first: int
     The parameters of the bounds are numbered from ``first``.
     """
     if not leaf.queue:
-        return sql.SQL("{only}{name} AS {alias}").format(
-            only=sql.SQL("ONLY " if leaf.only else ""), name=leaf.name, alias=sql.Identifier(relation.table.alias)
-        )
+        return leaf_rows(relation, leaf)
     tracking = relation.ledger
     place = sql.SQL("vecfill_c.ctid")
     within = [place_bound(bound, place, number) for number, bound in enumerate(bounds, first) if bound != "excluded"]
@@ -61,19 +59,12 @@ def _tid(relation: Relation, leaf: Leaf) -> sql.Composed:
     return sql.SQL("{}").format(sql.Identifier(*place))
 
 
-def _key(relation: Relation) -> sql.Composed:
-    """The key as text, in the same form as ``key_texts``."""
-    columns = [column(relation, part.name) for part in relation.table.key]
-    row = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
-    return sql.SQL("{}::pg_catalog.text").format(row)
-
-
 def _within(
     condition: sql.Composable, relation: Relation, leaf: Leaf, bounds: Sequence[str], first: int
 ) -> sql.Composed:
     """Condition: the row meets the condition and is within the bounds, whose parameters are numbered from ``first``."""
     conditions = [
-        sql.SQL(_BOUNDS[bound]).format(tid=_tid(relation, leaf), key=_key(relation), value=sql.SQL(f"${number}"))
+        sql.SQL(_BOUNDS[bound]).format(tid=_tid(relation, leaf), key=key_text(relation), value=sql.SQL(f"${number}"))
         for number, bound in enumerate(bounds, first)
     ]
     return sql.SQL("\n    AND ").join([condition, *conditions])
@@ -81,7 +72,7 @@ def _within(
 
 def _excluded(relation: Relation) -> sql.Composed:
     """Condition: the row's key is in ``$2``."""
-    return sql.SQL("{} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[])").format(_key(relation))
+    return sql.SQL("{} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[])").format(key_text(relation))
 
 
 def survey(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str] = ()) -> Query:

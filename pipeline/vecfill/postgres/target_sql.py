@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
+from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.relation import Relation
 
 Query = sql.Composed
@@ -23,6 +24,13 @@ def target(relation: Relation) -> sql.Composed:
     )
 
 
+def leaf_rows(relation: Relation, leaf: Leaf) -> sql.Composed:
+    """Returns a leaf of the target for FROM, under the target's alias."""
+    return sql.SQL("{only}{name} AS {alias}").format(
+        only=sql.SQL("ONLY " if leaf.only else ""), name=leaf.name, alias=sql.Identifier(relation.table.alias)
+    )
+
+
 def column(relation: Relation, name: str) -> sql.Identifier:
     """Returns a column of the target's row."""
     return sql.Identifier(relation.table.alias, name)
@@ -31,6 +39,13 @@ def column(relation: Relation, name: str) -> sql.Identifier:
 def embedding(relation: Relation) -> sql.Identifier:
     """Returns the embedding column of the target's row."""
     return column(relation, relation.table.vector.name)
+
+
+def key_text(relation: Relation) -> sql.Composed:
+    """Returns the key as text, in the same form as ``write_sql.key_texts``; of a row without a key its place."""
+    columns = [column(relation, part.name) for part in relation.table.key] or [column(relation, "ctid")]
+    row = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
+    return sql.SQL("{}::pg_catalog.text").format(row)
 
 
 def numbers(relation: Relation) -> sql.Composed:
