@@ -28,7 +28,7 @@ def public(found) -> set[str]:
     return set().union(*map(public, flat))
 
 
-@pytest.mark.parametrize("function", [vecfill.run, vecfill.search, vecfill.status])
+@pytest.mark.parametrize("function", [vecfill.run, vecfill.search, vecfill.status, vecfill.track, vecfill.verify])
 def test_everything_that_a_signature_names_is_exported(function):
     hints = typing.get_type_hints(function)
     needed = set().union(*map(public, hints.values()))
@@ -36,7 +36,9 @@ def test_everything_that_a_signature_names_is_exported(function):
     assert needed - set(vecfill.__all__) == set()
 
 
-@pytest.mark.parametrize("spec", [vecfill.Target, vecfill.Model, vecfill.RunOptions, vecfill.RunResult])
+@pytest.mark.parametrize(
+    "spec", [vecfill.Target, vecfill.Model, vecfill.RunOptions, vecfill.RunResult, vecfill.VerifyResult]
+)
 def test_everything_that_a_field_of_these_names_is_exported(spec):
     hints = typing.get_type_hints(spec)
     assert set().union(*map(public, hints.values())) - set(vecfill.__all__) == set()

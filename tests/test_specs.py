@@ -19,6 +19,7 @@ from vecfill.config.settings import OPTIONS, OUTPUT, Settings
 from vecfill.config.spec import Spec, option, spec
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
+from vecfill.config.verify import VerifyOptions
 from vecfill.errors import ConfigError
 
 SPECS = [
@@ -127,5 +128,5 @@ def test_without_sources_the_settings_are_the_defaults_of_the_specs():
 
 
 def test_names_are_unique_over_all_specs():
-    found = options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, Output)
+    found = options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, VerifyOptions, Output)
     assert len({one.name for one in found}) == len(found) == len(OPTIONS) + len(OUTPUT)

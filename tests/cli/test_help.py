@@ -16,14 +16,17 @@ from vecfill.cli.search import WRITTEN
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
-from vecfill.config.settings import OPTIONS, OUTPUT
+from vecfill.config.run import ReportFile, RunOptions
+from vecfill.config.settings import OUTPUT
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
+from vecfill.config.verify import VerifyOptions
 
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {
-    "run": (*(one for one in OPTIONS.values() if one.spec is not TrackOptions), *OUTPUT.values()),
+    "run": (*options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile), *OUTPUT.values()),
     "track": (*options_of(DatabaseOptions, Target, Model, TrackOptions), *OUTPUT.values()),
+    "verify": (*options_of(DatabaseOptions, Target, Model, VerifyOptions), *OUTPUT.values()),
     "status": (*options_of(DatabaseOptions, Target), *OUTPUT.values()),
     "search": (*options_of(DatabaseOptions, Target, Model, without=WRITTEN), *OUTPUT.values()),
 }

@@ -8,7 +8,9 @@ import vecfill
 from vecfill.cli.reference import reference_page
 from vecfill.config.settings import OPTIONS, OUTPUT
 from vecfill.config.track import TrackOptions
+from vecfill.config.verify import VerifyOptions
 
+VERB = {TrackOptions: "`track`", VerifyOptions: "`verify`"}
 PAGE = Path(vecfill.__file__).parents[2] / "docs" / "reference.md"
 
 
@@ -23,7 +25,7 @@ def test_every_option_has_its_row():
         assert option.flag in row
         assert option.bounds in row
         assert option.info.description.replace("|", "\\|") in row
-        assert ("`track`" if option.spec is TrackOptions else "`run`") in row
+        assert VERB.get(option.spec, "`run`") in row
 
 
 def test_verbs_are_those_that_take_the_option():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from tests.ledger.tracked import assert_current, fill
-from tests.tables import DOCS, MODEL, make_docs
+from tests.tables import DOCS, MODEL, another, make_docs
 
-from vecfill import ConfigError, LeaseError, MixedModelsError, track
+from vecfill import ConfigError, Database, LeaseError, MixedModelsError, track
+from vecfill.adoption import adopt
+from vecfill.postgres.session import Session
 
 
 def filled_docs(connect, database, rows=20, target=DOCS):
@@ -75,6 +78,17 @@ def test_what_changed_since_tracking_began_is_not_adopted(database, connect, cha
     assert track(DOCS, database=database, adopt=MODEL).adopted.rows == adopted
     assert fill(database).updated == updated
     assert origins(connect) == adopted + updated
+
+
+def test_an_edit_that_commits_after_the_adoption_is_followed(database, connect):
+    filled_docs(connect, database, 5)
+    track(DOCS, database=database)
+    with another(database) as editor, closing(Session(Database(database))) as session:
+        editor.execute("UPDATE docs SET title = 'late' WHERE id = 1")
+        assert adopt(session, DOCS, MODEL).rows == 5
+        editor.commit()
+    assert fill(database).updated == 1
+    assert_current(connect)
 
 
 def test_only_what_where_selects_is_adopted_in_any_partition_and_by_any_key(database, connect):

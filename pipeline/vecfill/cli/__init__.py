@@ -20,6 +20,7 @@ VERBS = {
     "status": "Count the rows with and without a vector.",
     "track": "Remember where each vector comes from, and capture changes.",
     "untrack": "Remove what track made.",
+    "verify": "Embed a sample of the texts again and compare the vectors.",
     "search": "Find the rows nearest to a text.",
     "demo": "Fill a table of 17,269 job listings on an embedded server.",
     "bench": "Measure vecfill against the alternatives.",

@@ -19,18 +19,19 @@ from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.cli.progress import shown
 from vecfill.cli.report import print_line, print_result
 from vecfill.cli.targets import as_dict, carry_out, worst
+from vecfill.config.connection import DatabaseOptions
 from vecfill.config.engine import EngineOptions
 from vecfill.config.model import Model
+from vecfill.config.options import options_of
 from vecfill.config.output import Output
-from vecfill.config.run import RunOptions
-from vecfill.config.settings import OPTIONS, Settings
+from vecfill.config.run import ReportFile, RunOptions
+from vecfill.config.settings import Settings
 from vecfill.config.target import Target
-from vecfill.config.track import TrackOptions
 from vecfill.engine.warm import Warm
 
 
 @click.command()
-@settings_options(option for option in OPTIONS.values() if option.spec is not TrackOptions)
+@settings_options(options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile))
 @output_options
 def run(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Fill every missing vector of a table.

@@ -22,12 +22,14 @@ from vecfill.config.settings_file import read_file
 from vecfill.config.spec import Spec, refusal
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
+from vecfill.config.verify import VerifyOptions
 from vecfill.errors import ConfigError
 
 S = TypeVar("S", bound=Spec)
 
 OPTIONS = {
-    option.name: option for option in options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions)
+    option.name: option
+    for option in options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, VerifyOptions)
 }
 """Every setting by name."""
 

@@ -1,0 +1,94 @@
+"""Reads stored vectors with what the ledger says of them: a random sample, or all in ranges of heap pages."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from vecfill.backfill.checks import SAMPLE_PAGES
+from vecfill.postgres import verify_sql
+from vecfill.postgres.database import Connection
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
+from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.target_sql import Query
+from vecfill.read.pieces import Pieces, page_ranges
+from vecfill.read.units import PageRange, RowUnit
+from vecfill.read.user_sql_errors import explain_user_sql_errors
+from vecfill.verification.judgement import StoredRow
+
+PIECE_PAGES = 32
+"""Heap pages (256 KB) of one statement: some thousand vectors at most."""
+
+BATCH_ROWS = 2_000
+
+
+def stored_rows(
+    session: Session, relation: Relation, selection: Selection, sample: int | None
+) -> Iterator[list[StoredRow]]:
+    """Yields rows with a vector and a text, some at a time.
+
+    Args:
+        session: to the target's database.
+        relation: the rows to read; with its ledger if it is tracked.
+        selection: tells which rows have no vector.
+        sample: the most rows, picked at random; None for all.
+
+    Raises:
+        ConfigError: the user's SQL fails on a row.
+    """
+    if sample is not None:
+        rows = session.run(lambda connection: _random(connection, relation, selection, sample))
+        yield from (rows[first : first + BATCH_ROWS] for first in range(0, len(rows), BATCH_ROWS))
+        return
+    pieces = Pieces()
+    for unit in page_ranges(relation, PIECE_PAGES):
+        read = functools.partial(_range, relation=relation, selection=selection, unit=unit, pieces=pieces)
+        if rows := session.run(read):
+            yield rows
+
+
+def _random(connection: Connection, relation: Relation, selection: Selection, most: int) -> list[StoredRow]:
+    """Picks from random pages, or from all if they hold too few such rows."""
+    pages = sum(leaf.pages for leaf in relation.table.leaves)
+    some = max(SAMPLE_PAGES, most)
+    rows: list[StoredRow] = []
+    for percent in (100.0 * some / pages, None) if some < pages else (None,):
+        query = verify_sql.sample_rows(selection, relation, percent=percent)
+        rows = _rows(connection, relation, query, (most,))
+        if len(rows) == most:
+            break
+    return rows
+
+
+def _range(
+    connection: Connection, *, relation: Relation, selection: Selection, unit: PageRange, pieces: Pieces
+) -> list[StoredRow]:
+    def read(piece: RowUnit) -> list[StoredRow]:
+        bounds, leaf = piece.bounds(), relation.table.leaves[piece.leaf]
+        query = verify_sql.range_rows(selection, relation, leaf, tuple(bounds))
+        return _rows(connection, relation, query, tuple(bounds.values()))
+
+    return [row for rows in pieces.read(connection, relation, unit, read) for row in rows]
+
+
+def _rows(connection: Connection, relation: Relation, query: Query, parameters: Sequence[Any]) -> list[StoredRow]:
+    reading = relation.access.reading
+    with (
+        explain_user_sql_errors(relation),
+        transaction(connection, reading, read_only=True, first=query, parameters=parameters) as cursor,
+    ):
+        return [
+            StoredRow(
+                key=key,
+                parts=tuple(parts),
+                text=text,
+                vector=np.array(vector, np.float64),
+                model=model,
+                same_text=same_text,
+            )
+            for key, parts, text, vector, model, same_text in cursor
+        ]
