@@ -75,7 +75,7 @@ def test_the_top_lists_the_verbs_with_an_example_on_its_own_lines(vecfill):
 )
 def test_every_option_shows_its_flag_variable_and_default(vecfill, verb, option):
     out, default = words(vecfill(verb, "--help").out), option.default
-    assert f"--{option.name.replace('_', '-')} " in out
+    assert f"{option.flag} " in out
     assert f"[env: VECFILL_{option.name.upper()}{f'; default: {default}' if default else ''}]" in out
     assert words(option.info.description) in out
 

@@ -10,7 +10,9 @@ from vecfill.config.settings import OPTIONS, OUTPUT
 from vecfill.config.track import TrackOptions
 from vecfill.config.verify import VerifyOptions
 
-VERB = {TrackOptions: "`track`", VerifyOptions: "`verify`"}
+VERB = {TrackOptions: "track", VerifyOptions: "verify"}
+"""A verb that takes the options of a spec, if `run` does not."""
+
 PAGE = Path(vecfill.__file__).parents[2] / "docs" / "reference.md"
 
 
@@ -25,7 +27,7 @@ def test_every_option_has_its_row():
         assert option.flag in row
         assert option.bounds in row
         assert option.info.description.replace("|", "\\|") in row
-        assert VERB.get(option.spec, "`run`") in row
+        assert f"`{VERB.get(option.spec, 'run')}`" in row
 
 
 def test_verbs_are_those_that_take_the_option():

@@ -34,7 +34,7 @@ class Option:
     @property
     def flag(self) -> str:
         """Such as ``--max-rate``."""
-        return flag_of(self.name)
+        return str(self.marks["flag"] or flag_of(self.name))
 
     @property
     def spelling(self) -> str:

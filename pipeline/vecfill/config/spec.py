@@ -40,6 +40,7 @@ def option(
     *,
     default: Any = REQUIRED,
     name: str | None = None,
+    flag: str | None = None,
     unset: str | None = None,
     metavar: str | None = None,
     short: str | None = None,
@@ -52,13 +53,15 @@ def option(
         description: the help text; one sentence.
         default: the value if no source gives one; ``REQUIRED`` for none.
         name: name of the setting, if it differs from the field's.
+        flag: the flag, if it differs from the setting's name.
         unset: text for the help that describes the default None.
         metavar: the value's placeholder in the help; None derives it from the type.
         short: one-letter flag.
         secret: no message and no repr shows the value.
         bounds: pydantic's constraints: ``gt``, ``ge``, ``le``, ``allow_inf_nan``.
     """
-    marks: dict[str, Any] = {"name": name, "unset": unset, "metavar": metavar, "short": short, "secret": secret}
+    texts = {"name": name, "flag": flag, "unset": unset, "metavar": metavar, "short": short}
+    marks: dict[str, Any] = {**texts, "secret": secret}
     return Field(default, description=description, repr=not secret, json_schema_extra={"option": marks}, **bounds)
 
 
@@ -94,7 +97,7 @@ def _explained(cls: type[Spec], error: ErrorDetails) -> str:
     if info is None:
         return f"{cls.__name__} has no field {field}: it has {', '.join(cls.__dataclass_fields__)}"
     marks = (info.json_schema_extra or {}).get("option")
-    name = flag_of(marks["name"] or field) if marks else field
+    name = (marks["flag"] or flag_of(marks["name"] or field)) if marks else field
     return refusal(name, error, secret=not info.repr)
 
 

@@ -9,6 +9,13 @@ from vecfill.config.spec import Spec, option, spec
 class VerifyOptions(Spec):
     """Choices of ``verify``."""
 
-    sample: int = option("Compare N vectors, picked at random.", default=100, gt=0)
-    all: bool = option("Compare every vector whatever --sample says.", default=False)
-    fix: bool = option("Embed the rows again whose vectors are off; needs a tracked target.", default=False)
+    sample: int = option(
+        "Compare N vectors, picked at random.", default=100, name="verify_sample", flag="--sample", gt=0
+    )
+    all: bool = option("Compare every vector, whatever --sample says.", default=False, name="verify_all", flag="--all")
+    fix: bool = option(
+        "Embed the rows again whose vectors are off; needs a tracked target.",
+        default=False,
+        name="verify_fix",
+        flag="--fix",
+    )
