@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 
-from vecfill.backfill.checks import Sample, check_dimension, draw_sample
+from vecfill.backfill.checks import check_dimension
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
@@ -26,6 +26,8 @@ from vecfill.postgres.selection import Selection, selection_of
 from vecfill.postgres.session import Session
 from vecfill.read.pieces import Pieces, page_ranges
 from vecfill.read.units import PageRange, RowUnit
+from vecfill.verification.judgement import StoredRow
+from vecfill.verification.stored_rows import random_rows
 
 SAMPLE_ROWS = 100
 """Vectors to make again before the others are believed to be this model's."""
@@ -89,18 +91,18 @@ def _held(connection: Connection, target: Target, own: Fingerprint, lease: Lease
     return replace(tracked, relation=lease.take(connection, relation))
 
 
-def _sample(connection: Connection, relation: Relation, selection: Selection) -> Sample:
+def _sample(connection: Connection, relation: Relation, selection: Selection) -> list[StoredRow]:
     only = origins_sql.adoptable(selection, relation)
-    return draw_sample(connection, relation, selection, scanned=True, rows=SAMPLE_ROWS, only=only)
+    return random_rows(connection, relation, selection, SAMPLE_ROWS, only)
 
 
-def _recomputed(session: Session, relation: Relation, model: Model, sample: Sample) -> Agreement:
+def _recomputed(session: Session, relation: Relation, model: Model, sample: list[StoredRow]) -> Agreement:
     """Compares the sample with the model's vectors of the same texts."""
     encoder = session.interruptible(lambda: load_model(model, dim=relation.table.vector.dim))
     check_dimension(relation, model, encoder.dim)
-    encoding = RowEncoder(encoder).encode([text for text, _ in sample])
+    encoding = RowEncoder(encoder).encode([row.text for row in sample])
     rows = [row for row in range(len(sample)) if encoding.vectors[row].any()]
-    return agreement([sample[row][1] for row in rows], encoding.vectors[rows])
+    return agreement([sample[row].vector.tolist() for row in rows], encoding.vectors[rows])
 
 
 def _check(relation: Relation, model: Model, found: Agreement) -> None:

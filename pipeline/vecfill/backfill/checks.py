@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import sql
 
 from vecfill.config.model import Model
 from vecfill.encode.model_files import dimension_of
@@ -195,15 +194,7 @@ def settle_dimension(relation: Relation, model: Model) -> Relation:
     return with_dimension(relation, dim)
 
 
-def draw_sample(
-    connection: Connection,
-    relation: Relation,
-    selection: Selection,
-    *,
-    scanned: bool,
-    rows: int = SAMPLE_ROWS,
-    only: sql.Composable | None = None,
-) -> Sample:
+def draw_sample(connection: Connection, relation: Relation, selection: Selection, *, scanned: bool) -> Sample:
     """Returns texts and vectors of filled rows that ``where`` selects, from pages all over the table.
 
     Args:
@@ -211,22 +202,18 @@ def draw_sample(
         relation: the target.
         selection: the rows to take; the others count as filled.
         scanned: the survey read the whole table, so the sample may too; otherwise it reads MOST_SAMPLE_PAGES.
-        rows: the most rows.
-        only: condition that the rows meet; None for those whose model only a sample can tell.
     """
     pages = sum(leaf.pages for leaf in relation.table.leaves)
     found: Sample = ()
     for most in (SAMPLE_PAGES, pages if scanned else MOST_SAMPLE_PAGES):
-        percent = None if most >= pages else 100.0 * most / pages
-        query = checks_sql.sample(selection, relation, percent=percent, only=only)
-        found = _sample(connection, relation, query, rows)
-        if most >= pages or len(found) >= rows // 2:
+        found = _sample(connection, relation, selection, None if most >= pages else 100.0 * most / pages)
+        if most >= pages or len(found) >= SAMPLE_ROWS // 2:
             break
     return found
 
 
-def _sample(connection: Connection, relation: Relation, query: sql.Composed, most: int) -> Sample:
+def _sample(connection: Connection, relation: Relation, selection: Selection, percent: float | None) -> Sample:
     reading = relation.access.reading
     with explain_user_sql_errors(relation), transaction(connection, reading, read_only=True) as cursor:
-        rows = cursor.execute(query, (most,)).fetchall()
+        rows = cursor.execute(checks_sql.sample(selection, relation, percent=percent), (SAMPLE_ROWS,)).fetchall()
     return tuple((text, tuple(vector)) for text, vector in rows)

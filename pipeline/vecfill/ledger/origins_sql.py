@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from vecfill.postgres.catalogue import Leaf
-from vecfill.postgres.read_sql import place_bound
+from vecfill.postgres.read_sql import leaf_source, within
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import UNKNOWN, Selection
-from vecfill.postgres.target_sql import Query, column, is_zero, leaf_rows, target, where
+from vecfill.postgres.target_sql import Query, column, is_zero, target, where
 from vecfill.postgres.template import hash_expression
 from vecfill.postgres.tracking import UNKNOWN_MODEL
 
@@ -21,11 +21,9 @@ def adopt(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence
     Not those of rows that an entry of the queue names in the same snapshot: they were edited since tracking began.
     """
     tracking = relation.ledger
-    place = column(relation, "ctid")
-    within = [place_bound(bound, place, number) for number, bound in enumerate(bounds, 1)]
     return sql.SQL(
         "INSERT INTO {vectors} ({columns}, model, text_hash)\nSELECT {keys}, {model}, {hash} FROM {source}\n"
-        "WHERE {within} AND NOT {missing} AND NOT {blank} AND {where} AND {adoptable} AND {held}\n"
+        "WHERE {selected} AND NOT {missing} AND NOT {blank} AND {adoptable} AND {held}\n"
         "ON CONFLICT DO NOTHING"
     ).format(
         vectors=tracking.vectors,
@@ -33,11 +31,10 @@ def adopt(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence
         keys=_keys(relation),
         model=sql.Literal(tracking.model),
         hash=hash_expression(relation.user_sql.text),
-        source=leaf_rows(relation, leaf),
-        within=sql.SQL(" AND ").join([*within, sql.SQL("true")]),
+        source=leaf_source(leaf, relation),
+        selected=within(where(relation), relation, leaf, bounds, 1),
         missing=selection.missing(relation),
         blank=relation.user_sql.blank,
-        where=where(relation),
         adoptable=adoptable(selection, relation),
         held=tracking.held,
     )

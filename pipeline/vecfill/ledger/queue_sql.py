@@ -16,7 +16,7 @@ from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.read_sql import place_bound
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.target_sql import Query, column, embedding, leaf_rows, target, where
+from vecfill.postgres.target_sql import Query, column, embedding, target, where
 from vecfill.postgres.tracking import UNKNOWN_MODEL
 
 
@@ -177,7 +177,9 @@ def queue_emptied(selection: Selection, relation: Relation, leaf: Leaf) -> Query
         changes=tracking.changes,
         columns=tracking.key_columns,
         keys=sql.SQL(", ").join(column(relation, own) for own, _ in tracking.key),
-        source=leaf_rows(relation, leaf),
+        source=sql.SQL("{}{} AS {}").format(
+            sql.SQL("ONLY " if leaf.only else ""), leaf.name, sql.Identifier(relation.table.alias)
+        ),
         state=selection.state(relation, None),
         where=where(relation),
     )

@@ -12,12 +12,10 @@ from vecfill.postgres.selection import UNKNOWN, Selection
 from vecfill.postgres.target_sql import Query, column, embedding, numbers, target, where
 
 
-def sample(
-    selection: Selection, relation: Relation, *, percent: float | None, only: sql.Composable | None = None
-) -> Query:
+def sample(selection: Selection, relation: Relation, *, percent: float | None) -> Query:
     """Selects text and vector of up to ``$1`` filled rows with a text that ``where`` selects.
 
-    ``percent`` limits it to a sample of the pages, and ``only`` to rows that meet a condition.
+    ``percent`` limits it to a sample of the pages.
     """
     tablesample = sql.SQL("" if percent is None else " TABLESAMPLE SYSTEM ({})").format(
         *([] if percent is None else [percent])
@@ -29,7 +27,7 @@ def sample(
         text=relation.user_sql.text,
         numbers=numbers(relation),
         embedding=embedding(relation),
-        known=only or _to_sample(selection, relation),
+        known=_to_sample(selection, relation),
         where=where(relation),
         source=target(relation),
         tablesample=tablesample,

@@ -15,7 +15,7 @@ from vecfill.blocks import key_names
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.target_sql import Query, column, key_text, leaf_rows, target, where
+from vecfill.postgres.target_sql import Query, column, key_text, target, where
 from vecfill.postgres.template import hash_expression
 
 _BOUNDS: dict[str, LiteralString] = {
@@ -27,23 +27,25 @@ _BOUNDS: dict[str, LiteralString] = {
 """Conditions with one parameter each: rows from a tid on, before a tid, at a list of tids, not in a list of keys."""
 
 
-def _from(leaf: Leaf, relation: Relation, bounds: Sequence[str] = (), first: int = 0) -> sql.Composed:
-    """The leaf's rows; for the queue of changes, the target's rows that the entries within the bounds name, once each.
+def leaf_source(leaf: Leaf, relation: Relation, bounds: Sequence[str] = (), first: int = 0) -> sql.Composed:
+    """Returns a leaf's rows for FROM; of the queue of changes the target's rows that its entries name, once each.
 
-    The parameters of the bounds are numbered from ``first``.
+    The entries are those within the bounds, whose parameters are numbered from ``first``.
     """
     if not leaf.queue:
-        return leaf_rows(relation, leaf)
+        return sql.SQL("{only}{name} AS {alias}").format(
+            only=sql.SQL("ONLY " if leaf.only else ""), name=leaf.name, alias=sql.Identifier(relation.table.alias)
+        )
     tracking = relation.ledger
     place = sql.SQL("vecfill_c.ctid")
-    within = [place_bound(bound, place, number) for number, bound in enumerate(bounds, first) if bound != "excluded"]
+    places = [place_bound(bound, place, number) for number, bound in enumerate(bounds, first) if bound != "excluded"]
     return sql.SQL(
         "(SELECT DISTINCT ON ({keys}) {keys}, vecfill_c.ctid AS vecfill_tid FROM {changes} AS vecfill_c\n"
         "   WHERE {within} ORDER BY {keys}, vecfill_c.ctid) AS vecfill_q JOIN {source} ON {join}"
     ).format(
         keys=tracking.keys_of("vecfill_c"),
         changes=leaf.name,
-        within=sql.SQL(" AND ").join([sql.SQL("true"), *within]),
+        within=sql.SQL(" AND ").join([sql.SQL("true"), *places]),
         source=target(relation),
         join=tracking.is_row(relation.table.alias, "vecfill_q"),
     )
@@ -59,15 +61,22 @@ def _tid(relation: Relation, leaf: Leaf) -> sql.Composed:
     return sql.SQL("{}").format(sql.Identifier(*place))
 
 
-def _within(
+def within(
     condition: sql.Composable, relation: Relation, leaf: Leaf, bounds: Sequence[str], first: int
 ) -> sql.Composed:
-    """Condition: the row meets the condition and is within the bounds, whose parameters are numbered from ``first``."""
-    conditions = [
-        sql.SQL(_BOUNDS[bound]).format(tid=_tid(relation, leaf), key=key_text(relation), value=sql.SQL(f"${number}"))
+    """Returns a condition within bounds, whose parameters are numbered from ``first``.
+
+    It is not evaluated on excluded rows, as they may be unreadable.
+    """
+    conditions = {
+        bound: sql.SQL(_BOUNDS[bound]).format(
+            tid=_tid(relation, leaf), key=key_text(relation), value=sql.SQL(f"${number}")
+        )
         for number, bound in enumerate(bounds, first)
-    ]
-    return sql.SQL("\n    AND ").join([condition, *conditions])
+    }
+    if included := conditions.pop("excluded", None):
+        condition = sql.SQL("CASE WHEN {} THEN {} ELSE false END").format(included, condition)
+    return sql.SQL("\n    AND ").join([condition, *conditions.values()])
 
 
 def _excluded(relation: Relation) -> sql.Composed:
@@ -88,8 +97,8 @@ def survey(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequenc
         state=selection.state(relation, _excluded(relation)),
         size=relation.user_sql.size,
         selected=sql.SQL("{}::pg_catalog.text[]").format(sql.Literal("{" + ",".join(selection.reasons) + "}")),
-        source=_from(leaf, relation, bounds, 3),
-        conditions=_within(where(relation), relation, leaf, bounds, 3),
+        source=leaf_source(leaf, relation, bounds, 3),
+        conditions=within(where(relation), relation, leaf, bounds, 3),
     )
 
 
@@ -108,31 +117,35 @@ GROUP BY vecfill_bucket, vecfill_state
 """
 
 
-def list_open_rows(selection: Selection, relation: Relation, leaf: Leaf, *, excluded: bool) -> Query:
-    """Selects up to ``$1`` open rows: tid, state, bytes of text. ``$2`` are the excluded keys, if any."""
+def list_open_rows(
+    selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str] = (), *, excluded: bool
+) -> Query:
+    """Selects up to ``$1`` open rows: tid, state, bytes of text. ``$2`` are the excluded keys, if any.
+
+    One parameter for each bound follows.
+    """
+    condition = sql.SQL("{} AND {}").format(selection.open(relation), where(relation))
     return sql.SQL(
-        "SELECT {tid}::pg_catalog.text, {state}, {size}\n"
-        "FROM {source} WHERE {open} AND {where} LIMIT $1::pg_catalog.int8"
+        "SELECT {tid}::pg_catalog.text, {state}, {size}\nFROM {source} WHERE {conditions} LIMIT $1::pg_catalog.int8"
     ).format(
         tid=_tid(relation, leaf),
         state=selection.state(relation, _excluded(relation) if excluded else None),
         size=relation.user_sql.size,
-        open=selection.open(relation),
-        source=_from(leaf, relation),
-        where=where(relation),
+        source=leaf_source(leaf, relation),
+        conditions=within(condition, relation, leaf, bounds, 3 if excluded else 2),
     )
 
 
 def explain_open_rows(selection: Selection, relation: Relation, leaf: Leaf) -> Query:
     """Explains, as JSON, how the server would find the open rows."""
     return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {} AND {}").format(
-        _from(leaf, relation), selection.open(relation), where(relation)
+        leaf_source(leaf, relation), selection.open(relation), where(relation)
     )
 
 
 def explain_selected_rows(relation: Relation, leaf: Leaf) -> Query:
     """Explains, as JSON, the scan of all rows that ``where`` selects: the plan holds the estimated row count."""
-    return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {}").format(_from(leaf, relation), where(relation))
+    return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {}").format(leaf_source(leaf, relation), where(relation))
 
 
 def heap_bytes(leaf: Leaf) -> Query:
@@ -150,8 +163,8 @@ def split_rows(selection: Selection, relation: Relation, leaf: Leaf, bounds: Seq
     return sql.SQL(_SPLIT_ROWS).format(
         tid=_tid(relation, leaf),
         size=relation.user_sql.size,
-        source=_from(leaf, relation, bounds, 3),
-        conditions=_within(selection.eligible(relation), relation, leaf, bounds, 3),
+        source=leaf_source(leaf, relation, bounds, 3),
+        conditions=within(selection.eligible(relation), relation, leaf, bounds, 3),
     )
 
 
@@ -198,8 +211,18 @@ def read(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[
         ),
         text=relation.user_sql.text,
         state=sql.Literal(selection.name),
-        source=_from(leaf, relation, bounds, 2),
-        conditions=_within(selection.eligible(relation), relation, leaf, bounds, 2),
+        source=leaf_source(leaf, relation, bounds, 2),
+        conditions=within(selection.eligible(relation), relation, leaf, bounds, 2),
+    )
+
+
+def read_one(relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:
+    """Evaluates the user's SQL on one row within bounds that ``where`` selects; the bounds have one parameter each."""
+    condition = sql.SQL("(NOT {} AND {})").format(relation.user_sql.blank, where(relation))
+    return sql.SQL("SELECT {hash} FROM {source} WHERE {conditions} LIMIT 1").format(
+        hash=hash_expression(relation.user_sql.text),
+        source=leaf_source(leaf, relation, bounds, 1),
+        conditions=within(condition, relation, leaf, bounds, 1),
     )
 
 

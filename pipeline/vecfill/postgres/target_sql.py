@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.relation import Relation
 
 Query = sql.Composed
@@ -21,13 +20,6 @@ def target(relation: Relation) -> sql.Composed:
         only=sql.SQL("ONLY " if relation.table.plain else ""),
         name=relation.table.name,
         alias=sql.Identifier(relation.table.alias),
-    )
-
-
-def leaf_rows(relation: Relation, leaf: Leaf) -> sql.Composed:
-    """Returns a leaf of the target for FROM, under the target's alias."""
-    return sql.SQL("{only}{name} AS {alias}").format(
-        only=sql.SQL("ONLY " if leaf.only else ""), name=leaf.name, alias=sql.Identifier(relation.table.alias)
     )
 
 

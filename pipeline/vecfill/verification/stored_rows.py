@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from psycopg import sql
 
-from vecfill.backfill.checks import SAMPLE_PAGES
 from vecfill.postgres import verify_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
@@ -24,6 +24,9 @@ PIECE_PAGES = 32
 """Heap pages (256 KB) of one statement: some thousand vectors at most."""
 
 BATCH_ROWS = 2_000
+
+RANDOM_PAGES = 200
+"""Heap pages that a random sample comes from at first."""
 
 
 def stored_rows(
@@ -41,7 +44,7 @@ def stored_rows(
         ConfigError: the user's SQL fails on a row.
     """
     if sample is not None:
-        rows = session.run(lambda connection: _random(connection, relation, selection, sample))
+        rows = session.run(lambda connection: random_rows(connection, relation, selection, sample))
         yield from (rows[first : first + BATCH_ROWS] for first in range(0, len(rows), BATCH_ROWS))
         return
     pieces = Pieces()
@@ -51,13 +54,30 @@ def stored_rows(
             yield rows
 
 
-def _random(connection: Connection, relation: Relation, selection: Selection, most: int) -> list[StoredRow]:
-    """Picks from random pages, or from all if they hold too few such rows."""
+def random_rows(
+    connection: Connection,
+    relation: Relation,
+    selection: Selection,
+    most: int,
+    only: sql.Composable | None = None,
+) -> list[StoredRow]:
+    """Picks rows from random pages, or from all pages if these hold too few.
+
+    Args:
+        connection: to the target's database.
+        relation: the rows to read; with its ledger if it is tracked.
+        selection: tells which rows have no vector.
+        most: the most rows.
+        only: condition that they meet; None for all.
+
+    Raises:
+        ConfigError: the user's SQL fails on a row.
+    """
     pages = sum(leaf.pages for leaf in relation.table.leaves)
-    some = max(SAMPLE_PAGES, most)
+    some = max(RANDOM_PAGES, most)
     rows: list[StoredRow] = []
     for percent in (100.0 * some / pages, None) if some < pages else (None,):
-        query = verify_sql.sample_rows(selection, relation, percent=percent)
+        query = verify_sql.random_rows(selection, relation, percent=percent, only=only)
         rows = _rows(connection, relation, query, (most,))
         if len(rows) == most:
             break
@@ -69,7 +89,7 @@ def _range(
 ) -> list[StoredRow]:
     def read(piece: RowUnit) -> list[StoredRow]:
         bounds, leaf = piece.bounds(), relation.table.leaves[piece.leaf]
-        query = verify_sql.range_rows(selection, relation, leaf, tuple(bounds))
+        query = verify_sql.rows_of_part(selection, relation, leaf, tuple(bounds))
         return _rows(connection, relation, query, tuple(bounds.values()))
 
     return [row for rows in pieces.read(connection, relation, unit, read) for row in rows]
