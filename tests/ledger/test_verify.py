@@ -142,6 +142,20 @@ def test_an_index_finds_the_rows_or_not(database, connect):
     assert (found.index, found.rows, found.found) == ("far", 100, 0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "index"), [("halfvec(8)", "embedding halfvec_ip_ops"), ("real[]", "(embedding::vector(8)) vector_l1_ops")]
+)
+def test_an_index_of_any_kind_finds_rows_by_a_composite_key(database, connect, kind, index):
+    connect.execute(
+        f"CREATE TABLE docs (id text, part int, title text, embedding {kind}, PRIMARY KEY (id, part));"
+        "INSERT INTO docs SELECT 'a, (' || n, n % 2, 'title ' || n FROM generate_series(1, 50) n"
+    )
+    fill(database)
+    connect.execute(f"CREATE INDEX near ON docs USING hnsw ({index})")
+    found = verify(DOCS, MODEL, database=database).recall
+    assert (found.index, found.rows, found.found) == ("near", 50, 50)
+
+
 def test_a_run_in_progress_keeps_the_fix_out(database, connect):
     tracked_docs(connect, database, 3)
     connect.execute(OVERWRITE.replace("20", "3"))

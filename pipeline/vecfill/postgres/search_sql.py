@@ -96,26 +96,15 @@ def _cast_dimension(relation: Relation, expression: str) -> int | None:
     return int(match[2]) if match and match[1] in (name, quoted) else None
 
 
-def nearest(
-    relation: Relation,
-    schema: str,
-    measure: Measure,
-    show: tuple[str, ...] = (),
-    *,
-    key: sql.Composable | None = None,
-) -> Query:
-    """Selects the ``$2`` rows nearest to the vector ``$1`` (float8[]): key as text, distance, columns to show.
-
-    ``key`` replaces the usual expression for the key.
-    """
+def nearest(relation: Relation, schema: str, measure: Measure, show: tuple[str, ...]) -> Query:
+    """Selects the ``$2`` rows nearest to the vector ``$1`` (float8[]): key as text, distance, columns to show."""
     alias = relation.table.alias
     return sql.SQL(
         "SELECT {key}, ({operand} {operator} {query})::pg_catalog.float8{show}\nFROM {only}{name} AS {alias}\n"
         "WHERE {embedding} IS NOT NULL{filled} AND (\n{where}\n)\n"
         "ORDER BY {operand} {operator} {query} LIMIT $2::pg_catalog.int8"
     ).format(
-        key=key
-        or sql.SQL(" OPERATOR(pg_catalog.||) ', ' OPERATOR(pg_catalog.||) ").join(
+        key=sql.SQL(" OPERATOR(pg_catalog.||) ', ' OPERATOR(pg_catalog.||) ").join(
             _as_text(alias, name) for name in [column.name for column in relation.table.key] or ["ctid"]
         ),
         operand=_operand(relation, schema, measure),

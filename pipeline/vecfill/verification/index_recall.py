@@ -12,7 +12,6 @@ from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.search_sql import Measure
 from vecfill.postgres.session import transaction
-from vecfill.postgres.target_sql import key_text
 from vecfill.vector_search import comparison, configure_scan, index_used
 from vecfill.verification.judgement import StoredRow
 
@@ -58,7 +57,7 @@ def index_recall(connection: Connection, relation: Relation, rows: Sequence[Stor
 def _recall(
     connection: Connection, relation: Relation, schema: str, measure: Measure, rows: Sequence[StoredRow]
 ) -> IndexRecall | None:
-    query = search_sql.nearest(relation, schema, measure, key=key_text(relation))
+    query = search_sql.nearest(relation, schema, measure, ())
     with transaction(connection, relation.access.reading | THROUGH_INDEX, read_only=True) as cursor:
         configure_scan(cursor, schema, AMONG)
         index = index_used(cursor, query, (rows[0].vector.tolist(), AMONG), relation, measure)
@@ -74,4 +73,4 @@ def _recall(
 def _is_found(row: StoredRow, measure: Measure, nearest: Sequence[tuple[str, float]]) -> bool:
     own = -float(np.dot(row.vector, row.vector)) if measure.distance == "ip" else 0.0
     ties = len(nearest) == AMONG and nearest[-1][1] <= own + TIE * max(1.0, abs(own))
-    return ties or row.key in {key for key, _ in nearest}
+    return ties or (", ".join(row.parts) or row.key) in {key for key, _ in nearest}
