@@ -20,7 +20,10 @@ MAX_LINES = 250
 
 CORE = {"config", "errors", "blocks", "bisection", "folders", "interruptible", "postgres", "secret"}
 STAGES = {"read", "encode", "write"}
-VERBS = {"backfill", "remembered_failures", "table_status", "target_tracking", "vector_search", "demo"}
+VERBS = {
+    *("adoption", "backfill", "demo", "remembered_failures", "table_status", "target_tracking", "vector_search"),
+    "verification",
+}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
     "job": set(),
@@ -65,6 +68,7 @@ PURE = {
     "postgres/selection.py",
     "postgres/staging_sql.py",
     "postgres/target_sql.py",
+    "postgres/verify_sql.py",
     "postgres/write_sql.py",
 }
 """No I/O here: nothing that connects, opens or waits."""

@@ -28,7 +28,9 @@ def public(found) -> set[str]:
     return set().union(*map(public, flat))
 
 
-@pytest.mark.parametrize("function", [vecfill.run, vecfill.search, vecfill.status, vecfill.retry])
+@pytest.mark.parametrize(
+    "function", [vecfill.run, vecfill.search, vecfill.status, vecfill.track, vecfill.verify, vecfill.retry]
+)
 def test_everything_that_a_signature_names_is_exported(function):
     hints = typing.get_type_hints(function)
     needed = set().union(*map(public, hints.values()))
@@ -36,7 +38,10 @@ def test_everything_that_a_signature_names_is_exported(function):
     assert needed - set(vecfill.__all__) == set()
 
 
-@pytest.mark.parametrize("spec", [vecfill.Target, vecfill.Model, vecfill.RunOptions, vecfill.RunResult, vecfill.Status])
+@pytest.mark.parametrize(
+    "spec",
+    [vecfill.Target, vecfill.Model, vecfill.RunOptions, vecfill.RunResult, vecfill.Status, vecfill.VerifyResult],
+)
 def test_everything_that_a_field_of_these_names_is_exported(spec):
     hints = typing.get_type_hints(spec)
     assert set().union(*map(public, hints.values())) - set(vecfill.__all__) == set()

@@ -21,6 +21,7 @@ from vecfill.config.spec import Spec, option, spec
 from vecfill.config.status import StatusOptions
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
+from vecfill.config.verify import VerifyOptions
 from vecfill.errors import ConfigError
 
 SPECS = [
@@ -137,6 +138,15 @@ def test_what_was_chosen_has_no_secrets_and_no_defaults():
 
 def test_names_are_unique_over_all_specs():
     found = options_of(
-        DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, RetryOptions, StatusOptions, Output
+        DatabaseOptions,
+        Target,
+        Model,
+        RunOptions,
+        ReportFile,
+        TrackOptions,
+        RetryOptions,
+        StatusOptions,
+        VerifyOptions,
+        Output,
     )
     assert len({one.name for one in found}) == len(found) == len(OPTIONS) + len(OUTPUT)

@@ -8,7 +8,7 @@
 ... )  # doctest: +SKIP
 
 ``run`` fills, ``track`` has it refresh what changes too, ``search`` finds the rows nearest to a text, ``status``
-counts. ``vecfill.__all__`` has every name that
+counts, ``verify`` compares. ``vecfill.__all__`` has every name that
 their signatures use. Every error that vecfill raises on purpose is a ``VecfillError``; the tree is in
 ``vecfill.errors``. The log goes to the logger ``vecfill``, which is silent until a program adds a handler.
 """
@@ -20,6 +20,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vecfill.adoption import Adoption as Adoption
     from vecfill.backfill.forecast import Forecast as Forecast
     from vecfill.backfill.progress import Progress as Progress
     from vecfill.backfill.result import RunResult as RunResult
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from vecfill.config.run import RunOptions as RunOptions
     from vecfill.config.target import Target as Target
     from vecfill.config.track import TrackOptions as TrackOptions
+    from vecfill.config.verify import VerifyOptions as VerifyOptions
     from vecfill.encode.api.budget import Account as Account
     from vecfill.encode.encoder import Encoder as Encoder
     from vecfill.encode.encoding import Encoding as Encoding
@@ -72,10 +74,15 @@ if TYPE_CHECKING:
     from vecfill.vector_search import Found as Found
     from vecfill.vector_search import Hit as Hit
     from vecfill.vector_search import search as search
+    from vecfill.verification.index_recall import IndexRecall as IndexRecall
+    from vecfill.verification.judgement import VerifiedRow as VerifiedRow
+    from vecfill.verification.verify import VerifyResult as VerifyResult
+    from vecfill.verification.verify import verify as verify
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "adoption": ("Adoption",),
     "backfill.progress": ("Progress",),
     "backfill.forecast": ("Forecast",),
     "backfill.result": ("RunResult",),
@@ -90,6 +97,7 @@ _EXPORTS = {
     "config.run": ("RunOptions",),
     "config.target": ("Target",),
     "config.track": ("TrackOptions",),
+    "config.verify": ("VerifyOptions",),
     "encode.api.budget": ("Account",),
     "encode.encoder": ("Encoder",),
     "encode.encoding": ("Encoding",),
@@ -108,6 +116,9 @@ _EXPORTS = {
     "table_status": ("LedgerStatus", "Status", "status"),
     "target_tracking": ("TrackResult", "track", "untrack"),
     "vector_search": ("Found", "Hit", "search"),
+    "verification.index_recall": ("IndexRecall",),
+    "verification.judgement": ("VerifiedRow",),
+    "verification.verify": ("VerifyResult", "verify"),
 }
 """Module → its public names. No module may have the name of a function: importing it would hide the function."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from vecfill.backfill.checks import check_sql, check_writable
+from vecfill import adoption
+from vecfill.adoption import Adoption
+from vecfill.backfill.checks import check_sql, check_writable, settle_dimension
+from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql, trigger_sql
@@ -41,6 +43,7 @@ class TrackResult:
         created: the target was not tracked before.
         changed: it was tracked with another text, key or set of triggers.
         elsewhere: other tables and functions that the text reads; their changes fire no trigger of this table.
+        adopted: vectors of unknown origin that ``adopt`` took over; None without it.
     """
 
     table: str
@@ -49,22 +52,21 @@ class TrackResult:
     created: bool
     changed: bool
     elsewhere: tuple[str, ...] = ()
+    adopted: Adoption | None = None
     exit_code: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {
-            "table": self.table,
-            "created": self.created,
-            "changed": self.changed,
-            "ddl": list(self.ddl),
-            "grants": list(self.grants),
-            "elsewhere": list(self.elsewhere),
-        }
+        return {name: value for name, value in asdict(self).items() if name != "exit_code"}
 
 
 def track(
-    target: Target, *, database: str | Database | None = None, triggers: bool = True, dry_run: bool = False
+    target: Target,
+    *,
+    database: str | Database | None = None,
+    triggers: bool = True,
+    dry_run: bool = False,
+    adopt: Model | None = None,
 ) -> TrackResult:
     """Makes the ledger of a target, or brings it up to date with the target's settings.
 
@@ -73,14 +75,20 @@ def track(
         database: connection string; None takes libpq's environment.
         triggers: capture changes; without triggers each run compares every row with the ledger.
         dry_run: return the statements and run none.
+        adopt: take existing vectors of unknown origin over as this model's, if a sample of them agrees.
 
     Raises:
         ConfigError: the target cannot be tracked as given; this role may not create the ledger or the triggers; the
             ledger is of a newer version.
+        MixedModelsError: the model to adopt did not make the existing vectors; the target is tracked all the same.
+        LeaseError: a run works on the target whose vectors are to be adopted.
     """
     place = database if isinstance(database, Database) else Database.resolve(database)
     with wrap_driver_errors(), closing(Session.connect(place)) as session:
-        return session.run(lambda connection: _track(connection, target, triggers=triggers, dry_run=dry_run))
+        if adopt:
+            session.run(lambda connection: settle_dimension(inspect(connection, target), adopt))
+        made = session.run(lambda connection: _track(connection, target, triggers=triggers, dry_run=dry_run))
+        return replace(made, adopted=adoption.adopt(session, target, adopt)) if adopt and not dry_run else made
 
 
 def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: bool) -> TrackResult:
@@ -236,9 +244,3 @@ def _execute(connection: Connection, relation: Relation, ddl: list[sql.Composed]
         ) from error
     except (psycopg.errors.DuplicateSchema, psycopg.errors.DuplicateTable) as error:
         raise ConfigError(f"{server_message(error)}: choose another --state-schema") from error
-
-
-def statements(ddl: tuple[str, ...]) -> Iterator[str]:
-    """Yields the statements as a script."""
-    for one in ddl:
-        yield f"{one};"

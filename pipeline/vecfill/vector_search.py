@@ -132,7 +132,7 @@ def nearest(
     check_sql(connection, relation, MISSING, writing=False)
     check_visible(connection, relation)
     warn_of_other_model(connection, relation, target, model)
-    schema, measure = _prepared(connection, relation, show)
+    schema, measure = comparison(connection, relation, show)
     if given := encoder.dim if encoder else dimension_of(model):
         check_dimension(relation, model, given)
     vector = (encoder or load_model(model)).encode_query(text)
@@ -145,8 +145,12 @@ def nearest(
     return _found(connection, relation, schema, measure, vector=vector, limit=limit, show=show)
 
 
-def _prepared(connection: Connection, relation: Relation, show: tuple[str, ...]) -> tuple[str, Measure]:
-    """Returns pgvector's schema and the distance to use."""
+def comparison(connection: Connection, relation: Relation, show: tuple[str, ...] = ()) -> tuple[str, Measure]:
+    """Returns pgvector's schema and the distance by which a search compares vectors.
+
+    Raises:
+        ConfigError: no pgvector, or no such column to show.
+    """
     table = relation.table.name.as_string()
     with transaction(connection, read_only=True) as cursor:
         schema = cursor.execute(search_sql.EXTENSION_SCHEMA, ()).fetchone()
@@ -176,8 +180,8 @@ def _found(
     values = (vector.astype(np.float64).tolist(), limit)
     try:
         with transaction(connection, read_only=True) as cursor:
-            _configure_scan(cursor, schema, limit)
-            index = _index_used(cursor, query, values, relation, measure)
+            configure_scan(cursor, schema, limit)
+            index = index_used(cursor, query, values, relation, measure)
             rows = cursor.execute(query, values).fetchall()
     except psycopg.errors.DataException as error:
         raise ConfigError(
@@ -207,7 +211,12 @@ def _rank(hit: Hit) -> tuple[bool, float]:
     return math.isnan(hit.distance), hit.distance
 
 
-def _configure_scan(cursor: Cursor, schema: str, limit: int) -> None:
+def configure_scan(cursor: Cursor, schema: str, limit: int) -> None:
+    """Has index scans of this transaction continue until ``limit`` rows are found.
+
+    Raises:
+        ConfigError: this role may not use pgvector's schema.
+    """
     try:
         cursor.execute(search_sql.load_pgvector(schema), ())
     except psycopg.errors.InsufficientPrivilege as error:
@@ -219,7 +228,7 @@ def _configure_scan(cursor: Cursor, schema: str, limit: int) -> None:
         cursor.execute("SELECT pg_catalog.set_config($1, $2, true)", (name, value))
 
 
-def _index_used(
+def index_used(
     cursor: Cursor, query: Query, values: tuple[Any, ...], relation: Relation, measure: Measure
 ) -> str | None:
     """Returns the index that orders the plan; for a partitioned table, the parent's index instead of a partition's."""

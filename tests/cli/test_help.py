@@ -23,11 +23,13 @@ from vecfill.config.settings import OUTPUT
 from vecfill.config.status import StatusOptions
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
+from vecfill.config.verify import VerifyOptions
 
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {
     "run": (*options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile), *OUTPUT.values()),
-    "track": (*options_of(DatabaseOptions, Target, TrackOptions), *OUTPUT.values()),
+    "track": (*options_of(DatabaseOptions, Target, Model, TrackOptions), *OUTPUT.values()),
+    "verify": (*options_of(DatabaseOptions, Target, Model, VerifyOptions), *OUTPUT.values()),
     "failures": (*options_of(DatabaseOptions, Target, without=NOT_NEEDED), *OUTPUT.values()),
     "retry": (*options_of(DatabaseOptions, Target, RetryOptions, without=NOT_NEEDED), *OUTPUT.values()),
     "status": (*options_of(DatabaseOptions, Target, StatusOptions), *OUTPUT.values()),

@@ -10,8 +10,12 @@ from vecfill.config.retry import RetryOptions
 from vecfill.config.settings import OPTIONS, OUTPUT
 from vecfill.config.status import StatusOptions
 from vecfill.config.track import TrackOptions
+from vecfill.config.verify import VerifyOptions
 
-VERB = {TrackOptions: "track", RetryOptions: "retry", StatusOptions: "status"}
+VERB = {VerifyOptions: "verify", TrackOptions: "track", VerifyOptions: "verify"}
+"""A verb that takes the options of a spec, if `run` does not."""
+
+VERB = {VerifyOptions: "verify", TrackOptions: "track", RetryOptions: "retry", StatusOptions: "status"}
 """A verb that takes the options of a spec, if `run` does not."""
 
 PAGE = Path(vecfill.__file__).parents[2] / "docs" / "reference.md"

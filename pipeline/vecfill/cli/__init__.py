@@ -22,6 +22,7 @@ VERBS = {
     "untrack": "Remove what track made.",
     "failures": "List the rows of a tracked target that failed.",
     "retry": "Let the next run try failed rows again.",
+    "verify": "Embed a sample of the texts again and compare the vectors.",
     "search": "Find the rows nearest to a text.",
     "demo": "Fill a table of 17,269 job listings on an embedded server.",
     "bench": "Measure vecfill against the alternatives.",

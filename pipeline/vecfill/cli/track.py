@@ -15,6 +15,7 @@ from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.cli.targets import as_dict, carry_out, worst
 from vecfill.config.connection import DatabaseOptions
+from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
 from vecfill.config.settings import Settings
@@ -27,14 +28,16 @@ log = logging.getLogger(__name__)
 
 
 @click.command()
-@settings_options(options_of(DatabaseOptions, Target, TrackOptions))
+@settings_options(options_of(DatabaseOptions, Target, Model, TrackOptions))
 @output_options
 def track(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Remember where each vector comes from, and capture changes.
 
     Creates a few tables in the schema given by --state-schema, and triggers on the target that queue the keys of
     changed rows. After that `vecfill run` also refreshes what changed. Repeat it after a change of --text or --where.
-    `vecfill untrack` removes all of it.
+    `vecfill untrack` removes all of it. --adopt takes over the vectors that are there as those of --model, if a sample
+    of them agrees with it; without --adopt their origin stays unknown, and only `vecfill run --select all` replaces
+    them. --model and its settings are only used by --adopt.
 
     The role needs to own the table, or TRIGGER on it, and CREATE on the database. --dry-run prints the statements for a
     DBA, and the grants for a role that only runs. A role that edits the table needs none.
@@ -42,6 +45,7 @@ def track(config: Path | None, output: Output, **flags: Any) -> None:
     \b
     vecfill track -d postgresql://localhost/app -t public.jobs --text '{title} at {company}'
     vecfill track --config configs/cron.toml --dry-run
+    vecfill track --config configs/cron.toml --adopt
     """
     log_to_stderr(output)
     targets = Settings.load_all(flags, config)
@@ -59,7 +63,10 @@ def track(config: Path | None, output: Output, **flags: Any) -> None:
 def _prepared(settings: Settings) -> Callable[[], TrackResult]:
     target, database = settings.need("table").of(Target), database_of(settings)
     options = settings.of(TrackOptions)
-    return lambda: track_target(target, database=database, triggers=options.triggers, dry_run=options.dry_run)
+    adopt = settings.of(Model) if options.adopt else None
+    return lambda: track_target(
+        target, database=database, triggers=options.triggers, dry_run=options.dry_run, adopt=adopt
+    )
 
 
 def _print(done: TrackResult, *, dry_run: bool) -> None:
@@ -68,6 +75,11 @@ def _print(done: TrackResult, *, dry_run: bool) -> None:
     else:
         what = "is tracked now" if done.created else "is tracked anew" if done.changed else "was tracked already"
         click.echo(f"{done.table} {what}: `vecfill run` fills what is missing and refreshes what changes")
+    if done.adopted:
+        click.echo(
+            f"{done.adopted.rows:,} vectors of unknown origin adopted: {done.adopted.agreeing:,} of "
+            f"{done.adopted.compared:,} sampled ones agree with the model"
+        )
     if done.elsewhere:
         click.echo(
             f"-- the text also reads {', '.join(done.elsewhere)}: no trigger sees changes there; `vecfill run --audit` "

@@ -25,7 +25,7 @@ from vecfill.target_tracking import untrack as untrack_target
 
 
 @click.command()
-@settings_options(options_of(DatabaseOptions, Target, TrackOptions, without=("triggers",)))
+@settings_options(options_of(DatabaseOptions, Target, TrackOptions, without=("triggers", "adopt")))
 @output_options
 def untrack(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Remove what track made.

@@ -24,6 +24,7 @@ from vecfill.config.spec import Spec, refusal
 from vecfill.config.status import StatusOptions
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
+from vecfill.config.verify import VerifyOptions
 from vecfill.errors import ConfigError
 
 S = TypeVar("S", bound=Spec)
@@ -31,7 +32,7 @@ S = TypeVar("S", bound=Spec)
 OPTIONS = {
     option.name: option
     for option in options_of(
-        DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, RetryOptions, StatusOptions
+        DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, RetryOptions, StatusOptions, VerifyOptions
     )
 }
 """Every setting by name."""

@@ -12,4 +12,7 @@ class TrackOptions(Spec):
     triggers: bool = option(
         "Capture changes by triggers; without them each run compares every row with the ledger.", default=True
     )
+    adopt: bool = option(
+        "Take existing vectors over as those of --model, if a sample of them agrees with it.", default=False
+    )
     dry_run: bool = option("Print the statements instead of running them.", default=False)

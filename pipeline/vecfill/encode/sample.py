@@ -111,7 +111,7 @@ def agreement(stored: Sequence[Sequence[float]], recomputed: npt.NDArray[np.floa
         recomputed: float32 [n, dim], by the model in use, of the same texts in the same order.
     """
     pairs = zip(stored, recomputed, strict=True)
-    cosines = np.array([_cosine(np.asarray(one, np.float64), other.astype(np.float64)) for one, other in pairs])
+    cosines = np.array([cosine(np.asarray(one, np.float64), other.astype(np.float64)) for one, other in pairs])
     return Agreement(
         agreeing=int((cosines >= SAME_MODEL_COSINE).sum()),
         n=len(cosines),
@@ -119,7 +119,7 @@ def agreement(stored: Sequence[Sequence[float]], recomputed: npt.NDArray[np.floa
     )
 
 
-def _cosine(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+def cosine(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
     """Returns the cosine of two vectors; 0 if they cannot be compared (another length, zero, not finite)."""
     if one.shape != other.shape:
         return 0.0

@@ -32,14 +32,30 @@ def model_number(connection: Connection, schema: str, digest: str, name: str, de
     insert = sql.SQL(
         "INSERT INTO {} (fingerprint, name, details) VALUES ($1, $2, $3::pg_catalog.jsonb) ON CONFLICT DO NOTHING"
     ).format(table)
-    find = sql.SQL("SELECT id FROM {} WHERE fingerprint OPERATOR(pg_catalog.=) $1::pg_catalog.text").format(table)
     with transaction(connection) as cursor:
-        row = cursor.execute(find, (digest,)).fetchone()
+        row = cursor.execute(_find(schema), (digest,)).fetchone()
         if row is None:
             cursor.execute(insert, (digest, name, json.dumps(details)))
-            row = cursor.execute(find, (digest,)).fetchone()
+            row = cursor.execute(_find(schema), (digest,)).fetchone()
     assert row is not None  # noqa: S101
     return int(row[0])
+
+
+NOT_REGISTERED = -1
+"""In place of the number of a model that the ledger does not have."""
+
+
+def known_number(connection: Connection, schema: str, digest: str) -> int:
+    """Returns the number of a model in the ledger, or ``NOT_REGISTERED``; writes nothing."""
+    with transaction(connection, read_only=True) as cursor:
+        row = cursor.execute(_find(schema), (digest,)).fetchone()
+    return int(row[0]) if row else NOT_REGISTERED
+
+
+def _find(schema: str) -> sql.Composed:
+    return sql.SQL("SELECT id FROM {} WHERE fingerprint OPERATOR(pg_catalog.=) $1::pg_catalog.text").format(
+        sql.Identifier(schema, "model")
+    )
 
 
 def other_models(connection: Connection, tracked: Tracked, selection: Selection) -> dict[str, int]:

@@ -15,7 +15,7 @@ from vecfill.blocks import key_names
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.target_sql import Query, column, target, where
+from vecfill.postgres.target_sql import Query, column, key_text, target, where
 from vecfill.postgres.template import hash_expression
 
 _BOUNDS: dict[str, LiteralString] = {
@@ -61,13 +61,6 @@ def _tid(relation: Relation, leaf: Leaf) -> sql.Composed:
     return sql.SQL("{}").format(sql.Identifier(*place))
 
 
-def _key(relation: Relation) -> sql.Composed:
-    """The key as text, in the same form as ``key_texts``."""
-    columns = [column(relation, part.name) for part in relation.table.key]
-    row = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
-    return sql.SQL("{}::pg_catalog.text").format(row)
-
-
 def within(
     condition: sql.Composable, relation: Relation, leaf: Leaf, bounds: Sequence[str], first: int
 ) -> sql.Composed:
@@ -76,7 +69,9 @@ def within(
     It is not evaluated on excluded rows, as they may be unreadable.
     """
     conditions = {
-        bound: sql.SQL(_BOUNDS[bound]).format(tid=_tid(relation, leaf), key=_key(relation), value=sql.SQL(f"${number}"))
+        bound: sql.SQL(_BOUNDS[bound]).format(
+            tid=_tid(relation, leaf), key=key_text(relation), value=sql.SQL(f"${number}")
+        )
         for number, bound in enumerate(bounds, first)
     }
     if included := conditions.pop("excluded", None):
@@ -86,7 +81,7 @@ def within(
 
 def _excluded(relation: Relation) -> sql.Composed:
     """Condition: the row's key is in ``$2``."""
-    return sql.SQL("{} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[])").format(_key(relation))
+    return sql.SQL("{} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[])").format(key_text(relation))
 
 
 def survey(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str] = ()) -> Query:

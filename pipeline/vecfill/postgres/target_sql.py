@@ -33,6 +33,13 @@ def embedding(relation: Relation) -> sql.Identifier:
     return column(relation, relation.table.vector.name)
 
 
+def key_text(relation: Relation) -> sql.Composed:
+    """Returns the key as text, in the same form as ``write_sql.key_texts``; of a row without a key its place."""
+    columns = [column(relation, part.name) for part in relation.table.key] or [column(relation, "ctid")]
+    row = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
+    return sql.SQL("{}::pg_catalog.text").format(row)
+
+
 def numbers(relation: Relation) -> sql.Composed:
     """Returns the embedding as an array of numbers."""
     return sql.SQL("{}::{}").format(embedding(relation), relation.table.vector.numbers)

@@ -165,6 +165,15 @@ class Pieces:
             raise psycopg.OperationalError(server_message(error)) from error
 
 
+def page_ranges(relation: Relation, pages: int) -> Iterator[PageRange]:
+    """Yields ranges of heap pages that cover every leaf of a target; the last of each leaf has no end."""
+    for number, leaf in enumerate(relation.table.leaves):
+        starts = range(0, max(1, leaf.pages), pages)
+        for start in starts:
+            end = None if start == starts[-1] else start + pages
+            yield PageRange(leaf=number, first_page=start, end_page=end, rows=0)
+
+
 def _pages(connection: Connection, relation: Relation, unit: RowUnit) -> int:
     """Heap pages of the unit's leaf now: every update of the run has added to them."""
     leaf = relation.table.leaves[unit.leaf]

@@ -1,0 +1,82 @@
+"""``vecfill verify``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vecfill.cli.logs import log_to_stderr
+from vecfill.cli.options import database_of, output_options, settings_options
+from vecfill.cli.targets import as_dict, carry_out, worst
+from vecfill.config.connection import DatabaseOptions
+from vecfill.config.model import Model
+from vecfill.config.options import options_of
+from vecfill.config.output import Output
+from vecfill.config.settings import Settings
+from vecfill.config.target import Target
+from vecfill.config.verify import VerifyOptions
+from vecfill.verification.verify import VerifyResult
+from vecfill.verification.verify import verify as verify_target
+
+SHOWN_ROWS = 20
+
+
+@click.command()
+@settings_options(options_of(DatabaseOptions, Target, Model, VerifyOptions))
+@output_options
+def verify(config: Path | None, output: Output, **flags: Any) -> None:
+    r"""Embed a sample of the texts again and compare the vectors.
+
+    Shows how many vectors are right, and the keys of those that are off: their text changed, another model made them,
+    they were overwritten, they are zeros, or their length is odd. What an untracked target cannot tell apart differs. A
+    vector agrees from a cosine of 0.98 on. With a vector index it also searches for rows by their own vectors.
+
+    --where selects the rows to compare, on a tracked target among those that are tracked. Reads only; --fix marks the
+    rows that are off and runs `vecfill run`.
+
+    \b
+    vecfill verify -d postgresql://localhost/app -t public.jobs --text '{title} at {company}' \
+      -m sentence-transformers/all-MiniLM-L6-v2
+    vecfill verify --config configs/cron.toml --where "id = 17"
+    vecfill verify --config configs/cron.toml --all --fix
+
+    Exit codes: 0 nothing is off, or all was fixed; 1 some are off, or it failed; 2 usage or configuration error; 4
+    another run works on the target to fix.
+    """
+    log_to_stderr(output)
+    targets = Settings.load_all(flags, config)
+    ended = carry_out(targets, [_prepared(settings) for settings in targets])
+    code = worst(one.exit_code for one in ended)
+    if output.json:
+        click.echo(json.dumps(as_dict(targets, ended, code)))
+    else:
+        for one in ended:
+            if isinstance(one, VerifyResult):
+                _print(one)
+    sys.exit(code)
+
+
+def _prepared(settings: Settings) -> Callable[[], VerifyResult]:
+    target, model = settings.need("table").of(Target), settings.of(Model)
+    database, options = database_of(settings), settings.of(VerifyOptions)
+    return lambda: verify_target(target, model, database=database, options=options)
+
+
+def _print(found: VerifyResult) -> None:
+    counts = ", ".join(f"{count:,} {state.replace('_', ' ')}" for state, count in found.counts.items())
+    click.echo(f"{found.table}, {found.model}: {found.compared:,} compared{': ' if counts else ''}{counts}")
+    for row in found.rows[:SHOWN_ROWS]:
+        why = row.error if row.cosine is None else f"cosine {row.cosine:.4f}, length {row.norm:.4g}"
+        click.echo(f"  {row.state.replace('_', ' ')}: key {row.key}: {why}")
+    if len(found.rows) > SHOWN_ROWS:
+        click.echo(f"  … and {len(found.rows) - SHOWN_ROWS:,} more: --json lists them")
+    if found.recall:
+        recall = found.recall
+        click.echo(f"index {recall.index}: {recall.found:,} of {recall.rows:,} rows find themselves")
+    if found.fixed:
+        click.echo(f"fixed: {found.fixed.updated:,} rows embedded again ({found.fixed.outcome})")

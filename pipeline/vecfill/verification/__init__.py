@@ -1,0 +1,1 @@
+"""``vecfill verify``: compares stored vectors with vectors made again from the same texts."""
