@@ -165,7 +165,7 @@ def _next_number(cursor: Cursor, target: Target, *, exists: bool) -> int:
 
 
 def _register(relation: Relation, target: Target, row: dict[str, Any], *, anew: bool, scan: bool) -> sql.Composed:
-    """The target's row; ``scan`` has the next run read the table as a whole."""
+    """The target's row; ``scan`` ends the run in progress, and has the next one read the table as a whole."""
     tracking = relation.ledger
     if anew:
         return sql.SQL(
@@ -184,7 +184,7 @@ def _register(relation: Relation, target: Target, row: dict[str, Any], *, anew: 
     ).format(
         tracking.targets,
         *map(sql.Literal, row.values()),
-        sql.SQL(", scanned = '{{}}'" if scan else "").format(),
+        sql.SQL(", scanned = '{{}}', holder = NULL" if scan else "").format(),
         sql.Literal(tracking.id),
     )
 

@@ -57,7 +57,8 @@ def check_models(connection: Connection, tracked: Tracked, model: Model, options
         MixedModelsError: the ledger knows vectors of another model.
     """
     relation = tracked.relation
-    others = other_models(connection, tracked)
+    known = other_models(connection, tracked)
+    others = {name: rows for name, rows in known.items() if rows}
     if others and options.select != "all":
         figures = ", ".join(f"{rows:,} by {name}" for name, rows in others.items())
         column = f"{relation.table.label}.{relation.table.vector.name}"
@@ -72,7 +73,7 @@ def check_models(connection: Connection, tracked: Tracked, model: Model, options
             )
         log.warning("%s: --select all replaces them", line, extra={"target": relation.table.label})
     if found.coverage.open:
-        note_model(connection, tracked, others)
+        note_model(connection, tracked, known)
 
 
 def needs_sample(tracked: Tracked | None, options: RunOptions, coverage: Coverage) -> bool:

@@ -41,7 +41,7 @@ CREATE TABLE {schema}.target (
   text_sql pg_catalog.text,
   key pg_catalog.text[] NOT NULL,
   triggers pg_catalog.bool NOT NULL,
-  scanned pg_catalog.regclass[] NOT NULL DEFAULT '{{}}',
+  scanned pg_catalog.oid[] NOT NULL DEFAULT '{{}}',
   models pg_catalog.int4[] NOT NULL DEFAULT '{{}}',
   unknown pg_catalog.int8,
   holder pg_catalog.text,

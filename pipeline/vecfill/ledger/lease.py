@@ -136,8 +136,8 @@ class Lease:
 def lost(relation: Relation) -> LeaseError:
     """Returns the error of a run whose target another run took over."""
     return LeaseError(
-        f"another run has taken over {relation.table.label}, since this one showed no sign of life for longer than "
-        "--lease allows: this run writes nothing more, and the other one continues"
+        f"this run no longer holds {relation.table.label}: another run has taken over, since this one showed no sign "
+        "of life for longer than --lease allows, or `vecfill track` has changed its text: it writes nothing more"
     )
 
 

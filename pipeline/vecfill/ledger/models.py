@@ -8,9 +8,11 @@ from typing import Any
 
 from psycopg import sql
 
-from vecfill.ledger.registry import Tracked, set_models
+from vecfill.ledger.registry import Tracked
+from vecfill.ledger.target_notes import set_models
 from vecfill.postgres.database import Connection
 from vecfill.postgres.session import transaction
+from vecfill.postgres.target_sql import target
 from vecfill.postgres.tracking import UNKNOWN_MODEL
 
 
@@ -41,20 +43,26 @@ def model_number(connection: Connection, schema: str, digest: str, name: str, de
 def other_models(connection: Connection, tracked: Tracked) -> dict[str, int]:
     """Returns the vectors of the target by models other than this run's: name and id of the model → rows.
 
-    Counts only if such a model has written before.
+    Counts only if such a model has written before. The ledger also has rows of partitions that were detached: they do
+    not count, but may come back, so 0 is counted too. Of rows that policies may hide it counts all.
     """
     relation = tracked.relation
     if not set(tracked.models) - {relation.ledger.model}:
         return {}
     models = sql.Identifier(relation.ledger.schema, "model")
-    query = sql.SQL(_COUNT).format(vectors=relation.ledger.vectors, models=models)
+    row = sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(
+        target(relation), relation.ledger.is_row(relation.table.alias, "vecfill_v")
+    )
+    query = sql.SQL(_COUNT).format(
+        vectors=relation.ledger.vectors, models=models, there=sql.SQL("true") if relation.access.policies else row
+    )
     with transaction(connection, relation.access.reading, read_only=True) as cursor:
         rows = cursor.execute(query, (relation.ledger.model, UNKNOWN_MODEL)).fetchall()
     return {f"{name} (model {number} of the ledger)": count for number, count, name in rows}
 
 
 _COUNT = """
-SELECT vecfill_v.model, pg_catalog.count(*),
+SELECT vecfill_v.model, pg_catalog.count(*) FILTER (WHERE {there}),
   COALESCE((SELECT m.name FROM {models} AS m WHERE m.id OPERATOR(pg_catalog.=) vecfill_v.model), '?')
 FROM {vectors} AS vecfill_v
 WHERE vecfill_v.model OPERATOR(pg_catalog.<>) $1::pg_catalog.int4

@@ -56,7 +56,8 @@ def settle(connection: Connection, relation: Relation, selection: Selection) -> 
     """
     if not queue_of(connection, relation).entries:
         return 0
-    _run(connection, relation, queue_sql.forget_truncated(relation))
+    if not relation.access.policies:
+        _run(connection, relation, queue_sql.forget_truncated(relation))
     _run(connection, relation, queue_sql.remove_repeated(relation), fetch=False)
     cleared = 0
     for bounds in _pieces(connection, relation):

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
+from vecfill.ledger.trigger_sql import EDITED, INSERTED
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.read_sql import place_bound
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.target_sql import Query, column, embedding, target, where
+from vecfill.postgres.target_sql import Query, column, target, where
 from vecfill.postgres.tracking import UNKNOWN_MODEL
 
 
@@ -39,6 +40,19 @@ def _has_origin(relation: Relation) -> sql.Composed:
     )
 
 
+def _emptied(selection: Selection, relation: Relation) -> sql.Composed:
+    parts = relation.user_sql.blank, selection.missing(relation), where(relation)
+    return sql.SQL("({} AND NOT {} AND {})").format(*parts)
+
+
+def _edit(relation: Relation) -> sql.Composed:
+    """Condition: the entry is of an edit. In a partitioned table a row that moves looks like a new one."""
+    kinds = EDITED if relation.table.plain else EDITED + INSERTED
+    return sql.SQL('vecfill_c.kind OPERATOR(pg_catalog.=) ANY ({}::pg_catalog."char"[])').format(
+        sql.Literal("{" + ",".join(kinds) + "}")
+    )
+
+
 def remove_repeated(relation: Relation) -> Query:
     """Keeps one entry of each key and kind."""
     tracking = relation.ledger
@@ -57,41 +71,38 @@ WHERE {same_key} AND vecfill_c.kind OPERATOR(pg_catalog.=) vecfill_d.kind
 
 
 def note_edits(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
-    """Gives edited rows whose vector is of unknown origin an entry in the ledger that makes them count as changed."""
+    """Gives edited rows whose vector is of unknown origin an entry in the ledger that makes them count as changed.
+
+    Also rows that ``where`` excludes: it may select them later; and rows that may have moved between partitions.
+    """
     tracking = relation.ledger
     return sql.SQL(
         "INSERT INTO {vectors} ({columns}, model, text_hash)\n"
         "SELECT DISTINCT {keys}, {unknown}, ''::pg_catalog.bytea FROM {changes} AS vecfill_c\n"
-        "WHERE vecfill_c.kind OPERATOR(pg_catalog.=) 'U' AND {within} AND NOT {known} AND {filled}\n"
+        "WHERE {edit} AND {within} AND NOT {known} AND {filled}\n"
         "ON CONFLICT DO NOTHING"
     ).format(
         vectors=tracking.vectors,
         columns=tracking.key_columns,
         keys=tracking.keys_of("vecfill_c"),
+        edit=_edit(relation),
         unknown=sql.Literal(UNKNOWN_MODEL),
         changes=tracking.changes,
         within=_within(bounds),
         known=_has_origin(relation),
-        filled=_row(relation, sql.SQL("NOT {} AND {}").format(selection.missing(relation), where(relation))),
+        filled=_row(relation, sql.SQL("NOT {}").format(selection.missing(relation))),
     )
 
 
 def clear_emptied(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
     """Clears the vectors of queued rows whose text became empty, and returns their number; skips locked rows."""
     tracking = relation.ledger
-    emptied = sql.SQL("{} AND NOT {} AND {}").format(
-        relation.user_sql.blank, selection.missing(relation), where(relation)
-    )
     assignments = [
         sql.SQL("{} = NULL").format(sql.Identifier(relation.table.vector.name)),
         *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.user_sql.assignments),
     ]
     return sql.SQL(_CLEAR).format(
         own_keys=sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(column(relation, own), sql.Identifier(name))
-            for (own, _), name in zip(tracking.key, tracking.key_names, strict=True)
-        ),
-        returned=sql.SQL(", ").join(
             sql.SQL("{} AS {}").format(column(relation, own), sql.Identifier(name))
             for (own, _), name in zip(tracking.key, tracking.key_names, strict=True)
         ),
@@ -102,11 +113,10 @@ def clear_emptied(selection: Selection, relation: Relation, bounds: Sequence[str
         chosen=tracking.is_row(relation.table.alias, "vecfill_e"),
         known=_has_origin(relation),
         within=_within(bounds),
-        emptied=emptied,
+        emptied=_emptied(selection, relation),
         alias=sql.Identifier(relation.table.alias),
         assignments=sql.SQL(", ").join(assignments),
         cleared=tracking.same_key("vecfill_v", "vecfill_u"),
-        embedding=embedding(relation),
     )
 
 
@@ -115,7 +125,7 @@ WITH vecfill_e AS MATERIALIZED (
   SELECT {own_keys} FROM {changes} AS vecfill_c JOIN {source} ON {queued}
   WHERE {within} AND {known} AND {emptied} FOR NO KEY UPDATE OF {alias} SKIP LOCKED),
 vecfill_u AS (
-  UPDATE {source} SET {assignments} FROM vecfill_e WHERE {chosen} AND {emptied} RETURNING {returned}),
+  UPDATE {source} SET {assignments} FROM vecfill_e WHERE {chosen} AND {emptied} RETURNING {own_keys}),
 vecfill_o AS (
   DELETE FROM {vectors} AS vecfill_v USING vecfill_u WHERE {cleared})
 SELECT pg_catalog.count(*) FROM vecfill_u
@@ -125,18 +135,18 @@ SELECT pg_catalog.count(*) FROM vecfill_u
 def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
     """Deletes the entries whose row needs nothing, and the ledger's entries of rows that are gone.
 
+    Where row-level policies apply, a row that is gone looks like a hidden one: its entries stay for another role.
+
     Args:
         selection: of the missing and changed rows.
         relation: the target.
         bounds: ``from`` and ``to``, the part of the queue.
     """
     tracking = relation.ledger
-    emptied = sql.SQL("({} AND NOT {} AND {})").format(
-        relation.user_sql.blank, selection.missing(relation), where(relation)
-    )
-    clearable = sql.SQL("false") if relation.table.vector.not_null else emptied
-    unnoted = sql.SQL("(vecfill_c.kind OPERATOR(pg_catalog.=) 'U' AND NOT {} AND {})").format(
-        _has_origin(relation), _row(relation, sql.SQL("NOT {}").format(selection.missing(relation)))
+    exists = _row(relation, sql.SQL("true"))
+    clearable = sql.SQL("false") if relation.table.vector.not_null else _emptied(selection, relation)
+    unnoted = sql.SQL("({} AND NOT {} AND {})").format(
+        _edit(relation), _has_origin(relation), _row(relation, sql.SQL("NOT {}").format(selection.missing(relation)))
     )
     return sql.SQL(_SETTLE).format(
         changes=tracking.changes,
@@ -145,8 +155,9 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
         within=_within(bounds),
         unnoted=unnoted,
         emptied=sql.SQL("({} AND {})").format(_has_origin(relation), _row(relation, clearable)),
+        hidden=sql.SQL("NOT {}").format(exists) if relation.access.policies else sql.SQL("false"),
         eligible=_row(relation, selection.eligible(relation)),
-        exists=_row(relation, sql.SQL("true")),
+        exists=exists,
         keys=tracking.keys_of("vecfill_c"),
         no_vector=tracking.same_key("vecfill_v", "vecfill_g"),
         no_failure=tracking.same_key("vecfill_f", "vecfill_g"),
@@ -156,7 +167,7 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
 _SETTLE = """
 WITH vecfill_settled AS (
   DELETE FROM {changes} AS vecfill_c
-  WHERE {within} AND NOT ({eligible} OR {unnoted} OR {emptied})
+  WHERE {within} AND NOT ({eligible} OR {unnoted} OR {emptied} OR {hidden})
   RETURNING {keys}, NOT {exists} AS gone),
 vecfill_g AS (SELECT * FROM vecfill_settled WHERE gone),
 vecfill_o AS (DELETE FROM {vectors} AS vecfill_v USING vecfill_g WHERE {no_vector}),

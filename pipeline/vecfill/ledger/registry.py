@@ -1,8 +1,8 @@
-"""Finds a target in the ledger, and keeps what the ledger says of it as a whole."""
+"""Finds a target in the ledger, and reads what the ledger says of it as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from psycopg import sql
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger.layout_sql import VERSION
-from vecfill.ledger.trigger_sql import TRIGGERS
+from vecfill.ledger.trigger_sql import ROW_TRIGGERS, TRIGGERS
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
@@ -28,7 +28,9 @@ class Tracked:
         relation: the target, with its tracking.
         triggers: it was tracked with triggers.
         watched: all of these triggers exist and are enabled.
-        scanned: oids of the tables and partitions that a run has read as a whole since.
+        captured: oid of each table or partition whose triggers are enabled → oid of its ``edit`` trigger, which is
+            another one after the partition was detached and attached again.
+        scanned: oids of the tables and partitions that a run has read as a whole since they have these triggers.
         models: numbers of the models that wrote vectors.
         unknown: vectors of unknown origin when the table was last read as a whole; None if it was not.
     """
@@ -36,6 +38,7 @@ class Tracked:
     relation: Relation
     triggers: bool
     watched: bool
+    captured: Mapping[int, int]
     scanned: frozenset[int]
     models: tuple[int, ...]
     unknown: int | None
@@ -177,25 +180,30 @@ def _found(cursor: Cursor, relation: Relation, target: Target) -> Tracked | None
     row = rows[wanted]
     tracking = Tracking.of(target.state_schema, row.id, relation.table.key)
     _check_same(relation, target, row)
-    enabled = cursor.execute(_ENABLED, (relation.table.oid, f"vecfill_{row.id}_")).fetchone()
+    found = cursor.execute(_ENABLED, (list(relation.table.tree), f"vecfill_{row.id}_")).fetchall()
+    enabled = {oid: rest for oid, *rest in found}
+    captured = {oid: edit for oid, (count, edit) in enabled.items() if count >= len(ROW_TRIGGERS) and edit}
     return Tracked(
         relation=replace(relation, tracking=tracking),
         triggers=row.triggers,
-        watched=not row.triggers or bool(enabled and enabled[0] == len(TRIGGERS)),
-        scanned=row.scanned,
+        watched=not row.triggers or enabled.get(relation.table.oid, (0,))[0] == len(TRIGGERS),
+        captured=captured,
+        scanned=frozenset(oid for oid, trigger in captured.items() if trigger in row.scanned),
         models=row.models,
         unknown=row.unknown,
     )
 
 
 _TARGETS = """
-SELECT id, condition, text, text_sql, key, triggers, scanned::pg_catalog.oid[], models, unknown FROM {}
+SELECT id, condition, text, text_sql, key, triggers, scanned, models, unknown FROM {}
 WHERE relation OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND embedding OPERATOR(pg_catalog.=) $2::pg_catalog.text
 """
 
 _ENABLED = """
-SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = $1::pg_catalog.oid
+SELECT t.tgrelid, pg_catalog.count(*), pg_catalog.max(t.oid) FILTER (WHERE pg_catalog.right(t.tgname, 5) = '_edit')
+FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = ANY ($1::pg_catalog.oid[])
   AND pg_catalog.starts_with(t.tgname::pg_catalog.text, $2) AND t.tgenabled IN ('O', 'A')
+GROUP BY t.tgrelid
 """
 
 
@@ -219,24 +227,3 @@ def _check_same(relation: Relation, target: Target, row: TargetRow) -> None:
             f"{relation.table.label} is tracked by the key {', '.join(row.key)}, and this is the key "
             f"{', '.join(names)}: pass --key {' --key '.join(row.key)}, or run `vecfill untrack` and `vecfill track`"
         )
-
-
-def mark_scanned(connection: Connection, relation: Relation, leaves: Sequence[int], unknown: int) -> None:
-    """Notes that these tables were read as a whole, and found without an eligible row."""
-    query = sql.SQL(
-        "UPDATE {} SET scanned = ARRAY(SELECT DISTINCT one FROM pg_catalog.unnest("
-        "scanned OPERATOR(pg_catalog.||) $2::pg_catalog.oid[]::pg_catalog.regclass[]) AS one),\n"
-        "  unknown = $3::pg_catalog.int8\n"
-        "WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4"
-    ).format(relation.ledger.targets)
-    with transaction(connection) as cursor:
-        cursor.execute(query, (relation.ledger.id, list(leaves), unknown))
-
-
-def set_models(connection: Connection, relation: Relation, models: Sequence[int]) -> None:
-    """Sets the models of the target's vectors, of those about to be written too."""
-    query = sql.SQL(
-        "UPDATE {} SET models = $2::pg_catalog.int4[] WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4"
-    ).format(relation.ledger.targets)
-    with transaction(connection) as cursor:
-        cursor.execute(query, (relation.ledger.id, list(models)))

@@ -19,7 +19,10 @@ INSERTED, EDITED, OPENED, DELETED, TRUNCATED, RETRIED = "IUODTR"
 """Kinds of an entry in the queue: a new row; another text or key; a row that ``where`` may now select, or without its
 vector now; a deleted row; a truncated table (no key); a row to try again."""
 
-TRIGGERS = ("insert", "edit", "open", "delete", "truncate")
+ROW_TRIGGERS = ("insert", "edit", "open", "delete")
+"""Of these the server makes copies for each partition."""
+
+TRIGGERS = (*ROW_TRIGGERS, "truncate")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from vecfill.interruptible import Stopped
 from vecfill.ledger import queue
-from vecfill.ledger.registry import Tracked, mark_scanned
+from vecfill.ledger.registry import Tracked
+from vecfill.ledger.target_notes import mark_scanned
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import EMPTIED, UNKNOWN, Selection
@@ -40,11 +41,13 @@ class TrackedSource(TableSource):
     """Surveys and reads a tracked target.
 
     Attributes:
+        tracked: the target as the ledger describes it.
         changed: the selection of missing and changed rows, by which the queue is settled.
         to_scan: oids of the tables and partitions to read as a whole; emptied once that is done.
         counts: what the result of the run says of the ledger.
     """
 
+    tracked: Tracked
     changed: Selection
     to_scan: set[int] = field(default_factory=set)
     counts: LedgerCounts = field(default_factory=LedgerCounts)
@@ -58,6 +61,7 @@ class TrackedSource(TableSource):
             relation=with_queue(source.relation),
             selection=source.selection,
             pieces=source.pieces,
+            tracked=tracked,
             changed=changed,
             to_scan=set(leaves if whole or not tracked.trusted else leaves - tracked.scanned),
             counts=LedgerCounts(unknown=tracked.unknown),
@@ -134,7 +138,7 @@ class TrackedSource(TableSource):
         if self.selection.name != "missing":
             whole = len(self._positions()) == len(self.relation.table.leaves) - 1
             self.counts.unknown = found.states.get(UNKNOWN, 0) + (0 if whole else self.counts.unknown or 0)
-            mark_scanned(connection, self.relation, sorted(self.to_scan), self.counts.unknown)
+            mark_scanned(connection, self.tracked, self.to_scan, self.counts.unknown)
         self.to_scan.clear()
 
 
