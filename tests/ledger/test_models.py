@@ -61,6 +61,18 @@ def test_vectors_of_unknown_origin_are_counted_and_left_alone_until_their_text_c
     assert (replaced.updated, replaced.selected["unknown"], replaced.unknown) == (17, 17, 0)
 
 
+def test_a_vector_of_unknown_origin_without_a_text_is_cleared_when_all_are_replaced(database, connect):
+    make_docs(connect, 3)
+    connect.execute(
+        "UPDATE docs SET embedding = array_fill(1, ARRAY[8])::vector, title = CASE WHEN id > 1 THEN 'x' END"
+    )
+    track(DOCS, database=database)
+    assert (fill(database).unknown, fill(database).cleared) == (2, 0)
+    found = fill(database, select="all")
+    assert (found.updated, found.cleared, found.queued_after) == (2, 1, 0)
+    assert_current(connect)
+
+
 @pytest.mark.parametrize("options", [{"select": "changed"}, {"select": "all"}, {"audit": True}])
 def test_an_untracked_target_cannot_tell(database, connect, options):
     make_docs(connect, 3)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 
+from psycopg import sql
+
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.errors import ConfigError, MixedModelsError
+from vecfill.ledger.layout_sql import rights_to_run
 from vecfill.ledger.models import note_model, other_models
 from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import transaction
 from vecfill.read.survey import Coverage, Survey
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,31 @@ def check_select(relation: Relation, tracked: Tracked | None, options: RunOption
             f"{wanted[0]} needs a tracked target, and {relation.table.label} is not tracked, so nothing tells which "
             "text and model a vector came from: run `vecfill track` with the same options first"
         )
+
+
+def check_rights(connection: Connection, relation: Relation) -> None:
+    """Checks that this role may do all that a run does in the ledger.
+
+    Raises:
+        ConfigError: a right is missing.
+    """
+    wanted = [(table.as_string(), right) for table, rights in rights_to_run(relation) for right in rights]
+    with transaction(connection, read_only=True) as cursor:
+        lacking = cursor.execute(_LACKING, tuple(map(list, zip(*wanted, strict=True)))).fetchall()
+    if lacking:
+        role = sql.Identifier(relation.access.server.role).as_string()
+        grants = "; ".join(f"GRANT {right} ON {table} TO {role}" for table, right in lacking)
+        raise ConfigError(
+            f"{relation.table.label} is tracked, and this role has not all rights on the ledger: {grants}"
+        )
+
+
+_LACKING = """
+SELECT name, privilege
+FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[]))
+  AS wanted (name, privilege)
+WHERE NOT pg_catalog.has_table_privilege(name, privilege)
+"""
 
 
 def warn_not_watched(tracked: Tracked) -> None:

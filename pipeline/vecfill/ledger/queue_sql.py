@@ -182,7 +182,7 @@ def queue_emptied(selection: Selection, relation: Relation, leaf: Leaf) -> Query
     """Queues the rows of a leaf whose text became empty, for ``clear_emptied``."""
     tracking = relation.ledger
     return sql.SQL(
-        "INSERT INTO {changes} ({columns}, kind) SELECT {keys}, 'O' FROM {source}\n"
+        "INSERT INTO {changes} ({columns}, kind) SELECT {keys}, 'U' FROM {source}\n"
         "WHERE {state} OPERATOR(pg_catalog.=) 'emptied' AND {where}"
     ).format(
         changes=tracking.changes,

@@ -88,8 +88,8 @@ def ledger_version(cursor: Cursor, schema: str, relation: Relation | None = None
         version = cursor.execute(query, ()).fetchone()
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigError(
-            f"--state-schema {schema}: {server_message(error)}: the target is tracked, and this role needs the grants "
-            "that `vecfill track --dry-run` shows"
+            f"--state-schema {schema}: {server_message(error)}: the target is tracked, so GRANT this role USAGE on the "
+            "schema, and what else `vecfill track --dry-run` shows"
         ) from error
     found = int(version[0]) if version else 0
     if found > VERSION:
@@ -149,7 +149,7 @@ def _rows(cursor: Cursor, relation: Relation, target: Target) -> dict[str, Targe
         rows = cursor.execute(query, (relation.table.oid, relation.table.vector.name)).fetchall()
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigError(
-            f"--state-schema {schema}: {server_message(error)}: this role needs the grants that "
+            f"--state-schema {schema}: {server_message(error)}: GRANT it to this role, and what else "
             "`vecfill track --dry-run` shows"
         ) from error
     return {

@@ -96,8 +96,16 @@ class Selection:
         if relation.tracking is None or self.refresh is None:
             return sql.Literal(FILLED)
         return sql.SQL("CASE WHEN {blank} THEN {emptied} ELSE {refresh} END").format(
-            blank=relation.user_sql.blank, emptied=_emptied(relation), refresh=self._unless_failed(relation)
+            blank=relation.user_sql.blank, emptied=self._emptied(relation), refresh=self._unless_failed(relation)
         )
+
+    def _emptied(self, relation: Relation) -> sql.Composed:
+        """State of a row with a vector and a blank text: ``emptied`` if the vector is known to come from another text.
+
+        Also if nobody knows where it comes from, where such vectors are replaced.
+        """
+        unknown = EMPTIED if UNKNOWN in self.reasons else FILLED
+        return _recorded(relation, sql.Literal(EMPTIED), sql.Literal(unknown))
 
     def _unless_failed(self, relation: Relation) -> sql.Composed:
         assert self.refresh is not None  # noqa: S101
@@ -132,11 +140,6 @@ def _failed(relation: Relation) -> sql.Composed:
         tracking.failures,
         tracking.is_row(relation.table.alias, "vecfill_f"),
     )
-
-
-def _emptied(relation: Relation) -> sql.Composed:
-    """State of a row with a vector and a blank text: ``emptied`` if the vector is known to come from another text."""
-    return _recorded(relation, sql.Literal(EMPTIED), sql.Literal(FILLED))
 
 
 def _changed(relation: Relation) -> sql.Composed:

@@ -134,7 +134,7 @@ class TrackedSource(TableSource):
         """Notes that the tables read as a whole hold no eligible row."""
         if found.states.get(EMPTIED):
             for position in self._positions():
-                queue.queue_emptied(connection, self.relation, self.changed, self.relation.table.leaves[position])
+                queue.queue_emptied(connection, self.relation, self.selection, self.relation.table.leaves[position])
         if self.selection.name != "missing":
             whole = len(self._positions()) == len(self.relation.table.leaves) - 1
             self.counts.unknown = found.states.get(UNKNOWN, 0) + (0 if whole else self.counts.unknown or 0)
