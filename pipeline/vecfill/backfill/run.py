@@ -11,6 +11,7 @@ from vecfill.backfill.drain import Drain, Progress, commits_told
 from vecfill.backfill.prepare import prepare
 from vecfill.backfill.result import RunResult, result_of
 from vecfill.backfill.row_report import Report
+from vecfill.backfill.tracked_checks import ledger_expected
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
@@ -80,6 +81,7 @@ def run(
             label = prepared.relation.table.label
             with (
                 contextlib.nullcontext(warm) if warm else closing(Warm()) as kept,
+                ledger_expected(session, prepared.relation),
                 opened(prepared.job, options.engine, prepared.before.open, kept) as engine,
                 report.of(label) if report else contextlib.nullcontext() as rows,
             ):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import psycopg
 from psycopg import sql
 
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
-from vecfill.errors import ConfigError, MixedModelsError
+from vecfill.errors import ConfigError, DatabaseError, MixedModelsError
 from vecfill.ledger.layout_sql import rights_to_run
 from vecfill.ledger.models import note_model, other_models
 from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.session import Session, transaction
 from vecfill.read.survey import Coverage, Survey
 
 log = logging.getLogger(__name__)
@@ -55,9 +58,7 @@ def check_rights(connection: Connection, relation: Relation) -> None:
     if lacking:
         role = sql.Identifier(relation.access.server.role).as_string()
         grants = "; ".join(f"GRANT {right} ON {table} TO {role}" for table, right in lacking)
-        raise ConfigError(
-            f"{relation.table.label} is tracked, and this role has not all rights on the ledger: {grants}"
-        )
+        raise ConfigError(f"{relation.table.label} is tracked, and this role lacks rights on the ledger: {grants}")
 
 
 _LACKING = """
@@ -124,3 +125,28 @@ def excess_of_changes(tracked: Tracked | None, options: RunOptions, coverage: Co
         f"the text of {coverage.changed:,} rows with a vector has changed, {share:.0%} of all, which exceeds the "
         f"confirmation limit of {MAX_CHANGED_SHARE:.0%}"
     )
+
+
+@contextmanager
+def ledger_expected(session: Session, relation: Relation) -> Iterator[None]:
+    """Explains an error of a run by a ledger that was dropped meanwhile.
+
+    Raises:
+        DatabaseError: it was.
+    """
+    try:
+        yield
+    except (ConfigError, DatabaseError, psycopg.Error) as error:
+        if relation.tracking is None or session.run(lambda connection: _has_ledger(connection, relation)):
+            raise
+        raise DatabaseError(
+            f"the ledger of {relation.table.label} in schema {relation.ledger.schema} was dropped while this run "
+            "worked; what it wrote is kept: run `vecfill track` again"
+        ) from error
+
+
+def _has_ledger(connection: Connection, relation: Relation) -> bool:
+    with transaction(connection, read_only=True) as cursor:
+        query = "SELECT pg_catalog.to_regclass($1::pg_catalog.text) IS NOT NULL"
+        found = cursor.execute(query, (relation.ledger.changes.as_string(),)).fetchone()
+    return bool(found and found[0])

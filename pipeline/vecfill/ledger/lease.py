@@ -24,6 +24,7 @@ from psycopg import sql
 
 from vecfill.errors import LeaseError, VecfillError
 from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import Session, transaction
 
@@ -68,7 +69,8 @@ class Lease:
             try:
                 session.finish(self._release)
             except (VecfillError, psycopg.Error) as failed:
-                log.warning("the lease could not be given back, and ends in %.0f s: %s", self.seconds, failed)
+                reason = server_message(failed)
+                log.warning("the lease could not be given back, and ends in %.0f s: %s", self.seconds, reason)
 
     def take(self, connection: Connection, relation: Relation) -> Relation:
         """Takes the lease of a tracked target and begins to renew it.
@@ -110,7 +112,7 @@ class Lease:
                     kept = session.run(self._renewed)
                 except (VecfillError, psycopg.Error) as error:
                     if not self._over.is_set():
-                        log.warning("the lease could not be renewed: %s", error)
+                        log.warning("the lease could not be renewed: %s", server_message(error))
                     continue
                 if not kept:
                     self._stop(LOST)

@@ -8,12 +8,13 @@ schema-qualified, so the caller's ``search_path`` has no influence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import LiteralString
 
 from psycopg import sql
 
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.target_sql import is_zero
 
 INSERTED, EDITED, OPENED, DELETED, TRUNCATED, RETRIED = "IUODTR"
 """Kinds of an entry in the queue: a new row; another text or key; a row that ``where`` may now select, or without its
@@ -32,12 +33,14 @@ class Watched:
     Attributes:
         text: the text reads them.
         where: ``where`` reads them.
+        zeros: a vector of zeros may be a placeholder for a missing one.
         image: those of both, and of the key, whose ``=`` ignores differences that their text shows, such as ``numeric``
             or ``citext``.
     """
 
     text: tuple[str, ...]
     where: tuple[str, ...]
+    zeros: bool = False
     image: frozenset[str] = frozenset()
 
 
@@ -89,6 +92,7 @@ def triggers(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
     opened = sql.SQL(" OR ").join(
         [
             sql.SQL("NEW.{} IS NULL AND OLD.{} IS NOT NULL").format(vector, vector),
+            *([_becomes_zero(relation)] if watched.zeros else []),
             *([_differs(watched.where, watched.image)] if watched.where else []),
         ]
     )
@@ -130,6 +134,11 @@ def _call(relation: Relation, name: str, kind: str = "") -> sql.Composed:
 def _values(row: LiteralString, columns: Iterable[str]) -> sql.Composed:
     """The columns of NEW or OLD."""
     return sql.SQL(", ").join(sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name)) for name in columns)
+
+
+def _becomes_zero(relation: Relation) -> sql.Composed:
+    new, old = (is_zero(replace(relation, table=replace(relation.table, alias=row))) for row in ("new", "old"))
+    return sql.SQL("{} AND NOT {}").format(new, old)
 
 
 def _differs(columns: Iterable[str], by_image: frozenset[str]) -> sql.Composed:

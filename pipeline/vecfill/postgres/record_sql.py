@@ -89,8 +89,8 @@ JOIN {staged} AS vecfill_s ON vecfill_s.vecfill_n OPERATOR(pg_catalog.=) vecfill
 ON CONFLICT ({columns}) DO UPDATE SET model = EXCLUDED.model, text_hash = EXCLUDED.text_hash, stage = EXCLUDED.stage,
   class = EXCLUDED.class, message = EXCLUDED.message, last_try = EXCLUDED.last_try,
   attempts = vecfill_f.attempts OPERATOR(pg_catalog.+) 1,
-  next_try = pg_catalog.now() OPERATOR(pg_catalog.+) '15 min'::pg_catalog.interval
-    OPERATOR(pg_catalog.*) LEAST(96::pg_catalog.float8, pg_catalog.power(2::pg_catalog.float8, vecfill_f.attempts))
+  next_try = pg_catalog.now() OPERATOR(pg_catalog.+) ('15 min'::pg_catalog.interval
+    OPERATOR(pg_catalog.*) LEAST(96::pg_catalog.float8, pg_catalog.power(2::pg_catalog.float8, vecfill_f.attempts)))
 """
 
 

@@ -95,11 +95,11 @@ class TrackedSource(TableSource):
         scanned = None
         if self.to_scan:
             scanned = self._survey(connection, self._positions(), exact=exact, excluded=excluded, earlier=earlier)
-            if scanned.eligible:
-                return scanned
-            self._scanned(connection, scanned)
+            self._after_scan(connection, scanned)
         self.counts.cleared += queue.settle(connection, self.relation, self.changed)
         self.counts.queued_after = queue.queue_of(connection, self.relation).entries
+        if scanned and scanned.eligible:
+            return scanned
         last = len(self.relation.table.leaves) - 1
         if not self.counts.queued_after:
             return scanned or self._survey(connection, (), exact=False, excluded=excluded, earlier=earlier)
@@ -130,11 +130,13 @@ class TrackedSource(TableSource):
         leaves = enumerate(self.relation.table.leaves)
         return tuple(position for position, leaf in leaves if leaf.oid in self.to_scan)
 
-    def _scanned(self, connection: Connection, found: Survey) -> None:
-        """Notes that the tables read as a whole hold no eligible row."""
+    def _after_scan(self, connection: Connection, found: Survey) -> None:
+        """Queues the emptied rows, and notes it if the tables read as a whole hold no eligible row."""
         if found.states.get(EMPTIED):
             for position in self._positions():
                 queue.queue_emptied(connection, self.relation, self.selection, self.relation.table.leaves[position])
+        if found.eligible:
+            return
         if self.selection.name != "missing":
             whole = len(self._positions()) == len(self.relation.table.leaves) - 1
             self.counts.unknown = found.states.get(UNKNOWN, 0) + (0 if whole else self.counts.unknown or 0)
