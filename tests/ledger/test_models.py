@@ -28,6 +28,16 @@ def test_another_model_is_refused_by_count_and_name_and_replaces_when_asked(data
     assert_current(connect)
 
 
+def test_a_key_that_comes_back_without_a_vector_is_no_other_models(database, connect):
+    tracked_docs(connect, database)
+    connect.execute("DELETE FROM docs WHERE id = 1")
+    assert fill(database, model=OTHER, select="all").updated == 19
+    connect.execute(
+        "INSERT INTO vecfill.vector_1 SELECT 1, 1, ''; INSERT INTO docs (id, title, note) VALUES (1, 'x', '')"
+    )
+    assert fill(database, model=OTHER).updated == 1
+
+
 def test_a_replacement_goes_on_where_it_was_stopped(database, connect):
     tracked_docs(connect, database)
     assert fill(database, model=OTHER, select="all", limit=5).updated == 5

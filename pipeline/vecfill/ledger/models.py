@@ -12,7 +12,7 @@ from vecfill.ledger.registry import Tracked
 from vecfill.ledger.target_notes import set_models
 from vecfill.postgres.database import Connection
 from vecfill.postgres.session import transaction
-from vecfill.postgres.target_sql import target
+from vecfill.postgres.target_sql import embedding, target
 from vecfill.postgres.tracking import UNKNOWN_MODEL
 
 
@@ -43,15 +43,16 @@ def model_number(connection: Connection, schema: str, digest: str, name: str, de
 def other_models(connection: Connection, tracked: Tracked) -> dict[str, int]:
     """Returns the vectors of the target by models other than this run's: name and id of the model → rows.
 
-    Counts only if such a model has written before. The ledger also has rows of partitions that were detached: they do
-    not count, but may come back, so 0 is counted too. Of rows that policies may hide it counts all.
+    Counts only if such a model has written before. The ledger also has rows of partitions that were detached, and of
+    keys that were deleted and came back without a vector: they do not count, but may come back, so a model has 0 rows.
+    Of rows that policies may hide it counts all.
     """
     relation = tracked.relation
     if not set(tracked.models) - {relation.ledger.model}:
         return {}
     models = sql.Identifier(relation.ledger.schema, "model")
-    row = sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(
-        target(relation), relation.ledger.is_row(relation.table.alias, "vecfill_v")
+    row = sql.SQL("EXISTS (SELECT FROM {} WHERE {} AND {} IS NOT NULL)").format(
+        target(relation), relation.ledger.is_row(relation.table.alias, "vecfill_v"), embedding(relation)
     )
     query = sql.SQL(_COUNT).format(
         vectors=relation.ledger.vectors, models=models, there=sql.SQL("true") if relation.access.policies else row
