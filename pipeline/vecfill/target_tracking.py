@@ -102,7 +102,7 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
         found = find_target(cursor, relation, target) if exists else None
         number = found.id if found else _next_number(cursor, target, exists=exists)
         relation = replace(relation, tracking=Tracking.of(target.state_schema, number, relation.table.key))
-        watched = _watched(cursor, relation, text, where)
+        watched = _watched(cursor, relation, target, text, where)
     row = {
         "text": target.text,
         "text_sql": target.text_sql,
@@ -150,7 +150,7 @@ def _check_text(relation: Relation, target: Target, text: Reads) -> None:
             )
 
 
-def _watched(cursor: Cursor, relation: Relation, text: Reads, where: Reads) -> Watched:
+def _watched(cursor: Cursor, relation: Relation, target: Target, text: Reads, where: Reads) -> Watched:
     columns = base_columns(cursor, relation, text.columns), base_columns(cursor, relation, where.columns)
     vector = relation.table.vector.name
     conditions = tuple(name for name in columns[1] if name not in (*columns[0], vector))
@@ -158,6 +158,7 @@ def _watched(cursor: Cursor, relation: Relation, text: Reads, where: Reads) -> W
     return Watched(
         text=columns[0],
         where=conditions,
+        zeros=target.zero_is_missing or relation.table.vector.not_null,
         image=compared_by_image(cursor, relation, (*columns[0], *conditions, *keys)),
     )
 
@@ -173,7 +174,7 @@ def _next_number(cursor: Cursor, target: Target, *, exists: bool) -> int:
 
 
 def _register(relation: Relation, target: Target, row: dict[str, Any], *, anew: bool, scan: bool) -> sql.Composed:
-    """The target's row; ``scan`` has the next run read the table as a whole."""
+    """The target's row; ``scan`` ends the run in progress, and has the next one read the table as a whole."""
     tracking = relation.ledger
     if anew:
         return sql.SQL(
@@ -192,7 +193,7 @@ def _register(relation: Relation, target: Target, row: dict[str, Any], *, anew: 
     ).format(
         tracking.targets,
         *map(sql.Literal, row.values()),
-        sql.SQL(", scanned = '{{}}'" if scan else "").format(),
+        sql.SQL(", scanned = '{{}}', holder = NULL" if scan else "").format(),
         sql.Literal(tracking.id),
     )
 

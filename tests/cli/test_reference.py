@@ -12,9 +12,6 @@ from vecfill.config.status import StatusOptions
 from vecfill.config.track import TrackOptions
 from vecfill.config.verify import VerifyOptions
 
-VERB = {VerifyOptions: "verify", TrackOptions: "track", VerifyOptions: "verify"}
-"""A verb that takes the options of a spec, if `run` does not."""
-
 VERB = {VerifyOptions: "verify", TrackOptions: "track", RetryOptions: "retry", StatusOptions: "status"}
 """A verb that takes the options of a spec, if `run` does not."""
 

@@ -152,7 +152,7 @@ def test_who_may_only_read_is_told_what_is_missing(database, connect):
     with role(connect, database, "SELECT") as place:
         found = status(DOCS, database=place)
         assert (found.coverage.total, found.ledger) == (20, None)
-        assert "needs the grants" in found.run_needs
+        assert "GRANT this role USAGE on the schema" in found.run_needs
         name = conninfo_to_dict(place)["user"]
         connect.execute(f'GRANT USAGE ON SCHEMA vecfill TO "{name}"')
         connect.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA vecfill TO "{name}"')

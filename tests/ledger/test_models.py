@@ -28,6 +28,16 @@ def test_another_model_is_refused_by_count_and_name_and_replaces_when_asked(data
     assert_current(connect)
 
 
+def test_a_key_that_comes_back_without_a_vector_is_no_other_models(database, connect):
+    tracked_docs(connect, database)
+    connect.execute("DELETE FROM docs WHERE id = 1")
+    assert fill(database, model=OTHER, select="all").updated == 19
+    connect.execute(
+        "INSERT INTO vecfill.vector_1 SELECT 1, 1, ''; INSERT INTO docs (id, title, note) VALUES (1, 'x', '')"
+    )
+    assert fill(database, model=OTHER).updated == 1
+
+
 def test_a_replacement_goes_on_where_it_was_stopped(database, connect):
     tracked_docs(connect, database)
     assert fill(database, model=OTHER, select="all", limit=5).updated == 5
@@ -59,6 +69,18 @@ def test_vectors_of_unknown_origin_are_counted_and_left_alone_until_their_text_c
     assert_current(connect)
     replaced = fill(database, select="all")
     assert (replaced.updated, replaced.selected["unknown"], replaced.unknown) == (17, 17, 0)
+
+
+def test_a_vector_of_unknown_origin_without_a_text_is_cleared_when_all_are_replaced(database, connect):
+    make_docs(connect, 3)
+    connect.execute(
+        "UPDATE docs SET embedding = array_fill(1, ARRAY[8])::vector, title = CASE WHEN id > 1 THEN 'x' END"
+    )
+    track(DOCS, database=database)
+    assert (fill(database).unknown, fill(database).cleared) == (2, 0)
+    found = fill(database, select="all")
+    assert (found.updated, found.cleared, found.queued_after) == (2, 1, 0)
+    assert_current(connect)
 
 
 @pytest.mark.parametrize("options", [{"select": "changed"}, {"select": "all"}, {"audit": True}])

@@ -178,6 +178,7 @@ def _inspected(
     tracked_checks.check_select(relation, tracked, options)
     selection = selection_of(target, (options.select or "changed") if tracked else None)
     if tracked:
+        tracked_checks.check_rights(connection, tracked.relation)
         own = fingerprint()
         number = model_number(connection, target.state_schema, own.digest, own.name, own.details)
         relation = replace(tracked.relation, tracking=replace(tracked.relation.ledger, model=number))

@@ -14,6 +14,7 @@ from vecfill.backfill.progress import Progress
 from vecfill.backfill.result import RunResult, result_of
 from vecfill.backfill.row_report import Report
 from vecfill.backfill.run_state import RunState
+from vecfill.backfill.tracked_checks import ledger_expected
 from vecfill.config.model import Model
 from vecfill.config.options import chosen
 from vecfill.config.run import RunOptions
@@ -93,6 +94,7 @@ def run(
             label = prepared.relation.table.label
             with (
                 contextlib.nullcontext(warm) if warm else closing(Warm()) as kept,
+                ledger_expected(session, prepared.relation),
                 opened(prepared.job, options.engine, prepared.before.open, kept) as engine,
                 report.of(label) if report else contextlib.nullcontext() as rows,
             ):

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
 
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
 from vecfill.encode.fingerprint import fingerprint_of, same_space
-from vecfill.errors import ConfigError, MixedModelsError
+from vecfill.errors import ConfigError, DatabaseError, MixedModelsError, PartialRunError
+from vecfill.ledger.layout_sql import rights_to_run
 from vecfill.ledger.models import note_model, other_models, writers
 from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import Session, transaction
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Coverage, Survey
 
@@ -40,6 +47,29 @@ def check_select(relation: Relation, tracked: Tracked | None, options: RunOption
             f"{wanted[0]} needs a tracked target, and {relation.table.label} is not tracked, so nothing tells which "
             "text and model a vector came from: run `vecfill track` with the same options first"
         )
+
+
+def check_rights(connection: Connection, relation: Relation) -> None:
+    """Checks that this role may do all that a run does in the ledger.
+
+    Raises:
+        ConfigError: a right is missing.
+    """
+    wanted = [(table.as_string(), right) for table, rights in rights_to_run(relation) for right in rights]
+    with transaction(connection, read_only=True) as cursor:
+        lacking = cursor.execute(_LACKING, tuple(map(list, zip(*wanted, strict=True)))).fetchall()
+    if lacking:
+        role = sql.Identifier(relation.access.server.role).as_string()
+        grants = "; ".join(f"GRANT {right} ON {table} TO {role}" for table, right in lacking)
+        raise ConfigError(f"{relation.table.label} is tracked, and this role lacks rights on the ledger: {grants}")
+
+
+_LACKING = """
+SELECT name, privilege
+FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[]))
+  AS wanted (name, privilege)
+WHERE pg_catalog.to_regclass(name) IS NOT NULL AND NOT pg_catalog.has_table_privilege(name, privilege)
+"""
 
 
 def warn_not_watched(tracked: Tracked) -> None:
@@ -119,3 +149,28 @@ def warn_of_other_model(connection: Connection, relation: Relation, target: Targ
         *(column, ", ".join(names), own.name, differs),
         extra={"column": column, "models": names, "model": own.name},
     )
+
+
+@contextmanager
+def ledger_expected(session: Session, relation: Relation) -> Iterator[None]:
+    """Explains an error of a run by a ledger that was dropped meanwhile.
+
+    Raises:
+        DatabaseError: it was.
+    """
+    try:
+        yield
+    except (ConfigError, DatabaseError, PartialRunError, psycopg.Error) as error:
+        if relation.tracking is None or session.run(lambda connection: _has_ledger(connection, relation)):
+            raise
+        raise DatabaseError(
+            f"the ledger of {relation.table.label} in schema {relation.ledger.schema} was dropped while this run "
+            "worked; what it wrote is kept: run `vecfill track` again"
+        ) from error
+
+
+def _has_ledger(connection: Connection, relation: Relation) -> bool:
+    with transaction(connection, read_only=True) as cursor:
+        query = "SELECT pg_catalog.to_regclass($1::pg_catalog.text) IS NOT NULL"
+        found = cursor.execute(query, (relation.ledger.changes.as_string(),)).fetchone()
+    return bool(found and found[0])

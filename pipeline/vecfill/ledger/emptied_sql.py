@@ -66,7 +66,7 @@ def queue_emptied(selection: Selection, relation: Relation, leaf: Leaf, bounds: 
     emptied = sql.SQL("{} OPERATOR(pg_catalog.=) 'emptied' AND {}").format(
         selection.state(relation, None), where(relation)
     )
-    return sql.SQL("INSERT INTO {} ({}, kind) SELECT {}, 'O' FROM {}\nWHERE {}").format(
+    return sql.SQL("INSERT INTO {} ({}, kind) SELECT {}, 'U' FROM {}\nWHERE {}").format(
         tracking.changes,
         tracking.key_columns,
         sql.SQL(", ").join(column(relation, own) for own, _ in tracking.key),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import LiteralString
 
 from psycopg import sql
 
@@ -103,14 +104,21 @@ ALTER TABLE {name} ADD PRIMARY KEY ({columns})
 
 def grants(relation: Relation, role: sql.Composable) -> Iterator[sql.Composed]:
     """Grants a role what it needs to run, beside its rights on the target."""
+    yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(relation.ledger.schema), role)
+    for table, rights in rights_to_run(relation):
+        yield sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(", ").join(map(sql.SQL, rights)), table, role)
+
+
+def rights_to_run(relation: Relation) -> list[tuple[sql.Identifier, tuple[LiteralString, ...]]]:
+    """Returns the tables of the ledger, each with the rights that a run needs."""
     tracking = relation.ledger
-    schema = sql.Identifier(tracking.schema)
-    tables = sql.SQL(", ").join([tracking.vectors, tracking.changes, tracking.failures])
-    yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, role)
-    yield sql.SQL("GRANT SELECT ON {0}.ledger TO {1}").format(schema, role)
-    yield sql.SQL("GRANT SELECT, UPDATE ON {0}.target TO {1}").format(schema, role)
-    yield sql.SQL("GRANT SELECT, INSERT ON {0}.model TO {1}").format(schema, role)
-    yield sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {0}.run, {1} TO {2}").format(schema, tables, role)
+    written = sql.Identifier(tracking.schema, "run"), tracking.vectors, tracking.changes, tracking.failures
+    return [
+        (sql.Identifier(tracking.schema, "ledger"), ("SELECT",)),
+        (tracking.targets, ("SELECT", "UPDATE")),
+        (sql.Identifier(tracking.schema, "model"), ("SELECT", "INSERT")),
+        *((table, ("SELECT", "INSERT", "UPDATE", "DELETE")) for table in written),
+    ]
 
 
 def drop_target(relation: Relation) -> Iterator[sql.Composed]:

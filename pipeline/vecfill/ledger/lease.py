@@ -26,6 +26,7 @@ from psycopg import sql
 from vecfill.errors import LeaseError, VecfillError
 from vecfill.ledger.run_log import RunLog
 from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import Session, transaction
 
@@ -77,7 +78,8 @@ class Lease:
             try:
                 session.finish(self._release)
             except (VecfillError, psycopg.Error) as failed:
-                log.warning("the lease could not be given back, and ends in %.0f s: %s", self.seconds, failed)
+                reason = server_message(failed)
+                log.warning("the lease could not be given back, and ends in %.0f s: %s", self.seconds, reason)
 
     def take(self, connection: Connection, relation: Relation) -> Relation:
         """Takes the lease of a tracked target and begins to renew it.
@@ -121,7 +123,7 @@ class Lease:
                     kept = session.run(self._renewed)
                 except (VecfillError, psycopg.Error) as error:
                     if not self._over.is_set():
-                        log.warning("the lease could not be renewed: %s", error)
+                        log.warning("the lease could not be renewed: %s", server_message(error))
                     continue
                 if not kept:
                     self._stop(LOST)
@@ -149,8 +151,8 @@ class Lease:
 def lost(relation: Relation) -> LeaseError:
     """Returns the error of a run whose target another run took over."""
     return LeaseError(
-        f"another run has taken over {relation.table.label}, since this one showed no sign of life for longer than "
-        "--lease allows: this run writes nothing more, and the other one continues"
+        f"this run no longer holds {relation.table.label}: another run has taken over, since this one showed no sign "
+        "of life for longer than --lease allows, or `vecfill track` has changed its text: it writes nothing more"
     )
 
 

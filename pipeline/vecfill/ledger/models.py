@@ -9,7 +9,8 @@ from typing import Any
 from psycopg import sql
 
 from vecfill.config.target import Target
-from vecfill.ledger.registry import Tracked, condition_of, find_targets, ledger_version, set_models
+from vecfill.ledger.registry import Tracked, condition_of, find_targets, ledger_version
+from vecfill.ledger.target_notes import set_models
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
@@ -63,17 +64,19 @@ def other_models(connection: Connection, tracked: Tracked, selection: Selection)
 
     Counts only if such a model has written before, or a table is to be read as a whole: a partition that was attached
     may have brought its own. Entries without a row, such as those of a detached partition, do not count.
+    Of rows that policies may hide it counts all.
     """
     relation = tracked.relation
     if not set(tracked.models) - {relation.ledger.model} and not (tracked.models and tracked.to_scan):
         return {}
     models = sql.Identifier(relation.ledger.schema, "model")
+    row = sql.SQL("EXISTS (SELECT FROM {} WHERE {} AND NOT {})").format(
+        target(relation),
+        relation.ledger.is_row(relation.table.alias, "vecfill_v"),
+        selection.missing(relation),
+    )
     query = sql.SQL(_COUNT).format(
-        vectors=relation.ledger.vectors,
-        models=models,
-        source=target(relation),
-        is_row=relation.ledger.is_row(relation.table.alias, "vecfill_v"),
-        missing=selection.missing(relation),
+        vectors=relation.ledger.vectors, models=models, there=sql.SQL("true") if relation.access.policies else row
     )
     with transaction(connection, relation.access.reading, read_only=True) as cursor:
         rows = cursor.execute(query, (relation.ledger.model, UNKNOWN_MODEL)).fetchall()
@@ -86,7 +89,7 @@ SELECT vecfill_v.model, pg_catalog.count(*),
 FROM {vectors} AS vecfill_v
 WHERE vecfill_v.model OPERATOR(pg_catalog.<>) $1::pg_catalog.int4
   AND vecfill_v.model OPERATOR(pg_catalog.<>) $2::pg_catalog.int4
-  AND EXISTS (SELECT FROM {source} WHERE {is_row} AND NOT {missing})
+  AND {there}
 GROUP BY vecfill_v.model ORDER BY 2 DESC
 """
 

@@ -82,7 +82,8 @@ def settle(connection: Connection, relation: Relation, selection: Selection, app
     """
     if not queue_of(connection, relation).entries:
         return 0
-    _run(connection, relation, queue_sql.forget_truncated(relation))
+    if not relation.access.policies:
+        _run(connection, relation, queue_sql.forget_truncated(relation))
 
     def note(bounds: Bounds, some: Relation) -> int:
         query = queue_sql.note_edits(selection, some, tuple(bounds))

@@ -70,7 +70,10 @@ WHERE {same_key} AND vecfill_c.kind OPERATOR(pg_catalog.=) vecfill_d.kind
 
 
 def note_edits(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
-    """Gives edited rows whose vector is of unknown origin an entry in the ledger that makes them count as changed."""
+    """Gives edited rows whose vector is of unknown origin an entry in the ledger that makes them count as changed.
+
+    Also rows that ``where`` excludes: it may select them later; and rows that may have moved between partitions.
+    """
     tracking = relation.ledger
     return sql.SQL(
         "INSERT INTO {vectors} ({columns}, model, text_hash)\n"
@@ -86,7 +89,7 @@ def note_edits(selection: Selection, relation: Relation, bounds: Sequence[str]) 
         edited=_edited(relation),
         within=entry_within(bounds),
         known=has_origin(relation),
-        filled=entry_row(relation, sql.SQL("NOT {} AND {}").format(selection.missing(relation), where(relation))),
+        filled=entry_row(relation, sql.SQL("NOT {}").format(selection.missing(relation))),
     )
 
 
@@ -95,6 +98,8 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
 
     An edited row that is gone without having been deleted is in a partition that was detached: should it come back, it
     counts as changed.
+
+    Where row-level policies apply, a row that is gone looks like a hidden one: its entries stay for another role.
 
     Args:
         selection: of the missing and changed rows.
@@ -105,6 +110,7 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
     emptied = sql.SQL("({} AND NOT {} AND {})").format(
         relation.user_sql.blank, selection.missing(relation), where(relation)
     )
+    exists = entry_row(relation, sql.SQL("true"))
     clearable = sql.SQL("false") if relation.table.vector.not_null else emptied
     unnoted = sql.SQL("({} AND NOT {} AND {})").format(
         _edited(relation),
@@ -119,7 +125,8 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
         unnoted=unnoted,
         emptied=sql.SQL("({} AND {})").format(has_origin(relation), entry_row(relation, clearable)),
         eligible=entry_row(relation, selection.eligible(relation)),
-        exists=entry_row(relation, sql.SQL("true")),
+        hidden=sql.SQL("NOT {}").format(exists) if relation.access.policies else sql.SQL("false"),
+        exists=exists,
         keys=tracking.keys_of("vecfill_c"),
         columns=tracking.key_columns,
         unknown=sql.Literal(UNKNOWN_MODEL),
@@ -132,7 +139,7 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
 _SETTLE = """
 WITH vecfill_settled AS (
   DELETE FROM {changes} AS vecfill_c
-  WHERE {within} AND NOT ({eligible} OR {unnoted} OR {emptied})
+  WHERE {within} AND NOT ({eligible} OR {unnoted} OR {emptied} OR {hidden})
   RETURNING {keys}, kind, NOT {exists} AS gone),
 vecfill_g AS (
   SELECT {columns}, pg_catalog.bool_or(kind OPERATOR(pg_catalog.=) 'D') AS deleted FROM vecfill_settled WHERE gone

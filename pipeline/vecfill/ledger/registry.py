@@ -1,8 +1,7 @@
-"""Finds a target in the ledger, and keeps what the ledger says of it as a whole."""
+"""Finds a target in the ledger, and reads what the ledger says of it as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,8 +80,8 @@ def ledger_version(cursor: Cursor, schema: str, relation: Relation | None = None
         version = cursor.execute(query, ()).fetchone()
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigError(
-            f"--state-schema {schema}: {server_message(error)}: the target is tracked, and this role needs the grants "
-            "that `vecfill track --dry-run` shows"
+            f"--state-schema {schema}: {server_message(error)}: the target is tracked, so GRANT this role USAGE on the "
+            "schema, and what else `vecfill track --dry-run` shows"
         ) from error
     found = int(version[0]) if version else 0
     if found > VERSION:
@@ -148,7 +147,7 @@ def find_targets(cursor: Cursor, relation: Relation, target: Target) -> dict[str
         rows = cursor.execute(query, (relation.table.oid, relation.table.vector.name)).fetchall()
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigError(
-            f"--state-schema {schema}: {server_message(error)}: this role needs the grants that "
+            f"--state-schema {schema}: {server_message(error)}: GRANT it to this role, and what else "
             "`vecfill track --dry-run` shows"
         ) from error
     return {
@@ -219,12 +218,3 @@ def _check_same(relation: Relation, target: Target, row: TargetRow) -> None:
             f"{relation.table.label} is tracked by the key {', '.join(row.key)}, and this is the key "
             f"{', '.join(names)}: pass --key {' --key '.join(row.key)}, or run `vecfill untrack` and `vecfill track`"
         )
-
-
-def set_models(connection: Connection, relation: Relation, models: Sequence[int]) -> None:
-    """Sets the models of the target's vectors, of those about to be written too."""
-    query = sql.SQL(
-        "UPDATE {} SET models = $2::pg_catalog.int4[] WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4"
-    ).format(relation.ledger.targets)
-    with transaction(connection) as cursor:
-        cursor.execute(query, (relation.ledger.id, list(models)))

@@ -7,9 +7,7 @@ fired none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-
-from psycopg import sql
+from collections.abc import Sequence
 
 from vecfill.ledger.trigger_sql import TRIGGERS
 from vecfill.postgres.database import Connection, Cursor
@@ -52,15 +50,3 @@ def marks_now(connection: Connection, relation: Relation) -> dict[int, set[int]]
     """Returns what tells the leaves as they are now, for ``mark_scanned`` after they were read."""
     with transaction(connection, read_only=True) as cursor:
         return marks_of(relation, triggers_of(cursor, relation, relation.ledger.id))
-
-
-def mark_scanned(connection: Connection, relation: Relation, marks: Iterable[int], unknown: int) -> None:
-    """Notes that the leaves with these marks were read as a whole, and found without an eligible row."""
-    query = sql.SQL(
-        "UPDATE {} SET scanned = ARRAY(SELECT DISTINCT one FROM pg_catalog.unnest("
-        "scanned OPERATOR(pg_catalog.||) $2::pg_catalog.oid[]) AS one),\n"
-        "  unknown = $3::pg_catalog.int8\n"
-        "WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4"
-    ).format(relation.ledger.targets)
-    with transaction(connection) as cursor:
-        cursor.execute(query, (relation.ledger.id, sorted(marks), unknown))

@@ -8,12 +8,13 @@ schema-qualified, so the caller's ``search_path`` has no influence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import LiteralString
 
 from psycopg import sql
 
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.target_sql import is_zero
 
 TRIGGERS = ("insert", "edit", "open", "delete", "truncate")
 """Names of the triggers and of their functions."""
@@ -26,12 +27,14 @@ class Watched:
     Attributes:
         text: the text reads them.
         where: ``where`` reads them.
+        zeros: a vector of zeros may be a placeholder for a missing one.
         image: those of both, and of the key, whose ``=`` ignores differences that their text shows, such as ``numeric``
             or ``citext``.
     """
 
     text: tuple[str, ...]
     where: tuple[str, ...]
+    zeros: bool = False
     image: frozenset[str] = frozenset()
 
 
@@ -82,13 +85,15 @@ _BODIES: dict[str, LiteralString] = {
 
 
 def triggers(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
-    """Creates the triggers, in place of those that an earlier ``track`` made; these keep their oids."""
+    """Creates the triggers, in place of those that an earlier ``track`` made: new ones, so that the table is read anew."""
+    yield from drop_triggers(relation)
     keys = tuple(column for column, _ in relation.ledger.key)
     edited = _differs(dict.fromkeys((*watched.text, *keys)), watched.image)
     vector = sql.Identifier(relation.table.vector.name)
     opened = sql.SQL(" OR ").join(
         [
             sql.SQL("NEW.{} IS NULL AND OLD.{} IS NOT NULL").format(vector, vector),
+            *([_becomes_zero(relation)] if watched.zeros else []),
             *([_differs(watched.where, watched.image)] if watched.where else []),
         ]
     )
@@ -111,7 +116,7 @@ def trigger_name(relation: Relation, name: str) -> sql.Identifier:
 
 
 def _trigger(relation: Relation, name: str, event: LiteralString, when: sql.Composable | None = None) -> sql.Composed:
-    return sql.SQL("CREATE OR REPLACE TRIGGER {} AFTER {} ON {} FOR EACH {}{} EXECUTE FUNCTION {}()").format(
+    return sql.SQL("CREATE TRIGGER {} AFTER {} ON {} FOR EACH {}{} EXECUTE FUNCTION {}()").format(
         trigger_name(relation, name),
         sql.SQL(event),
         relation.table.name,
@@ -124,6 +129,11 @@ def _trigger(relation: Relation, name: str, event: LiteralString, when: sql.Comp
 def _values(row: LiteralString, columns: Iterable[str]) -> sql.Composed:
     """The columns of NEW or OLD."""
     return sql.SQL(", ").join(sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name)) for name in columns)
+
+
+def _becomes_zero(relation: Relation) -> sql.Composed:
+    new, old = (is_zero(replace(relation, table=replace(relation.table, alias=row))) for row in ("new", "old"))
+    return sql.SQL("{} AND NOT {}").format(new, old)
 
 
 def _differs(columns: Iterable[str], by_image: frozenset[str]) -> sql.Composed:

@@ -97,8 +97,16 @@ class Selection:
         if relation.tracking is None or self.refresh is None:
             return sql.Literal(FILLED)
         return sql.SQL("CASE WHEN {blank} THEN {emptied} ELSE {refresh} END").format(
-            blank=relation.user_sql.blank, emptied=_emptied(relation), refresh=self.refresh(relation)
+            blank=relation.user_sql.blank, emptied=self._emptied(relation), refresh=self.refresh(relation)
         )
+
+    def _emptied(self, relation: Relation) -> sql.Composed:
+        """State of a row with a vector and a blank text: ``emptied`` if the vector is known to come from another text.
+
+        Also if nobody knows where it comes from, where such vectors are replaced.
+        """
+        unknown = EMPTIED if UNKNOWN in self.reasons else FILLED
+        return _recorded(relation, sql.Literal(EMPTIED), sql.Literal(unknown))
 
 
 def _texts(names: tuple[str, ...]) -> sql.Composed:
@@ -133,11 +141,6 @@ def set_aside(relation: Relation) -> sql.Composed:
     return sql.SQL("vecfill_f.next_try OPERATOR(pg_catalog.>) pg_catalog.now(){}").format(
         sql.SQL("") if relation.ledger.model is None else model
     )
-
-
-def _emptied(relation: Relation) -> sql.Composed:
-    """State of a row with a vector and a blank text: ``emptied`` if the vector is known to come from another text."""
-    return _recorded(relation, sql.Literal(EMPTIED), sql.Literal(FILLED))
 
 
 def _changed(relation: Relation) -> sql.Composed:

@@ -13,7 +13,8 @@ from typing import Self
 from vecfill.interruptible import Stopped
 from vecfill.ledger import queue
 from vecfill.ledger.registry import Tracked
-from vecfill.ledger.scanned import mark_scanned, marks_now
+from vecfill.ledger.scanned import marks_now
+from vecfill.ledger.target_notes import mark_scanned
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import EMPTIED, UNKNOWN, Selection
@@ -153,7 +154,7 @@ class TrackedSource(TableSource):
         if found.states.get(EMPTIED):
             for position in self._positions():
                 leaf = self.relation.table.leaves[position]
-                queue.queue_emptied(connection, self.settling, leaf, applied(connection, self.relation, position))
+                queue.queue_emptied(connection, self.selection, leaf, applied(connection, self.relation, position))
         if self.selection.name != "missing" and not self.pieces.divided:
             whole = len(self._positions()) == len(self.relation.table.leaves) - 1
             self.counts.unknown = found.states.get(UNKNOWN, 0) + (0 if whole else self.counts.unknown or 0)
