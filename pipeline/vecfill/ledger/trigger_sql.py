@@ -85,7 +85,7 @@ _BODIES: dict[str, LiteralString] = {
 
 
 def triggers(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
-    """Creates the triggers, in place of those that an earlier ``track`` made: new ones, so that the table is read anew."""
+    """Creates the triggers, new in place of those of an earlier ``track``: the next run then reads the table anew."""
     yield from drop_triggers(relation)
     keys = tuple(column for column, _ in relation.ledger.key)
     edited = _differs(dict.fromkeys((*watched.text, *keys)), watched.image)
