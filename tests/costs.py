@@ -19,3 +19,12 @@ BUFFERS_OF_A_SWEEP = 2_000
 
 BUFFERS_A_ROW = 40
 """Bound of the buffers for one row that is read and written."""
+
+BUFFERS_OF_A_TRACKED_RUN = 3_000
+"""Bound for a run of a tracked target that finds nothing to do: also the connection that gives back the lease."""
+
+BUFFERS_A_QUEUED_CHANGE = 60
+"""Bound of the buffers for one entry of the queue before the first text is read: its row and origin are looked up."""
+
+BUFFERS_A_CHANGE = 200
+"""Bound of the buffers for one changed row: from its place in the queue until it is out of it."""

@@ -220,8 +220,9 @@ def test_another_holder_is_named_and_taken_over_when_its_lease_has_ended(databas
         ("DROP SCHEMA vecfill CASCADE", "was dropped while this run worked", "engine"),
         ("DROP SCHEMA vecfill CASCADE", "was dropped while this run worked", "sweep"),
         ("UPDATE vecfill.target SET holder = 'another'", "no longer holds", "engine"),
+        ("UPDATE vecfill.target SET holder = 'another'", "no longer holds", "sweep"),
     ],
-    ids=["dropped before", "dropped after a block", "taken over"],
+    ids=["dropped before", "dropped after a block", "taken over before", "taken over after a block"],
 )
 def test_a_run_that_loses_the_ledger_or_the_lease_ends_with_one_line(database, connect, change, error, step):
     tracked_docs(connect, database)
