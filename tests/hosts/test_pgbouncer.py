@@ -13,6 +13,7 @@ from vecfill.backfill.run import run
 from vecfill.config.engine import EngineOptions
 from vecfill.config.run import RunOptions
 from vecfill.encode.hash_encoder import HashEncoder
+from vecfill.target_tracking import track
 
 ROWS = 3_000
 
@@ -36,7 +37,7 @@ def left_behind(uri: str, connections: int) -> list[dict]:
     with ExitStack() as open_ones:
         for _ in range(connections):
             connection = open_ones.enter_context(psycopg.connect(uri, prepare_threshold=None))
-            connection.execute("LOAD 'vector'")  # its settings are known to a server that has it
+            connection.execute("LOAD 'vector'; LOAD 'plpgsql'")  # their settings are known to a server that has them
             found.append(connection.execute(LEFT, [list(OURS)]).fetchone()[0])
     assert len({one.pop("pid") for one in found}) == connections
     return found
@@ -104,5 +105,15 @@ def test_sslmode_gets_through(docs, pooler, vecfill):
 def test_a_run_on_ray(docs, pooler, database, warm):
     result = run(DOCS, MODEL, database=pooler, options=RunOptions(engine=EngineOptions(engine="ray")), warm=warm)
     assert (result.engine, result.outcome, result.updated) == ("ray", "complete", ROWS)
+    assert_every_vector_is_its_texts(docs, rows=ROWS)
+    assert_nothing_left(pooler, database)
+
+
+def test_a_tracked_target(docs, pooler, database):
+    track(DOCS, database=pooler)
+    assert run(DOCS, MODEL, database=pooler, options=INLINE).updated == ROWS
+    docs.execute("UPDATE docs SET title = 'x ' || id WHERE id < 4")
+    result = run(DOCS, MODEL, database=pooler, options=INLINE)
+    assert (result.updated, result.queued_after) == (3, 0)
     assert_every_vector_is_its_texts(docs, rows=ROWS)
     assert_nothing_left(pooler, database)

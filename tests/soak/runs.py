@@ -92,6 +92,7 @@ def start(folder: Path, arguments: tuple[str, ...]) -> int:
         os.setsid()
         for number, file in enumerate(files, 1):
             os.dup2(file.fileno(), number)
+        sys.stdout, sys.stderr = files  # a test's own are not these descriptors
         sys.argv = ["vecfill", *arguments]
         code = _main()
     finally:

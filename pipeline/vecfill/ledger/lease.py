@@ -45,6 +45,8 @@ BEATS = 4
 class Lease:
     """The right to work on one tracked target; a context manager that gives it back.
 
+    Its end raises LeaseError if another run took over meanwhile, even if this one has nothing left to write.
+
     Attributes:
         holder: the name of this run in the ledger.
         seconds: how long the lease lasts without a sign of life.
@@ -60,6 +62,7 @@ class Lease:
         self.holder, self.seconds = record.run_id if record else str(uuid.uuid4()), seconds
         self._database, self._stop, self._record = database, stop, record
         self._relation: Relation | None = None
+        self._released = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="vecfill lease", daemon=True)
 
@@ -73,13 +76,16 @@ class Lease:
             return
         self._over.set()
         self._thread.join(self.seconds)
+        kept = True
         until = time.monotonic() + RELEASE_S
         with closing(Session(self._database, stopped=lambda: time.monotonic() > until)) as session:
             try:
-                session.finish(self._release)
+                kept = session.finish(self._release)
             except (VecfillError, psycopg.Error) as failed:
                 reason = server_message(failed)
                 log.warning("the lease could not be given back, and ends in %.0f s: %s", self.seconds, reason)
+        if not kept and kind is None:
+            raise lost(self._relation)
 
     def take(self, connection: Connection, relation: Relation) -> Relation:
         """Takes the lease of a tracked target and begins to renew it.
@@ -139,13 +145,17 @@ class Lease:
             self._record.beat(connection)
         return row is not None
 
-    def _release(self, connection: Connection) -> None:
+    def _release(self, connection: Connection) -> bool:
+        """Returns False if another run has taken over; True if that is not known, since an attempt may have worked."""
         assert self._relation is not None  # noqa: S101
-        tracking = self._relation.ledger
+        tracking, first = self._relation.ledger, not self._released
+        self._released = True
         if self._record:
             self._record.end(connection)
         with transaction(connection) as cursor:
-            cursor.execute(sql.SQL(_RELEASE).format(tracking.targets), (tracking.id, self.holder))
+            query = sql.SQL(_RELEASE).format(tracking.targets)
+            row = cursor.execute(query, (tracking.id, self.holder)).fetchone()
+        return row is not None or not first
 
 
 def lost(relation: Relation) -> LeaseError:
@@ -181,6 +191,7 @@ RETURNING id
 _RELEASE = """
 UPDATE {} SET holder = NULL, holder_name = NULL, held_since = NULL, held_until = NULL
 WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4 AND holder OPERATOR(pg_catalog.=) $2::pg_catalog.text
+RETURNING id
 """
 
 

@@ -1,0 +1,41 @@
+"""What following changes costs the server: it does not grow with the table."""
+
+from __future__ import annotations
+
+from tests.costs import BUFFERS_A_CHANGE, BUFFERS_A_QUEUED_CHANGE, BUFFERS_OF_A_TRACKED_RUN
+from tests.ledger.tracked import fill, queue, tracked_docs
+from tests.read.test_partial_index import buffers, prepared
+from tests.tables import assert_every_vector_is_its_texts
+
+import vecfill.ledger.queue
+
+SCANS = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname IN ('docs', 'vector_1') ORDER BY relname"
+
+
+def test_a_hundred_changes_among_many_rows_cost_few_buffers_and_no_scan(database, connect):
+    tracked_docs(connect, database, 100_000, filled=False)
+    connect.execute(
+        "UPDATE docs SET embedding = array_fill(1, ARRAY[8])::vector; TRUNCATE vecfill.change_1;"
+        "INSERT INTO vecfill.vector_1 SELECT id, 1, substr(sha256(title::bytea), 1, 16) FROM docs"
+    )
+    connect.execute("VACUUM ANALYZE docs")
+    assert fill(database).updated == 0  # reads all of it once
+    connect.execute("UPDATE docs SET title = 'new ' || id WHERE id % 1000 = 0")
+    before = connect.execute(SCANS).fetchall()
+    found, survey = buffers(connect, lambda: prepared(database).found)
+    assert (survey.eligible, found < BUFFERS_OF_A_TRACKED_RUN + BUFFERS_A_QUEUED_CHANGE * 100) == (100, True), found
+    found, result = buffers(connect, lambda: fill(database))
+    assert (result.updated, result.queued_after, result.exit_code) == (100, 0, 0)
+    assert connect.execute(SCANS).fetchall() == before
+    assert found < BUFFERS_OF_A_TRACKED_RUN + BUFFERS_A_CHANGE * 100
+    assert buffers(connect, lambda: fill(database))[0] < BUFFERS_OF_A_TRACKED_RUN
+
+
+def test_a_big_queue_is_drained_in_pieces_and_units(database, connect, monkeypatch):
+    tracked_docs(connect, database, 12_000)
+    connect.execute("UPDATE docs SET title = 'new ' || id; UPDATE docs SET note = 'x'")
+    monkeypatch.setattr(vecfill.ledger.queue, "PIECE_PAGES", 10)
+    found = fill(database, yes=True)
+    assert (found.updated, found.queued_after, found.exit_code) == (12_000, 0, 0)
+    assert queue(connect) == {}
+    assert_every_vector_is_its_texts(connect, rows=12_000)
