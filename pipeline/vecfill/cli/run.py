@@ -36,9 +36,12 @@ from vecfill.engine.warm import Warm
 def run(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Fill every missing vector of a table.
 
-    Fills rows whose embedding is NULL and whose text is not blank. Writes a vector only if the row still has no vector
-    and the same text; a row whose text changed is read again. Sends only UPDATEs, and assigns only to the embedding
+    Fills rows whose embedding is NULL and whose text is not blank. Writes a vector only if the row still needs one and
+    has the same text; a row whose text changed is read again. Sends only UPDATEs, and assigns only to the embedding
     column and the columns in --set.
+
+    On a tracked target (see `vecfill track`) it also refreshes the rows whose text changed, at the cost of what
+    changed, and clears the vectors of rows whose text is gone.
 
     \b
     vecfill run -d postgresql://localhost/app -t public.jobs --text '{title} at {company}\n{description}' \
@@ -50,7 +53,8 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
     the worst of all targets; 2 becomes 1 if another target was written.
 
     Exit codes: 0 every row is filled, or --limit is reached; 1 failed; 2 usage or configuration error, nothing written;
-    3 complete except for rows that failed or were refused; 5 incomplete (see the counts); 130, 143 stopped by a signal.
+    3 complete except for rows that failed or were refused; 4 another run works on this tracked target; 5 incomplete (see
+    the counts); 130, 143 stopped by a signal.
     """
     log_to_stderr(output)
     targets = Settings.load_all(flags, config)
