@@ -53,8 +53,8 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
     the worst of all targets; 2 becomes 1 if another target was written.
 
     Exit codes: 0 every row is filled, or --limit is reached; 1 failed; 2 usage or configuration error, nothing written;
-    3 complete except for rows that failed or were refused; 4 another run works on this tracked target; 5 incomplete (see
-    the counts); 130, 143 stopped by a signal.
+    3 complete except for rows that failed or were refused; 4 another run works on this tracked target; 5 incomplete
+    (see the counts); 130, 143 stopped by a signal.
     """
     log_to_stderr(output)
     targets = Settings.load_all(flags, config)
