@@ -177,6 +177,8 @@ class Soak:
         number = self.counts["runs"]
         self.counts["runs"] += 1
         engine = "ray" if self.ray and self.chance.random() < 0.1 else "inline"
+        if engine == "ray":
+            self.counts["runs on Ray"] += 1
         flags = (*self.model, "--engine", engine, "--lease", str(LEASE_S), "--yes", "--json", *flags)
         found = table.open_rows(table.rows_of(self.app, self.template))
         folder = self.home / f"run_{number}"
