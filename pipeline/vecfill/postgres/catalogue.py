@@ -88,9 +88,11 @@ class Table(Part):
     children: bool
 
 
-USERS_TRIGGER: LiteralString = """(NOT tgisinternal OR tgparentid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
-        AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.<) 150000)"""
-"""Condition: a row of ``pg_trigger`` is a user's trigger. PostgreSQL 14 marks a partition's copy as internal."""
+USERS_TRIGGER: LiteralString = """((NOT tgisinternal OR tgparentid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+        AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.<) 150000)
+      AND tgname::pg_catalog.text OPERATOR(pg_catalog.!~) '^vecfill_[0-9]+_(insert|edit|open|delete|truncate)$')"""
+"""Condition: a row of ``pg_trigger`` is a user's trigger, not one of tracking, which changes no row of the target.
+PostgreSQL 14 marks a partition's copy as internal."""
 
 _TABLE = """
 SELECT c.oid, (SELECT n.nspname FROM pg_catalog.pg_namespace AS n WHERE n.oid = c.relnamespace), c.relname, c.relkind,

@@ -142,7 +142,7 @@ def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sq
         source=target(relation),
         join=_key_join(relation),
         relocate=place if relation.table.plain else _key_join(relation),
-        seen=sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(target(relation), place)
+        seen=sql.SQL("COALESCE((SELECT true FROM {} WHERE {}), false)").format(target(relation), place)
         if relation.table.plain
         else sql.SQL("true"),
         alias=sql.Identifier(relation.table.alias),
@@ -208,7 +208,7 @@ def changed_by_triggers(selection: Selection, relation: Relation) -> Query:
     """Selects position and outcome of each updated row that a trigger changed; ``$1`` are the rows not updated.
 
     A separate statement sees the effects of AFTER triggers: on the text (``rewritten``), the vector (``refused``) and
-    the row (``gone``).
+    the row (``gone``). The bounds on ``vecfill_n`` are for the planner, as in ``write``.
     """
     return _query_staged_rows(
         relation,
@@ -222,7 +222,8 @@ def changed_by_triggers(selection: Selection, relation: Relation) -> Query:
 _CHANGED_BY_TRIGGERS = """SELECT vecfill_s.vecfill_n,
   CASE WHEN {alias}.ctid IS NULL THEN 'gone' WHEN {missing} THEN 'refused' ELSE 'rewritten' END
 FROM {staged} AS vecfill_s LEFT JOIN {source} ON {join}
-WHERE NOT {chosen} AND ({alias}.ctid IS NULL OR {missing} OR NOT {same})"""
+WHERE NOT {chosen} AND vecfill_s.vecfill_n OPERATOR(pg_catalog.>=) 0
+  AND vecfill_s.vecfill_n OPERATOR(pg_catalog.<) 2147483647 AND ({alias}.ctid IS NULL OR {missing} OR NOT {same})"""
 
 
 def lockable_rows(relation: Relation) -> Query:

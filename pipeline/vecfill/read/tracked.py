@@ -108,19 +108,27 @@ class TrackedSource(TableSource):
             if scanned.eligible:
                 return scanned
             self._scanned(connection, scanned, marks)
-        last = len(self.relation.table.leaves) - 1
-        self.counts.cleared += queue.settle(
-            connection, self.relation, self.settling, applied(connection, self.relation, last)
-        )
-        self.counts.queued_after, self.counts.uncleared = queue.queue_of(connection, self.relation).entries, 0
-        if scanned and not self.counts.queued_after:
-            return scanned
-        leaves = (last,) if self.counts.queued_after else ()
-        queued = self._survey(connection, leaves, exact=False, excluded=excluded, earlier=earlier)
+        queued = self._queue(connection, excluded=excluded, earlier=earlier)
         self.counts.uncleared = queued.states.get(EMPTIED, 0)
         if scanned and not queued.eligible:
             return scanned
         return with_failures(queued, *queue.failures_waiting(connection, self.relation, self.settling))
+
+    def _queue(self, connection: Connection, *, excluded: tuple[str, ...], earlier: Survey | None) -> Survey:
+        """Surveys the queue. If every entry is of a row to read, as after a few edits, nothing is to be settled."""
+        last = len(self.relation.table.leaves) - 1
+
+        def look(*, settled: bool) -> Survey:
+            if settled:
+                apply = applied(connection, self.relation, last)
+                self.counts.cleared += queue.settle(connection, self.relation, self.settling, apply)
+            self.counts.queued_after = queue.queue_of(connection, self.relation).entries
+            leaves = (last,) if self.counts.queued_after else ()
+            return self._survey(connection, leaves, exact=False, excluded=excluded, earlier=earlier)
+
+        found = look(settled=False)
+        to_read = sum(found.states.get(reason, 0) for reason in self.selection.reasons)
+        return found if to_read == self.counts.queued_after else look(settled=True)
 
     def _survey(
         self,
