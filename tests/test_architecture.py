@@ -21,7 +21,16 @@ MAX_LINES = 250
 CORE = {"config", "errors", "blocks", "bisection", "folders", "interruptible", "postgres", "secret"}
 STAGES = {"read", "encode", "write"}
 VERBS = {
-    *("adoption", "backfill", "demo", "remembered_failures", "table_status", "target_tracking", "vector_search"),
+    *(
+        "adoption",
+        "backfill",
+        "demo",
+        "remembered_failures",
+        "table_status",
+        "target_tracking",
+        "target_untracking",
+        "vector_search",
+    ),
     "verification",
 }
 MAY_IMPORT = {

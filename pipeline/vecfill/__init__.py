@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from vecfill.table_status import status as status
     from vecfill.target_tracking import TrackResult as TrackResult
     from vecfill.target_tracking import track as track
-    from vecfill.target_tracking import untrack as untrack
+    from vecfill.target_untracking import untrack as untrack
     from vecfill.vector_search import Found as Found
     from vecfill.vector_search import Hit as Hit
     from vecfill.vector_search import search as search
@@ -114,7 +114,8 @@ _EXPORTS = {
     "read.survey": ("Coverage",),
     "remembered_failures": ("Failure", "Failures", "Retried", "failures", "retry"),
     "table_status": ("LedgerStatus", "Status", "status"),
-    "target_tracking": ("TrackResult", "track", "untrack"),
+    "target_tracking": ("TrackResult", "track"),
+    "target_untracking": ("untrack",),
     "vector_search": ("Found", "Hit", "search"),
     "verification.index_recall": ("IndexRecall",),
     "verification.judgement": ("VerifiedRow",),

@@ -90,7 +90,7 @@ class Fault(enum.Enum):
 
 
 _TRANSIENT = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300"})
-_RESOURCE = frozenset({"57014", "25P03", "25P04"})
+_RESOURCE = frozenset({"57014", "25P03", "25P04", "53200"})
 _ROW_CLASSES = ("22", "23", "54", "P0", "XX")
 _ROW = frozenset({"42501"})
 _CONFIGURATION = frozenset({"25006", "55000"})

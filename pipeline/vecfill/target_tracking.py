@@ -1,4 +1,4 @@
-"""``vecfill track`` and ``untrack``: the ledger of a target, its tables and triggers."""
+"""``vecfill track``: the ledger of a target, its tables and triggers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql, trigger_sql
-from vecfill.ledger.registry import condition_of, find_target, ledger_version
+from vecfill.ledger.registry import condition_of, find_targets, ledger_version
 from vecfill.ledger.trigger_sql import Watched
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.dependencies import Reads, base_columns, compared_by_image, reads
@@ -42,6 +42,7 @@ class TrackResult:
         grants: statements for each role that runs, with ``ROLE`` in place of its name.
         created: the target was not tracked before.
         changed: it was tracked with another text, key or set of triggers.
+        beside: the ``--where`` of other tracked targets in the same column.
         elsewhere: other tables and functions that the text reads; their changes fire no trigger of this table.
         adopted: vectors of unknown origin that ``adopt`` took over; None without it.
     """
@@ -52,6 +53,7 @@ class TrackResult:
     created: bool
     changed: bool
     elsewhere: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     adopted: Adoption | None = None
     exit_code: int = 0
 
@@ -99,7 +101,8 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
     _check_text(relation, target, text)
     with transaction(connection, read_only=True) as cursor:
         exists = ledger_version(cursor, target.state_schema) is not None
-        found = find_target(cursor, relation, target) if exists else None
+        others = find_targets(cursor, relation, target) if exists else {}
+        found = others.pop(condition_of(target), None)
         number = found.id if found else _next_number(cursor, target, exists=exists)
         relation = replace(relation, tracking=Tracking.of(target.state_schema, number, relation.table.key))
         watched = _watched(cursor, relation, target, text, where)
@@ -120,7 +123,7 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
     ddl += trigger_sql.triggers(relation, watched) if triggers else trigger_sql.drop_triggers(relation)
     ddl.append(_register(relation, target, row, anew=found is None, scan=found is None or changed))
     if not dry_run:
-        _execute(connection, relation, ddl)
+        execute(connection, relation.table.label, ddl)
     return TrackResult(
         table=relation.table.label,
         ddl=tuple(statement.as_string() for statement in ddl),
@@ -128,6 +131,7 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
         created=found is None,
         changed=changed,
         elsewhere=tuple(sorted({*text.relations, *text.functions})),
+        beside=tuple(others),
     )
 
 
@@ -198,37 +202,7 @@ def _register(relation: Relation, target: Target, row: dict[str, Any], *, anew: 
     )
 
 
-def untrack(target: Target, *, database: str | Database | None = None, dry_run: bool = False) -> TrackResult:
-    """Removes all that tracking has made for a target; after the last target the ledger too. Vectors stay.
-
-    Raises:
-        ConfigError: the target is not tracked; this role may not drop what tracking made.
-    """
-    place = database if isinstance(database, Database) else Database.resolve(database)
-    with wrap_driver_errors(), closing(Session.connect(place)) as session:
-        return session.run(lambda connection: _untrack(connection, target, dry_run=dry_run))
-
-
-def _untrack(connection: Connection, target: Target, *, dry_run: bool) -> TrackResult:
-    relation = inspect(connection, target, text_needed=False, key_needed=False)
-    with transaction(connection, read_only=True) as cursor:
-        exists = ledger_version(cursor, target.state_schema, relation) is not None
-        found = find_target(cursor, relation, target) if exists else None
-        if found is None:
-            raise ConfigError(f"{relation.table.label}.{relation.table.vector.name} is not tracked: nothing to remove")
-        count = sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(sql.Identifier(target.state_schema, "target"))
-        row = cursor.execute(count, ()).fetchone()
-    relation = replace(relation, tracking=Tracking.of(target.state_schema, found.id, ()))
-    ddl = [*layout_sql.drop_target(relation)]
-    if row and row[0] == 1:
-        ddl += layout_sql.drop_shared(target.state_schema)
-    if not dry_run:
-        _execute(connection, relation, ddl)
-    statements = tuple(statement.as_string() for statement in ddl)
-    return TrackResult(table=relation.table.label, ddl=statements, grants=(), created=False, changed=False)
-
-
-def _execute(connection: Connection, relation: Relation, ddl: list[sql.Composed]) -> None:
+def execute(connection: Connection, label: str, ddl: list[sql.Composed], *, verb: str = "tracked") -> None:
     """Runs the statements in one transaction.
 
     Raises:
@@ -240,7 +214,7 @@ def _execute(connection: Connection, relation: Relation, ddl: list[sql.Composed]
                 cursor.execute(statement, ())
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.DependentObjectsStillExist) as error:
         raise ConfigError(
-            f"{relation.table.label} cannot be tracked by this role: {server_message(error)}: run it as the table's "
+            f"{label} cannot be {verb} by this role: {server_message(error)}: run it as the table's "
             "owner with CREATE on the database, or give the statements of --dry-run to a DBA"
         ) from error
     except (psycopg.errors.DuplicateSchema, psycopg.errors.DuplicateTable) as error:

@@ -274,3 +274,24 @@ def test_a_partition_that_was_away_is_read_as_a_whole_again(database, connect):
     connect.execute("ALTER TABLE docs ATTACH PARTITION docs_2 FOR VALUES IN (2)")
     assert fill(database).updated == 2
     assert_current(connect)
+
+
+def test_a_table_that_was_dropped_is_untracked_by_any_name(database, connect, vecfill):
+    tracked_docs(connect, database)
+    connect.execute("CREATE TABLE more AS TABLE docs; ALTER TABLE more ADD PRIMARY KEY (id)")
+    track(replace(DOCS, table="more"), database=database)
+    connect.execute("DROP TABLE docs")
+    assert vecfill("untrack", "-d", database, "-t", "docs").code == 0
+    left = "SELECT relname FROM pg_class WHERE relnamespace = 'vecfill'::regnamespace AND relname LIKE '%%_1'"
+    assert connect.execute(left).fetchall() == []
+    assert vecfill("untrack", "-d", database, "-t", "docs").code == 2
+    assert fill(database, replace(DOCS, table="more")).exit_code == 0
+    connect.execute("DROP TABLE more")
+    assert vecfill("untrack", "-d", database, "-t", "more").code == 0
+    assert connect.execute("SELECT FROM pg_namespace WHERE nspname = 'vecfill'").fetchone() is None
+
+
+def test_another_target_in_the_same_column_is_named(database, connect, vecfill):
+    tracked_docs(connect, database)
+    ended = vecfill("track", "-d", database, "-t", "docs", "--text", "note", "--where", "seen > 0")
+    assert (ended.code, "also tracked with --where '(none)'" in ended.err) == (0, True)

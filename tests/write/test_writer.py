@@ -695,3 +695,17 @@ def test_rows_of_a_vector_index_start_with_a_small_batch(connect, database):
         batches = write(block)["updated"].to_pylist()
     assert batches[0] == INDEXED_ROWS
     assert sum(batches) == 500
+
+
+def test_a_row_that_takes_too_much_of_the_server_s_memory_is_set_aside(connect, database):
+    make_docs(connect, 50)
+    connect.execute(
+        "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF OLD.id = 7 THEN RAISE 'too much' USING errcode = '53200'; END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
+    )
+    job = job_of(database)
+    with closing(writer_of(job)) as write:
+        result = write(encoded(job))
+    assert counts(result) == {"updated": 49, "failed": 1}
+    assert unwritten(result) == {"7": "failed"}

@@ -80,6 +80,12 @@ def _print(done: TrackResult, *, dry_run: bool) -> None:
             f"{done.adopted.rows:,} vectors of unknown origin adopted: {done.adopted.agreeing:,} of "
             f"{done.adopted.compared:,} sampled ones agree with the model"
         )
+    for where in done.beside:
+        click.echo(
+            f"-- the column is also tracked with --where {where or '(none)'!r}: both write the rows that they "
+            "share; if this target replaces that one, untrack that",
+            err=not dry_run,
+        )
     if done.elsewhere:
         click.echo(
             f"-- the text also reads {', '.join(done.elsewhere)}: no trigger sees changes there; `vecfill run --audit` "

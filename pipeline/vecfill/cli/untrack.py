@@ -21,7 +21,7 @@ from vecfill.config.settings import Settings
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.target_tracking import TrackResult
-from vecfill.target_tracking import untrack as untrack_target
+from vecfill.target_untracking import untrack as untrack_target
 
 
 @click.command()

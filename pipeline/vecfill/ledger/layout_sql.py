@@ -132,6 +132,17 @@ def drop_target(relation: Relation) -> Iterator[sql.Composed]:
     )
 
 
+def drop_lost(schema: str, number: int) -> Iterator[sql.Composed]:
+    """Drops all that a target has in the ledger whose table was dropped, and the triggers with it."""
+    for name in trigger_sql.TRIGGERS:
+        yield sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier(schema, f"on_{name}_{number}"))
+    for name in ("vector", "change", "failure"):
+        yield sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(schema, f"{name}_{number}"))
+    yield sql.SQL("DELETE FROM {} WHERE id OPERATOR(pg_catalog.=) {}").format(
+        sql.Identifier(schema, "target"), sql.Literal(number)
+    )
+
+
 def drop_tables(relation: Relation) -> Iterator[sql.Composed]:
     """Drops the tables of one target."""
     tracking = relation.ledger

@@ -31,6 +31,9 @@ from vecfill.write.write_batch import BatchResult, write_batch
 log = logging.getLogger(__name__)
 
 
+OUT_OF_MEMORY = "53200"
+
+
 class Writer:
     """Callable ``EncodedBlock -> WriteResult``. Connects at the first call and keeps the connection."""
 
@@ -98,7 +101,9 @@ class Writer:
             result = BatchResult(dict.fromkeys(OUTCOMES, 0) | {"locked": len(batch)})
         except psycopg.Error as error:
             fault = classify(error.sqlstate)
-            if fault is Fault.RESOURCE:
+            if fault is Fault.RESOURCE and error.sqlstate == OUT_OF_MEMORY:
+                self._size.halve(len(batch))  # a row that alone takes too much is set aside
+            elif fault is Fault.RESOURCE:
                 self._adapt_to_timeout(batch, error, time.perf_counter() - start)
             if fault in (Fault.ROW, Fault.RESOURCE):
                 raise
@@ -133,7 +138,8 @@ class Writer:
         limit = int(self._relation.access.settings.get("statement_timeout", STATEMENT_TIMEOUT_MS))
         if not timed_out(error, seconds, limit):
             raise DatabaseError(
-                "a write was cancelled on the server, not by our own timeout: run again to continue"
+                f"a write was cancelled on the server, not by our own timeout: {server_message(error)}: run again to "
+                "continue"
             ) from error
         if len(batch) == 1:
             setting, role = setting_of(error), self._relation.access.server.role

@@ -1,0 +1,80 @@
+"""``vecfill untrack``: removes what tracking has made, also for a table that was dropped since."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+
+from psycopg import sql
+
+from vecfill.config.target import Target
+from vecfill.errors import ConfigError
+from vecfill.ledger import layout_sql
+from vecfill.ledger.registry import find_target, ledger_version
+from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.driver_errors import wrap_driver_errors
+from vecfill.postgres.introspect import inspect
+from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.tracking import Tracking
+from vecfill.target_tracking import TrackResult, execute
+
+
+def untrack(target: Target, *, database: str | Database | None = None, dry_run: bool = False) -> TrackResult:
+    """Removes all that tracking has made for a target; after the last target the ledger too. Vectors stay.
+
+    Raises:
+        ConfigError: the target is not tracked; this role may not drop what tracking made.
+    """
+    place = database if isinstance(database, Database) else Database.resolve(database)
+    with wrap_driver_errors(), closing(Session.connect(place)) as session:
+        return session.run(lambda connection: _untrack(connection, target, dry_run=dry_run))
+
+
+def _untrack(connection: Connection, target: Target, *, dry_run: bool) -> TrackResult:
+    try:
+        relation = inspect(connection, target, text_needed=False, key_needed=False)
+    except ConfigError:
+        if lost := _lost(connection, target, dry_run=dry_run):
+            return lost
+        raise
+    with transaction(connection, read_only=True) as cursor:
+        exists = ledger_version(cursor, target.state_schema, relation) is not None
+        found = find_target(cursor, relation, target) if exists else None
+        if found is None:
+            raise ConfigError(f"{relation.table.label}.{relation.table.vector.name} is not tracked: nothing to remove")
+        count = sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(sql.Identifier(target.state_schema, "target"))
+        row = cursor.execute(count, ()).fetchone()
+    relation = replace(relation, tracking=Tracking.of(target.state_schema, found.id, ()))
+    ddl = [*layout_sql.drop_target(relation)]
+    if row and row[0] == 1:
+        ddl += layout_sql.drop_shared(target.state_schema)
+    if not dry_run:
+        execute(connection, relation.table.label, ddl, verb="untracked")
+    statements = tuple(statement.as_string() for statement in ddl)
+    return TrackResult(table=relation.table.label, ddl=statements, grants=(), created=False, changed=False)
+
+
+def _lost(connection: Connection, target: Target, *, dry_run: bool) -> TrackResult | None:
+    """Removes the targets whose tables were dropped; None if there are none, or the table of ``target`` exists."""
+    schema = target.state_schema
+    with transaction(connection, read_only=True) as cursor:
+        there = cursor.execute("SELECT pg_catalog.to_regclass($1::pg_catalog.text)", (target.table,)).fetchone()
+        if (there and there[0]) or ledger_version(cursor, schema) is None:
+            return None
+        query = sql.SQL(_LOST).format(sql.Identifier(schema, "target"))
+        numbers, kept = cursor.execute(query, ()).fetchone() or ([], 0)
+    if not numbers:
+        return None
+    ddl = [statement for number in numbers for statement in layout_sql.drop_lost(schema, number)]
+    if not kept:
+        ddl += layout_sql.drop_shared(schema)
+    if not dry_run:
+        execute(connection, target.table, ddl, verb="untracked")
+    statements = tuple(statement.as_string() for statement in ddl)
+    return TrackResult(table=target.table, ddl=statements, grants=(), created=False, changed=False)
+
+
+_LOST = """
+SELECT COALESCE(pg_catalog.array_agg(t.id) FILTER (WHERE c.oid IS NULL), '{{}}'), pg_catalog.count(c.oid)
+FROM {} AS t LEFT JOIN pg_catalog.pg_class AS c ON c.oid = t.relation::pg_catalog.oid
+"""
