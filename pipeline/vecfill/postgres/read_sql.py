@@ -143,6 +143,11 @@ def explain_open_rows(selection: Selection, relation: Relation, leaf: Leaf) -> Q
     )
 
 
+def count_selected_rows(relation: Relation, leaf: Leaf) -> Query:
+    """Counts all rows that ``where`` selects."""
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(leaf_source(leaf, relation), where(relation))
+
+
 def explain_selected_rows(relation: Relation, leaf: Leaf) -> Query:
     """Explains, as JSON, the scan of all rows that ``where`` selects: the plan holds the estimated row count."""
     return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {}").format(leaf_source(leaf, relation), where(relation))

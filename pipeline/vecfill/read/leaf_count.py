@@ -20,6 +20,9 @@ from vecfill.read.pieces import Pieces
 from vecfill.read.units import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, PageRange, RowList, RowUnit, Tid, bucket_pages
 from vecfill.read.unreadable_rows import MAX_UNREADABLE, Fetch, Rows, is_row_fault
 
+COUNTED_PAGES = 64
+"""Heap pages (512 KB) of a leaf up to which its rows are counted where an estimate would do."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LeafCount:
@@ -88,8 +91,17 @@ class LeafCounter:
         )
 
     def estimate_rows(self, position: int) -> int:
-        """Returns the planner's estimate of the rows of a leaf that ``where`` selects."""
+        """Returns the planner's estimate of the rows of a leaf that ``where`` selects; the count of a small leaf.
+
+        The planner takes a small table without statistics for one of thousands of rows.
+        """
         leaf = self.relation.table.leaves[position]
+        if leaf.pages <= COUNTED_PAGES:
+            try:
+                return int(self._run(leaf, read_sql.count_selected_rows(self.relation, leaf), ())[0][0])
+            except Exception as error:
+                if not is_row_fault(error):
+                    raise
         row = self._run(leaf, read_sql.explain_selected_rows(self.relation, leaf), ())[0]
         return int(row[0][0]["Plan"]["Plan Rows"])
 
