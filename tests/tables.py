@@ -227,3 +227,14 @@ def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"nothing after {seconds} s"
         time.sleep(0.01)
+
+
+def end_sleeping(connect, function: str = "pg_terminate_backend") -> None:
+    """Waits for a session of this database that sleeps in ``pg_sleep``, and ends it, or cancels its statement."""
+    sleeping = "FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+    wait_until(lambda: connect.execute(f"SELECT {function}(pid) {sleeping}").fetchone())
+
+
+def cancel_sleeping(connect) -> None:
+    """Waits for a session of this database that sleeps in ``pg_sleep``, and cancels its statement."""
+    end_sleeping(connect, "pg_cancel_backend")

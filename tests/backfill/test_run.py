@@ -20,11 +20,11 @@ from tests.tables import (
     add_docs,
     another,
     assert_every_vector_is_its_texts,
+    end_sleeping,
     make_docs,
     meanwhile,
     rest,
     vectors,
-    wait_until,
 )
 
 import vecfill.backfill.drain
@@ -407,15 +407,7 @@ def make_slowly_planned_docs(connect: psycopg.Connection) -> Target:
 def test_a_connection_lost_during_the_checks_is_no_fault_of_the_users_sql(connect, database):
     target = make_slowly_planned_docs(connect)
 
-    def terminate(_):
-        wait_until(
-            lambda: connect.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE wait_event = 'PgSleep' AND datname = current_database()"
-            ).fetchone()
-        )
-
-    with meanwhile(terminate):
+    with meanwhile(lambda _: end_sleeping(connect)):
         assert fill(database, target).updated == 10
 
 

@@ -15,13 +15,13 @@ from tests.tables import (
     MODEL,
     add_docs,
     assert_every_vector_is_its_texts,
+    cancel_sleeping,
     make_docs,
     meanwhile,
     ranges_of,
     reader_of,
     relation_of,
     survey_of,
-    wait_until,
 )
 
 import vecfill.read.partial_index
@@ -110,13 +110,8 @@ def test_a_page_that_takes_too_long_is_an_error_that_names_the_setting(connect, 
 def test_a_cancel_by_somebody_else_is_no_timeout(connect, database):
     make_slow_docs(connect, 0.1, statement_timeout="5min")
 
-    def cancel(_):
-        wait_until(
-            lambda: connect.execute(
-                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
-                " WHERE wait_event = 'PgSleep' AND datname = current_database()"
-            ).fetchone()
-        )
-
-    with meanwhile(cancel), pytest.raises(DatabaseError, match="canceling statement due to user request"):
+    with (
+        meanwhile(lambda _: cancel_sleeping(connect)),
+        pytest.raises(DatabaseError, match="canceling statement due to user request"),
+    ):
         run(SLOW, MODEL, database=database, options=INLINE)

@@ -171,7 +171,10 @@ def test_the_reader_comes_back_after_its_backend_was_ended(connect, database):
     make_docs(connect, 10)
     with closing(reader_of(Database(database), relation_of(database))) as read:
         read(ALL)
-        connect.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vecfill'")
+        connect.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'vecfill' AND datname = current_database()"
+        )
         assert read(ALL).num_rows == 10
 
 

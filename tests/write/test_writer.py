@@ -20,8 +20,10 @@ from tests.tables import (
     DOCS,
     another,
     assert_every_vector_is_its_texts,
+    cancel_sleeping,
     counts,
     encoded,
+    end_sleeping,
     job_of,
     make_docs,
     meanwhile,
@@ -500,11 +502,7 @@ def test_a_backend_ended_in_the_middle_of_a_batch(connect, database):
         connect.execute("CREATE SEQUENCE calls")
         trigger(connect, "IF OLD.id = 25 AND nextval('calls') = 1 THEN PERFORM pg_sleep(30); END IF; RETURN NEW;")
 
-        def end(_):
-            wait_until(lambda: connect.execute("SELECT is_called FROM calls").fetchone()[0])
-            connect.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-
-        with meanwhile(end):
+        with meanwhile(lambda _: end_sleeping(connect)):
             assert counts(write(block)) == {"updated": 50}
     assert_every_vector_is_its_texts(connect, rows=50)
     assert connect.execute("SELECT sum(seen) FROM docs").fetchone() == (0,)
@@ -613,14 +611,11 @@ def test_one_row_over_the_time_out_is_an_error(connect, database):
 
 def test_a_cancel_by_somebody_else_is_told_from_our_time_out(connect, database):
     with prepared(connect, database) as (write, block):
-        connect.execute("CREATE SEQUENCE calls")
-        trigger(connect, "PERFORM nextval('calls'), pg_sleep(20); RETURN NEW;")
-
-        def cancel(_):
-            wait_until(lambda: connect.execute("SELECT is_called FROM calls").fetchone()[0])
-            connect.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-
-        with meanwhile(cancel), pytest.raises(DatabaseError, match="cancelled on the server, not by our own timeout"):
+        trigger(connect, "PERFORM pg_sleep(20); RETURN NEW;")
+        with (
+            meanwhile(lambda _: cancel_sleeping(connect)),
+            pytest.raises(DatabaseError, match="cancelled on the server, not by our own timeout"),
+        ):
             write(block)
     assert filled(connect) == 0
 
