@@ -194,8 +194,10 @@ def _found(cursor: Cursor, relation: Relation, target: Target) -> Tracked | None
 
 _TARGETS = """
 SELECT id, condition, text, text_sql, key, triggers, scanned, models, unknown FROM {}
-WHERE relation OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND embedding OPERATOR(pg_catalog.=) $2::pg_catalog.text
+WHERE relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid
+  AND embedding OPERATOR(pg_catalog.=) $2::pg_catalog.text
 """
+"""Without the cast, a regclass compared with an oid makes the server look through every operator = of its catalogue."""
 
 
 def condition_of(target: Target) -> str:

@@ -122,16 +122,20 @@ def _recorded(relation: Relation, expression: sql.Composable, absent: sql.Compos
 
 
 def failed(relation: Relation) -> sql.Composed:
-    """Condition: this model (without one, any) failed on this text of the row, and the next attempt is not due."""
+    """Condition: this model (without one, any) failed on this text of the row, and the next attempt is not due.
+
+    The server looks once whether any row has failed at all, which spares the lookup of each row.
+    """
     tracking = relation.ledger
     return sql.SQL(
-        "COALESCE((SELECT {} AND vecfill_f.text_hash OPERATOR(pg_catalog.=) {}\n"
-        "  FROM {} AS vecfill_f WHERE {}), false)"
+        "(EXISTS (SELECT FROM {failures}) AND COALESCE((\n"
+        "  SELECT {set_aside} AND vecfill_f.text_hash OPERATOR(pg_catalog.=) {hash}\n"
+        "  FROM {failures} AS vecfill_f WHERE {is_row}), false))"
     ).format(
-        set_aside(relation),
-        hash_expression(relation.user_sql.text),
-        tracking.failures,
-        tracking.is_row(relation.table.alias, "vecfill_f"),
+        failures=tracking.failures,
+        set_aside=set_aside(relation),
+        hash=hash_expression(relation.user_sql.text),
+        is_row=tracking.is_row(relation.table.alias, "vecfill_f"),
     )
 
 

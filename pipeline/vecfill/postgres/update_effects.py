@@ -40,7 +40,8 @@ class UpdateEffects:
 
 _TRIGGERS: LiteralString = f"""
 SELECT g.tgname FROM pg_catalog.pg_trigger AS g
-WHERE g.tgrelid = ANY ($1::pg_catalog.oid[]) AND {USERS_TRIGGER} AND g.tgenabled IN ('O', 'A')
+WHERE g.tgrelid = ANY ($1::pg_catalog.oid[]) AND {USERS_TRIGGER}
+  AND (g.tgenabled = 'O' OR g.tgenabled = 'A')
   AND g.tgtype & 17 = 17  -- for each row, on UPDATE
   AND (g.tgattr::pg_catalog.text = '' OR EXISTS (
     SELECT FROM pg_catalog.pg_attribute AS a
