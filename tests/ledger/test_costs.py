@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
+import time
+
 import psycopg
+import pytest
+from tests.cli.test_run import process
 from tests.costs import BUFFERS_A_CHANGE, BUFFERS_A_QUEUED_CHANGE, BUFFERS_OF_A_TRACKED_RUN
 from tests.ledger.tracked import fill, queue, tracked_docs
 from tests.read.test_partial_index import buffers, prepared
@@ -10,7 +15,20 @@ from tests.tables import assert_every_vector_is_its_texts, wait_until
 
 import vecfill.ledger.queue
 
+
+def made_current(connect: psycopg.Connection, database: str, rows: int) -> None:
+    """A tracked table of so many rows whose vectors and ledger are generated."""
+    tracked_docs(connect, database, rows, filled=False)
+    connect.execute(
+        "UPDATE docs SET embedding = array_fill(1, ARRAY[8])::vector; TRUNCATE vecfill.change_1;"
+        "INSERT INTO vecfill.vector_1 SELECT id, 1, substr(sha256(title::bytea), 1, 16) FROM docs"
+    )
+    connect.execute("VACUUM ANALYZE docs")
+    assert fill(database).updated == 0  # reads all of it once
+
+
 OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+RUN = ("run", "-t", "public.docs", "--text", "{title}", "-m", "hash:8")
 SCANS = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname IN ('docs', 'vector_1') ORDER BY relname"
 
 
@@ -22,13 +40,7 @@ def scans(connect: psycopg.Connection) -> list[tuple]:
 
 
 def test_a_hundred_changes_among_many_rows_cost_few_buffers_and_no_scan(database, connect):
-    tracked_docs(connect, database, 100_000, filled=False)
-    connect.execute(
-        "UPDATE docs SET embedding = array_fill(1, ARRAY[8])::vector; TRUNCATE vecfill.change_1;"
-        "INSERT INTO vecfill.vector_1 SELECT id, 1, substr(sha256(title::bytea), 1, 16) FROM docs"
-    )
-    connect.execute("VACUUM ANALYZE docs")
-    assert fill(database).updated == 0  # reads all of it once
+    made_current(connect, database, 100_000)
     connect.execute("UPDATE docs SET title = 'new ' || id WHERE id % 1000 = 0")
     before = scans(connect)
     found, survey = buffers(connect, lambda: prepared(database).found)
@@ -38,6 +50,23 @@ def test_a_hundred_changes_among_many_rows_cost_few_buffers_and_no_scan(database
     assert scans(connect) == before
     assert found < BUFFERS_OF_A_TRACKED_RUN + BUFFERS_A_CHANGE * 100
     assert buffers(connect, lambda: fill(database))[0] < BUFFERS_OF_A_TRACKED_RUN
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_800)
+def test_with_a_big_ledger_a_run_with_nothing_to_do_takes_as_long_as_an_untracked_one(database, connect):
+    made_current(connect, database, 10_000_000)
+    connect.execute("CREATE INDEX ON docs (id) WHERE embedding IS NULL")
+    seconds: dict[str, list[float]] = {"vecfill": [], "none": []}
+    for _ in range(7):
+        for schema, times in seconds.items():
+            start = time.perf_counter()
+            ended, _ = process(*RUN, "-d", database, "--state-schema", schema)
+            times.append(time.perf_counter() - start)
+            assert "complete: nothing to do" in ended.stdout, ended.stderr
+    tracked, plain = (statistics.median(times) for times in seconds.values())
+    print(f"tracked {tracked:.3f} s, untracked {plain:.3f} s")
+    assert tracked < 2 * plain
 
 
 def test_a_big_queue_is_drained_in_pieces_and_units(database, connect, monkeypatch):
