@@ -85,6 +85,8 @@ def settle(connection: Connection, relation: Relation, selection: Selection, app
     if not relation.access.policies:
         _run(connection, relation, queue_sql.forget_truncated(relation))
 
+    moves = [at for (at,) in _run(connection, relation, queue_sql.moves(relation))]
+
     def note(bounds: Bounds, some: Relation) -> int:
         query = queue_sql.note_edits(selection, some, tuple(bounds))
         return len(_run(connection, some, query, tuple(bounds.values()), fetch=False))
@@ -95,7 +97,7 @@ def settle(connection: Connection, relation: Relation, selection: Selection, app
 
     def take_out(bounds: Bounds, some: Relation) -> int:
         query = queue_sql.settle(selection, some, tuple(bounds))
-        return int(_run(connection, some, query, tuple(bounds.values()))[0][0])
+        return int(_run(connection, some, query, (*bounds.values(), moves))[0][0])
 
     cleared, parts = 0, list(_parts(connection, relation))
     for first, end in parts:

@@ -9,6 +9,7 @@ table.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import LiteralString
 
 from psycopg import sql
 
@@ -46,9 +47,23 @@ def _edited(relation: Relation) -> sql.Composed:
     A row that moves between partitions fires the triggers of both, and takes its vector along, outdated or not.
     """
     return sql.SQL(
-        "(vecfill_c.kind OPERATOR(pg_catalog.=) 'U' OR vecfill_c.kind OPERATOR(pg_catalog.=) 'I' AND vecfill_c.at IN"
-        " (\n    SELECT DISTINCT vecfill_d.at FROM {} AS vecfill_d WHERE vecfill_d.kind OPERATOR(pg_catalog.=) 'D'))"
-    ).format(relation.ledger.changes)
+        "(vecfill_c.kind OPERATOR(pg_catalog.=) 'U' OR vecfill_c.kind OPERATOR(pg_catalog.=) 'I' AND {})"
+    ).format(_beside(relation, "D"))
+
+
+def _beside(relation: Relation, kind: LiteralString) -> sql.Composed:
+    """Condition: the entry's transaction made an entry of this kind."""
+    return sql.SQL(
+        "vecfill_c.at IN (\n    SELECT DISTINCT vecfill_d.at FROM {} AS vecfill_d"
+        " WHERE vecfill_d.kind OPERATOR(pg_catalog.=) {})"
+    ).format(relation.ledger.changes, sql.Literal(kind))
+
+
+def moves(relation: Relation) -> Query:
+    """Returns the times of the transactions that deleted rows and inserted rows, see ``_edited``."""
+    return sql.SQL("SELECT DISTINCT vecfill_c.at FROM {} AS vecfill_c WHERE {} AND {}").format(
+        relation.ledger.changes, _beside(relation, "I"), _beside(relation, "D")
+    )
 
 
 def remove_repeated(relation: Relation) -> Query:
@@ -101,10 +116,14 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
 
     Where row-level policies apply, a row that is gone looks like a hidden one: its entries stay for another role.
 
+    The entries of a transaction that deleted and inserted rows after the edits were noted stay: without those of the
+    deleted rows, nothing would tell that the others may have moved.
+
     Args:
         selection: of the missing and changed rows.
         relation: the target.
-        bounds: ``from`` and ``to``, the part of the queue.
+        bounds: ``from`` and ``to``, the part of the queue. One parameter follows theirs: what ``moves`` returned before
+            ``note_edits``.
     """
     tracking = relation.ledger
     emptied = sql.SQL("({} AND NOT {} AND {})").format(
@@ -126,6 +145,9 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
         emptied=sql.SQL("({} AND {})").format(has_origin(relation), entry_row(relation, clearable)),
         eligible=entry_row(relation, selection.eligible(relation)),
         hidden=sql.SQL("NOT {}").format(exists) if relation.access.policies else sql.SQL("false"),
+        late=sql.SQL("({} AND {} AND vecfill_c.at OPERATOR(pg_catalog.<>) ALL (${}::pg_catalog.timestamptz[]))").format(
+            _beside(relation, "I"), _beside(relation, "D"), sql.SQL(str(len(bounds) + 1))
+        ),
         exists=exists,
         keys=tracking.keys_of("vecfill_c"),
         columns=tracking.key_columns,
@@ -139,7 +161,7 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
 _SETTLE = """
 WITH vecfill_settled AS (
   DELETE FROM {changes} AS vecfill_c
-  WHERE {within} AND NOT ({eligible} OR {unnoted} OR {emptied} OR {hidden})
+  WHERE {within} AND NOT ({eligible} OR {unnoted} OR {emptied} OR {hidden} OR {late})
   RETURNING {keys}, kind, NOT {exists} AS gone),
 vecfill_g AS (
   SELECT {columns}, pg_catalog.bool_or(kind OPERATOR(pg_catalog.=) 'D') AS deleted FROM vecfill_settled WHERE gone
