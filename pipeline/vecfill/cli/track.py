@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
-from vecfill.cli.targets import as_dict, carry_out, worst
+from vecfill.cli.targets import for_each_target
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
@@ -23,8 +19,6 @@ from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.target_tracking import TrackResult
 from vecfill.target_tracking import track as track_target
-
-log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -47,17 +41,7 @@ def track(config: Path | None, output: Output, **flags: Any) -> None:
     vecfill track --config configs/cron.toml --dry-run
     vecfill track --config configs/cron.toml --adopt
     """
-    log_to_stderr(output)
-    targets = Settings.load_all(flags, config)
-    ended = carry_out(targets, [_prepared(settings) for settings in targets])
-    code = worst(one.exit_code for one in ended)
-    if output.json:
-        click.echo(json.dumps(as_dict(targets, ended, code)))
-    else:
-        for settings, one in zip(targets, ended, strict=False):
-            if isinstance(one, TrackResult):
-                _print(one, dry_run=settings.dry_run)
-    sys.exit(code)
+    for_each_target(flags, config, output, _prepared, _print)
 
 
 def _prepared(settings: Settings) -> Callable[[], TrackResult]:
@@ -69,8 +53,8 @@ def _prepared(settings: Settings) -> Callable[[], TrackResult]:
     )
 
 
-def _print(done: TrackResult, *, dry_run: bool) -> None:
-    if dry_run:
+def _print(done: TrackResult, settings: Settings) -> None:
+    if settings.dry_run:
         print_script(done)
     else:
         what = "is tracked now" if done.created else "is tracked anew" if done.changed else "was tracked already"
@@ -84,13 +68,13 @@ def _print(done: TrackResult, *, dry_run: bool) -> None:
         click.echo(
             f"-- the column is also tracked with --where {where or '(none)'!r}: both write the rows that they "
             "share; if this target replaces that one, untrack that",
-            err=not dry_run,
+            err=not settings.dry_run,
         )
     if done.elsewhere:
         click.echo(
             f"-- the text also reads {', '.join(done.elsewhere)}: no trigger sees changes there; `vecfill run --audit` "
             "finds them",
-            err=not dry_run,
+            err=not settings.dry_run,
         )
 
 

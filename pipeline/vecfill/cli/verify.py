@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
-from vecfill.cli.targets import as_dict, carry_out, worst
+from vecfill.cli.targets import for_each_target
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
@@ -48,17 +45,7 @@ def verify(config: Path | None, output: Output, **flags: Any) -> None:
     Exit codes: 0 nothing is off, or all was fixed; 1 some are off, or it failed; 2 usage or configuration error; 4
     another run works on the target to fix.
     """
-    log_to_stderr(output)
-    targets = Settings.load_all(flags, config)
-    ended = carry_out(targets, [_prepared(settings) for settings in targets])
-    code = worst(one.exit_code for one in ended)
-    if output.json:
-        click.echo(json.dumps(as_dict(targets, ended, code)))
-    else:
-        for one in ended:
-            if isinstance(one, VerifyResult):
-                _print(one)
-    sys.exit(code)
+    for_each_target(flags, config, output, _prepared, _print)
 
 
 def _prepared(settings: Settings) -> Callable[[], VerifyResult]:
@@ -67,7 +54,7 @@ def _prepared(settings: Settings) -> Callable[[], VerifyResult]:
     return lambda: verify_target(target, model, database=database, options=options)
 
 
-def _print(found: VerifyResult) -> None:
+def _print(found: VerifyResult, _: Settings) -> None:
     counts = ", ".join(f"{count:,} {state.replace('_', ' ')}" for state, count in found.counts.items())
     click.echo(f"{found.table}, {found.model}: {found.compared:,} compared{': ' if counts else ''}{counts}")
     for row in found.rows[:SHOWN_ROWS]:
