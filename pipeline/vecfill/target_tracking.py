@@ -116,7 +116,7 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
     changed = found is not None and found.settings != row
     ddl = [*(layout_sql.shared_tables(target.state_schema) if not exists else ())]
     if found is not None and anew:
-        ddl += layout_sql.drop_tables(relation)
+        ddl += layout_sql.drop_tables(relation.ledger)
     if anew:
         ddl += layout_sql.target_tables(relation)
     ddl += trigger_sql.functions(relation, watched)

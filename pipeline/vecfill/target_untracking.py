@@ -45,13 +45,8 @@ def _untrack(connection: Connection, target: Target, *, dry_run: bool) -> TrackR
         count = sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(sql.Identifier(target.state_schema, "target"))
         row = cursor.execute(count, ()).fetchone()
     relation = replace(relation, tracking=Tracking.of(target.state_schema, found.id, ()))
-    ddl = [*layout_sql.drop_target(relation)]
-    if row and row[0] == 1:
-        ddl += layout_sql.drop_shared(target.state_schema)
-    if not dry_run:
-        execute(connection, relation.table.label, ddl, verb="untracked")
-    statements = tuple(statement.as_string() for statement in ddl)
-    return TrackResult(table=relation.table.label, ddl=statements, grants=(), created=False, changed=False)
+    last = layout_sql.drop_shared(target.state_schema) if row and row[0] == 1 else ()
+    return _dropped(connection, relation.table.label, [*layout_sql.drop_target(relation), *last], dry_run=dry_run)
 
 
 def _lost(connection: Connection, target: Target, *, dry_run: bool) -> TrackResult | None:
@@ -65,16 +60,19 @@ def _lost(connection: Connection, target: Target, *, dry_run: bool) -> TrackResu
         numbers, kept = cursor.execute(query, ()).fetchone() or ([], 0)
     if not numbers:
         return None
-    ddl = [statement for number in numbers for statement in layout_sql.drop_lost(schema, number)]
-    if not kept:
-        ddl += layout_sql.drop_shared(schema)
-    if not dry_run:
-        execute(connection, target.table, ddl, verb="untracked")
-    statements = tuple(statement.as_string() for statement in ddl)
-    return TrackResult(table=target.table, ddl=statements, grants=(), created=False, changed=False)
+    ddl = [one for number in numbers for one in layout_sql.drop_lost(Tracking.of(schema, number, ()))]
+    last = () if kept else layout_sql.drop_shared(schema)
+    return _dropped(connection, target.table, [*ddl, *last], dry_run=dry_run)
 
 
 _LOST = """
 SELECT COALESCE(pg_catalog.array_agg(t.id) FILTER (WHERE c.oid IS NULL), '{{}}'), pg_catalog.count(c.oid)
 FROM {} AS t LEFT JOIN pg_catalog.pg_class AS c ON c.oid = t.relation::pg_catalog.oid
 """
+
+
+def _dropped(connection: Connection, label: str, ddl: list[sql.Composed], *, dry_run: bool) -> TrackResult:
+    if not dry_run:
+        execute(connection, label, ddl, verb="untracked")
+    statements = tuple(statement.as_string() for statement in ddl)
+    return TrackResult(table=label, ddl=statements, grants=(), created=False, changed=False)
