@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vecfill.backfill.checks import check_dimension
 from vecfill.config.model import Model
@@ -88,8 +88,7 @@ def _held(connection: Connection, target: Target, own: Fingerprint, lease: Lease
     if tracked is None:
         raise ConfigError(f"{target.table} is not tracked: run `vecfill track` with the same options first")
     number = model_number(connection, target.state_schema, own.digest, own.name, own.details)
-    relation = replace(tracked.relation, tracking=replace(tracked.relation.ledger, model=number))
-    return replace(tracked, relation=lease.take(connection, relation))
+    return lease.take(connection, tracked.with_model(number))
 
 
 def _sample(connection: Connection, relation: Relation, selection: Selection) -> list[StoredRow]:
