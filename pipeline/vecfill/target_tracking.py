@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -28,8 +27,6 @@ from vecfill.postgres.selection import selection_of
 from vecfill.postgres.session import Session, transaction
 from vecfill.postgres.template import parse_template
 from vecfill.postgres.tracking import Tracking
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
