@@ -111,7 +111,7 @@ def _check(relation: Relation, model: Model, found: Agreement) -> None:
     raise MixedModelsError(
         f"{found.agreeing} of {found.n} sampled vectors of {relation.table.label}.{relation.table.vector.name} agree "
         f"with model {model.name} (cosine of {SAME_MODEL_COSINE} or more; median cosine {found.median_cosine:.2f}), so "
-        "they are not taken over: the target is tracked, and they stay unknown; adopt them with the model that made "
+        "they are not adopted: the target is tracked, and they stay unknown; adopt them with the model that made "
         "them, or replace them by `vecfill run --select all`"
     )
 

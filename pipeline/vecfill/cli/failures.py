@@ -29,8 +29,8 @@ NOT_NEEDED = ("text", "text_sql", "key", "set", "dim", "zero_is_missing")
 def failures(config: Path | None, output: Output, **flags: Any) -> None:
     r"""List the rows of a tracked target that failed.
 
-    Shows each row's key, where and why it failed, how often, and when a run tries it again. A run tries it earlier if
-    its text or the model changes, or after `vecfill retry`. A row that was filled since is not listed.
+    Shows each row's key, where and why it failed, how often, and when a run retries it. A run retries it earlier if its
+    text or the model changes, or after `vecfill retry`. Rows that were filled since are not listed.
 
     \b
     vecfill failures -d postgresql://localhost/app -t public.jobs
@@ -49,7 +49,7 @@ def _print(found: Failures, _: Settings) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    click.echo(f"{found.table}: failed rows remembered: {len(found.rows):,}")
+    click.echo(f"{found.table}: failed rows: {len(found.rows):,}")
     if not found.rows:
         return
     table = Table()

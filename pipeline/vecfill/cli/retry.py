@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 @settings_options(options_of(DatabaseOptions, Target, RetryOptions, without=NOT_NEEDED))
 @output_options
 def retry(config: Path | None, output: Output, **flags: Any) -> None:
-    r"""Let the next run try failed rows again.
+    r"""Have the next run retry failed rows.
 
-    A run leaves a row that failed alone for 15 minutes, and for twice as long after each further failure, up to a day.
-    This makes rows due now; `vecfill run` then takes them. `vecfill failures` lists them.
+    After a failure, runs skip the row for 15 minutes, and after each further failure for twice as long, up to a day.
+    This makes rows due now, so that the next `vecfill run` retries them. `vecfill failures` lists them.
 
     \b
     vecfill retry -d postgresql://localhost/app -t public.jobs --all
@@ -54,4 +54,4 @@ def _prepared(settings: Settings) -> Callable[[], Retried]:
 
 
 def _print(done: Retried, _: Settings) -> None:
-    click.echo(f"{done.table}: failed rows due now: {done.rows:,}; `vecfill run` takes them")
+    click.echo(f"{done.table}: failed rows due now: {done.rows:,}; the next `vecfill run` retries them")

@@ -25,10 +25,10 @@ from vecfill.target_untracking import untrack as untrack_target
 @settings_options(options_of(DatabaseOptions, Target, TrackOptions, without=("triggers", "adopt")))
 @output_options
 def untrack(config: Path | None, output: Output, **flags: Any) -> None:
-    r"""Remove what track made.
+    r"""Stop tracking a target.
 
-    Drops the tables and triggers of the target; after the last target the schema too. The vectors stay as they are, and
-    `vecfill run` then only fills rows without a vector.
+    Drops the target's tables and triggers, and after the last target the schema. The vectors stay, and `vecfill run`
+    then only fills rows without a vector.
 
     \b
     vecfill untrack -d postgresql://localhost/app -t public.jobs

@@ -30,11 +30,12 @@ def verify(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Embed a sample of the texts again and compare the vectors.
 
     Shows how many vectors are right, and the keys of those that are off: their text changed, another model made them,
-    they were overwritten, they are zeros, or their length is odd. What an untracked target cannot tell apart differs. A
-    vector agrees from a cosine of 0.98 on. With a vector index it also searches for rows by their own vectors.
+    they were overwritten, they are zeros, or their length is wrong. On an untracked target the first three are one
+    state: the vector differs. A vector agrees if its cosine is 0.98 or more. If the column has a vector index, verify
+    also searches it for rows by their own vectors.
 
-    --where selects the rows to compare, on a tracked target among those that are tracked. Reads only; --fix marks the
-    rows that are off and runs `vecfill run`.
+    --where selects the rows to compare; on a tracked target, among the tracked rows. Only reads, except with --fix,
+    which marks the rows that are off and then works as `vecfill run`.
 
     \b
     vecfill verify -d postgresql://localhost/app -t public.jobs --text '{title} at {company}' \
@@ -42,8 +43,8 @@ def verify(config: Path | None, output: Output, **flags: Any) -> None:
     vecfill verify --config configs/cron.toml --where "id = 17"
     vecfill verify --config configs/cron.toml --all --fix
 
-    Exit codes: 0 nothing is off, or all was fixed; 1 some are off, or it failed; 2 usage or configuration error; 4
-    another run works on the target to fix.
+    Exit codes: 0 no vector is off, or all were fixed; 1 vectors are off, or verify failed; 2 usage or configuration
+    error; 4 another run works on the target to fix.
     """
     for_each_target(flags, config, output, _prepared, _print)
 
@@ -64,6 +65,6 @@ def _print(found: VerifyResult, _: Settings) -> None:
         click.echo(f"  … and {len(found.rows) - SHOWN_ROWS:,} more: --json lists them")
     if found.recall:
         recall = found.recall
-        click.echo(f"index {recall.index}: {recall.found:,} of {recall.rows:,} rows find themselves")
+        click.echo(f"index {recall.index}: {recall.found:,} of {recall.rows:,} rows found by their own vectors")
     if found.fixed:
         click.echo(f"fixed: {found.fixed.updated:,} rows embedded again ({found.fixed.outcome})")

@@ -144,7 +144,7 @@ def set_aside(relation: Relation) -> sql.Composed:
 
 
 def _changed(relation: Relation) -> sql.Composed:
-    """State of a row with a vector and a text, where the text alone counts."""
+    """State of a row with a vector and a text, by the text alone."""
     return _recorded(
         relation,
         sql.SQL("CASE WHEN vecfill_v.text_hash OPERATOR(pg_catalog.<>) {} THEN {} ELSE {} END").format(
@@ -155,7 +155,7 @@ def _changed(relation: Relation) -> sql.Composed:
 
 
 def _other(relation: Relation) -> sql.Composed:
-    """State of a row with a vector and a text, where the model counts too."""
+    """State of a row with a vector and a text, by the text and the model."""
     return _recorded(
         relation,
         sql.SQL(
