@@ -118,7 +118,7 @@ class Watch:
 
     def __init__(self, target: Target, database: str | Database | None) -> None:
         self._target = target
-        self._place = database if isinstance(database, Database) else Database.resolve(database)
+        self._place = Database.resolve(database)
         self._session: Session | None = None
         self._pieces = Pieces()
         self._coverage: Coverage | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,11 +19,11 @@ from vecfill.ledger.registry import condition_of, find_targets, ledger_version
 from vecfill.ledger.trigger_sql import Watched
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.dependencies import Reads, base_columns, compared_by_image, reads
-from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import selection_of
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import open_session, transaction
 from vecfill.postgres.template import parse_template
 from vecfill.postgres.tracking import Tracking
 
@@ -82,8 +81,7 @@ def track(
         MixedModelsError: the model to adopt did not make the existing vectors; the target is tracked all the same.
         LeaseError: a run works on the target whose vectors are to be adopted.
     """
-    place = database if isinstance(database, Database) else Database.resolve(database)
-    with wrap_driver_errors(), closing(Session.connect(place)) as session:
+    with open_session(database) as session:
         if adopt:
             session.run(lambda connection: settle_dimension(inspect(connection, target), adopt))
         made = session.run(lambda connection: _track(connection, target, triggers=triggers, dry_run=dry_run))

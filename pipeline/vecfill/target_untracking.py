@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
 
 from psycopg import sql
@@ -12,9 +11,8 @@ from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql
 from vecfill.ledger.registry import find_target, ledger_version
 from vecfill.postgres.database import Connection, Database
-from vecfill.postgres.driver_errors import wrap_driver_errors
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import open_session, transaction
 from vecfill.postgres.tracking import Tracking
 from vecfill.target_tracking import TrackResult, execute
 
@@ -25,8 +23,7 @@ def untrack(target: Target, *, database: str | Database | None = None, dry_run: 
     Raises:
         ConfigError: the target is not tracked; this role may not drop what tracking made.
     """
-    place = database if isinstance(database, Database) else Database.resolve(database)
-    with wrap_driver_errors(), closing(Session.connect(place)) as session:
+    with open_session(database) as session:
         return session.run(lambda connection: _untrack(connection, target, dry_run=dry_run))
 
 
