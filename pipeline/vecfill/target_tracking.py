@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql, trigger_sql
-from vecfill.ledger.registry import condition_of, find_targets, ledger_version
+from vecfill.ledger.registry import TargetRow, condition_of, find_targets, ledger_version
 from vecfill.ledger.trigger_sql import Watched
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.dependencies import Reads, base_columns, compared_by_image, reads
@@ -101,22 +102,16 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
         number = found.id if found else _next_number(cursor, target, exists=exists)
         relation = replace(relation, tracking=Tracking.of(target.state_schema, number, relation.table.key))
         watched = _watched(cursor, relation, target, text, where)
-    row = {
-        "text": target.text,
-        "text_sql": target.text_sql,
-        "key": [part.name for part in relation.table.key],
-        "triggers": triggers,
-    }
-    anew = found is None or found.key != row["key"]
+    key = [part.name for part in relation.table.key]
+    row = {"text": target.text, "text_sql": target.text_sql, "key": key, "triggers": triggers}
     changed = found is not None and found.settings != row
-    ddl = [*(layout_sql.shared_tables(target.state_schema) if not exists else ())]
-    if found is not None and anew:
-        ddl += layout_sql.drop_tables(relation.ledger)
-    if anew:
-        ddl += layout_sql.target_tables(relation)
-    ddl += trigger_sql.functions(relation, watched)
-    ddl += trigger_sql.triggers(relation, watched) if triggers else trigger_sql.drop_triggers(relation)
-    ddl.append(_register(relation, target, row, anew=found is None, scan=found is None or changed))
+    ddl = [
+        *(() if exists else layout_sql.shared_tables(target.state_schema)),
+        *_tables(relation, found, key),
+        *trigger_sql.functions(relation, watched),
+        *(trigger_sql.triggers(relation, watched) if triggers else trigger_sql.drop_triggers(relation)),
+        _register(relation, target, row, anew=found is None, scan=found is None or changed),
+    ]
     if not dry_run:
         execute(connection, relation.table.label, ddl)
     return TrackResult(
@@ -128,6 +123,15 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
         elsewhere=tuple(sorted({*text.relations, *text.functions})),
         beside=tuple(others),
     )
+
+
+def _tables(relation: Relation, found: TargetRow | None, key: list[str]) -> Iterator[sql.Composed]:
+    """Creates the target's tables, new ones for another key."""
+    if found is not None and found.key == key:
+        return
+    if found is not None:
+        yield from layout_sql.drop_tables(relation.ledger)
+    yield from layout_sql.target_tables(relation)
 
 
 def _reads(connection: Connection, relation: Relation, target: Target) -> tuple[Reads, Reads]:

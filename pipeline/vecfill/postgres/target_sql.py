@@ -25,6 +25,13 @@ def target(relation: Relation) -> sql.Composed:
     )
 
 
+def target_sample(relation: Relation, percent: float | None) -> sql.Composed:
+    """Returns a random sample of the target's pages for FROM; all of them if ``percent`` is None."""
+    if percent is None:
+        return target(relation)
+    return sql.SQL("{} TABLESAMPLE SYSTEM ({})").format(target(relation), sql.Literal(percent))
+
+
 def column(relation: Relation, name: str) -> sql.Identifier:
     """Returns a column of the target's row."""
     return sql.Identifier(relation.table.alias, name)
