@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vecfill.backfill.checks import check_dimension
 from vecfill.config.model import Model
@@ -88,8 +88,7 @@ def _held(connection: Connection, target: Target, own: Fingerprint, lease: Lease
     if tracked is None:
         raise ConfigError(f"{target.table} is not tracked: run `vecfill track` with the same options first")
     number = model_number(connection, target.state_schema, own.digest, own.name, own.details)
-    relation = replace(tracked.relation, tracking=replace(tracked.relation.ledger, model=number))
-    return replace(tracked, relation=lease.take(connection, relation))
+    return lease.take(connection, tracked.with_model(number))
 
 
 def _sample(connection: Connection, relation: Relation, selection: Selection) -> list[StoredRow]:
@@ -112,7 +111,7 @@ def _check(relation: Relation, model: Model, found: Agreement) -> None:
     raise MixedModelsError(
         f"{found.agreeing} of {found.n} sampled vectors of {relation.table.label}.{relation.table.vector.name} agree "
         f"with model {model.name} (cosine of {SAME_MODEL_COSINE} or more; median cosine {found.median_cosine:.2f}), so "
-        "they are not taken over: the target is tracked, and they stay unknown; adopt them with the model that made "
+        "they are not adopted: the target is tracked, and they stay unknown; adopt them with the model that made "
         "them, or replace them by `vecfill run --select all`"
     )
 

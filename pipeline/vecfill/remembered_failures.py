@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -16,8 +15,8 @@ from vecfill.errors import ConfigError
 from vecfill.ledger import failure_sql
 from vecfill.ledger.completed_target import need_tracked
 from vecfill.postgres.database import Connection, Database
-from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.session import open_session, transaction
 
 T = TypeVar("T")
 
@@ -128,8 +127,7 @@ def retry(target: Target, which: RetryOptions, *, database: str | Database | Non
 
 
 def _with_database(database: str | Database | None, work: Callable[[Connection], T]) -> T:
-    place = database if isinstance(database, Database) else Database.resolve(database)
-    with wrap_driver_errors(), closing(Session.connect(place)) as session:
+    with open_session(database) as session:
         try:
             return session.run(work)
         except psycopg.errors.InsufficientPrivilege as error:

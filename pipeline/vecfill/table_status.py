@@ -13,9 +13,9 @@ from vecfill.backfill.checks import check_sql, check_writable, warn_no_row_can_m
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import queue
-from vecfill.ledger.completed_target import completed
+from vecfill.ledger.completed_target import find_completed
 from vecfill.ledger.recorded_runs import Holder, RunRecord, recorded_runs
-from vecfill.ledger.registry import Tracked, find_tracked
+from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 from vecfill.postgres.introspect import inspect
@@ -118,7 +118,7 @@ class Watch:
 
     def __init__(self, target: Target, database: str | Database | None) -> None:
         self._target = target
-        self._place = database if isinstance(database, Database) else Database.resolve(database)
+        self._place = Database.resolve(database)
         self._session: Session | None = None
         self._pieces = Pieces()
         self._coverage: Coverage | None = None
@@ -182,9 +182,7 @@ class _Found:
 def _find(connection: Connection, target: Target) -> _Found:
     plain = inspect(connection, target, text_needed=False, key_needed=False)
     try:
-        full = completed(connection, target)
-        relation = plain if full is target else inspect(connection, full)
-        tracked = find_tracked(connection, relation, full)
+        full, tracked = find_completed(connection, target, plain)
     except ConfigError as error:
         return _Found(target, plain, misfit=error)
     return _Found(full, tracked.relation if tracked else plain, tracked)
@@ -213,8 +211,10 @@ def _run_needs(connection: Connection, found: _Found) -> str | None:
     """Makes the checks of a run that read nothing; a status without a text says nothing about the text."""
     if found.misfit:
         return str(found.misfit)
+    relation = replace(found.relation, tracking=None)
     try:
-        relation = inspect(connection, found.target, text_needed=False)
+        if not relation.table.key:
+            inspect(connection, found.target, text_needed=False)  # says which key there could be
         check_writable(relation)
         check_sql(connection, relation, selection_of(found.target))
     except psycopg.errors.LockNotAvailable as error:  # the count is known, and a run would wait for the table

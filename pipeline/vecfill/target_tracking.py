@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,19 +16,17 @@ from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql, trigger_sql
-from vecfill.ledger.registry import condition_of, find_targets, ledger_version
+from vecfill.ledger.registry import TargetRow, condition_of, find_targets, ledger_version
 from vecfill.ledger.trigger_sql import Watched
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.dependencies import Reads, base_columns, compared_by_image, reads
-from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import selection_of
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import open_session, transaction
 from vecfill.postgres.template import parse_template
 from vecfill.postgres.tracking import Tracking
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +82,7 @@ def track(
         MixedModelsError: the model to adopt did not make the existing vectors; the target is tracked all the same.
         LeaseError: a run works on the target whose vectors are to be adopted.
     """
-    place = database if isinstance(database, Database) else Database.resolve(database)
-    with wrap_driver_errors(), closing(Session.connect(place)) as session:
+    with open_session(database) as session:
         if adopt:
             session.run(lambda connection: settle_dimension(inspect(connection, target), adopt))
         made = session.run(lambda connection: _track(connection, target, triggers=triggers, dry_run=dry_run))
@@ -106,22 +102,16 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
         number = found.id if found else _next_number(cursor, target, exists=exists)
         relation = replace(relation, tracking=Tracking.of(target.state_schema, number, relation.table.key))
         watched = _watched(cursor, relation, target, text, where)
-    row = {
-        "text": target.text,
-        "text_sql": target.text_sql,
-        "key": [part.name for part in relation.table.key],
-        "triggers": triggers,
-    }
-    anew = found is None or found.key != row["key"]
+    key = [part.name for part in relation.table.key]
+    row = {"text": target.text, "text_sql": target.text_sql, "key": key, "triggers": triggers}
     changed = found is not None and found.settings != row
-    ddl = [*(layout_sql.shared_tables(target.state_schema) if not exists else ())]
-    if found is not None and anew:
-        ddl += layout_sql.drop_tables(relation)
-    if anew:
-        ddl += layout_sql.target_tables(relation)
-    ddl += trigger_sql.functions(relation, watched)
-    ddl += trigger_sql.triggers(relation, watched) if triggers else trigger_sql.drop_triggers(relation)
-    ddl.append(_register(relation, target, row, anew=found is None, scan=found is None or changed))
+    ddl = [
+        *(() if exists else layout_sql.shared_tables(target.state_schema)),
+        *_tables(relation, found, key),
+        *trigger_sql.functions(relation, watched),
+        *(trigger_sql.triggers(relation, watched) if triggers else trigger_sql.drop_triggers(relation)),
+        _register(relation, target, row, anew=found is None, scan=found is None or changed),
+    ]
     if not dry_run:
         execute(connection, relation.table.label, ddl)
     return TrackResult(
@@ -133,6 +123,15 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
         elsewhere=tuple(sorted({*text.relations, *text.functions})),
         beside=tuple(others),
     )
+
+
+def _tables(relation: Relation, found: TargetRow | None, key: list[str]) -> Iterator[sql.Composed]:
+    """Creates the target's tables, new ones for another key."""
+    if found is not None and found.key == key:
+        return
+    if found is not None:
+        yield from layout_sql.drop_tables(relation.ledger)
+    yield from layout_sql.target_tables(relation)
 
 
 def _reads(connection: Connection, relation: Relation, target: Target) -> tuple[Reads, Reads]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
 
 from psycopg import sql
@@ -12,9 +11,8 @@ from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql
 from vecfill.ledger.registry import find_target, ledger_version
 from vecfill.postgres.database import Connection, Database
-from vecfill.postgres.driver_errors import wrap_driver_errors
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import open_session, transaction
 from vecfill.postgres.tracking import Tracking
 from vecfill.target_tracking import TrackResult, execute
 
@@ -25,8 +23,7 @@ def untrack(target: Target, *, database: str | Database | None = None, dry_run: 
     Raises:
         ConfigError: the target is not tracked; this role may not drop what tracking made.
     """
-    place = database if isinstance(database, Database) else Database.resolve(database)
-    with wrap_driver_errors(), closing(Session.connect(place)) as session:
+    with open_session(database) as session:
         return session.run(lambda connection: _untrack(connection, target, dry_run=dry_run))
 
 
@@ -45,13 +42,8 @@ def _untrack(connection: Connection, target: Target, *, dry_run: bool) -> TrackR
         count = sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(sql.Identifier(target.state_schema, "target"))
         row = cursor.execute(count, ()).fetchone()
     relation = replace(relation, tracking=Tracking.of(target.state_schema, found.id, ()))
-    ddl = [*layout_sql.drop_target(relation)]
-    if row and row[0] == 1:
-        ddl += layout_sql.drop_shared(target.state_schema)
-    if not dry_run:
-        execute(connection, relation.table.label, ddl, verb="untracked")
-    statements = tuple(statement.as_string() for statement in ddl)
-    return TrackResult(table=relation.table.label, ddl=statements, grants=(), created=False, changed=False)
+    last = layout_sql.drop_shared(target.state_schema) if row and row[0] == 1 else ()
+    return _dropped(connection, relation.table.label, [*layout_sql.drop_target(relation), *last], dry_run=dry_run)
 
 
 def _lost(connection: Connection, target: Target, *, dry_run: bool) -> TrackResult | None:
@@ -65,16 +57,19 @@ def _lost(connection: Connection, target: Target, *, dry_run: bool) -> TrackResu
         numbers, kept = cursor.execute(query, ()).fetchone() or ([], 0)
     if not numbers:
         return None
-    ddl = [statement for number in numbers for statement in layout_sql.drop_lost(schema, number)]
-    if not kept:
-        ddl += layout_sql.drop_shared(schema)
-    if not dry_run:
-        execute(connection, target.table, ddl, verb="untracked")
-    statements = tuple(statement.as_string() for statement in ddl)
-    return TrackResult(table=target.table, ddl=statements, grants=(), created=False, changed=False)
+    ddl = [one for number in numbers for one in layout_sql.drop_lost(Tracking.of(schema, number, ()))]
+    last = () if kept else layout_sql.drop_shared(schema)
+    return _dropped(connection, target.table, [*ddl, *last], dry_run=dry_run)
 
 
 _LOST = """
 SELECT COALESCE(pg_catalog.array_agg(t.id) FILTER (WHERE c.oid IS NULL), '{{}}'), pg_catalog.count(c.oid)
 FROM {} AS t LEFT JOIN pg_catalog.pg_class AS c ON c.oid = t.relation::pg_catalog.oid
 """
+
+
+def _dropped(connection: Connection, label: str, ddl: list[sql.Composed], *, dry_run: bool) -> TrackResult:
+    if not dry_run:
+        execute(connection, label, ddl, verb="untracked")
+    statements = tuple(statement.as_string() for statement in ddl)
+    return TrackResult(table=label, ddl=statements, grants=(), created=False, changed=False)

@@ -102,7 +102,7 @@ def search(
     Raises:
         ConfigError: no database; or as ``nearest``.
     """
-    place = database if isinstance(database, Database) else Database.resolve(database)
+    place = Database.resolve(database)
     with wrap_driver_errors(), closing(reachable(place).connect()) as connection:
         return nearest(connection, target, model, text, limit=limit, show=show, encoder=encoder)
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from tests.ledger.tracked import assert_current, fill
+from tests.ledger.tracked import assert_current, fill, make_partitioned_docs
 from tests.tables import DOCS, MODEL, another, make_docs
 
 from vecfill import ConfigError, Database, LeaseError, MixedModelsError, track
@@ -92,13 +92,7 @@ def test_an_edit_that_commits_after_the_adoption_is_followed(database, connect):
 
 
 def test_only_what_where_selects_is_adopted_in_any_partition_and_by_any_key(database, connect):
-    connect.execute(
-        "CREATE TABLE docs (id int, part int, title text, embedding vector(8), PRIMARY KEY (id, part))"
-        " PARTITION BY LIST (part);"
-        "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES IN (1);"
-        "CREATE TABLE docs_2 PARTITION OF docs FOR VALUES IN (2);"
-        "INSERT INTO docs SELECT n, 1 + n % 2, 'title ' || n FROM generate_series(1, 20) n"
-    )
+    make_partitioned_docs(connect)
     fill(database)
     assert track(replace(DOCS, where="id > 5"), database=database, adopt=MODEL).adopted.rows == 15
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from tests.ledger.tracked import assert_current, fill, queue, tracked_docs
+from tests.ledger.tracked import assert_current, fill, make_partitioned_docs, queue, tracked_docs
 from tests.tables import DOCS, INLINE, MODEL, another, inline_engine
 
 import vecfill.ledger.queue_sql
@@ -104,13 +104,7 @@ def test_a_text_of_any_type_is_followed(database, connect, column, edit):
 
 
 def test_partitions_are_followed_also_those_attached_later_and_rows_that_move(database, connect):
-    connect.execute(
-        "CREATE TABLE docs (id int, part int, title text, embedding vector(8), PRIMARY KEY (id, part))"
-        " PARTITION BY LIST (part);"
-        "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES IN (1);"
-        "CREATE TABLE docs_2 PARTITION OF docs FOR VALUES IN (2);"
-        "INSERT INTO docs SELECT n, 1 + n % 2, 'title ' || n FROM generate_series(1, 20) n"
-    )
+    make_partitioned_docs(connect)
     track(DOCS, database=database)
     assert fill(database).updated == 20
     connect.execute(
@@ -128,13 +122,7 @@ def test_partitions_are_followed_also_those_attached_later_and_rows_that_move(da
 
 def test_a_row_that_moves_to_another_key_with_an_outdated_vector_is_made_anew(database, connect):
     """It is a deleted and an inserted row to the triggers."""
-    connect.execute(
-        "CREATE TABLE docs (id int, part int, title text, embedding vector(8), PRIMARY KEY (id, part))"
-        " PARTITION BY LIST (part);"
-        "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES IN (1);"
-        "CREATE TABLE docs_2 PARTITION OF docs FOR VALUES IN (2);"
-        "INSERT INTO docs SELECT n, 1, 'title ' || n FROM generate_series(1, 9) n"
-    )
+    make_partitioned_docs(connect, 9, part="1")
     track(DOCS, database=database)
     fill(database)
     connect.execute("UPDATE docs SET title = 'new ' || id; UPDATE docs SET part = 2 WHERE id < 4")
@@ -258,13 +246,7 @@ def test_a_table_that_was_read_in_parts_is_read_as_a_whole_again(database, conne
 
 def test_a_partition_that_was_away_is_read_as_a_whole_again(database, connect):
     """It lost its triggers while it was detached, and they are made anew when it comes back."""
-    connect.execute(
-        "CREATE TABLE docs (id int, part int, title text, embedding vector(8), PRIMARY KEY (id, part))"
-        " PARTITION BY LIST (part);"
-        "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES IN (1);"
-        "CREATE TABLE docs_2 PARTITION OF docs FOR VALUES IN (2);"
-        "INSERT INTO docs SELECT n, 1 + n % 2, 'title ' || n FROM generate_series(1, 20) n"
-    )
+    make_partitioned_docs(connect)
     track(DOCS, database=database)
     assert fill(database).updated == 20
     connect.execute(

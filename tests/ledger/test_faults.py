@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from tests.ledger.tracked import assert_current, fill, queue, tracked_docs
+from tests.ledger.tracked import assert_current, fill, make_partitioned_docs, queue, tracked_docs
 from tests.tables import (
     DOCS,
     INLINE,
@@ -29,12 +29,6 @@ OTHER = replace(MODEL, truncate_dim=8)
 ZERO = "array_fill(0, ARRAY[8])::vector"
 DIMENSION, ZEROS = replace(DOCS, dim=8), replace(DOCS, zero_is_missing=True)
 
-PARTITIONED = (
-    "CREATE TABLE docs (id int, part int, title text, embedding vector(8), PRIMARY KEY (id, part))"
-    " PARTITION BY LIST (part);"
-    "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES IN (1); CREATE TABLE docs_2 PARTITION OF docs FOR VALUES IN (2);"
-    "INSERT INTO docs SELECT n, 1 + n % 2, 'title ' || n FROM generate_series(1, 20) n"
-)
 EDIT_2 = "UPDATE docs_2 SET title = 'unseen' WHERE id < 4"
 
 
@@ -49,7 +43,7 @@ EDIT_2 = "UPDATE docs_2 SET title = 'unseen' WHERE id < 4"
     ids=["detached", "disabled", "moved with another text"],
 )
 def test_edits_that_a_partition_hides_are_found(database, connect, edit):
-    connect.execute(PARTITIONED)
+    make_partitioned_docs(connect)
     track(DOCS, database=database)
     assert fill(database).updated == 20
     connect.execute(edit)
@@ -58,7 +52,7 @@ def test_edits_that_a_partition_hides_are_found(database, connect, edit):
 
 
 def test_another_model_in_a_detached_partition_does_not_count(database, connect):
-    connect.execute(PARTITIONED)
+    make_partitioned_docs(connect)
     track(DOCS, database=database)
     assert fill(database).updated == 20
     connect.execute("ALTER TABLE docs DETACH PARTITION docs_2")

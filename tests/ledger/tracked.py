@@ -22,6 +22,17 @@ def tracked_docs(
         assert fill(database).exit_code == 0
 
 
+def make_partitioned_docs(connect: psycopg.Connection, rows: int = 20, *, part: str = "1 + n % 2") -> None:
+    """The table in two partitions, by a key of two columns."""
+    connect.execute(
+        "CREATE TABLE docs (id int, part int, title text, embedding vector(8), PRIMARY KEY (id, part))"
+        " PARTITION BY LIST (part);"
+        "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES IN (1);"
+        "CREATE TABLE docs_2 PARTITION OF docs FOR VALUES IN (2);"
+        f"INSERT INTO docs SELECT n, {part}, 'title ' || n FROM generate_series(1, {rows}) n"
+    )
+
+
 def fill(database: str, target: Target = DOCS, model: Model = MODEL, **options: Any) -> RunResult:
     """Runs in this process."""
     return run(target, model, database=database, options=replace(INLINE, **options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import psycopg
 
@@ -49,29 +49,34 @@ class Prepared:
     Attributes:
         target: the user's settings.
         relation: the target as the catalogue describes it.
+        tracked: what the ledger says of it; None if it is not tracked.
         model: the model that makes the vectors.
         source: the target as a source.
         found: the result of the survey.
-        counts: what the run finds in the ledger of a tracked target; None if the target is not tracked.
+        startup: the clock of the start-up.
         job: the job for the engine; None if no row is eligible.
         forecast: the cost for the server; None if no row is eligible.
-        startup: the clock of the start-up.
     """
 
     target: Target
     relation: Relation
+    tracked: Tracked | None
     model: Model
     source: TableSource
     found: Survey
-    counts: LedgerCounts | None = None
+    startup: StartupTimes
     job: Job | None = None
     forecast: Forecast | None = None
-    startup: StartupTimes = field(default_factory=StartupTimes)
 
     @property
     def before(self) -> Coverage:
         """The coverage before the run."""
         return self.found.coverage
+
+    @property
+    def counts(self) -> LedgerCounts | None:
+        """What the run finds in the ledger; None if the target is not tracked."""
+        return self.source.counts if isinstance(self.source, TrackedSource) else None
 
 
 def prepare(
@@ -98,6 +103,25 @@ def prepare(
         LeaseError: another run works on this tracked target.
         ServerGoneError: the server did not recover.
     """
+    prepared = _surveyed(session, target, model, options, lease)
+    if tracked := prepared.tracked:
+        session.run(
+            lambda connection: tracked_checks.check_models(
+                connection, tracked, prepared.source, prepared.found, model=model, options=options
+            )
+        )
+    if not prepared.before.open:
+        return prepared
+    if line := session.interruptible(lambda: prompt_line(model)):  # may ask the hub
+        log.info("%s", line, extra={"model": model.name})
+    ahead = _confirmed(prepared, options, consent)
+    sample = _sample(prepared, options)
+    prepared.startup.done("survey")
+    return replace(prepared, job=_job(prepared, sample, options), forecast=ahead)
+
+
+def _surveyed(session: Session, target: Target, model: Model, options: RunOptions, lease: Lease | None) -> Prepared:
+    """Inspects and surveys the target; once more if another session changed it in between."""
     startup = StartupTimes()
     fingerprint = functools.cache(lambda: session.interruptible(lambda: fingerprint_of(model)))  # may ask the hub
 
@@ -118,50 +142,13 @@ def prepare(
     except CHANGED:
         relation, tracked, source = look()
         found = source.survey()
-    selection, coverage = source.selection, found.coverage
-    checks.suggest_index(relation, selection, coverage.missing + coverage.empty)
+    coverage = found.coverage
+    checks.suggest_index(relation, source.selection, coverage.missing + coverage.empty)
     if is_local(model) or coverage.open:
         relation = session.interruptible(lambda: checks.settle_dimension(relation, model))  # may ask the hub
         source = source.with_dimension(relation.table.vector.dim)
-    counts = source.counts if isinstance(source, TrackedSource) else None
-    if tracked:
-        session.run(
-            lambda connection: tracked_checks.check_models(
-                connection, tracked, source, found, model=model, options=options
-            )
-        )
-    if not coverage.open:
-        return Prepared(
-            target=target,
-            relation=relation,
-            model=model,
-            source=source,
-            found=found,
-            counts=counts,
-            startup=startup,
-        )
-    if line := session.interruptible(lambda: prompt_line(model)):  # may ask the hub
-        log.info("%s", line, extra={"model": model.name})
-    effects = session.run(lambda connection: update_effects(connection, relation))
-    ahead = forecast(relation, found, effects, options.limit)
-    excess = tracked_checks.excess_of_changes(tracked, options, coverage)
-    confirm(ahead, relation.table.label, consent, yes=options.yes, excess=excess)
-    sample: Sample = ()
-    if coverage.filled and tracked_checks.needs_sample(tracked, options, coverage):
-        sample = session.run(
-            lambda connection: draw_sample(connection, relation, selection, scanned=not coverage.estimated)
-        )
-    startup.done("survey")
     return Prepared(
-        target=target,
-        relation=relation,
-        model=model,
-        source=source,
-        found=found,
-        counts=counts,
-        job=_job(source, session, model, sample, options),
-        forecast=ahead,
-        startup=startup,
+        target=target, relation=relation, tracked=tracked, model=model, source=source, found=found, startup=startup
     )
 
 
@@ -181,9 +168,9 @@ def _inspected(
         tracked_checks.check_rights(connection, tracked.relation)
         own = fingerprint()
         number = model_number(connection, target.state_schema, own.digest, own.name, own.details)
-        relation = replace(tracked.relation, tracking=replace(tracked.relation.ledger, model=number))
-        relation = lease.take(connection, relation) if lease else relation
-        tracked = replace(tracked, relation=relation)
+        tracked = tracked.with_model(number)
+        tracked = lease.take(connection, tracked) if lease else tracked
+        relation = tracked.relation
         tracked_checks.warn_not_watched(tracked)
     checks.check_sql(connection, relation, selection)
     check_visible(connection, relation)
@@ -193,10 +180,30 @@ def _inspected(
     return relation, tracked, selection
 
 
-def _job(source: TableSource, session: Session, model: Model, sample: Sample, options: RunOptions) -> Job:
-    relation = source.relation
+def _confirmed(prepared: Prepared, options: RunOptions, consent: Callable[[str], bool]) -> Forecast:
+    """Forecasts the cost for the server; asks if it exceeds a limit."""
+    relation = prepared.relation
+    effects = prepared.source.session.run(lambda connection: update_effects(connection, relation))
+    ahead = forecast(relation, prepared.found, effects, options.limit)
+    excess = tracked_checks.excess_of_changes(prepared.tracked, options, prepared.before)
+    confirm(ahead, relation.table.label, consent, yes=options.yes, excess=excess)
+    return ahead
+
+
+def _sample(prepared: Prepared, options: RunOptions) -> Sample:
+    """Draws stored vectors for the model to make again, unless the ledger tells whose they are."""
+    coverage, source = prepared.before, prepared.source
+    if not coverage.filled or not tracked_checks.needs_sample(prepared.tracked, options, coverage):
+        return ()
+    return source.session.run(
+        lambda connection: draw_sample(connection, prepared.relation, source.selection, scanned=not coverage.estimated)
+    )
+
+
+def _job(prepared: Prepared, sample: Sample, options: RunOptions) -> Job:
+    source, relation = prepared.source, prepared.source.relation
     encode = EncodeSpec(
-        model=portable(model),
+        model=portable(prepared.model),
         dim=relation.table.vector.dim,
         arity=relation.table.arity,
         sample=sample,
@@ -205,6 +212,6 @@ def _job(source: TableSource, session: Session, model: Model, sample: Sample, op
         dedupe=options.dedupe,
     )
     sink = TableSink(
-        database=session.database, relation=relation, selection=source.selection, limits=options.write_limits
+        database=source.session.database, relation=relation, selection=source.selection, limits=options.write_limits
     )
     return Job(source=source, encode=encode, sink=sink)

@@ -76,7 +76,7 @@ def run(
         state(event)
         progress(event)
 
-    place = database if isinstance(database, Database) else Database.resolve(database)
+    place = Database.resolve(database)
     tell(Progress(step="survey"))
     with (
         wrap_driver_errors(),

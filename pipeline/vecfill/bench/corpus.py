@@ -21,6 +21,7 @@ from vecfill.config.target import Target
 from vecfill.demo import listings
 from vecfill.demo.listings import Listing
 from vecfill.errors import ConfigError
+from vecfill.postgres import target_sql
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.introspect import inspect
@@ -149,20 +150,9 @@ def _inspected(database: Database, target: Target) -> Iterator[tuple[Connection,
 
 def _labelled(relation: Relation, label: str | None) -> sql.Composed:
     """Text and label of the rows that have a text and meet ``--where``; ``$1`` is the limit."""
-    column = (
-        sql.SQL("{}::pg_catalog.text").format(sql.Identifier(relation.table.alias, label)) if label else sql.SQL("NULL")
-    )
-    return sql.SQL(
-        "SELECT {text}, {label}\nFROM {only}{name} AS {alias}\nWHERE NOT {blank} AND (\n{where}\n)\n"
-        "LIMIT $1::pg_catalog.int8"
-    ).format(
-        text=relation.user_sql.text,
-        label=column,
-        only=sql.SQL("ONLY " if relation.table.plain else ""),
-        name=relation.table.name,
-        alias=sql.Identifier(relation.table.alias),
-        blank=relation.user_sql.blank,
-        where=relation.user_sql.where or sql.SQL("true"),
+    value = target_sql.as_text([target_sql.column(relation, label)]) if label else sql.NULL
+    return sql.SQL("SELECT {}, {}\nFROM {}\nWHERE NOT {} AND {}\nLIMIT $1::pg_catalog.int8").format(
+        relation.user_sql.text, value, target_sql.target(relation), relation.user_sql.blank, target_sql.where(relation)
     )
 
 

@@ -54,6 +54,12 @@ def _missing(results: pa.Table) -> str:
     )
 
 
+def warmed(encode: Any) -> tuple[Any, dict[str, Any]]:
+    """Loads a stage's model; returns it and its facts for the report."""
+    encoder = encode.warm()
+    return encoder, {"loaded": time.monotonic(), "dtype": encoder.dtype, "device": encoder.device}
+
+
 @dataclass(kw_only=True)
 class Inline(Runner):
     """The in-process engine; the model stays loaded between measurements.
@@ -74,11 +80,9 @@ class Inline(Runner):
     def prepare(self) -> dict[str, Any]:
         """Loads the model and fills two blocks; over the first the encoder searches its best batch size."""
         self._open()
-        encoder = self._encode.warm()
-        loaded = time.monotonic()
+        _, facts = warmed(self._encode)
         shares = [share for share in (self._padding_of_a_block(), self._padding_of_a_block()) if share is not None]
-        padding = shares[-1] if shares else None
-        return {"loaded": loaded, "dtype": encoder.dtype, "device": encoder.device, "padding": padding}
+        return {**facts, "padding": shares[-1] if shares else None}
 
     def measure(self) -> Measured:
         """Fills the table."""
@@ -142,12 +146,11 @@ class EncoderAlone(Runner):
     def prepare(self) -> dict[str, Any]:
         """Reads the blocks, loads the model and encodes the first, over which it searches its best batch size."""
         self._blocks, self._encode = ours.text_blocks(self.work), ours.encode_stage(self.work)
-        encoder = self._encode.warm()
-        loaded = time.monotonic()
+        _, facts = warmed(self._encode)
         self._encode(self._blocks[0])
         with padding_counted(self.work.model.name) as padding:
             self._encode(self._blocks[-1])
-        return {"loaded": loaded, "dtype": encoder.dtype, "device": encoder.device, "padding": padding.share}
+        return {**facts, "padding": padding.share}
 
     def measure(self) -> Measured:
         """Encodes block after block."""

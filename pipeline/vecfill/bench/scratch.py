@@ -57,17 +57,13 @@ class Table:
 
     def ledger_bytes_per_row(self) -> float:
         """Fills the ledger with an origin for each row; returns the bytes that one takes there, with its index."""
-        tracking = self.relation.ledger
+        origins = self.relation.ledger.vectors
+        fill = sql.SQL("INSERT INTO {} SELECT id, 1, pg_catalog.decode(pg_catalog.md5(text), 'hex') FROM {}")
         size = sql.SQL("SELECT pg_catalog.pg_total_relation_size({}::pg_catalog.regclass)")
         self.refill()
         with closing(self.database.connect()) as connection:
-            connection.execute(
-                sql.SQL("INSERT INTO {} SELECT id, 1, pg_catalog.decode(pg_catalog.md5(text), 'hex') FROM {}").format(
-                    tracking.vectors, self.name
-                )
-            )
-            row = connection.execute(size.format(sql.Literal(tracking.vectors.as_string()))).fetchone()
-        return float(row[0]) / self.rows if row else 0.0
+            connection.execute(fill.format(origins, self.name))
+        return float(self._value(size.format(sql.Literal(origins.as_string())))) / self.rows
 
     def vectors(self) -> int:
         """Rows that have a vector."""

@@ -12,6 +12,7 @@ from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.measuring import (
     DEFAULT_MODEL,
     command_again,
+    count_option,
     output_options,
     print_found,
     progress_to_stderr,
@@ -61,7 +62,7 @@ bench.add_command(api)
     type=click.Choice(["listings", "mixed"]),
     help="Use the built-in job listings, or texts of 8 to 512 tokens made from them.  [default: listings]",
 )
-@click.option("--rows", type=click.IntRange(min=1), default=2_048, show_default=True, metavar="N", help="Take N texts.")
+@count_option("--rows", 2_048, "Take N texts.")
 @rounds_option("Measure every contender N times, in rotated order.")
 @click.option("--only", metavar="NAMES", help="Measure only these contenders, such as 'encode,inline'.  [default: all]")
 @report_option("Write plots (PNG), an HTML page and the JSON to this folder.")
@@ -122,33 +123,10 @@ def pipeline(
 
 @bench.command()
 @settings_options(options_of(DatabaseOptions))
-@click.option(
-    "--rows", type=click.IntRange(min=1), default=40_000, show_default=True, metavar="N", help="Write N rows."
-)
-@click.option(
-    "--dim",
-    type=click.IntRange(min=1, max=16_000),
-    default=384,
-    show_default=True,
-    metavar="N",
-    help="Write vectors of N dimensions.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    default=4_096,
-    show_default=True,
-    metavar="N",
-    help="Pass blocks of N rows to the writers; the default is that of an in-process run.",
-)
-@click.option(
-    "--writers",
-    type=click.IntRange(min=2),
-    default=4,
-    show_default=True,
-    metavar="N",
-    help="Measure N parallel writers, in addition to one.",
-)
+@count_option("--rows", 40_000, "Write N rows.")
+@count_option("--dim", 384, "Write vectors of N dimensions.", most=16_000)
+@count_option("--batch", 4_096, "Pass blocks of N rows to the writers; the default is that of an in-process run.")
+@count_option("--writers", 4, "Measure N parallel writers, in addition to one.", least=2)
 @rounds_option("Measure each way N times, in rotated order.")
 @output_options
 def write(
@@ -191,9 +169,7 @@ def write(
 
 @bench.command()
 @settings_options(options_of(DatabaseOptions))
-@click.option(
-    "--rows", type=click.IntRange(min=1), default=40_000, show_default=True, metavar="N", help="Edit N rows at once."
-)
+@count_option("--rows", 40_000, "Edit N rows at once.")
 @rounds_option("Measure each edit N times, with and without triggers in turn.")
 @output_options
 def track(config: Path | None, *, rows: int, rounds: int, as_json: bool, quiet: bool, **flags: Any) -> None:

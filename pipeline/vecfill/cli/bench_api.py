@@ -14,6 +14,7 @@ from vecfill.cli.measuring import (
     DEFAULT_MODEL,
     F,
     command_again,
+    count_option,
     output_options,
     print_found,
     progress_to_stderr,
@@ -51,7 +52,7 @@ def _amount(flag: str, default: float, help_text: str) -> Callable[[F], F]:
     metavar="NAME",
     help="Judge neighbours by this column: rows with the same value count as relevant to each other.",
 )
-@click.option("--rows", type=click.IntRange(min=2), default=2_048, show_default=True, metavar="N", help="Take N rows.")
+@count_option("--rows", 2_048, "Take N rows.", least=2)
 @rounds_option("Fill N times on each side, alternating; you pay the API for each.")
 @click.option("--dry-run", is_flag=True, help="Print the cost and send nothing to the API.")
 @click.option("--no-retrieval", is_flag=True, help="Skip the built-in retrieval set.")

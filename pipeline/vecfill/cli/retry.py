@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,8 @@ from typing import Any
 import click
 
 from vecfill.cli.failures import NOT_NEEDED
-from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
-from vecfill.cli.targets import as_dict, carry_out, worst
+from vecfill.cli.targets import for_each_target
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
@@ -31,32 +28,30 @@ log = logging.getLogger(__name__)
 @settings_options(options_of(DatabaseOptions, Target, RetryOptions, without=NOT_NEEDED))
 @output_options
 def retry(config: Path | None, output: Output, **flags: Any) -> None:
-    r"""Let the next run try failed rows again.
+    r"""Have the next run retry failed rows.
 
-    A run leaves a row that failed alone for 15 minutes, and for twice as long after each further failure, up to a day.
-    This makes rows due now; `vecfill run` then takes them. `vecfill failures` lists them.
+    After a failure, runs skip the row for 15 minutes, and after each further failure for twice as long, up to a day.
+    This makes rows due now, so that the next `vecfill run` retries them. `vecfill failures` lists them.
 
     \b
     vecfill retry -d postgresql://localhost/app -t public.jobs --all
     vecfill retry -d postgresql://localhost/app -t public.jobs --key 17 --key 23
     """
-    log_to_stderr(output)
-    targets = Settings.load_all(flags, config)
-    ended = carry_out(targets, [_prepared(settings) for settings in targets])
-    code = worst(one.exit_code for one in ended)
-    for one in ended:
-        if isinstance(one, Retried) and one.not_found:
-            log.warning("%s: no failure is remembered for key %s", one.table, ", ".join(one.not_found))
-    if output.json:
-        click.echo(json.dumps(as_dict(targets, ended, code)))
-    else:
-        for one in ended:
-            if isinstance(one, Retried):
-                click.echo(f"{one.table}: failed rows due now: {one.rows:,}; `vecfill run` takes them")
-    sys.exit(code)
+    for_each_target(flags, config, output, _prepared, _print)
 
 
 def _prepared(settings: Settings) -> Callable[[], Retried]:
     target, database = settings.need("table").of(Target), database_of(settings)
     which = settings.of(RetryOptions)
-    return lambda: retry_rows(target, which, database=database)
+
+    def due() -> Retried:
+        done = retry_rows(target, which, database=database)
+        if done.not_found:
+            log.warning("%s: no failure is remembered for key %s", done.table, ", ".join(done.not_found))
+        return done
+
+    return due
+
+
+def _print(done: Retried, _: Settings) -> None:
+    click.echo(f"{done.table}: failed rows due now: {done.rows:,}; the next `vecfill run` retries them")

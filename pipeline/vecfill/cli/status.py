@@ -38,12 +38,12 @@ def status(config: Path | None, output: Output, **flags: Any) -> None:
 
     Counts rows with a vector, rows without one, and rows with nothing to embed, exactly as `vecfill run` sees them.
     Without --text, rows with nothing to embed count as missing. The role needs only SELECT. If a run would not start,
-    for want of a key or of a right, the reason follows.
+    such as without a key or a privilege, status says why.
 
     A tracked target needs no --text. Its status also shows the rows whose text changed, the vectors of unknown origin,
     the rows that failed, the queue of changes, the run in progress on any machine, and the last runs.
 
-    Counts every [[target]] of a file; --table picks one.
+    Counts every [[target]] of a file; --table selects one.
 
     \b
     vecfill status -d postgresql://localhost/app -t public.jobs --text '{title} at {company}'

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import click
 
 from vecfill.cli.error_lines import defect, print_error, report_failure
+from vecfill.cli.logs import log_to_stderr
+from vecfill.config.output import Output
 from vecfill.config.settings import Settings
 from vecfill.errors import ConfigError, ServerGoneError, UnreachableError
 
@@ -51,6 +58,35 @@ E = TypeVar("E", bound=Ended)
 
 SAME_SERVER = "not tried: its server did not answer for an earlier target"
 """Error of a target whose server has not answered before: it would wait equally long."""
+
+
+def for_each_target(
+    flags: dict[str, Any],
+    config: Path | None,
+    output: Output,
+    prepared: Callable[[Settings], Callable[[], E]],
+    show: Callable[[E, Settings], None],
+) -> NoReturn:
+    """The whole of a verb that treats its targets alike: loads the settings, works, prints, exits.
+
+    Args:
+        flags: of the command line.
+        config: the file of settings.
+        output: whether to print JSON.
+        prepared: checks the settings of a target and returns its work, so that none starts before all are checked.
+        show: prints the result of a target.
+    """
+    log_to_stderr(output)
+    targets = Settings.load_all(flags, config)
+    ended = carry_out(targets, [prepared(settings) for settings in targets])
+    code = worst(one.exit_code for one in ended)
+    if output.json:
+        click.echo(json.dumps(as_dict(targets, ended, code)))
+    else:
+        for settings, one in zip(targets, ended, strict=False):  # a stop leaves out the last ones
+            if not isinstance(one, Failed):
+                show(one, settings)
+    sys.exit(code)
 
 
 def carry_out(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
-from vecfill.cli.targets import as_dict, carry_out, worst
+from vecfill.cli.targets import for_each_target
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
@@ -24,8 +20,6 @@ from vecfill.config.track import TrackOptions
 from vecfill.target_tracking import TrackResult
 from vecfill.target_tracking import track as track_target
 
-log = logging.getLogger(__name__)
-
 
 @click.command()
 @settings_options(options_of(DatabaseOptions, Target, Model, TrackOptions))
@@ -34,30 +28,21 @@ def track(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Remember where each vector comes from, and capture changes.
 
     Creates a few tables in the schema given by --state-schema, and triggers on the target that queue the keys of
-    changed rows. After that `vecfill run` also refreshes what changed. Repeat it after a change of --text or --where.
-    `vecfill untrack` removes all of it. --adopt takes over the vectors that are there as those of --model, if a sample
-    of them agrees with it; without --adopt their origin stays unknown, and only `vecfill run --select all` replaces
-    them. --model and its settings are only used by --adopt.
+    changed rows. After that `vecfill run` also refreshes what changed. Run `vecfill track` again when --text or --where
+    changes. `vecfill untrack` removes all of it.
 
-    The role needs to own the table, or TRIGGER on it, and CREATE on the database. --dry-run prints the statements for a
-    DBA, and the grants for a role that only runs. A role that edits the table needs none.
+    --adopt records existing vectors as made by --model, if a sample of them agrees with it. Without --adopt their
+    origin stays unknown, and only `vecfill run --select all` replaces them. Only --adopt uses --model and its settings.
+
+    The role must own the table or have TRIGGER on it, and have CREATE on the database. --dry-run prints the statements
+    for a DBA, and the grants that a role needs for `vecfill run`. A role that edits the table needs no grant.
 
     \b
     vecfill track -d postgresql://localhost/app -t public.jobs --text '{title} at {company}'
     vecfill track --config configs/cron.toml --dry-run
     vecfill track --config configs/cron.toml --adopt
     """
-    log_to_stderr(output)
-    targets = Settings.load_all(flags, config)
-    ended = carry_out(targets, [_prepared(settings) for settings in targets])
-    code = worst(one.exit_code for one in ended)
-    if output.json:
-        click.echo(json.dumps(as_dict(targets, ended, code)))
-    else:
-        for settings, one in zip(targets, ended, strict=False):
-            if isinstance(one, TrackResult):
-                _print(one, dry_run=settings.dry_run)
-    sys.exit(code)
+    for_each_target(flags, config, output, _prepared, _print)
 
 
 def _prepared(settings: Settings) -> Callable[[], TrackResult]:
@@ -69,28 +54,34 @@ def _prepared(settings: Settings) -> Callable[[], TrackResult]:
     )
 
 
-def _print(done: TrackResult, *, dry_run: bool) -> None:
-    if dry_run:
+def _print(done: TrackResult, settings: Settings) -> None:
+    if settings.dry_run:
         print_script(done)
     else:
-        what = "is tracked now" if done.created else "is tracked anew" if done.changed else "was tracked already"
+        what = (
+            "is now tracked"
+            if done.created
+            else "is tracked with new settings"
+            if done.changed
+            else "was already tracked"
+        )
         click.echo(f"{done.table} {what}: `vecfill run` fills what is missing and refreshes what changes")
     if done.adopted:
         click.echo(
             f"{done.adopted.rows:,} vectors of unknown origin adopted: {done.adopted.agreeing:,} of "
-            f"{done.adopted.compared:,} sampled ones agree with the model"
+            f"{done.adopted.compared:,} sampled vectors agree with the model"
         )
     for where in done.beside:
         click.echo(
-            f"-- the column is also tracked with --where {where or '(none)'!r}: both write the rows that they "
-            "share; if this target replaces that one, untrack that",
-            err=not dry_run,
+            f"-- the column is also tracked with --where {where or '(none)'!r}: both targets write the rows that they "
+            "share; if this one replaces that one, run `vecfill untrack` for that one",
+            err=not settings.dry_run,
         )
     if done.elsewhere:
         click.echo(
             f"-- the text also reads {', '.join(done.elsewhere)}: no trigger sees changes there; `vecfill run --audit` "
             "finds them",
-            err=not dry_run,
+            err=not settings.dry_run,
         )
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
-from vecfill.cli.targets import as_dict, carry_out, worst
+from vecfill.cli.targets import for_each_target
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
@@ -33,11 +30,12 @@ def verify(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Embed a sample of the texts again and compare the vectors.
 
     Shows how many vectors are right, and the keys of those that are off: their text changed, another model made them,
-    they were overwritten, they are zeros, or their length is odd. What an untracked target cannot tell apart differs. A
-    vector agrees from a cosine of 0.98 on. With a vector index it also searches for rows by their own vectors.
+    they were overwritten, they are zeros, or their length is wrong. On an untracked target the first three are one
+    state: the vector differs. A vector agrees if its cosine is 0.98 or more. If the column has a vector index, verify
+    also searches it for rows by their own vectors.
 
-    --where selects the rows to compare, on a tracked target among those that are tracked. Reads only; --fix marks the
-    rows that are off and runs `vecfill run`.
+    --where selects the rows to compare; on a tracked target, among the tracked rows. Only reads, except with --fix,
+    which marks the rows that are off and then works as `vecfill run`.
 
     \b
     vecfill verify -d postgresql://localhost/app -t public.jobs --text '{title} at {company}' \
@@ -45,20 +43,10 @@ def verify(config: Path | None, output: Output, **flags: Any) -> None:
     vecfill verify --config configs/cron.toml --where "id = 17"
     vecfill verify --config configs/cron.toml --all --fix
 
-    Exit codes: 0 nothing is off, or all was fixed; 1 some are off, or it failed; 2 usage or configuration error; 4
-    another run works on the target to fix.
+    Exit codes: 0 no vector is off, or all were fixed; 1 vectors are off, or verify failed; 2 usage or configuration
+    error; 4 another run works on the target to fix.
     """
-    log_to_stderr(output)
-    targets = Settings.load_all(flags, config)
-    ended = carry_out(targets, [_prepared(settings) for settings in targets])
-    code = worst(one.exit_code for one in ended)
-    if output.json:
-        click.echo(json.dumps(as_dict(targets, ended, code)))
-    else:
-        for one in ended:
-            if isinstance(one, VerifyResult):
-                _print(one)
-    sys.exit(code)
+    for_each_target(flags, config, output, _prepared, _print)
 
 
 def _prepared(settings: Settings) -> Callable[[], VerifyResult]:
@@ -67,7 +55,7 @@ def _prepared(settings: Settings) -> Callable[[], VerifyResult]:
     return lambda: verify_target(target, model, database=database, options=options)
 
 
-def _print(found: VerifyResult) -> None:
+def _print(found: VerifyResult, _: Settings) -> None:
     counts = ", ".join(f"{count:,} {state.replace('_', ' ')}" for state, count in found.counts.items())
     click.echo(f"{found.table}, {found.model}: {found.compared:,} compared{': ' if counts else ''}{counts}")
     for row in found.rows[:SHOWN_ROWS]:
@@ -77,6 +65,6 @@ def _print(found: VerifyResult) -> None:
         click.echo(f"  … and {len(found.rows) - SHOWN_ROWS:,} more: --json lists them")
     if found.recall:
         recall = found.recall
-        click.echo(f"index {recall.index}: {recall.found:,} of {recall.rows:,} rows find themselves")
+        click.echo(f"index {recall.index}: {recall.found:,} of {recall.rows:,} rows found by their own vectors")
     if found.fixed:
         click.echo(f"fixed: {found.fixed.updated:,} rows embedded again ({found.fixed.outcome})")

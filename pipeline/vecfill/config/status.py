@@ -9,4 +9,4 @@ from vecfill.config.spec import Spec, option, spec
 class StatusOptions(Spec):
     """Choices of ``status``."""
 
-    watch: bool = option("Show it again every 2 s until Ctrl-C; with --json one object per line.", default=False)
+    watch: bool = option("Refresh every 2 s until Ctrl-C; with --json, print one object per line.", default=False)

@@ -7,12 +7,12 @@ from vecfill.config.spec import Spec, option, spec
 
 @spec
 class TrackOptions(Spec):
-    """Choices of ``track`` and ``untrack``."""
+    """Options of ``track`` and ``untrack``."""
 
     triggers: bool = option(
         "Capture changes by triggers; without them each run compares every row with the ledger.", default=True
     )
     adopt: bool = option(
-        "Take existing vectors over as those of --model, if a sample of them agrees with it.", default=False
+        "Record existing vectors as made by --model, if a sample of them agrees with it.", default=False
     )
     dry_run: bool = option("Print the statements instead of running them.", default=False)

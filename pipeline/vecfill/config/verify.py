@@ -9,12 +9,10 @@ from vecfill.config.spec import Spec, option, spec
 class VerifyOptions(Spec):
     """Choices of ``verify``."""
 
-    sample: int = option(
-        "Compare N vectors, picked at random.", default=100, name="verify_sample", flag="--sample", gt=0
-    )
-    all: bool = option("Compare every vector, whatever --sample says.", default=False, name="verify_all", flag="--all")
+    sample: int = option("Compare N random vectors.", default=100, name="verify_sample", flag="--sample", gt=0)
+    all: bool = option("Compare every vector; overrides --sample.", default=False, name="verify_all", flag="--all")
     fix: bool = option(
-        "Embed the rows again whose vectors are off; needs a tracked target.",
+        "Re-embed the rows whose vectors are off; needs a tracked target.",
         default=False,
         name="verify_fix",
         flag="--fix",

@@ -6,33 +6,19 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from vecfill.ledger.queue_sql import entry_within, has_origin
+from vecfill.ledger.queue_sql import entry_within, has_origin, is_emptied
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.read_sql import leaf_source, within
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.target_sql import Query, column, embedding, target, where
+from vecfill.postgres.target_sql import Query, assignments, target, where
 
 
 def clear_emptied(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
     """Clears the vectors of queued rows whose text became empty, and returns their number; skips locked rows."""
     tracking = relation.ledger
-    emptied = sql.SQL("{} AND NOT {} AND {}").format(
-        relation.user_sql.blank, selection.missing(relation), where(relation)
-    )
-    assignments = [
-        sql.SQL("{} = NULL").format(sql.Identifier(relation.table.vector.name)),
-        *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.user_sql.assignments),
-    ]
     return sql.SQL(_CLEAR).format(
-        own_keys=sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(column(relation, own), sql.Identifier(name))
-            for (own, _), name in zip(tracking.key, tracking.key_names, strict=True)
-        ),
-        returned=sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(column(relation, own), sql.Identifier(name))
-            for (own, _), name in zip(tracking.key, tracking.key_names, strict=True)
-        ),
+        keys=tracking.target_keys(relation.table.alias),
         changes=tracking.changes,
         vectors=tracking.vectors,
         source=target(relation),
@@ -40,20 +26,19 @@ def clear_emptied(selection: Selection, relation: Relation, bounds: Sequence[str
         chosen=tracking.is_row(relation.table.alias, "vecfill_e"),
         known=has_origin(relation),
         within=entry_within(bounds),
-        emptied=emptied,
+        emptied=is_emptied(selection, relation),
         alias=sql.Identifier(relation.table.alias),
-        assignments=sql.SQL(", ").join(assignments),
+        assignments=assignments(relation, sql.NULL),
         cleared=tracking.same_key("vecfill_v", "vecfill_u"),
-        embedding=embedding(relation),
     )
 
 
 _CLEAR = """
 WITH vecfill_e AS MATERIALIZED (
-  SELECT {own_keys} FROM {changes} AS vecfill_c JOIN {source} ON {queued}
+  SELECT {keys} FROM {changes} AS vecfill_c JOIN {source} ON {queued}
   WHERE {within} AND {known} AND {emptied} FOR NO KEY UPDATE OF {alias} SKIP LOCKED),
 vecfill_u AS (
-  UPDATE {source} SET {assignments} FROM vecfill_e WHERE {chosen} AND {emptied} RETURNING {returned}),
+  UPDATE {source} SET {assignments} FROM vecfill_e WHERE {chosen} AND {emptied} RETURNING {keys}),
 vecfill_o AS (
   DELETE FROM {vectors} AS vecfill_v USING vecfill_u WHERE {cleared})
 SELECT pg_catalog.count(*) FROM vecfill_u
@@ -69,7 +54,7 @@ def queue_emptied(selection: Selection, relation: Relation, leaf: Leaf, bounds: 
     return sql.SQL("INSERT INTO {} ({}, kind) SELECT {}, 'U' FROM {}\nWHERE {}").format(
         tracking.changes,
         tracking.key_columns,
-        sql.SQL(", ").join(column(relation, own) for own, _ in tracking.key),
+        tracking.target_keys(relation.table.alias),
         leaf_source(leaf, relation),
         within(emptied, relation, leaf, bounds, 1),
     )

@@ -6,7 +6,7 @@ from psycopg import sql
 
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection, set_aside
-from vecfill.postgres.target_sql import Query, target
+from vecfill.postgres.target_sql import Query, as_text, target
 
 
 def queue_due(relation: Relation) -> Query:
@@ -39,9 +39,7 @@ def count_waiting(selection: Selection, relation: Relation) -> Query:
 
 
 def _key_text(relation: Relation) -> sql.Composed:
-    """The key as text: the column's own, or a row of several columns."""
-    keys = relation.ledger.keys_of("vecfill_f")
-    return sql.SQL("{}::pg_catalog.text" if len(relation.ledger.key) == 1 else "ROW({})::pg_catalog.text").format(keys)
+    return as_text([sql.Identifier("vecfill_f", name) for name in relation.ledger.key_names])
 
 
 def failures(relation: Relation) -> Query:

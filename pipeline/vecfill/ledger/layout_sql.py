@@ -10,6 +10,7 @@ from psycopg import sql
 from vecfill.ledger import trigger_sql
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.target_sql import target
+from vecfill.postgres.tracking import Tracking
 
 VERSION = 1
 """Version of this layout; the table ``ledger`` has the one that a database has."""
@@ -68,12 +69,7 @@ CREATE TABLE {schema}.run (
 def target_tables(relation: Relation) -> Iterator[sql.Composed]:
     """Creates the three tables of one target, with its key columns."""
     tracking = relation.ledger
-    keys = sql.SQL(", ").join(
-        sql.SQL("{}.{} AS {}").format(
-            sql.Identifier(relation.table.alias), sql.Identifier(column), sql.Identifier(name)
-        )
-        for (column, _), name in zip(tracking.key, tracking.key_names, strict=True)
-    )
+    keys = tracking.target_keys(relation.table.alias)
     for name, query in ((tracking.vectors, _VECTORS), (tracking.changes, _CHANGES), (tracking.failures, _FAILURES)):
         for statement in query.split(";\n"):
             yield sql.SQL(statement.strip()).format(
@@ -122,30 +118,22 @@ def rights_to_run(relation: Relation) -> list[tuple[sql.Identifier, tuple[Litera
 
 
 def drop_target(relation: Relation) -> Iterator[sql.Composed]:
-    """Drops all that one target has in the ledger."""
+    """Drops the triggers of one target, and all that it has in the ledger."""
     yield from trigger_sql.drop_triggers(relation)
-    yield from trigger_sql.drop_functions(relation)
-    yield from drop_tables(relation)
-    tracking = relation.ledger
+    yield from drop_lost(relation.ledger)
+
+
+def drop_lost(tracking: Tracking) -> Iterator[sql.Composed]:
+    """Drops all that one target has in the ledger; alone, for a table that was dropped, and its triggers with it."""
+    yield from trigger_sql.drop_functions(tracking)
+    yield from drop_tables(tracking)
     yield sql.SQL("DELETE FROM {} WHERE id OPERATOR(pg_catalog.=) {}").format(
         tracking.targets, sql.Literal(tracking.id)
     )
 
 
-def drop_lost(schema: str, number: int) -> Iterator[sql.Composed]:
-    """Drops all that a target has in the ledger whose table was dropped, and the triggers with it."""
-    for name in trigger_sql.TRIGGERS:
-        yield sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier(schema, f"on_{name}_{number}"))
-    for name in ("vector", "change", "failure"):
-        yield sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(schema, f"{name}_{number}"))
-    yield sql.SQL("DELETE FROM {} WHERE id OPERATOR(pg_catalog.=) {}").format(
-        sql.Identifier(schema, "target"), sql.Literal(number)
-    )
-
-
-def drop_tables(relation: Relation) -> Iterator[sql.Composed]:
+def drop_tables(tracking: Tracking) -> Iterator[sql.Composed]:
     """Drops the tables of one target."""
-    tracking = relation.ledger
     for table in (tracking.vectors, tracking.changes, tracking.failures):
         yield sql.SQL("DROP TABLE IF EXISTS {}").format(table)
 

@@ -24,6 +24,7 @@ import psycopg
 from psycopg import sql
 
 from vecfill.errors import LeaseError, VecfillError
+from vecfill.ledger.registry import Tracked
 from vecfill.ledger.run_log import RunLog
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
@@ -87,7 +88,7 @@ class Lease:
         if not kept and kind is None:
             raise lost(self._relation)
 
-    def take(self, connection: Connection, relation: Relation) -> Relation:
+    def take(self, connection: Connection, tracked: Tracked) -> Tracked:
         """Takes the lease of a tracked target and begins to renew it.
 
         Returns:
@@ -96,6 +97,7 @@ class Lease:
         Raises:
             LeaseError: another run holds it.
         """
+        relation = tracked.relation
         held = replace(relation, tracking=replace(relation.ledger, holder=self.holder))
         with transaction(connection) as cursor:
             query = sql.SQL(_TAKE).format(held.ledger.targets)
@@ -111,7 +113,7 @@ class Lease:
         if self._relation is None:
             self._relation = held
             self._thread.start()
-        return held
+        return replace(tracked, relation=held)
 
     def check(self, stop_reason: str | None) -> None:
         """Checks that the run was not stopped because another took over.

@@ -28,7 +28,7 @@ def adopt(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence
     ).format(
         vectors=tracking.vectors,
         columns=tracking.key_columns,
-        keys=_keys(relation),
+        keys=tracking.target_keys(relation.table.alias),
         model=sql.Literal(tracking.model),
         hash=hash_expression(relation.user_sql.text),
         source=leaf_source(leaf, relation),
@@ -68,7 +68,7 @@ def distrust(selection: Selection, relation: Relation) -> Query:
         for number, (name, equals) in enumerate(tracking.key, 1)
     )
     return sql.SQL(_DISTRUST).format(
-        keys=_keys(relation),
+        keys=tracking.target_keys(relation.table.alias),
         source=target(relation),
         is_row=is_row,
         missing=selection.missing(relation),
@@ -86,7 +86,3 @@ vecfill_o AS (
   ON CONFLICT ({columns}) DO UPDATE SET model = EXCLUDED.model, text_hash = EXCLUDED.text_hash)
 INSERT INTO {changes} ({columns}, kind) SELECT vecfill_k.*, 'O' FROM vecfill_k
 """
-
-
-def _keys(relation: Relation) -> sql.Composed:
-    return sql.SQL(", ").join(column(relation, name) for name, _ in relation.ledger.key)

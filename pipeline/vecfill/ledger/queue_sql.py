@@ -66,6 +66,19 @@ def moves(relation: Relation) -> Query:
     )
 
 
+def is_emptied(selection: Selection, relation: Relation) -> sql.Composed:
+    """Condition: a row has a vector, but no text any more."""
+    return sql.SQL("({} AND NOT {} AND {})").format(
+        relation.user_sql.blank, selection.missing(relation), where(relation)
+    )
+
+
+def _is_unnoted(selection: Selection, relation: Relation) -> sql.Composed:
+    """Condition: the entry's row was edited, and its vector is of unknown origin; see ``note_edits``."""
+    filled = entry_row(relation, sql.SQL("NOT {}").format(selection.missing(relation)))
+    return sql.SQL("({} AND NOT {} AND {})").format(_edited(relation), has_origin(relation), filled)
+
+
 def remove_repeated(relation: Relation) -> Query:
     """Keeps one entry of each key and kind; all of those that tell a row that moved, see ``_edited``."""
     tracking = relation.ledger
@@ -93,7 +106,7 @@ def note_edits(selection: Selection, relation: Relation, bounds: Sequence[str]) 
     return sql.SQL(
         "INSERT INTO {vectors} ({columns}, model, text_hash)\n"
         "SELECT DISTINCT {keys}, {unknown}, ''::pg_catalog.bytea FROM {changes} AS vecfill_c\n"
-        "WHERE {edited} AND {within} AND NOT {known} AND {filled}\n"
+        "WHERE {within} AND {unnoted}\n"
         "ON CONFLICT DO NOTHING"
     ).format(
         vectors=tracking.vectors,
@@ -101,10 +114,8 @@ def note_edits(selection: Selection, relation: Relation, bounds: Sequence[str]) 
         keys=tracking.keys_of("vecfill_c"),
         unknown=sql.Literal(UNKNOWN_MODEL),
         changes=tracking.changes,
-        edited=_edited(relation),
         within=entry_within(bounds),
-        known=has_origin(relation),
-        filled=entry_row(relation, sql.SQL("NOT {}").format(selection.missing(relation))),
+        unnoted=_is_unnoted(selection, relation),
     )
 
 
@@ -126,22 +137,14 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
             ``note_edits``.
     """
     tracking = relation.ledger
-    emptied = sql.SQL("({} AND NOT {} AND {})").format(
-        relation.user_sql.blank, selection.missing(relation), where(relation)
-    )
     exists = entry_row(relation, sql.SQL("true"))
-    clearable = sql.SQL("false") if relation.table.vector.not_null else emptied
-    unnoted = sql.SQL("({} AND NOT {} AND {})").format(
-        _edited(relation),
-        has_origin(relation),
-        entry_row(relation, sql.SQL("NOT {}").format(selection.missing(relation))),
-    )
+    clearable = sql.SQL("false") if relation.table.vector.not_null else is_emptied(selection, relation)
     return sql.SQL(_SETTLE).format(
         changes=tracking.changes,
         vectors=tracking.vectors,
         failures=tracking.failures,
         within=entry_within(bounds),
-        unnoted=unnoted,
+        unnoted=_is_unnoted(selection, relation),
         emptied=sql.SQL("({} AND {})").format(has_origin(relation), entry_row(relation, clearable)),
         eligible=entry_row(relation, selection.eligible(relation)),
         hidden=sql.SQL("NOT {}").format(exists) if relation.access.policies else sql.SQL("false"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
@@ -25,8 +25,7 @@ class Tracked:
 
     Attributes:
         relation: the target, with its tracking.
-        triggers: it was tracked with triggers.
-        watched: all of these triggers exist and are enabled.
+        watched: all triggers that it was tracked with exist and are enabled.
         to_scan: oids of the leaves that no run has read as a whole since their triggers were made. A partition that was
             detached and attached again has new triggers, and edits meanwhile fired none.
         models: numbers of the models that wrote vectors.
@@ -34,11 +33,14 @@ class Tracked:
     """
 
     relation: Relation
-    triggers: bool
     watched: bool
     to_scan: frozenset[int]
     models: tuple[int, ...]
     unknown: int | None
+
+    def with_model(self, number: int) -> Self:
+        """Returns the same target with the number of the model at work."""
+        return replace(self, relation=replace(self.relation, tracking=replace(self.relation.ledger, model=number)))
 
 
 def find_tracked(connection: Connection, relation: Relation, target: Target) -> Tracked | None:
@@ -184,7 +186,6 @@ def _found(cursor: Cursor, relation: Relation, target: Target) -> Tracked | None
     marked = {leaf for leaf, marks in marks_of(relation, found).items() if marks and marks <= row.scanned}
     return Tracked(
         relation=replace(relation, tracking=tracking),
-        triggers=row.triggers,
         watched=watched,
         to_scan=leaves - marked if row.triggers and watched else leaves,
         models=row.models,

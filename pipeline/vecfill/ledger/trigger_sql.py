@@ -15,6 +15,7 @@ from psycopg import sql
 
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.target_sql import is_zero
+from vecfill.postgres.tracking import Tracking
 
 TRIGGERS = ("insert", "edit", "open", "delete", "truncate")
 """Names of the triggers and of their functions."""
@@ -44,18 +45,17 @@ def functions(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
         yield sql.SQL(
             "CREATE OR REPLACE FUNCTION {function}() RETURNS pg_catalog.trigger LANGUAGE plpgsql SECURITY DEFINER AS "
             "$vecfill$\nBEGIN\n{body}\n  RETURN NULL;\nEND $vecfill$"
-        ).format(function=function(relation, name), body=_body(relation, watched, body))
+        ).format(function=_function(relation.ledger, name), body=_body(relation, watched, body))
 
 
-def drop_functions(relation: Relation) -> Iterator[sql.Composed]:
+def drop_functions(tracking: Tracking) -> Iterator[sql.Composed]:
     """Drops the functions of the triggers."""
     for name in TRIGGERS:
-        yield sql.SQL("DROP FUNCTION IF EXISTS {}()").format(function(relation, name))
+        yield sql.SQL("DROP FUNCTION IF EXISTS {}()").format(_function(tracking, name))
 
 
-def function(relation: Relation, name: str) -> sql.Identifier:
-    """Returns the name of a trigger's function."""
-    return sql.Identifier(relation.ledger.schema, f"on_{name}_{relation.ledger.id}")
+def _function(tracking: Tracking, name: str) -> sql.Identifier:
+    return sql.Identifier(tracking.schema, f"on_{name}_{tracking.id}")
 
 
 def _body(relation: Relation, watched: Watched, body: LiteralString) -> sql.Composed:
@@ -122,7 +122,7 @@ def _trigger(relation: Relation, name: str, event: LiteralString, when: sql.Comp
         relation.table.name,
         sql.SQL("STATEMENT" if event == "TRUNCATE" else "ROW"),
         sql.SQL(" WHEN ({})").format(when) if when else sql.SQL(""),
-        function(relation, name),
+        _function(relation.ledger, name),
     )
 
 

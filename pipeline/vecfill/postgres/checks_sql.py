@@ -11,7 +11,7 @@ from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.read_sql import leaf_source, within
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import UNKNOWN, Selection
-from vecfill.postgres.target_sql import Query, column, embedding, numbers, target, where
+from vecfill.postgres.target_sql import Query, column, embedding, numbers, target, target_sample, where
 
 
 def sample(selection: Selection, relation: Relation, *, percent: float | None) -> Query:
@@ -19,11 +19,7 @@ def sample(selection: Selection, relation: Relation, *, percent: float | None) -
 
     ``percent`` limits it to a sample of the pages.
     """
-    tablesample = sql.SQL("" if percent is None else " TABLESAMPLE SYSTEM ({})").format(
-        *([] if percent is None else [percent])
-    )
-    source = sql.SQL("{}{}").format(target(relation), tablesample)
-    return _sample(relation, source, _sampled(selection, relation))
+    return _sample(relation, target_sample(relation, percent), _sampled(selection, relation))
 
 
 def sample_part(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequence[str]) -> Query:

@@ -44,13 +44,19 @@ class Database:
 
     @classmethod
     def resolve(
-        cls, database: str | None, environ: Mapping[str, str] = os.environ, *, password_command: str | None = None
+        cls,
+        database: str | Database | None,
+        environ: Mapping[str, str] = os.environ,
+        *,
+        password_command: str | None = None,
     ) -> Database:
-        """Merges the user's connection string with the environment variables of libpq.
+        """Merges the user's connection string with the environment variables of libpq; a ``Database`` stays as it is.
 
         Raises:
             ConfigError: nothing names a database, or the text is not a connection string.
         """
+        if isinstance(database, Database):
+            return database
         from_environment = _libpq_environment(environ)
         if not database and not from_environment.keys() & {"host", "hostaddr", "dbname", "service"}:
             raise ConfigError(_NO_DATABASE)

@@ -106,14 +106,14 @@ class Selection:
         Also if nobody knows where it comes from, where such vectors are replaced.
         """
         unknown = EMPTIED if UNKNOWN in self.reasons else FILLED
-        return _recorded(relation, sql.Literal(EMPTIED), sql.Literal(unknown))
+        return recorded(relation, sql.Literal(EMPTIED), sql.Literal(unknown))
 
 
 def _texts(names: tuple[str, ...]) -> sql.Composed:
     return sql.SQL("{}::pg_catalog.text[]").format(sql.Literal("{" + ",".join(names) + "}"))
 
 
-def _recorded(relation: Relation, expression: sql.Composable, absent: sql.Composable) -> sql.Composed:
+def recorded(relation: Relation, expression: sql.Composable, absent: sql.Composable) -> sql.Composed:
     """Evaluates an expression over the ledger's entry ``vecfill_v`` of the row, or ``absent`` without an entry."""
     tracking = relation.ledger
     return sql.SQL("COALESCE((SELECT {} FROM {} AS vecfill_v WHERE {}), {})").format(
@@ -148,8 +148,8 @@ def set_aside(relation: Relation) -> sql.Composed:
 
 
 def _changed(relation: Relation) -> sql.Composed:
-    """State of a row with a vector and a text, where the text alone counts."""
-    return _recorded(
+    """State of a row with a vector and a text, by the text alone."""
+    return recorded(
         relation,
         sql.SQL("CASE WHEN vecfill_v.text_hash OPERATOR(pg_catalog.<>) {} THEN {} ELSE {} END").format(
             hash_expression(relation.user_sql.text), _unless_failed(relation, CHANGED), sql.Literal(FILLED)
@@ -159,8 +159,8 @@ def _changed(relation: Relation) -> sql.Composed:
 
 
 def _other(relation: Relation) -> sql.Composed:
-    """State of a row with a vector and a text, where the model counts too."""
-    return _recorded(
+    """State of a row with a vector and a text, by the text and the model."""
+    return recorded(
         relation,
         sql.SQL(
             "CASE WHEN vecfill_v.model OPERATOR(pg_catalog.=) {unknown} THEN {changed}\n"

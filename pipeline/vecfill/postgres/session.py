@@ -17,7 +17,7 @@ from vecfill.errors import UnreachableError
 from vecfill.interruptible import Stopped, interruptible
 from vecfill.postgres import waits
 from vecfill.postgres.database import Connection, Cursor, Database
-from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -206,6 +206,14 @@ class Session:
             },
         )
         self.close()
+
+
+@contextmanager
+def open_session(database: str | Database | None) -> Iterator[Session]:
+    """Connects, and closes the connection at the end; a driver error becomes a DatabaseError."""
+    place = Database.resolve(database)
+    with wrap_driver_errors(), closing(Session.connect(place)) as session:
+        yield session
 
 
 def reachable(database: Database) -> Database:

@@ -7,6 +7,8 @@ cannot take them for columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from psycopg import sql
 
 from vecfill.postgres.relation import Relation
@@ -23,6 +25,13 @@ def target(relation: Relation) -> sql.Composed:
     )
 
 
+def target_sample(relation: Relation, percent: float | None) -> sql.Composed:
+    """Returns a random sample of the target's pages for FROM; all of them if ``percent`` is None."""
+    if percent is None:
+        return target(relation)
+    return sql.SQL("{} TABLESAMPLE SYSTEM ({})").format(target(relation), sql.Literal(percent))
+
+
 def column(relation: Relation, name: str) -> sql.Identifier:
     """Returns a column of the target's row."""
     return sql.Identifier(relation.table.alias, name)
@@ -34,10 +43,15 @@ def embedding(relation: Relation) -> sql.Identifier:
 
 
 def key_text(relation: Relation) -> sql.Composed:
-    """Returns the key as text, in the same form as ``write_sql.key_texts``; of a row without a key its place."""
-    columns = [column(relation, part.name) for part in relation.table.key] or [column(relation, "ctid")]
-    row = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
-    return sql.SQL("{}::pg_catalog.text").format(row)
+    """Returns the key as text, and of a row without a key its place."""
+    return as_text([column(relation, part.name) for part in relation.table.key] or [column(relation, "ctid")])
+
+
+def as_text(key: Sequence[sql.Composable]) -> sql.Composed:
+    """Returns the columns of a key as text: that of the column alone, or of a row of several columns."""
+    return sql.SQL("{}::pg_catalog.text" if len(key) == 1 else "ROW({})::pg_catalog.text").format(
+        sql.SQL(", ").join(key)
+    )
 
 
 def numbers(relation: Relation) -> sql.Composed:
@@ -55,3 +69,10 @@ def where(relation: Relation) -> sql.Composed:
     return sql.SQL("(\n{}\n)").format(
         relation.user_sql.where if relation.user_sql.where is not None else sql.SQL("true")
     )
+
+
+def assignments(relation: Relation, vector: sql.Composable) -> sql.Composed:
+    """Returns what an UPDATE sets: the embedding column, and the user's ``set``."""
+    own = (relation.table.vector.name, vector)
+    users = ((name, sql.SQL("(\n{}\n)").format(value)) for name, value in relation.user_sql.assignments)
+    return sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(name), value) for name, value in (own, *users))

@@ -79,24 +79,31 @@ class Tracking:
     @property
     def key_columns(self) -> sql.Composed:
         """The key columns of each of these tables, for a list of columns."""
-        return sql.SQL(", ").join(map(sql.Identifier, key_names(len(self.key))))
+        return sql.SQL(", ").join(map(sql.Identifier, self.key_names))
 
     def keys_of(self, alias: str, *, staged: bool = False) -> sql.Composed:
         """Returns the key columns of one of these tables, or of the staging table, under an alias."""
-        return sql.SQL(", ").join(_key(alias, name, staged=staged) for name in key_names(len(self.key)))
+        return sql.SQL(", ").join(_key(alias, name, staged=staged) for name in self.key_names)
+
+    def target_keys(self, target: str) -> sql.Composed:
+        """Returns the key columns of the target's row, by its alias, under their names in these tables."""
+        return sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(sql.Identifier(target, column), sql.Identifier(name))
+            for (column, _), name in zip(self.key, self.key_names, strict=True)
+        )
 
     def is_row(self, target: str, alias: str) -> sql.Composed:
         """Condition: a row of the target, by its alias, has the key of a row of one of these tables."""
         return sql.SQL(" AND ").join(
             sql.SQL("{} {} {}").format(sql.Identifier(target, column), equals, _key(alias, name))
-            for (column, equals), name in zip(self.key, key_names(len(self.key)), strict=True)
+            for (column, equals), name in zip(self.key, self.key_names, strict=True)
         )
 
     def same_key(self, one: str, other: str, *, staged: bool = False) -> sql.Composed:
         """Condition: rows of two of these tables have the same key; ``other`` may be the staging table."""
         return sql.SQL(" AND ").join(
             sql.SQL("{} {} {}").format(_key(one, name), equals, _key(other, name, staged=staged))
-            for (_, equals), name in zip(self.key, key_names(len(self.key)), strict=True)
+            for (_, equals), name in zip(self.key, self.key_names, strict=True)
         )
 
     @property

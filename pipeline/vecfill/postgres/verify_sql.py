@@ -9,8 +9,8 @@ from psycopg import sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.read_sql import leaf_source, within
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.selection import Selection
-from vecfill.postgres.target_sql import Query, column, key_text, numbers, target, where
+from vecfill.postgres.selection import Selection, recorded
+from vecfill.postgres.target_sql import Query, column, key_text, numbers, target_sample, where
 from vecfill.postgres.template import hash_expression
 
 
@@ -21,14 +21,11 @@ def random_rows(
 
     ``percent`` limits it to a sample of the pages, and ``only`` to rows that meet a condition.
     """
-    tablesample = sql.SQL("" if percent is None else " TABLESAMPLE SYSTEM ({})").format(
-        *([] if percent is None else [percent])
-    )
     condition = _compared(selection, relation)
     if only is not None:
         condition = sql.SQL("{} AND {}").format(condition, only)
     return sql.SQL("{} ORDER BY pg_catalog.random() LIMIT $1::pg_catalog.int8").format(
-        _rows(relation, sql.SQL("{}{}").format(target(relation), tablesample), condition)
+        _rows(relation, target_sample(relation, percent), condition)
     )
 
 
@@ -49,6 +46,7 @@ def _rows(relation: Relation, source: sql.Composable, condition: sql.Composable)
 
     The last two are of the ledger; NULL without an entry.
     """
+    tracked = relation.tracking is not None
     parts = [sql.SQL("{}::pg_catalog.text").format(column(relation, part.name)) for part in relation.table.key]
     same_text = sql.SQL("vecfill_v.text_hash OPERATOR(pg_catalog.=) {}").format(hash_expression(relation.user_sql.text))
     return sql.SQL(
@@ -59,17 +57,8 @@ def _rows(relation: Relation, source: sql.Composable, condition: sql.Composable)
         parts=sql.SQL(", ").join(parts),
         text=relation.user_sql.text,
         numbers=numbers(relation),
-        model=_recorded(relation, sql.SQL("vecfill_v.model")),
-        same_text=_recorded(relation, same_text),
+        model=recorded(relation, sql.SQL("vecfill_v.model"), sql.NULL) if tracked else sql.NULL,
+        same_text=recorded(relation, same_text, sql.NULL) if tracked else sql.NULL,
         source=source,
         condition=condition,
-    )
-
-
-def _recorded(relation: Relation, expression: sql.Composable) -> sql.Composable:
-    if relation.tracking is None:
-        return sql.SQL("NULL")
-    tracking = relation.tracking
-    return sql.SQL("(SELECT {} FROM {} AS vecfill_v WHERE {})").format(
-        expression, tracking.vectors, tracking.is_row(relation.table.alias, "vecfill_v")
     )

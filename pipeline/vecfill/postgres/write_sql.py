@@ -21,7 +21,7 @@ from vecfill.postgres.staging_sql import (
     staging_table_of_arrays,
     with_staging_table,
 )
-from vecfill.postgres.target_sql import column, embedding, target
+from vecfill.postgres.target_sql import as_text, assignments, column, embedding, target
 from vecfill.postgres.template import hash_expression
 
 
@@ -119,10 +119,6 @@ DEALLOCATE = "DEALLOCATE vecfill_write"
 
 def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sql.Composable | None) -> Query:
     """See ``write``. ``staged`` is the staging table, ``before`` the common table expression that makes it, if any."""
-    assignments = [
-        sql.SQL("{} = vecfill_s.vecfill_embedding").format(sql.Identifier(relation.table.vector.name)),
-        *(sql.SQL("{} = (\n{}\n)").format(sql.Identifier(name), text) for name, text in relation.user_sql.assignments),
-    ]
     place = sql.SQL("{}.ctid OPERATOR(pg_catalog.=) vecfill_l.vecfill_tid").format(sql.Identifier(relation.table.alias))
     tracked = relation.tracking is not None
     return sql.SQL(_WRITE).format(
@@ -146,7 +142,7 @@ def _write(selection: Selection, relation: Relation, staged: sql.SQL, before: sq
         if relation.table.plain
         else sql.SQL("true"),
         alias=sql.Identifier(relation.table.alias),
-        assignments=sql.SQL(", ").join(assignments),
+        assignments=assignments(relation, sql.Identifier("vecfill_s", "vecfill_embedding")),
     )
 
 
@@ -191,11 +187,10 @@ SELECT vecfill_outcome, 1, vecfill_n, false FROM vecfill_others{lost}
 def key_texts(relation: Relation) -> Query:
     """Selects position, key as text, and whether the row still exists, for the staged rows at the positions ``$1``."""
     columns = [sql.SQL("vecfill_s.{}").format(name) for name in key_columns(relation)]
-    key = columns[0] if len(columns) == 1 else sql.SQL("ROW({})").format(sql.SQL(", ").join(columns))
-    return _query_staged_rows(relation, _KEY_TEXTS, key=key)
+    return _query_staged_rows(relation, _KEY_TEXTS, key=as_text(columns))
 
 
-_KEY_TEXTS = """SELECT vecfill_s.vecfill_n, {key}::pg_catalog.text, EXISTS (SELECT FROM {source} WHERE {join})
+_KEY_TEXTS = """SELECT vecfill_s.vecfill_n, {key}, EXISTS (SELECT FROM {source} WHERE {join})
 FROM {staged} AS vecfill_s
 WHERE {chosen} ORDER BY 1"""
 

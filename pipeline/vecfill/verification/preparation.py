@@ -51,7 +51,7 @@ def prepare(connection: Connection, target: Target, model: Model, *, fix: bool) 
     if given := dimension_of(model):
         check_dimension(relation, model, given)
     whole = _whole(connection, relation, target)
-    tracked = find_tracked(connection, inspect(connection, whole, key_needed=False), whole)
+    tracked = find_tracked(connection, relation, whole)
     if tracked is None:
         if fix:
             raise ConfigError(
@@ -60,11 +60,13 @@ def prepare(connection: Connection, target: Target, model: Model, *, fix: bool) 
             )
         return Prepared(relation=relation, whole=whole, selection=selection)
     own = known_number(connection, target.state_schema, fingerprint_of(model).digest)
-    tracked = replace(tracked, relation=replace(tracked.relation, tracking=replace(tracked.relation.ledger, model=own)))
+    tracked = tracked.with_model(own)
     if fix:
         _check_no_other_model(connection, tracked, selection, model)
     part = replace(target, where=_both(whole.where, target.where))
-    relation = replace(inspect(connection, part, key_needed=False), tracking=tracked.relation.tracking)
+    if part != target:
+        relation = inspect(connection, part, key_needed=False)
+    relation = replace(relation, tracking=tracked.relation.tracking)
     return Prepared(relation=relation, whole=whole, selection=selection, model=own)
 
 

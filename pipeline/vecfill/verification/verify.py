@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -22,8 +21,7 @@ from vecfill.encode.load import load_model
 from vecfill.encode.row_encoder import RowEncoder
 from vecfill.ledger import origins
 from vecfill.postgres.database import Database
-from vecfill.postgres.driver_errors import wrap_driver_errors
-from vecfill.postgres.session import Session
+from vecfill.postgres.session import Session, open_session
 from vecfill.verification.index_recall import IndexRecall, index_recall
 from vecfill.verification.judgement import STATES, Judgements, StoredRow, VerifiedRow
 from vecfill.verification.preparation import Prepared, prepare
@@ -91,8 +89,7 @@ def verify(
         LeaseError: another run works on the target to fix.
     """
     options = options or VerifyOptions()
-    place = database if isinstance(database, Database) else Database.resolve(database)
-    with wrap_driver_errors(), closing(Session.connect(place)) as session:
+    with open_session(database) as session:
         prepared = session.run(lambda connection: prepare(connection, target, model, fix=options.fix))
         found, sample = _compared(session, prepared, model, options)
         recall = session.run(lambda connection: index_recall(connection, prepared.relation, sample))

@@ -11,7 +11,7 @@ import numpy as np
 from vecfill.bench.api.budget import Needs, within
 from vecfill.bench.measure import Measured
 from vecfill.bench.ours import inline_engine, ranges_of
-from vecfill.bench.runners import Inline
+from vecfill.bench.runners import Inline, warmed
 from vecfill.encode.api.budget import RequestBudget
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.errors import VecfillError
@@ -49,17 +49,14 @@ class Side(Inline):
 
     def _prepared(self) -> dict[str, Any]:
         self._open()
-        self._encoder = self._encode.warm()
-        loaded = time.monotonic()
+        self._encoder, facts = warmed(self._encode)
         self._encoder.encode(list(self.warm), MAX_BATCH_TOKENS)
         self._encoder.encode_query(self.warm[0])
         before = self._usage()
         vectors, seconds = self._timed_queries()
         found = self._encoder.encode(list(self.documents), MAX_BATCH_TOKENS).vectors if self.documents else None
         return {
-            "loaded": loaded,
-            "dtype": self._encoder.dtype,
-            "device": self._encoder.device,
+            **facts,
             "query_s": seconds,
             "query_vectors": vectors,
             "document_vectors": found,
