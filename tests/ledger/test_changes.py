@@ -282,21 +282,16 @@ def test_another_target_in_the_same_column_is_named(database, connect, vecfill):
 
 def test_a_row_that_moves_while_the_queue_is_settled_counts_as_changed(database, connect, monkeypatch):
     """Its key changes with it, so only the entries of both partitions together tell that its vector may be outdated."""
-    connect.execute(
-        "CREATE TABLE docs (id bigint, part int, title text, note text DEFAULT '', embedding vector(8),"
-        " PRIMARY KEY (id, part)) PARTITION BY LIST (part);"
-        "CREATE TABLE docs_0 PARTITION OF docs FOR VALUES IN (0);"
-        "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES IN (1);"
-        "INSERT INTO docs (id, part, title) SELECT n, n % 2, 'title ' || n FROM generate_series(1, 20) n"
-    )
+    make_partitioned_docs(connect)
     track(DOCS, database=database)
     fill(database)
     connect.execute("UPDATE docs SET title = 'x' WHERE id = 2; UPDATE docs SET title = 'title 2' WHERE id = 2")
-    move = "UPDATE docs SET part = 1 - part, title = 'moved ' || id WHERE id BETWEEN 3 AND 6 AND title !~ 'moved'"
     remove_repeated = vecfill.ledger.queue_sql.remove_repeated
 
     def moved_before(relation):
-        connect.execute(move)
+        connect.execute(
+            "UPDATE docs SET part = 3 - part, title = 'moved ' || id WHERE id BETWEEN 3 AND 6 AND title !~ 'moved'"
+        )
         return remove_repeated(relation)
 
     monkeypatch.setattr(vecfill.ledger.queue_sql, "remove_repeated", moved_before)

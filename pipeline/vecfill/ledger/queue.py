@@ -80,8 +80,6 @@ def settle(connection: Connection, relation: Relation, selection: Selection, app
     Returns:
         The number of vectors cleared.
     """
-    if not queue_of(connection, relation).entries:
-        return 0
     if not relation.access.policies:
         _run(connection, relation, queue_sql.forget_truncated(relation))
 

@@ -118,17 +118,17 @@ class TrackedSource(TableSource):
         """Surveys the queue. If every entry is of a row to read, as after a few edits, nothing is to be settled."""
         last = len(self.relation.table.leaves) - 1
 
-        def look(*, settled: bool) -> Survey:
-            if settled:
-                apply = applied(connection, self.relation, last)
-                self.counts.cleared += queue.settle(connection, self.relation, self.settling, apply)
+        def look() -> Survey:
             self.counts.queued_after = queue.queue_of(connection, self.relation).entries
             leaves = (last,) if self.counts.queued_after else ()
             return self._survey(connection, leaves, exact=False, excluded=excluded, earlier=earlier)
 
-        found = look(settled=False)
-        to_read = sum(found.states.get(reason, 0) for reason in self.selection.reasons)
-        return found if to_read == self.counts.queued_after else look(settled=True)
+        found = look()
+        if sum(found.states.get(reason, 0) for reason in self.selection.reasons) == self.counts.queued_after:
+            return found
+        apply = applied(connection, self.relation, last)
+        self.counts.cleared += queue.settle(connection, self.relation, self.settling, apply)
+        return look()
 
     def _survey(
         self,
