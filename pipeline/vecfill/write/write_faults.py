@@ -8,7 +8,7 @@ import psycopg
 
 from vecfill.bisection import SharedFaultError
 from vecfill.blocks import OUTCOMES
-from vecfill.errors import ConfigError, DatabaseError, Fault, VecfillError, classify
+from vecfill.errors import ConfigError, DatabaseError, Fault, TooSlowError, VecfillError, classify
 from vecfill.postgres.driver_errors import is_raised, is_reported, is_row_fault, server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.server import STATEMENT_TIMEOUT_MS
@@ -27,10 +27,6 @@ _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
 
 MAX_LOCK_WAITS = 8
 """Waits of a batch for locks that its triggers need, each of ``LOCK_TIMEOUT``; then a part counts as locked."""
-
-
-class TooSlowError(VecfillError):
-    """A time limit ended the write; a smaller batch may be in time."""
 
 
 def check_escapable(error: psycopg.Error, seconds: float, relation: Relation) -> None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from vecfill.bisection import SharedFaultError, isolate
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA, UnwrittenRow
 from vecfill.config.limits import WriteLimits
-from vecfill.errors import StoppedError
+from vecfill.errors import StoppedError, TooSlowError
 from vecfill.job import Worker
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
@@ -30,7 +30,6 @@ from vecfill.write.write_batch import BatchResult, write_batch
 from vecfill.write.write_faults import (
     MAX_LOCK_WAITS,
     OUT_OF_MEMORY,
-    TooSlowError,
     check_escapable,
     explain_shared,
     give_up,
