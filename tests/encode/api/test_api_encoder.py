@@ -419,7 +419,7 @@ def test_a_text_that_stays_nan_fails_alone_and_all_of_them_the_run():
         rows = RowEncoder(ours).encode(texts)
         assert list(rows.errors) == [1]
         assert api.seen.requests == 3
-        assert list(ours.encode([*TEXTS, "everything"]).errors) == [60]
+        assert list(RowEncoder(ours).encode([*TEXTS, "everything"]).errors) == [60]
         texts.append("nothing works")
         with pytest.raises(EncodeError, match="60 of its 60 vectors are NaN, infinite or zero"):
             ours.encode(TEXTS)

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from tenacity import AsyncRetrying, retry_if_exception_type
 
-from vecfill.bisection import SHARED_FAULT_AFTER
 from vecfill.config.model import Model
 from vecfill.encode.api.answer import Answer, WrongAnswerError, parse
 from vecfill.encode.api.budget import Budget, Decision
@@ -109,9 +109,10 @@ class Requester:
         """Whether the API gives a vector for a harmless text."""
         retries = Retries(self.what, self._give_up_after, is_query=is_query, max_failures=FEW_FAILURES)
         try:
-            return await self._retried([PROBE], 1, False, retries) is not None
+            answer = await self._retried([PROBE], 1, False, retries)
         except (VecfillError, RefusedError):
             return False
+        return answer is not None and not _broken(answer).any()
 
     async def _retried(self, texts: list[str], estimate: int, can_split: bool, retries: Retries) -> Answer | None:
         """Sends the request until it gives vectors or fails for good."""
@@ -220,9 +221,9 @@ class Requester:
                 extra={"waits_for": "the API", "wait_s": wait},
             )
         self.dimension.check(answer.vectors.shape[1])
-        broken = np.flatnonzero(~np.isfinite(answer.vectors).all(axis=1) | ~answer.vectors.any(axis=1))
+        broken = np.flatnonzero(_broken(answer))
         if len(broken):
-            usable = len(broken) < max(SHARED_FAULT_AFTER, len(texts))
+            usable = len(broken) < len(texts) or len(texts) == 1  # one text may spoil all of its request
             reason = f"{len(broken)} of its {len(texts)} vectors are NaN, infinite or zero"
             raise WrongAnswerError(reason, answer if usable else None)
 
@@ -231,6 +232,11 @@ class Requester:
         if error.status_code == UNAUTHORIZED and await self._client.key.renew(secret):
             return RetryableError("the key has expired", wait=0.0)
         return classify(error, self.what, self._client.key.hidden(server_message(error)))
+
+
+def _broken(answer: Answer) -> npt.NDArray[np.bool_]:
+    """Bool [n]: the vector is NaN, infinite or zero."""
+    return np.asarray(~np.isfinite(answer.vectors).all(axis=1) | ~answer.vectors.any(axis=1))
 
 
 def _cause(error: APIConnectionError) -> str:
