@@ -47,6 +47,16 @@ def test_a_row_on_which_a_trigger_raises_is_set_aside(connect, database, sqlstat
     assert_every_vector_is_its_texts(connect, rows=48)
 
 
+@pytest.mark.parametrize("sqlstate", ["P0001", "40001", "57014", "42P01", "ABCDE"])
+def test_the_detail_of_a_row_s_error_stays_out_of_messages(connect, database, sqlstate):
+    """It often quotes the row."""
+    with prepared(connect, database) as (write, block):
+        trigger(connect, f"IF OLD.id = 7 THEN RAISE SQLSTATE '{sqlstate}' USING detail = OLD; END IF; RETURN NEW;")
+        result = write(block)
+    ((row,),) = (rows for rows in result["unwritten"].to_pylist() if rows)
+    assert "title 7" not in row["error"]
+
+
 @pytest.mark.parametrize("sqlstate", ["40001", "57014", "ABCDE"])
 def test_a_trigger_that_raises_on_every_row_ends_the_run(connect, database, sqlstate):
     with prepared(connect, database) as (write, block):
@@ -171,6 +181,16 @@ def test_rows_that_are_all_over_the_time_out_end_the_run_after_a_few(connect, da
     with writing(job_of(database)) as (write, block), pytest.raises(DatabaseError, match=says):
         write(block)
     assert connect.execute("SELECT last_value FROM calls").fetchone() == (4,)
+
+
+def test_a_stop_ends_the_search_for_slow_rows(connect, database):
+    make_docs(connect, 50)
+    connect.execute("CREATE SEQUENCE calls")
+    slow_rows(connect, "OLD.id % 2 = 0 AND nextval('calls') > 0")
+    with writing(job_of(database)) as (write, block):
+        write._stopped = lambda: connect.execute("SELECT is_called FROM calls").fetchone()[0]
+        assert counts(write(block)) == {}
+    assert connect.execute("SELECT last_value FROM calls").fetchone() == (1,)
 
 
 # -- what else a table may have

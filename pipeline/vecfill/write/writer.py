@@ -96,16 +96,17 @@ class Writer:
     def _write_piece(self, piece: pa.Table) -> Iterator[tuple[pa.Table, BatchResult, float]]:
         """Writes a piece as a whole or, if rows are faulty, in parts."""
         batch = Batch.from_block(piece, self._relation.table.vector.kind)
-        whole, left, waits = len(batch), set(range(len(batch))), 0
+        whole, left, slow = len(batch), set(range(len(batch))), list[Exception]()
 
         def attempt(rows: slice) -> Written:
-            nonlocal waits
             part = batch.part(rows)
+            if slow and self._stopped():
+                raise StoppedError(str(slow[-1]))
             try:
                 return self._write_batch(part, part=len(part) < whole)
-            except psycopg.errors.LockNotAvailable as error:
-                waits += is_slow(error)
-                if waits < MAX_LOCK_WAITS:
+            except (psycopg.Error, TooSlowError) as error:
+                slow.extend([error] if is_slow(error) else [])
+                if not is_locked(error) or len(slow) < MAX_LOCK_WAITS:
                     raise
                 return locked(len(part)), 0.0
 
