@@ -193,6 +193,30 @@ def test_a_stop_ends_the_search_for_slow_rows(connect, database):
     assert connect.execute("SELECT last_value FROM calls").fetchone() == (1,)
 
 
+# -- rows that end the session
+
+ENDS = "PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(30);"
+
+
+def test_a_row_that_ends_its_session_is_set_aside(connect, database):
+    with prepared(connect, database) as (write, block):
+        trigger(connect, f"IF OLD.id = 7 THEN {ENDS} END IF; RETURN NEW;")
+        result = write(block)
+    assert counts(result) == {"updated": 49, "failed": 1}
+    ((row,),) = (rows for rows in result["unwritten"].to_pylist() if rows)
+    assert row["key"] == "7"
+    assert row["error"].startswith("the connection is lost whenever this row is written: ")
+
+
+def test_rows_that_all_end_their_session_end_the_run_after_a_few(connect, database):
+    with prepared(connect, database) as (write, block):
+        connect.execute("CREATE SEQUENCE calls")
+        trigger(connect, f"PERFORM nextval('calls'); {ENDS} RETURN NEW;")
+        with pytest.raises(SharedFaultError, match="the connection is lost whenever this row is written"):
+            write(block)
+    assert connect.execute("SELECT last_value FROM calls").fetchone()[0] == 4 * vecfill.write.write_faults.LOST_ATTEMPTS
+
+
 # -- what else a table may have
 
 

@@ -13,7 +13,7 @@ from vecfill.postgres.driver_errors import is_raised, is_reported, is_row_fault,
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.server import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.timeouts import SETTINGS, is_interrupt, setting_of, timed_out
-from vecfill.write.write_batch import BatchResult
+from vecfill.write.write_batch import BatchResult, LostWhileWritingError
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,9 @@ OUT_OF_MEMORY = "53200"
 CONFLICT_ATTEMPTS, CONFLICT_ATTEMPTS_OF_A_PART = 4, 2
 """Attempts to write a batch, and a part of one, that the server itself refuses for a conflict, such as a deadlock. A
 server that is away is retried for much longer."""
+
+LOST_ATTEMPTS = 3
+"""Attempts to write a batch of which each ends the connection: a trigger may end its own session, or crash it."""
 
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
 
@@ -49,8 +52,8 @@ def may_be_one_rows(error: Exception) -> bool:
 
 
 def is_slow(error: Exception) -> bool:
-    """Whether an attempt took as long as a time limit allows, or as a lock is waited for."""
-    if isinstance(error, TooSlowError):
+    """Whether an attempt took all of a time limit, waited for a lock, or cost connections: few are to fail so."""
+    if isinstance(error, (TooSlowError, LostWhileWritingError)):
         return True
     return isinstance(error, psycopg.Error) and is_locked(error) and is_interrupt(error)
 
@@ -71,7 +74,9 @@ def is_conflict(error: Exception) -> bool:
 
 
 def give_up(error: BaseException | None, attempts: int, *, part: bool) -> bool:
-    """Whether to try smaller batches after so many attempts, where the server reported the error and is there."""
+    """Whether to try smaller batches after so many attempts, where the server is there."""
+    if isinstance(error, LostWhileWritingError):
+        return attempts >= LOST_ATTEMPTS
     if not isinstance(error, psycopg.Error) or not is_reported(error):
         return False
     if not part:
