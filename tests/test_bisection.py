@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecfill.bisection import SHARED_FAULT_AFTER, SharedFaultError, isolate
+from vecfill.bisection import SHARED_FAULT_AFTER, SLOW_SHARED_AFTER, SharedFaultError, isolate
 
 
 class Batch:
@@ -85,6 +85,34 @@ def test_a_cluster_of_faulty_rows_does_not_pass_for_a_shared_fault():
         faulty = set(range(start, start + 2 * SHARED_FAULT_AFTER))
         outcomes = list(isolate(2000, Batch(faulty), value_error))
         assert {rows.start for rows, outcome in outcomes if isinstance(outcome, ValueError)} == faulty
+
+
+def is_slow(exc):
+    return True
+
+
+@given(batches())
+def test_slow_rows_are_found_with_few_slow_attempts(case):
+    n, faulty = case
+    work, outcomes = Batch(faulty), []
+    try:
+        outcomes = list(isolate(n, work, value_error, slow=is_slow))
+    except SharedFaultError:
+        assert len(work.tried) <= 1 + SLOW_SHARED_AFTER
+        assert len(faulty) >= SLOW_SHARED_AFTER
+        return
+    assert sorted(row for rows, _ in outcomes for row in range(rows.start, rows.stop)) == list(range(n))
+    assert {rows.start for rows, outcome in outcomes if isinstance(outcome, ValueError)} == faulty
+    failed = [rows for rows in work.tried if faulty & {*range(rows.start, rows.stop)}]
+    assert len(failed) <= 5 * len(faulty)
+
+
+def test_rows_that_are_all_slow_cost_a_few_attempts():
+    work = Batch(set(range(2000)))
+    with pytest.raises(SharedFaultError, match="the first 3 rows failed individually"):
+        list(isolate(2000, work, value_error, slow=is_slow))
+    assert len(work.tried) == 1 + SLOW_SHARED_AFTER
+    assert {rows.start // 500 for rows in work.tried[1:]} == {0, 2, 3}  # all over the batch
 
 
 def test_few_rows_that_all_fail_are_set_aside_one_by_one():

@@ -83,8 +83,9 @@ def test_every_exception_survives_pickling(kind):
     assert error.exit_code == kind.exit_code
 
 
-INSIDE = {"RefusedError", "RetryableError", "SplitRequestError", "WrongAnswerError"}
-"""Never leave the encode stage, which takes what is none of our errors for the fault of a text."""
+INSIDE = {"RefusedError", "RetryableError", "SplitRequestError", "WrongAnswerError", "LostWhileWritingError"}
+"""Never leave their stage. The encode stage takes what is none of our errors for the fault of a text; the last is an
+error of the driver's kind, which the writer's retries know."""
 
 
 @pytest.mark.slow  # imports torch

@@ -45,6 +45,10 @@ class TableLockedError(DatabaseError):
     """Another session locked the whole table for too long."""
 
 
+class TooSlowError(DatabaseError):
+    """A time limit ended a statement; on fewer rows it may be in time. For a single row, the reason why it fails."""
+
+
 class EncodeError(VecfillError):
     """The model failed for a reason other than a single text."""
 

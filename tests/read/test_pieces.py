@@ -36,11 +36,11 @@ from vecfill.read.units import RowList
 SLOW = replace(DOCS, where="slow(title) IS NOT NULL")
 
 
-def make_slow_docs(connect: psycopg.Connection, seconds: float, **timeouts: str) -> None:
-    """A hundred rows on ten pages, each of which takes its time to read; and timeouts of the database."""
+def make_slow_docs(connect: psycopg.Connection, seconds: float, *, rows: int = 100, **timeouts: str) -> None:
+    """Rows, ten a page, each of which takes its time to read; and timeouts of the database."""
     make_docs(connect)
     connect.execute("ALTER TABLE docs ALTER note SET STORAGE PLAIN, ALTER note SET DEFAULT repeat('x', 700)")
-    connect.execute("INSERT INTO docs (id, title) SELECT n, 'title ' || n FROM generate_series(1, 100) n")
+    connect.execute("INSERT INTO docs (id, title) SELECT n, 'title ' || n FROM generate_series(1, %s::int) n", [rows])
     connect.execute(
         "CREATE FUNCTION slow(text) RETURNS text LANGUAGE plpgsql AS"
         f" $$ BEGIN PERFORM pg_sleep({seconds}); RETURN $1; END $$"
@@ -101,9 +101,35 @@ def test_a_partial_index_that_takes_too_long_gives_way_to_pieces(connect, databa
     assert (result.outcome, result.updated, result.remaining) == ("complete", 100, 0)
 
 
-def test_a_page_that_takes_too_long_is_an_error_that_names_the_setting(connect, database):
-    make_slow_docs(connect, 0.1, statement_timeout="200ms")
-    with pytest.raises(DatabaseError, match=r"a page of public\.docs takes longer .* raise statement_timeout of role"):
+def test_a_page_that_takes_too_long_is_read_row_by_row(connect, database):
+    make_slow_docs(connect, 0.1, rows=10, statement_timeout="500ms")
+    result = run(SLOW, MODEL, database=database, options=INLINE)
+    assert (result.outcome, result.updated, result.exit_code) == ("complete", 10, 0)
+
+
+@pytest.mark.parametrize("part", ["where", "text"])
+def test_a_row_that_takes_too_long_is_set_aside_by_key(connect, database, part):
+    make_slow_docs(connect, 0, statement_timeout="700ms")
+    connect.execute(
+        "CREATE OR REPLACE FUNCTION slow(text) RETURNS text LANGUAGE plpgsql AS"
+        " $$ BEGIN IF $1 = 'title 47' THEN PERFORM pg_sleep(30); END IF; RETURN $1; END $$"
+    )
+    target = SLOW if part == "where" else replace(DOCS, text=None, text_sql="slow(title)")
+    result = run(target, MODEL, database=database, options=INLINE)
+    assert (result.outcome, result.exit_code, result.updated, result.failed) == ("quarantined", 3, 99, 1)
+    (row,) = result.quarantine
+    assert (row.key, row.error_class) == ("47", "timeout")
+    assert row.error.startswith("cannot be read: takes longer to read than statement_timeout allows: canceling")
+
+
+@pytest.mark.parametrize("timeout", ["statement_timeout", "transaction_timeout"])
+def test_rows_that_all_take_too_long_are_an_error_that_names_the_setting(connect, database, timeout):
+    if timeout == "transaction_timeout" and connect.info.server_version < 170_000:
+        needs("PostgreSQL 17 or newer, which has transaction_timeout")
+    make_slow_docs(connect, 30, **{timeout: "300ms"})
+    what = "every row of public.docs that was tried" if timeout == "statement_timeout" else "a page of public.docs"
+    says = f"{what} takes longer to read than {timeout} allows: .* raise {timeout} of role"
+    with pytest.raises(DatabaseError, match=says):
         run(SLOW, MODEL, database=database, options=INLINE)
 
 

@@ -107,6 +107,18 @@ def test_an_unreadable_row_is_set_aside_by_key(connect, database, tmp_path, kind
     assert_every_vector_is_its_texts(connect, "CASE id WHEN 3 THEN '' WHEN 200 THEN '' ELSE title END", rows=ROWS - 2)
 
 
+@pytest.mark.parametrize("sqlstate", ["40001", "55P03", "57014", "57P01", "53200", "42P01", "0A000", "58030", "ABCDE"])
+def test_a_row_on_which_a_function_raises_is_set_aside_whatever_the_sqlstate(connect, database, sqlstate):
+    make_docs(connect, 50)
+    connect.execute(
+        "CREATE FUNCTION odd(id bigint) RETURNS boolean LANGUAGE plpgsql AS"
+        f" $$ BEGIN IF id = 7 THEN RAISE SQLSTATE '{sqlstate}'; END IF; RETURN true; END $$"
+    )
+    result = run(replace(DOCS, where="odd(id)"), MODEL, database=database, options=INLINE)
+    assert (result.outcome, result.exit_code, result.updated) == ("quarantined", 3, 49)
+    assert [row.key for row in result.quarantine] == ["7"]
+
+
 @pytest.mark.parametrize("filled", [False, True])
 @pytest.mark.parametrize("bad", ["id <= 60", "id > 170", "id % 8 = 0"])
 def test_many_unreadable_rows_together_are_not_all_rows(connect, database, bad, filled):

@@ -601,14 +601,6 @@ def test_a_batch_over_the_time_out_is_halved_until_it_lands(connect, database, m
         assert write._size.rows < 24
 
 
-def test_one_row_over_the_time_out_is_an_error(connect, database):
-    make_docs(connect, 2)
-    slow(connect, 3)
-    remedy = "one row of public.docs takes longer to write than statement_timeout allows: .* raise statement_timeout of"
-    with writing(job_of(database)) as (write, block), pytest.raises(DatabaseError, match=remedy):
-        write(block)
-
-
 def test_a_cancel_by_somebody_else_is_told_from_our_time_out(connect, database):
     with prepared(connect, database) as (write, block):
         trigger(connect, "PERFORM pg_sleep(20); RETURN NEW;")

@@ -9,7 +9,13 @@ from contextlib import contextmanager
 import psycopg
 
 from vecfill.errors import DatabaseError, Fault, SecretError, classify
-from vecfill.postgres.timeouts import SETTINGS
+from vecfill.postgres.timeouts import SETTINGS, is_interrupt
+
+_INSUFFICIENT = "53"
+"""Class of insufficient resources, such as a full disk, which no single row causes."""
+
+_RAISING = frozenset({"exec_stmt_raise", "exec_stmt_assert", "PLy_elog_impl", "PLy_output"})
+"""Functions of the server that report what a function in PL/pgSQL or PL/Python raises."""
 
 _FUNCTION = re.compile(r"^(?:[\w/]+ )?function .+$", re.MULTILINE | re.IGNORECASE)
 """A line of an error's context that names a function: ``PL/pgSQL function tell() line 2 at PERFORM``."""
@@ -18,12 +24,12 @@ _FUNCTION = re.compile(r"^(?:[\w/]+ )?function .+$", re.MULTILINE | re.IGNORECAS
 def server_message(error: BaseException) -> str:
     """Returns the server's message and its SQLSTATE in one line, to append to our own message.
 
-    Omits DETAIL for a row fault: it quotes the row, and user data must not reach a log. Of the context, which may quote
-    values too, it takes the innermost function, such as a trigger's.
+    Omits DETAIL where a row may be at fault: it quotes the row, and user data must not reach a log. Of the context,
+    which may quote values too, it takes the innermost function, such as a trigger's.
     """
     if not isinstance(error, psycopg.Error) or not error.diag.message_primary:
         return " ".join(str(error).split())
-    detail = error.diag.message_detail if classify(error.sqlstate) is not Fault.ROW else None
+    detail = None if is_row_fault(error) else error.diag.message_detail
     function = _FUNCTION.search(error.diag.context or "")
     more = detail, error.diag.message_hint, function and f"in {function[0]}"
     parts = [error.diag.message_primary, *(f"({one})" for one in more if one)]
@@ -43,6 +49,34 @@ def wrap_driver_errors() -> Iterator[None]:
         setting = SETTINGS.get(error.sqlstate or "")
         remedy = f": if a timeout ended it, raise {setting} of this role" if setting else ""
         raise DatabaseError(f"database error: {server_message(error)}{remedy}") from error
+
+
+def is_reported(error: BaseException) -> bool:
+    """Whether the server reported the error and kept the connection: a fault of the statement, not of the server."""
+    return isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized == "ERROR"
+
+
+def is_raised(error: psycopg.Error) -> bool:
+    """Whether a function of the user raised the error, with whatever SQLSTATE it chose."""
+    return error.diag.source_function in _RAISING
+
+
+def is_row_fault(error: psycopg.Error) -> bool:
+    """Whether one row may have caused the error, so that the statement may succeed on the others.
+
+    An error of class *configuration* with a context comes from a function, which may run into it on some rows only;
+    without one it comes from our own statement.
+    """
+    fault = classify(error.sqlstate)
+    if fault is Fault.ROW:
+        return True
+    if not is_reported(error):
+        return False
+    if fault is Fault.CONFIGURATION:
+        return error.diag.context is not None
+    if fault is Fault.RESOURCE:
+        return not is_interrupt(error)
+    return is_raised(error) or (fault is Fault.FATAL and not (error.sqlstate or "").startswith(_INSUFFICIENT))
 
 
 def is_transient(error: BaseException) -> bool:

@@ -15,6 +15,9 @@ SETTINGS = {
 }
 """Setting by SQLSTATE. The last two end the connection too."""
 
+_INTERRUPT = "ProcessInterrupts"
+"""The server's function that reports timeouts and ``pg_cancel_backend``."""
+
 
 @contextmanager
 def transaction_timeout_named(timeout_ms: int) -> Iterator[None]:
@@ -35,6 +38,11 @@ def transaction_timeout_named(timeout_ms: int) -> Iterator[None]:
         raise
 
 
+def is_interrupt(error: psycopg.Error) -> bool:
+    """Whether the server interrupted the statement itself; a function may raise the same SQLSTATE."""
+    return error.diag.source_function in (None, _INTERRUPT)
+
+
 def timed_out(error: psycopg.Error, seconds: float, statement_timeout_ms: int) -> bool:
     """Whether a time limit ended a statement; an administrator's ``pg_cancel_backend`` gives 57014 too.
 
@@ -43,6 +51,8 @@ def timed_out(error: psycopg.Error, seconds: float, statement_timeout_ms: int) -
         seconds: that it took.
         statement_timeout_ms: the limit of its transaction; 0 for none.
     """
+    if not is_interrupt(error):
+        return False
     if error.sqlstate == "57014":
         return 0 < statement_timeout_ms * 0.9 <= seconds * 1000
     return error.sqlstate in SETTINGS

@@ -18,6 +18,9 @@ from vecfill.postgres.driver_errors import is_transient, server_message
 
 T = TypeVar("T")
 
+GiveUp = Callable[[BaseException | None, int], bool]
+"""Whether to raise a transient error as it is, after so many attempts."""
+
 RETRY_FOR_S = 120.0
 """Seconds to retry after a broken connection or a conflict: a failover of a hosted server takes 30 to 60."""
 
@@ -57,12 +60,18 @@ def queried(
     return interruptible(lambda: work(connection), stopped, interrupt=interrupt)
 
 
+def never_give_up(_error: BaseException | None, _attempts: int) -> bool:
+    """Retries a transient error until the time is over."""
+    return False
+
+
 def repeated(
     attempt: Callable[[], T],
     label: str,
     stopped: Stopped | None,
     *,
     locks: bool,
+    give_up: GiveUp = never_give_up,
     before_sleep: Callable[[RetryCallState], None],
 ) -> T:
     """Calls ``attempt`` until it succeeds, fails for good, or the run is to stop.
@@ -72,6 +81,7 @@ def repeated(
         label: of the database, for messages.
         stopped: whether the run should stop.
         locks: also wait for a table that another session has locked.
+        give_up: whether to raise a transient error, unchanged, before the time is over.
         before_sleep: called before each wait.
 
     Raises:
@@ -85,7 +95,7 @@ def repeated(
     retrying = Retrying(
         retry=retry_if_exception(again),
         wait=wait_random_exponential(multiplier=0.2, max=5),
-        stop=lambda state: stopped() or _is_too_long(state),
+        stop=lambda state: stopped() or _is_too_long(state) or give_up(_error(state), state.attempt_number),
         sleep=lambda seconds: _sleep(seconds, stopped),
         before_sleep=before_sleep,
         reraise=True,
@@ -97,7 +107,7 @@ def repeated(
             raise
         if stopped():
             raise StoppedError(f"{label}: {server_message(error)}") from error
-        if isinstance(error, psycopg.Error):
+        if isinstance(error, psycopg.Error) and not give_up(error, retrying.statistics["attempt_number"]):
             raise _given_up(label, error) from error
         raise
 
@@ -136,7 +146,11 @@ def _sleep(seconds: float, stopped: Stopped) -> None:
         time.sleep(min(left, POLL_S))
 
 
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
 def _is_too_long(state: RetryCallState) -> bool:
     """Whether the last error has lasted for too long."""
-    locked = state.outcome is not None and isinstance(state.outcome.exception(), psycopg.errors.LockNotAvailable)
+    locked = isinstance(_error(state), psycopg.errors.LockNotAvailable)
     return (state.seconds_since_start or 0.0) >= (LOCKED_FOR_S if locked else RETRY_FOR_S)

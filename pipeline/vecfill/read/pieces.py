@@ -11,7 +11,7 @@ from typing import TypeVar
 import psycopg
 
 from vecfill.bisection import SharedFaultError
-from vecfill.errors import DatabaseError, VecfillError
+from vecfill.errors import DatabaseError, TooSlowError
 from vecfill.postgres import read_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
@@ -24,6 +24,7 @@ from vecfill.read.unreadable_rows import (
     Rows,
     UnreadableRowError,
     is_row_fault,
+    is_slow,
     read_around,
     read_one,
     works_on_some_row,
@@ -31,18 +32,14 @@ from vecfill.read.unreadable_rows import (
 
 T = TypeVar("T")
 
-AFTER_A_LOST_CONNECTION = 8
-"""Divides the size if the time limit ended the connection too: few attempts are left before the run gives up."""
-
-
-class _TooSlowError(VecfillError):
-    """A time limit ended the statement; a smaller piece may be in time."""
+AFTER_A_TIMEOUT = 8
+"""Divides the size after a timeout: each attempt takes as long, and if it ended the connection too, few are left."""
 
 
 class Pieces:
     """Runs a statement over a unit, in smaller pieces after a timeout; the next units begin with the size that worked.
 
-    A row that makes the statement fail is read on its own.
+    A row that makes the statement fail, or that alone takes too long, is read on its own.
 
     Attributes:
         most: heap pages or listed rows that a piece may have.
@@ -71,8 +68,8 @@ class Pieces:
             fetch: runs one statement; called again for the pieces of a unit after a timeout.
 
         Raises:
-            DatabaseError: no smaller piece is possible, or an administrator cancelled the statement.
-            SharedFaultError: the statement fails on all rows that were tried.
+            DatabaseError: a page takes too long, and the time limit ended the connection.
+            SharedFaultError: the statement fails, or takes too long, on all rows that were tried.
             psycopg.OperationalError: the time limit ended the connection: repeat all on another one.
         """
         pages = _pages(connection, relation, unit) if self.most < sys.maxsize else 0
@@ -85,34 +82,31 @@ class Pieces:
                 continue
             try:
                 found = self._in_time(connection, relation, piece, fetch)
-            except _TooSlowError:
-                pages = _pages(connection, relation, unit)
-                pending += reversed(_halves(piece, pages))
-                self.divided = True
             except Exception as error:
-                if not is_row_fault(error):
+                if not is_slow(error) and not is_row_fault(error):
                     raise
                 self.divided = True
-                yield from self._around(connection, relation, piece, fetch)
+                pages = _pages(connection, relation, unit)
+                if is_slow(error) and (halves := _halves(piece, pages)):
+                    pending += reversed(halves)
+                else:
+                    yield from self._around(connection, relation, piece, fetch, error)
             else:
                 self.works = self.works or bool(found)
                 yield found, None
 
     def _around(
-        self, connection: Connection, relation: Relation, piece: RowUnit, fetch: Fetch
+        self, connection: Connection, relation: Relation, piece: RowUnit, fetch: Fetch, failed: Exception
     ) -> Iterator[tuple[Rows, UnreadableRowError | None]]:
         def in_time(part: RowUnit, some: Relation) -> Rows:
             return self._in_time(connection, some, part, fetch)
-
-        def too_slow(error: Exception) -> bool:
-            return isinstance(error, _TooSlowError)
 
         def try_one(part: RowUnit, some: Relation) -> Rows:
             return self._in_time(connection, some, part, lambda part, some: read_one(connection, some, part))
 
         pages, last = _pages(connection, relation, piece), None
-        self.works = self.works or works_on_some_row(relation, try_one, too_slow)
-        for found, error in read_around(piece, pages, relation, in_time, too_slow, works=self.works):
+        self.works = self.works or works_on_some_row(relation, try_one)
+        for found, error in read_around(piece, pages, relation, in_time, failed, works=self.works):
             self.works, last = self.works or (bool(found) and not error), error or last
             yield found, error
         if last and not self.works:
@@ -130,7 +124,7 @@ class Pieces:
             return None
         try:
             return self._in_time(connection, relation, unit, fetch)
-        except _TooSlowError:
+        except TooSlowError:
             return None
 
     def _in_time(
@@ -139,7 +133,7 @@ class Pieces:
         """Returns what ``fetch`` returns.
 
         Raises:
-            _TooSlowError: a time limit ended it; the next pieces are smaller.
+            TooSlowError: a time limit ended it; the next pieces are smaller.
         """
         server = relation.access.server
         started = time.perf_counter()
@@ -149,18 +143,27 @@ class Pieces:
         except psycopg.Error as error:
             if not timed_out(error, time.perf_counter() - started, server.statement_timeout_ms):
                 raise
-            self._adapt(connection, relation, error, piece)
-            raise _TooSlowError from error
+            setting = setting_of(error)
+            slow = TooSlowError(
+                f"takes longer to read than {setting} allows: {server_message(error)}: make --where and --text faster, "
+                f"or raise {setting} of role {server.role}"
+            )
+            self._adapt(connection, relation, error, piece, slow)
+            raise slow from error
 
-    def _adapt(self, connection: Connection, relation: Relation, error: psycopg.Error, piece: RowUnit) -> None:
+    def _adapt(
+        self, connection: Connection, relation: Relation, error: psycopg.Error, piece: RowUnit, slow: TooSlowError
+    ) -> None:
+        """Makes the next pieces smaller.
+
+        Raises:
+            DatabaseError: no smaller one is possible on another connection.
+            psycopg.OperationalError: repeat all on another connection.
+        """
         pages = relation.table.leaves[piece.leaf].pages if connection.closed else _pages(connection, relation, piece)
-        if not _halves(piece, pages):
-            setting, role = setting_of(error), relation.access.server.role
-            raise DatabaseError(
-                f"a page of {relation.table.label} takes longer to read than {setting} allows: "
-                f"{server_message(error)}: make --where and --text faster, or raise {setting} of role {role}"
-            ) from error
-        self.most = max(1, _size(piece, pages) // (AFTER_A_LOST_CONNECTION if connection.closed else 2))
+        if connection.closed and not _halves(piece, pages):
+            raise DatabaseError(f"a page of {relation.table.label} {slow}") from error
+        self.most = max(1, _size(piece, pages) // AFTER_A_TIMEOUT)
         if connection.closed:
             raise psycopg.OperationalError(server_message(error)) from error
 

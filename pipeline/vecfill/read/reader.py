@@ -20,7 +20,7 @@ from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import Session, transaction
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import RowUnit
-from vecfill.read.unreadable_rows import Rows
+from vecfill.read.unreadable_rows import Rows, is_slow
 from vecfill.read.user_sql_errors import explain_user_sql_errors
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Reader:
             return [] if left == 0 else self._fetch_piece(connection, relation, replace(piece, limit=left))
 
         for found, error in self._pieces.read(connection, self._relation, unit, fetch):
-            reason = ("row", f"{UNREAD}{error}") if error else (None, None)
+            reason = ("timeout" if is_slow(error) else "row", f"{UNREAD}{error}") if error else (None, None)
             rows += [(*row, *reason) for row in found]
         return rows
 

@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 
 from vecfill.bisection import SharedFaultError, isolate
-from vecfill.errors import DatabaseError, Fault, VecfillError, classify
-from vecfill.postgres import read_sql
+from vecfill.errors import DatabaseError, TooSlowError, VecfillError
+from vecfill.postgres import driver_errors, read_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation, without_user_sql, without_where
@@ -41,10 +41,16 @@ class UnreadableRowError(VecfillError):
         self.rows = rows or []
 
 
+class _SlowPageError(VecfillError):
+    """A page takes too long; its rows are not tried one by one."""
+
+
 def is_row_fault(error: Exception) -> bool:
     """Whether a row may have caused the error: the user's SQL fails on it, or its bytes are no text."""
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return False  # the user's SQL writes
     return isinstance(error, UnicodeDecodeError) or (
-        isinstance(error, psycopg.Error) and classify(error.sqlstate) is Fault.ROW
+        isinstance(error, psycopg.Error) and driver_errors.is_row_fault(error)
     )
 
 
@@ -53,11 +59,11 @@ def read_around(
     pages: int,
     relation: Relation,
     fetch: Fetch,
-    too_slow: Callable[[Exception], bool],
+    failed: Exception | None = None,
     *,
     works: bool = False,
 ) -> Iterator[tuple[Rows, UnreadableRowError | None]]:
-    """Bisects a unit on which ``fetch`` fails because of a row, in no particular order.
+    """Bisects a unit on which ``fetch`` fails or takes too long because of a row, in no particular order.
 
     A row that is unreadable but not to be read, such as one with a vector, is left out: then its statement without the
     user's SQL has no result.
@@ -67,7 +73,7 @@ def read_around(
         pages: heap pages of its leaf.
         relation: the target.
         fetch: runs the statement over a part.
-        too_slow: whether a smaller part may avoid the error.
+        failed: the error of the whole unit, which then is not tried again.
         works: ``fetch`` is known to work on other rows.
 
     Yields:
@@ -81,23 +87,31 @@ def read_around(
     def attempt(some: slice) -> Rows:
         part = places.part(some)
         try:
+            if failed and some == slice(0, places.count):
+                raise failed
             return fetch(part, relation)
         except Exception as error:
-            if some.stop - some.start > 1 or not is_row_fault(error):
+            if some.stop - some.start > 1 or not _may_be_one_rows(error):
                 raise
             if not (rows := _alone(part, relation, fetch)):
                 return []
             raise UnreadableRowError(server_message(error), rows) from error
 
-    def smaller(error: Exception) -> bool:
-        return isinstance(error, UnreadableRowError) or is_row_fault(error) or too_slow(error)
-
-    for _, outcome in isolate(places.count, attempt, smaller, proves=bool, succeeded=works):
+    for _, outcome in isolate(places.count, attempt, _may_be_one_rows, proves=bool, succeeded=works, slow=is_slow):
         if not isinstance(outcome, Exception):
             yield outcome, None
         else:
             assert isinstance(outcome, UnreadableRowError)  # noqa: S101
             yield outcome.rows, outcome
+
+
+def is_slow(error: BaseException) -> bool:
+    """Whether a time limit ended the statement, on one row or more."""
+    return isinstance(error.__cause__ if isinstance(error, UnreadableRowError) else error, TooSlowError)
+
+
+def _may_be_one_rows(error: Exception) -> bool:
+    return isinstance(error, (UnreadableRowError, TooSlowError)) or is_row_fault(error)
 
 
 def _alone(row: RowUnit, relation: Relation, fetch: Fetch) -> Rows:
@@ -112,12 +126,12 @@ def _alone(row: RowUnit, relation: Relation, fetch: Fetch) -> Rows:
         try:
             return fetch(row, without_where(relation))
         except Exception as error:
-            if not is_row_fault(error):
+            if not _may_be_one_rows(error):
                 raise
     try:
         return fetch(row, without_user_sql(relation))
     except Exception as error:
-        if not is_row_fault(error):
+        if not _may_be_one_rows(error):
             raise
         page, offset = row.tids[0] if isinstance(row, RowList) else (row.first_page, row.first_offset)
         raise DatabaseError(
@@ -134,11 +148,18 @@ def read_one(connection: Connection, relation: Relation, unit: RowUnit) -> Rows:
         return cursor.fetchall()
 
 
-def works_on_some_row(relation: Relation, fetch: Fetch, too_slow: Callable[[Exception], bool]) -> bool:
-    """Whether ``fetch`` works on a row of a few pages all over the table.
+def works_on_some_row(relation: Relation, fetch: Fetch) -> bool:
+    """Whether ``fetch`` works on a row of a few pages all over the table; it must not take too long there.
 
     Many unreadable rows may lie together, and may be the only ones without a vector.
     """
+
+    def quickly(part: RowUnit, some: Relation) -> Rows:
+        try:
+            return fetch(part, some)
+        except TooSlowError as error:
+            raise _SlowPageError from error
+
     spread = [
         (position, leaf.pages * part // PAGES_TRIED)
         for position, leaf in enumerate(relation.table.leaves)
@@ -147,9 +168,9 @@ def works_on_some_row(relation: Relation, fetch: Fetch, too_slow: Callable[[Exce
     for leaf, page in dict.fromkeys(spread[:: len(relation.table.leaves)]):
         unit = PageRange(leaf=leaf, first_page=page, end_page=page + 1, rows=1)
         try:
-            if any(rows and not error for rows, error in read_around(unit, page + 1, relation, fetch, too_slow)):
+            if any(rows and not error for rows, error in read_around(unit, page + 1, relation, quickly)):
                 return True
-        except SharedFaultError:
+        except (SharedFaultError, _SlowPageError):
             continue
     return False
 

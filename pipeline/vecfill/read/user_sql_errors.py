@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 
 from vecfill.bisection import SharedFaultError
-from vecfill.errors import ConfigError, DatabaseError
+from vecfill.errors import ConfigError, DatabaseError, TooSlowError
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 
@@ -19,7 +19,7 @@ def explain_user_sql_errors(relation: Relation) -> Iterator[None]:
 
     Raises:
         ConfigError: with the server's message.
-        DatabaseError: the server's data is corrupt.
+        DatabaseError: the server's data is corrupt, or every row takes longer than a time limit.
     """
     try:
         yield
@@ -27,6 +27,8 @@ def explain_user_sql_errors(relation: Relation) -> Iterator[None]:
         cause: BaseException = error
         while cause.__cause__:
             cause = cause.__cause__
+            if isinstance(cause, TooSlowError):
+                raise DatabaseError(f"every row of {relation.table.label} that was tried {cause}") from error
         if isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith("XX"):
             raise DatabaseError(f"{relation.table.label} cannot be read: {server_message(cause)}") from error
         raise ConfigError(

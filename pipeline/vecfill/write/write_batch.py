@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -14,14 +16,20 @@ from vecfill.errors import ConfigError, DatabaseError
 from vecfill.ledger.lease import lost
 from vecfill.postgres import record_sql, write_sql
 from vecfill.postgres.database import Connection
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import transaction
+from vecfill.postgres.timeouts import SETTINGS
 from vecfill.write.batch import Batch
 from vecfill.write.staging import StagedBatch, opening_statement, stage_batch
 
 PREVENTED = "row", "a trigger or a row-level policy prevented the update"
 """Class and reason of a row that the server left as it was without an error of its own."""
+
+
+class LostWhileWritingError(psycopg.OperationalError):
+    """The connection broke after the server had taken in the batch: if it happens again, a row may be the cause."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,8 @@ def write_batch(connection: Connection, relation: Relation, selection: Selection
         round_trip = time.perf_counter() - started  # the server does almost no work in it
         staged = stage_batch(cursor, relation, batch)
         locking = time.perf_counter()
-        outcomes, updated = _write(staged, relation, selection, len(batch))
+        with _loss_named(connection):
+            outcomes, updated = _write(staged, relation, selection, len(batch))
         keys = _fetch_keys(staged, relation, outcomes)
         outcomes |= _resolve_unlocked(staged, relation, outcomes, keys)
         _check_not_rewritten(relation, outcomes, keys)
@@ -72,6 +81,22 @@ def write_batch(connection: Connection, relation: Relation, selection: Selection
     )
     locked_s = time.perf_counter() - locking - 2 * round_trip
     return BatchResult({outcome: counts[outcome] for outcome in OUTCOMES}, unwritten, staged.bytes, max(0.0, locked_s))
+
+
+@contextmanager
+def _loss_named(connection: Connection) -> Iterator[None]:
+    """Tells a connection lost while the server writes the batch that it took in; time limits have errors of their own.
+
+    Raises:
+        LostWhileWritingError: instead of another OperationalError.
+    """
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if not connection.closed or error.sqlstate in SETTINGS:
+            raise
+        message = f"the connection is lost whenever this row is written: {server_message(error)}"
+        raise LostWhileWritingError(message) from error
 
 
 def _write(staged: StagedBatch, relation: Relation, selection: Selection, size: int) -> tuple[dict[int, str], int]:

@@ -5,33 +5,46 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vecfill.bisection import isolate
+from vecfill.bisection import SharedFaultError, isolate
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA, UnwrittenRow
 from vecfill.config.limits import WriteLimits
-from vecfill.errors import ConfigError, DatabaseError, Fault, StoppedError, classify
+from vecfill.errors import StoppedError, TooSlowError
 from vecfill.job import Worker
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.server import STATEMENT_TIMEOUT_MS
 from vecfill.postgres.session import Session
-from vecfill.postgres.timeouts import setting_of, timed_out, transaction_timeout_named
+from vecfill.postgres.timeouts import transaction_timeout_named
 from vecfill.write.batch import Batch
 from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, BatchSize, even_batch_rows, max_rows_in_memory
 from vecfill.write.throttle import Throttle
 from vecfill.write.write_batch import BatchResult, write_batch
+from vecfill.write.write_faults import (
+    MAX_LOCK_WAITS,
+    OUT_OF_MEMORY,
+    check_escapable,
+    explain_shared,
+    give_up,
+    is_conflict,
+    is_locked,
+    is_slow,
+    is_table_lock,
+    locked,
+    may_be_one_rows,
+)
 
 log = logging.getLogger(__name__)
 
-
-OUT_OF_MEMORY = "53200"
+Written = tuple[BatchResult, float]
+"""The account of a batch, and the seconds that it took."""
 
 
 class Writer:
@@ -83,32 +96,49 @@ class Writer:
     def _write_piece(self, piece: pa.Table) -> Iterator[tuple[pa.Table, BatchResult, float]]:
         """Writes a piece as a whole or, if rows are faulty, in parts."""
         batch = Batch.from_block(piece, self._relation.table.vector.kind)
-        for rows, outcome in isolate(len(batch), lambda rows: self._write_batch(batch.part(rows)), _row_fault):
-            if isinstance(outcome, Exception):
-                result, seconds = self._record_failed_row(batch.part(rows), outcome)
-            else:
-                result, seconds = outcome
-            yield piece.slice(rows.start, rows.stop - rows.start), result, seconds
+        whole, left, slow = len(batch), set(range(len(batch))), list[Exception]()
 
-    def _write_batch(self, batch: Batch) -> tuple[BatchResult, float]:
-        """Writes a batch; returns its result and the seconds that it took."""
+        def attempt(rows: slice) -> Written:
+            part = batch.part(rows)
+            if slow and self._stopped():
+                raise StoppedError(str(slow[-1]))
+            try:
+                return self._write_batch(part, part=len(part) < whole)
+            except (psycopg.Error, TooSlowError) as error:
+                slow.extend([error] if is_slow(error) else [])
+                if not is_locked(error) or len(slow) < MAX_LOCK_WAITS:
+                    raise
+                return locked(len(part)), 0.0
+
+        try:
+            for rows, outcome in isolate(whole, attempt, may_be_one_rows, proves=_proves, slow=is_slow):
+                some = batch.part(rows)
+                written = self._record_failed_row(some, outcome) if isinstance(outcome, Exception) else outcome
+                left -= set(range(rows.start, rows.stop))
+                yield piece.slice(rows.start, len(some)), *written
+        except SharedFaultError as error:
+            if not is_locked(error.__cause__):
+                raise explain_shared(error, self._relation) from error
+            log.warning("%d rows of %s stay locked: %s", len(left), self._relation.table.label, error)
+            yield piece.take(sorted(left)), locked(len(left)), 0.0
+
+    def _write_batch(self, batch: Batch, *, part: bool = False) -> Written:
+        """Writes a batch, or a part of one that failed; returns its result and the seconds that it took.
+
+        Raises:
+            psycopg.Error, TooSlowError: a smaller batch may succeed.
+            ConfigError, DatabaseError: it may not.
+        """
         start = time.perf_counter()
         try:
-            result = self._session.finish(lambda connection: self._write_and_adjust(connection, batch))
-        except psycopg.errors.LockNotAvailable:
-            # Another session locks the whole table: all rows count as locked, and the next sweep retries them.
-            self._table_locked = True
-            result = BatchResult(dict.fromkeys(OUTCOMES, 0) | {"locked": len(batch)})
+            result = self._session.finish(
+                lambda connection: self._write_and_adjust(connection, batch), partial(give_up, part=part)
+            )
         except psycopg.Error as error:
-            fault = classify(error.sqlstate)
-            if fault is Fault.RESOURCE and error.sqlstate == OUT_OF_MEMORY:
-                self._size.halve(len(batch))  # a row that alone takes too much is set aside
-            elif fault is Fault.RESOURCE:
-                self._adapt_to_timeout(batch, error, time.perf_counter() - start)
-            if fault in (Fault.ROW, Fault.RESOURCE):
+            if not is_table_lock(error):
+                self._check_escapable(error, len(batch), time.perf_counter() - start)
                 raise
-            kind = ConfigError if fault is Fault.CONFIGURATION else DatabaseError
-            raise kind(f"writing {self._relation.table.label} failed: {server_message(error)}") from error
+            self._table_locked, result = True, locked(len(batch))  # the next sweep tries again
         self._committed(result.counts["updated"])
         return result, time.perf_counter() - start
 
@@ -119,40 +149,44 @@ class Writer:
         self._size.adjust(len(batch), result.locked_s)
         return result
 
-    def _record_failed_row(self, batch: Batch, error: Exception) -> tuple[BatchResult, float]:
-        """Accounts for a row that the server rejected: refused if by a trigger or a policy, else failed."""
-        refused = isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in ("P0", "42")
-        result, seconds = self._write_batch(batch.as_failed(("row", server_message(error))))
-        if not refused:
+    def _check_escapable(self, error: psycopg.Error, rows: int, seconds: float) -> None:
+        """Returns if a smaller batch may escape the error; after a timeout, or for lack of memory, so are the next."""
+        try:
+            check_escapable(error, seconds, self._relation)
+        except TooSlowError:
+            self._size.halve(rows)
+            raise
+        if error.sqlstate == OUT_OF_MEMORY:
+            self._size.halve(rows)
+
+    def _record_failed_row(self, batch: Batch, error: Exception) -> Written:
+        """Accounts for a single row that failed: as refused, as failed, or as locked, for the next sweep."""
+        message = server_message(error)
+        if is_conflict(error):
+            log.warning("a row of %s is left to the next sweep: %s", self._relation.table.label, message)
+            return locked(len(batch)), 0.0
+        result, seconds = self._write_batch(batch.as_failed((_error_class(error), message)))
+        if not _is_refusal(error):
             return result, seconds
         counts = {**result.counts, "failed": 0, "refused": result.counts["failed"]}
         rows = tuple(UnwrittenRow(one.key, "refused", "row", one.error) for one in result.unwritten)
         return BatchResult(counts, rows, result.bytes), seconds
 
-    def _adapt_to_timeout(self, batch: Batch, error: psycopg.Error, seconds: float) -> None:
-        """Makes the next batches smaller.
 
-        Raises:
-            DatabaseError: it was no timeout, or no smaller batch is possible.
-        """
-        limit = int(self._relation.access.settings.get("statement_timeout", STATEMENT_TIMEOUT_MS))
-        if not timed_out(error, seconds, limit):
-            raise DatabaseError(
-                f"a write was cancelled on the server, not by our own timeout: {server_message(error)}: run again to "
-                "continue"
-            ) from error
-        if len(batch) == 1:
-            setting, role = setting_of(error), self._relation.access.server.role
-            raise DatabaseError(
-                f"one row of {self._relation.table.label} takes longer to write than {setting} allows: "
-                f"{server_message(error)}: make its triggers faster, or raise {setting} of role {role}"
-            ) from error
-        self._size.halve(len(batch))
+def _proves(written: Written) -> bool:
+    """Whether a written part proves that not every row fails: locked rows were not tried."""
+    counts = written[0].counts
+    return counts["locked"] < sum(counts.values())
 
 
-def _row_fault(error: Exception) -> bool:
-    """Whether smaller batches may help: a fault of a row, or our own timeout on too many rows."""
-    return isinstance(error, psycopg.Error) and classify(error.sqlstate) in (Fault.ROW, Fault.RESOURCE)
+def _error_class(error: Exception) -> str:
+    return "timeout" if isinstance(error, TooSlowError) else "row"
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a trigger or a row-level policy refused the row, with the SQLSTATE that is usual for it."""
+    sqlstate = (error.sqlstate or "") if isinstance(error, psycopg.Error) else ""
+    return sqlstate.startswith("P0") or sqlstate == "42501"
 
 
 def _result_row(part: pa.Table, result: BatchResult, seconds: float) -> dict[str, Any]:

@@ -410,7 +410,7 @@ def test_a_text_that_stays_nan_fails_alone_and_all_of_them_the_run():
     def act(request: Request) -> None:
         vectors = request.vectors()
         for row, text in enumerate(request.texts):
-            if "poison" in text or "everything" in request.texts:
+            if "poison" in text or "everything" in request.texts or "nothing works" in request.texts + texts:
                 vectors[row] = np.full(DIM, np.nan, np.float32)
         request.answer(request.items(vectors))
 
@@ -419,8 +419,10 @@ def test_a_text_that_stays_nan_fails_alone_and_all_of_them_the_run():
         rows = RowEncoder(ours).encode(texts)
         assert list(rows.errors) == [1]
         assert api.seen.requests == 3
-        with pytest.raises(EncodeError, match="61 of its 61 vectors are NaN, infinite or zero"):
-            ours.encode([*TEXTS, "everything"])
+        assert list(RowEncoder(ours).encode([*TEXTS, "everything"]).errors) == [60]
+        texts.append("nothing works")
+        with pytest.raises(EncodeError, match="60 of its 60 vectors are NaN, infinite or zero"):
+            ours.encode(TEXTS)
 
 
 def test_a_text_that_stays_zero_is_asked_again_and_returned():

@@ -139,6 +139,59 @@ def test_a_limit_on_texts_is_found_once(most, status, block):
         assert ours.usage.requests == api.seen.requests == ours.budget.account().requests
 
 
+def only_the_first(most: int) -> server.Act:
+    return lambda request: request.answer(request.items(request.vectors())[:most])
+
+
+FAILS = {
+    "500": server.status(500),
+    "502": server.status(502),
+    "503": server.status(503, Retry_After="0.01"),
+    "529": server.status(529),
+    "closed": server.closed_mid_body,
+    "too few vectors": only_the_first(32),
+    "an error with 200": says(200, {"error": {"message": "out of memory"}}),
+}
+
+
+@pytest.mark.parametrize("fails", FAILS.values(), ids=FAILS.keys())
+def test_a_limit_on_texts_is_found_however_it_is_told(fails):
+    def act(request: Request) -> None:
+        (fails if len(request.texts) > 32 else server.right)(request)
+
+    texts = MANY[:600]
+    with serving(act) as api, encoder(api, request_inputs=300) as ours:
+        assert_right(ours.encode(texts), texts)
+        assert api.seen.requests <= 70
+        before = api.seen.requests
+        assert_right(ours.encode(texts), texts)
+        assert api.seen.requests - before <= 20  # the limit is remembered
+
+
+@pytest.mark.parametrize("fails", [FAILS["500"], FAILS["closed"], FAILS["an error with 200"]])
+def test_a_text_on_which_an_api_fails_for_good_fails_alone(fails):
+    def act(request: Request) -> None:
+        (fails if "some poison here" in request.texts else server.right)(request)
+
+    texts = [*MANY[:100]]
+    texts[30] = "some poison here"
+    with serving(act) as api, encoder(api, request_inputs=25) as ours:
+        found = ours.encode(texts)
+        assert list(found.errors) == [30]
+        good = np.arange(100) != 30
+        np.testing.assert_array_equal(found.vectors[good], HashEncoder(DIM).encode(texts).vectors[good])
+        with pytest.raises(ConfigError, match="gives no vector for this text"):
+            ours.encode_query("some poison here")
+
+
+@pytest.mark.parametrize("texts", [1, 300])
+def test_an_api_that_is_down_ends_the_run_after_a_few_requests(texts):
+    with serving(server.status(500)) as api, encoder(api, request_inputs=300) as ours:
+        with pytest.raises(EncodeError, match="gave no vectors in 6 requests"):
+            ours.encode(MANY[:texts])
+        assert api.seen.requests == 6 + 3
+
+
 @pytest.mark.parametrize(
     "exceeds",
     [lambda texts: tokens_of(texts) > 900, lambda texts: sum(map(len, texts)) > 5_000],

@@ -13,8 +13,8 @@ from vecfill.bench.api.budget import Needs
 from vecfill.bench.api.judged import RetrievalSet
 from vecfill.bench.corpus import Corpus
 from vecfill.config.model import Model
-from vecfill.encode.api.api_encoder import PROBE
 from vecfill.encode.api.prices import Machine, Price, PriceTable
+from vecfill.encode.api.requester import PROBE
 from vecfill.encode.api.token_counts import Counts, Exact
 from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError

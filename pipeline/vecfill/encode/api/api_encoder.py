@@ -18,7 +18,7 @@ from vecfill.encode.api.answer import Answer
 from vecfill.encode.api.budget import Budget
 from vecfill.encode.api.event_loop import LoopThread
 from vecfill.encode.api.http_errors import RefusedError
-from vecfill.encode.api.requester import Requester, SplitRequestError
+from vecfill.encode.api.requester import PROBE, Requester, SplitRequestError
 from vecfill.encode.api.terms import shared_budget
 from vecfill.encode.api.token_counts import Estimate, Exact, Prepared, split_into_requests
 from vecfill.encode.api.usage import Usage
@@ -28,9 +28,6 @@ from vecfill.encode.encoding import Encoding
 from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 from vecfill.interruptible import Stopped
-
-PROBE = "dimension"
-"""Text that is embedded if nothing else tells the vectors' length."""
 
 Outcome = Answer | Exception | None
 

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from tenacity import AsyncRetrying, retry_if_exception_type
 
-from vecfill.bisection import SHARED_FAULT_AFTER
 from vecfill.config.model import Model
 from vecfill.encode.api.answer import Answer, WrongAnswerError, parse
 from vecfill.encode.api.budget import Budget, Decision
@@ -27,7 +27,7 @@ from vecfill.encode.api.http_errors import (
 )
 from vecfill.encode.api.rate_limits import Headers, rate_wait
 from vecfill.encode.api.request_sizes import RequestSizes
-from vecfill.encode.api.retries import Retries
+from vecfill.encode.api.retries import FEW_FAILURES, MAX_FAILURES, Retries
 from vecfill.encode.api.token_counts import byte_counts, token_bound
 from vecfill.encode.api.usage import SentRequest
 from vecfill.encode.api.vector_format import Format
@@ -46,6 +46,9 @@ LOGGED_PAUSE_S = 1.0
 """A pause for a rate limit is logged once it is lengthened by so much: every answer asks for its own."""
 
 UNAUTHORIZED = 401
+
+PROBE = "dimension"
+"""A harmless text: it tells the vectors' length, and whether an API that fails on other texts gives vectors at all."""
 
 
 class SplitRequestError(Exception):
@@ -71,6 +74,7 @@ class Requester:
         self.sizes = RequestSizes(self.what)
         self._pace = Pace(model.api.max_concurrency, stopped)
         self._client = Client(model)
+        self._fails_on_texts = False
         self._ended: tuple[float, VecfillError] | None = None
 
     async def request(
@@ -86,11 +90,32 @@ class Requester:
 
         Raises:
             SplitRequestError: they do not, and ``can_split``.
-            RefusedError: the API refuses one of the texts.
+            RefusedError: the API refuses one of the texts or so many, or keeps failing on them, but not on another.
             ConfigError: key, model, address or dimension are wrong.
             EncodeError: the API kept failing or throttling.
         """
-        retries = Retries(self.what, self._give_up_after, is_query=is_query)
+        most = FEW_FAILURES if self._fails_on_texts else MAX_FAILURES
+        retries = Retries(self.what, self._give_up_after, is_query=is_query, max_failures=most)
+        try:
+            return await self._retried(texts, estimate, can_split, retries)
+        except VecfillError as error:
+            if retries.gave_up and texts != [PROBE] and await self._is_alive(is_query=is_query):
+                self._fails_on_texts = True
+                raise RefusedError(str(retries.error)) from None
+            self._ended = time.monotonic(), error
+            raise
+
+    async def _is_alive(self, *, is_query: bool) -> bool:
+        """Whether the API gives a vector for a harmless text."""
+        retries = Retries(self.what, self._give_up_after, is_query=is_query, max_failures=FEW_FAILURES)
+        try:
+            answer = await self._retried([PROBE], 1, False, retries)
+        except (VecfillError, RefusedError):
+            return False
+        return answer is not None and not _broken(answer).any()
+
+    async def _retried(self, texts: list[str], estimate: int, can_split: bool, retries: Retries) -> Answer | None:
+        """Sends the request until it gives vectors or fails for good."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(RetryableError),
             wait=retries.sleep,
@@ -99,11 +124,7 @@ class Requester:
             sleep=partial(sleep, stopped=self._stopped),
             retry_error_callback=retries.give_up,
         )
-        try:
-            answer: Answer | None = await retrying(self._send, texts, estimate, can_split, retries)
-        except VecfillError as error:
-            self._ended = time.monotonic(), error
-            raise
+        answer: Answer | None = await retrying(self._send, texts, estimate, can_split, retries)
         if answer is not None:
             self._pace.succeeded()
         return answer
@@ -200,9 +221,9 @@ class Requester:
                 extra={"waits_for": "the API", "wait_s": wait},
             )
         self.dimension.check(answer.vectors.shape[1])
-        broken = np.flatnonzero(~np.isfinite(answer.vectors).all(axis=1) | ~answer.vectors.any(axis=1))
+        broken = np.flatnonzero(_broken(answer))
         if len(broken):
-            usable = len(broken) < max(SHARED_FAULT_AFTER, len(texts))
+            usable = len(broken) < len(texts) or len(texts) == 1  # one text may spoil all of its request
             reason = f"{len(broken)} of its {len(texts)} vectors are NaN, infinite or zero"
             raise WrongAnswerError(reason, answer if usable else None)
 
@@ -211,6 +232,11 @@ class Requester:
         if error.status_code == UNAUTHORIZED and await self._client.key.renew(secret):
             return RetryableError("the key has expired", wait=0.0)
         return classify(error, self.what, self._client.key.hidden(server_message(error)))
+
+
+def _broken(answer: Answer) -> npt.NDArray[np.bool_]:
+    """Bool [n]: the vector is NaN, infinite or zero."""
+    return np.asarray(~np.isfinite(answer.vectors).all(axis=1) | ~answer.vectors.any(axis=1))
 
 
 def _cause(error: APIConnectionError) -> str:

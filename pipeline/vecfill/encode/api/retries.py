@@ -13,6 +13,9 @@ from vecfill.errors import EncodeError
 MAX_FAILURES = 6
 """Failures of one request, HTTP 429 excluded, that end the run: with the waits between them some 15 seconds."""
 
+FEW_FAILURES = 3
+"""The same limit once an API was seen to fail because of a request's texts: a smaller request is tried sooner."""
+
 MAX_WRONG_ANSWERS = 3
 """Wrong answers to one request that end the run: a server that counts wrong does not learn it."""
 
@@ -29,15 +32,18 @@ class Retries:
         wait_s: seconds to wait after it: what the API asks for, or our own back-off.
         is_query: the request is a search query's.
         was_rejected: the request gave no vectors as base64.
+        gave_up: the request failed for good, and not because the API has too many requests.
     """
 
     error: RetryableError
     wait_s: float
-    was_rejected = False
+    was_rejected = gave_up = False
 
-    def __init__(self, what: str, give_up_after: float, *, is_query: bool = False) -> None:
+    def __init__(
+        self, what: str, give_up_after: float, *, is_query: bool = False, max_failures: int = MAX_FAILURES
+    ) -> None:
         """Takes model and host, for messages, and the seconds that the request may take from its first sending."""
-        self.is_query = is_query
+        self.is_query, self._max_failures = is_query, max_failures
         self._what, self._give_up_after = what, give_up_after
         self.queued_at = self._first_sent_at = time.monotonic()
         self._sent = self._failures = self._wrong = 0
@@ -61,7 +67,7 @@ class Retries:
         self._failures += self.error.counts
         self._wrong += isinstance(self.error, WrongAnswerError)
         late = time.monotonic() - self._first_sent_at + self.wait_s > self._give_up_after
-        return late or self._failures >= MAX_FAILURES or self._wrong >= MAX_WRONG_ANSWERS
+        return late or self._failures >= self._max_failures or self._wrong >= MAX_WRONG_ANSWERS
 
     def give_up(self, _state: RetryCallState) -> Answer:
         """Returns the usable part of a wrong answer if retries did not help.
@@ -72,6 +78,7 @@ class Retries:
         error, seconds = self.error, time.monotonic() - self._first_sent_at
         if isinstance(error, WrongAnswerError) and error.answer is not None and self._wrong >= MAX_WRONG_ANSWERS:
             return error.answer
+        self.gave_up = error.counts
         asked = f", which asks to wait {error.wait:.0f} s" if error.wait else ""
         raise EncodeError(
             f"{self._what} gave no vectors in {self._sent} requests and {seconds:.0f} s, last error: {error}{asked}: "
