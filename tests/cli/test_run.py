@@ -273,7 +273,7 @@ def test_status_and_search_need_no_key(jobs, vecfill, database):
         (["-m", " "], "model name is empty"),
         (["--dim", "65"], "--dim 65: embedding of public.jobs is vector(64): leave --dim out"),
         (["-t", "job"], "--table job: there is no such table"),
-        (["-t", "a b"], "--table a b: there is no such table"),
+        (["-t", "a b"], "a b"),  # PostgreSQL 14 and 15 say that it is no name, later ones that there is no such table
         (["-t", "seen"], "--table seen is a view: name the table that it reads"),
         (["-t", "keyless"], "keyless has no primary key, and --key is not given"),
         (["-t", "keyless", "--key", "title"], "--key title of keyless must be the columns of a unique index"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 from tests.ledger.tracked import assert_current, fill, make_partitioned_docs, queue, tracked_docs
+from tests.needs import needs
 from tests.tables import DOCS, INLINE, MODEL, another, inline_engine
 
 import vecfill.ledger.queue_sql
@@ -51,6 +52,8 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_is_followed_at_its_own_cost(database, connect, edit):
+    if edit == "merge" and connect.info.server_version < 150_000:
+        needs("PostgreSQL 15: MERGE")
     statement, rows = EDITS[edit]
     tracked_docs(connect, database)
     connect.execute(statement)

@@ -10,6 +10,7 @@ import pytest
 from tests.cli.test_run import process
 from tests.costs import BUFFERS_A_CHANGE, BUFFERS_A_QUEUED_CHANGE, BUFFERS_OF_A_TRACKED_RUN
 from tests.ledger.tracked import fill, queue, tracked_docs
+from tests.needs import needs
 from tests.read.test_partial_index import buffers, prepared
 from tests.tables import assert_every_vector_is_its_texts, wait_until
 
@@ -34,6 +35,8 @@ SCANS = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname IN ('docs', 'vec
 
 def scans(connect: psycopg.Connection) -> list[tuple]:
     """Sequential scans so far; a session adds its own at the latest when it ends."""
+    if connect.info.server_version < 150_000:
+        needs("PostgreSQL 15: pg_stat_force_next_flush")
     wait_until(lambda: connect.execute(OTHERS).fetchone() == (0,))
     connect.execute("SELECT pg_stat_force_next_flush()")
     return connect.execute(SCANS).fetchall()
