@@ -21,6 +21,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="at most so many steps a table")
     parser.add_argument("--each", type=float, default=60.0, help="seconds a table")
     parser.add_argument("--ray", action="store_true", help="every tenth run on Ray")
+    parser.add_argument(
+        "--pg-bin", type=Path, help="folder of initdb and pg_ctl, with pgvector; else the embedded server's"
+    )
     given = parser.parse_args()
     until, wrong = time.monotonic() + 60 * given.minutes, False
     while not wrong and (left := until - time.monotonic()) > 0:
@@ -36,7 +39,7 @@ def soaked(seed: int, seconds: float, given: argparse.Namespace) -> Soak:
     home = Path(tempfile.mkdtemp(prefix="vecfill-soak-", dir="/dev/shm"))
     home.chmod(0o755)  # as root the server runs as another user, who must pass
     print(f"seed {seed}", flush=True)
-    soak = Soak(seed, home, ray=given.ray)
+    soak = Soak(seed, home, ray=given.ray, programs=given.pg_bin)
     try:
         soak.go(seconds, given.steps)
     finally:

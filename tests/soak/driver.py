@@ -51,11 +51,11 @@ WEIGHTS = {
 class Soak:
     """One table under all of it. ``faults`` are what was wrong; the checks count what they saw."""
 
-    def __init__(self, seed: int, home: Path, *, ray: bool = False) -> None:
+    def __init__(self, seed: int, home: Path, *, ray: bool = False, programs: Path | None = None) -> None:
         self.seed, self.home, self.ray = seed, home, ray
         self.chance = random.Random(seed)
         self.kind = self.chance.choice(("plain", "partitioned", "partitioned"))
-        self.programs = server_programs.reachable(18, home)
+        self.programs = programs or server_programs.reachable(18, home)
         self.template, self.model, self.replacing = TEMPLATES[0], MODELS[0], False
         self.detached: set[int] = set()
         self.runs: list[Run] = []
