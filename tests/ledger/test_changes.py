@@ -302,3 +302,10 @@ def test_a_row_that_moves_while_the_queue_is_settled_counts_as_changed(database,
     assert fill(database).exit_code == 0
     assert_current(connect)
     assert queue(connect) == {}
+
+
+def test_the_terminal_shows_how_many_vectors_were_cleared(database, connect, vecfill):
+    tracked_docs(connect, database)
+    connect.execute("UPDATE docs SET title = ' ' WHERE id <= 3; UPDATE docs SET title = 'new' WHERE id = 4")
+    ended = vecfill("run", "-d", database, "-t", "docs", "--text", "{title}", "-m", "hash:8", "--engine", "inline")
+    assert "complete: 1 updated, 3 cleared; " in ended.out, ended.out

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from tests.ledger.test_failures import failed_docs
 from tests.ledger.test_models import OTHER
-from tests.ledger.tracked import fill, tracked_docs
+from tests.ledger.tracked import fill, make_partitioned_docs, tracked_docs
 from tests.tables import DOCS, INLINE, MODEL, make_docs, wait_until
 
 from vecfill import MixedModelsError, Target, run, status, track
@@ -43,6 +43,15 @@ def test_what_waits_is_what_a_run_then_takes(database, connect):
     assert taken.selected == {"missing": counts.missing, "changed": counts.changed}
     after = status(TABLE, database=database)
     assert (after.coverage.changed, after.ledger.queued, after.ledger.oldest_s) == (0, 0, None)
+
+
+def test_rows_that_moved_to_another_key_wait_too(database, connect):
+    make_partitioned_docs(connect)
+    track(DOCS, database=database)
+    fill(database)
+    connect.execute("UPDATE docs SET part = 3 - part, title = 'moved ' || id WHERE id <= 4")
+    assert status(TABLE, database=database).coverage.changed == 4
+    assert fill(database).selected == {"missing": 0, "changed": 4}
 
 
 def test_failed_rows_are_counted_beside(database, connect):

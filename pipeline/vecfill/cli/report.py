@@ -38,7 +38,8 @@ def coverage_table(rows: dict[str, Coverage], title: str) -> Table:
 
 def _account(result: RunResult) -> str:
     """The outcome and counts of a run, in one line."""
-    counts = ", ".join(f"{getattr(result, name):,} {name}" for name in OUTCOMES if getattr(result, name)) or (
+    named = (*OUTCOMES, "cleared")
+    counts = ", ".join(f"{getattr(result, name):,} {name}" for name in named if getattr(result, name)) or (
         "no rows reached" if result.eligible else "nothing to do"
     )
     return (

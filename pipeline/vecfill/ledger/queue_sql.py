@@ -227,10 +227,11 @@ def count_changed(selection: Selection, relation: Relation, bounds: Sequence[str
         open=selection.open(relation),
     )
     return sql.SQL(
-        "SELECT pg_catalog.count(*) FROM (SELECT {keys}, pg_catalog.bool_or(kind OPERATOR(pg_catalog.=) 'U') AS edited"
-        "\n  FROM {changes} AS vecfill_c WHERE {within} GROUP BY {keys}) AS vecfill_c WHERE {changed}"
+        "SELECT pg_catalog.count(*) FROM (SELECT {keys}, pg_catalog.bool_or({edited}) AS edited\n"
+        "  FROM {changes} AS vecfill_c WHERE {within} GROUP BY {keys}) AS vecfill_c WHERE {changed}"
     ).format(
         keys=tracking.key_columns,
+        edited=_edited(relation),
         changes=tracking.changes,
         within=entry_within(bounds),
         changed=entry_row(relation, changed),
