@@ -134,7 +134,7 @@ def _connections_left(admin: psycopg.Connection, name: str) -> list[tuple[str, s
     ).fetchall():
         if time.monotonic() > deadline:
             break
-        time.sleep(0.02)
+        time.sleep(0.002)
     return leaks
 
 

@@ -24,11 +24,9 @@ LINE = {
     *("matrix_share", "gflops", "stage_seconds", "peak_bytes", "startup_s", "dtype", "batch"),
 }
 CEILING = "bare copy+join,writer alone,hash inline"
-OF_EACH_KIND = ("encode best", "inline", "command")
-"""One contender of each kind beside those of the ceiling."""
-ON_RAY = ("ray recipe", "hash inline", "hash ray")
-"""The same on Ray, which starts for each, with one that gives the timeline."""
-OTHERS = ("encode", "encoder alone", "inline auto", "inline duplicates", "script")
+OF_EACH_KIND = ("encode best", "inline", "command", "ray recipe", "hash ray")
+"""One contender of each kind beside those of the ceiling; ``inline`` gives the timeline."""
+OTHERS = ("hash inline", "encode", "encoder alone", "inline auto", "inline duplicates", "script")
 
 
 @pytest.fixture
@@ -148,13 +146,13 @@ def test_help_has_examples_on_their_own_lines(pipeline):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "names",
     [
         pytest.param(OF_EACH_KIND, id="each kind"),
-        pytest.param(ON_RAY, id="on Ray", marks=pytest.mark.ray),
-        pytest.param((*OF_EACH_KIND, *ON_RAY, *OTHERS), id="all", marks=[pytest.mark.soak, pytest.mark.ray]),
+        pytest.param((*OF_EACH_KIND, *OTHERS), id="all", marks=pytest.mark.soak),
     ],
 )
 def test_each_kind_with_the_real_model(pipeline, database, connect, tmp_path, names):

@@ -37,10 +37,10 @@ SLOW = replace(DOCS, where="slow(title) IS NOT NULL")
 
 
 def make_slow_docs(connect: psycopg.Connection, seconds: float, **timeouts: str) -> None:
-    """A hundred rows on ten pages, each of which takes its time to read; and timeouts of the database."""
+    """Seventy rows on seven pages, each of which takes its time to read; and timeouts of the database."""
     make_docs(connect)
     connect.execute("ALTER TABLE docs ALTER note SET STORAGE PLAIN, ALTER note SET DEFAULT repeat('x', 700)")
-    connect.execute("INSERT INTO docs (id, title) SELECT n, 'title ' || n FROM generate_series(1, 100) n")
+    connect.execute("INSERT INTO docs (id, title) SELECT n, 'title ' || n FROM generate_series(1, 70) n")
     connect.execute(
         "CREATE FUNCTION slow(text) RETURNS text LANGUAGE plpgsql AS"
         f" $$ BEGIN PERFORM pg_sleep({seconds}); RETURN $1; END $$"
@@ -85,8 +85,8 @@ def test_a_run_whose_statements_take_too_long_reads_in_pieces(connect, database,
         needs("PostgreSQL 17 or newer, which has transaction_timeout")
     make_slow_docs(connect, 0.008, **{timeout: "500ms"})
     result = run(SLOW, MODEL, database=database, options=INLINE)
-    assert (result.outcome, result.updated, result.after.total) == ("complete", 100, 100)
-    assert_every_vector_is_its_texts(connect, rows=100)
+    assert (result.outcome, result.updated, result.after.total) == ("complete", 70, 70)
+    assert_every_vector_is_its_texts(connect, rows=70)
 
 
 @pytest.mark.parametrize("timeout", ["statement_timeout", "transaction_timeout"])
@@ -98,7 +98,7 @@ def test_a_partial_index_that_takes_too_long_gives_way_to_pieces(connect, databa
     make_slow_docs(connect, 0.008, **{timeout: "500ms"})
     connect.execute("CREATE INDEX ON docs (id) WHERE embedding IS NULL")
     result = run(SLOW, MODEL, database=database, options=INLINE)
-    assert (result.outcome, result.updated, result.remaining) == ("complete", 100, 0)
+    assert (result.outcome, result.updated, result.remaining) == ("complete", 70, 0)
 
 
 def test_a_page_that_takes_too_long_is_an_error_that_names_the_setting(connect, database):
