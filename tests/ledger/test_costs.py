@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import psycopg
+import pytest
 from tests.costs import BUFFERS_A_CHANGE, BUFFERS_A_QUEUED_CHANGE, BUFFERS_OF_A_TRACKED_RUN
 from tests.ledger.tracked import fill, queue, tracked_docs
 from tests.read.test_partial_index import buffers, prepared
@@ -21,6 +22,7 @@ def scans(connect: psycopg.Connection) -> list[tuple]:
     return connect.execute(SCANS).fetchall()
 
 
+@pytest.mark.slow
 def test_a_hundred_changes_among_many_rows_cost_few_buffers_and_no_scan(database, connect):
     tracked_docs(connect, database, 100_000, filled=False)
     connect.execute(
@@ -40,6 +42,7 @@ def test_a_hundred_changes_among_many_rows_cost_few_buffers_and_no_scan(database
     assert buffers(connect, lambda: fill(database))[0] < BUFFERS_OF_A_TRACKED_RUN
 
 
+@pytest.mark.slow
 def test_a_big_queue_is_drained_in_pieces_and_units(database, connect, monkeypatch):
     tracked_docs(connect, database, 12_000)
     connect.execute("UPDATE docs SET title = 'new ' || id; UPDATE docs SET note = 'x'")

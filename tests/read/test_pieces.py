@@ -79,6 +79,7 @@ def test_the_pieces_give_what_the_whole_gives(connect, database, most):
             assert read(unit).drop("read_s") == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", ["statement_timeout", "transaction_timeout"])
 def test_a_run_whose_statements_take_too_long_reads_in_pieces(connect, database, timeout):
     if timeout == "transaction_timeout" and connect.info.server_version < 170_000:
@@ -89,6 +90,7 @@ def test_a_run_whose_statements_take_too_long_reads_in_pieces(connect, database,
     assert_every_vector_is_its_texts(connect, rows=70)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", ["statement_timeout", "transaction_timeout"])
 def test_a_partial_index_that_takes_too_long_gives_way_to_pieces(connect, database, monkeypatch, timeout):
     if timeout == "transaction_timeout" and connect.info.server_version < 170_000:

@@ -586,6 +586,7 @@ def slowly(write):
     return wait
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"])
 def test_a_batch_over_the_time_out_is_halved_until_it_lands(connect, database, monkeypatch, timeout):
     if timeout == "transaction_timeout" and connect.info.server_version < 170_000:
@@ -652,6 +653,7 @@ def test_two_writers_of_the_same_rows_write_each_once(connect, database):
     assert connect.execute("SELECT max(seen) FROM docs").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_batches_follow_the_clock(connect, database):
     """A server that takes 5 ms a row gets batches of a hundred."""
     with prepared(connect, database, 200) as (write, block):
