@@ -132,17 +132,18 @@ def test_a_kill_amid_real_vectors(connect, database):
 def test_an_api_s_encoder_that_is_killed_leaves_nothing_reserved(connect, database, warm):
     """The budget covers what it sent and some requests more; a reservation left behind would be waited for."""
     make_docs(connect, 1_000)
-    at_work = threading.Event()
+    at_work, killed = threading.Event(), threading.Event()
 
     def act(request):
         if request.number < 2:
             at_work.set()
-            time.sleep(5)
+            killed.wait(60)
         request.answer()
 
     def kill(done: threading.Event) -> None:
         wait_until(lambda: done.is_set() or at_work.is_set(), 90)
         os.kill(workers(os.getpid(), "EncoderActor")[0], signal.SIGKILL)
+        killed.set()
 
     with serving(act) as api, meanwhile(kill):
         options = ApiOptions(base_url=api.url, request_inputs=50, max_cost=2_500.0, price_per_million=1e6)
