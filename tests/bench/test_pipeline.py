@@ -125,7 +125,7 @@ def test_what_cannot_work_ends_with_2(pipeline, database, connect, arguments, sa
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing_behind(database, connect):
-    given = ("-d", database, "--model", "hash:8", "--rows", "500", "--rounds", "1000", "--only", "hash inline")
+    given = ("-d", database, "--model", "hash:8", "--rows", "50", "--rounds", "1000", "--only", "hash inline")
     command = [sys.executable, "-m", "vecfill", "bench", "pipeline", *given]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while "round 2 of 1000" not in process.stderr.readline():
