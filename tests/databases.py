@@ -103,6 +103,13 @@ def _template(server: str, _admin: psycopg.Connection) -> Iterator[str]:
     _drop(_admin, name)
 
 
+@pytest.fixture(scope="session")
+def _old_vector(server: str, _template: str) -> bool:
+    """Whether pgvector is older than 0.8; asked once, of the template."""
+    with psycopg.connect(_uri(server, _template)) as connection:
+        return pgvector(connection) < (0, 8)
+
+
 @pytest.fixture
 def database(server: str, _admin: psycopg.Connection, _template: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """URI of a fresh database with pgvector. The test errs if a connection to it is still open at its end.
@@ -134,7 +141,7 @@ def _connections_left(admin: psycopg.Connection, name: str) -> list[tuple[str, s
     ).fetchall():
         if time.monotonic() > deadline:
             break
-        time.sleep(0.02)
+        time.sleep(0.002)
     return leaks
 
 
@@ -157,10 +164,10 @@ class _Connection(psycopg.Connection):
 
 
 @pytest.fixture
-def connect(database: str) -> Iterator[psycopg.Connection]:
+def connect(database: str, _old_vector: bool) -> Iterator[psycopg.Connection]:
     """An autocommit connection to the test's database."""
     with _Connection.connect(database, autocommit=True) as connection:
-        connection.old = pgvector(connection) < (0, 8)
+        connection.old = _old_vector
         yield connection
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
+import os
 import sys
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -175,23 +176,26 @@ main()
 """
 
 
-@pytest.mark.slow
-def test_without_a_terminal_the_command_ends_with_2_and_on_one_it_asks(connect, database):
+def test_without_a_terminal_the_command_ends_with_2(connect, database, vecfill, monkeypatch):
+    monkeypatch.setattr("vecfill.backfill.forecast.MAX_ROWS", 5)
     make_docs(connect, 10)
-    command = [sys.executable, "-c", ASK, database]
-    found = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    assert found.returncode == 2
-    assert "10 rows to write exceed the confirmation limit of 5; pass --yes" in found.stderr
+    with Path(os.devnull).open() as nobody:
+        monkeypatch.setattr(sys, "stdin", nobody)
+        command = ("run", "-d", database, "-t", "docs", "--text", "title", "-m", "hash:8", "--engine", "inline")
+        found = vecfill(*command)
+        assert found.code == 2
+        assert "10 rows to write exceed the confirmation limit of 5; pass --yes" in found.err
+        assert vecfill(*command, "--yes").code == 0
+
+
+@pytest.mark.slow
+def test_on_a_terminal_the_command_asks(connect, database):
+    make_docs(connect, 10)
     for answer, code in (("n\n", 2), ("y\n", 0)):
-        assert on_a_terminal(command, answer) == code
-    add_docs(connect, 11, 20)
-    assert (
-        subprocess.run([*command, "--yes"], capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode == 0
-    )
+        assert on_a_terminal([sys.executable, "-c", ASK, database], answer) == code
 
 
 def on_a_terminal(command: list[str], answer: str) -> int:
-    import os
     import pty
 
     child, terminal = pty.fork()

@@ -114,6 +114,7 @@ def test_an_incremental_run_leaves_vectors_alone(connect, database):
 # -- while others work on the table
 
 
+@pytest.mark.slow
 def test_rows_changed_during_the_run_end_with_the_vectors_of_their_last_text(connect, database):
     make_docs(connect, 20_000)
 
@@ -274,6 +275,7 @@ def test_a_limit_over_what_there_is_changes_nothing(connect, database):
     assert (result.outcome, result.updated) == ("complete", 100)
 
 
+@pytest.mark.slow
 def test_max_seconds_ends_with_what_is_in_flight_committed(connect, database):
     make_docs(connect, 6_000)
     stop = Stop()
@@ -404,6 +406,7 @@ def make_slowly_planned_docs(connect: psycopg.Connection) -> Target:
     return replace(DOCS, where="slow('x') IS NOT NULL")
 
 
+@pytest.mark.slow
 def test_a_connection_lost_during_the_checks_is_no_fault_of_the_users_sql(connect, database):
     target = make_slowly_planned_docs(connect)
 

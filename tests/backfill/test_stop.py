@@ -13,6 +13,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from tests.faults.processes import OURS
 from tests.tables import (
     DOCS,
     INLINE,
@@ -35,8 +36,8 @@ from vecfill.job import Stop
 from vecfill.postgres import session, waits
 from vecfill.postgres.database import Database
 
-SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecfill' AND wait_event = 'PgSleep'"
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecfill' AND wait_event_type = 'Lock'"
+SLEEPING = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS} AND wait_event = 'PgSleep'"
+WAITING = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS} AND wait_event_type = 'Lock'"
 
 
 def stopped_once(reached: Callable[[], object], database: str | Database, target: Target = DOCS) -> RunResult:

@@ -24,11 +24,9 @@ LINE = {
     *("matrix_share", "gflops", "stage_seconds", "peak_bytes", "startup_s", "dtype", "batch"),
 }
 CEILING = "bare copy+join,writer alone,hash inline"
-OF_EACH_KIND = ("encode best", "inline", "command")
-"""One contender of each kind beside those of the ceiling."""
-ON_RAY = ("ray recipe", "hash inline", "hash ray")
-"""The same on Ray, which starts for each, with one that gives the timeline."""
-OTHERS = ("encode", "encoder alone", "inline auto", "inline duplicates", "script")
+OF_EACH_KIND = ("encode best", "inline", "command", "ray recipe", "hash ray")
+"""One contender of each kind beside those of the ceiling; ``inline`` gives the timeline."""
+OTHERS = ("hash inline", "encode", "encoder alone", "inline auto", "inline duplicates", "script")
 
 
 @pytest.fixture
@@ -127,7 +125,7 @@ def test_what_cannot_work_ends_with_2(pipeline, database, connect, arguments, sa
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing_behind(database, connect):
-    given = ("-d", database, "--model", "hash:8", "--rows", "500", "--rounds", "1000", "--only", "hash inline")
+    given = ("-d", database, "--model", "hash:8", "--rows", "50", "--rounds", "1000", "--only", "hash inline")
     command = [sys.executable, "-m", "vecfill", "bench", "pipeline", *given]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while "round 2 of 1000" not in process.stderr.readline():
@@ -148,13 +146,13 @@ def test_help_has_examples_on_their_own_lines(pipeline):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "names",
     [
         pytest.param(OF_EACH_KIND, id="each kind"),
-        pytest.param(ON_RAY, id="on Ray", marks=pytest.mark.ray),
-        pytest.param((*OF_EACH_KIND, *ON_RAY, *OTHERS), id="all", marks=[pytest.mark.soak, pytest.mark.ray]),
+        pytest.param((*OF_EACH_KIND, *OTHERS), id="all", marks=pytest.mark.soak),
     ],
 )
 def test_each_kind_with_the_real_model(pipeline, database, connect, tmp_path, names):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
-from tests.tables import assert_every_vector_is_its_texts, make_docs, wait_until
+from tests.tables import assert_every_vector_is_its_texts, make_docs
 
 pytestmark = pytest.mark.slow
 
@@ -30,40 +30,39 @@ NODE = (
 
 
 @contextmanager
-def node(*options: str, environ: Mapping[str, str]) -> Iterator[None]:
-    """A node, killed at the end with all its processes: ``ray stop`` would end every Ray on this machine."""
+def node(*options: str, until: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """Starts a node and gives what it says up to ``until``, which it says once the cluster knows it.
+
+    It is killed at the end with all its processes: ``ray stop`` would end every Ray on this machine.
+    """
     process = subprocess.Popen(
-        [RAY, "start", *options, *NODE], env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [RAY, "start", *options, *NODE], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        yield
+        said = ""
+        while until not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        yield said
     finally:
         for part in (*psutil.Process(process.pid).children(recursive=True), process):
             part.kill()
         process.wait()
+        process.stdout.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def joined() -> Iterator[tuple[str, dict[str, str]]]:
-    """The address of a cluster of two nodes, and an environment that has its token."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    """The address of a cluster of two nodes, one of which claims a GPU, and an environment that has its token."""
     environ = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with ExitStack() as nodes:
-        port = address.rpartition(":")[2]
         folder = nodes.enter_context(TemporaryDirectory(prefix="rj-", dir="/tmp"))
-        head = ("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
-        nodes.enter_context(node(*head, environ=environ))
-        wait_until(lambda: listens(int(port)))
-        nodes.enter_context(node(f"--address={address}", environ=environ))
-        wait_until(lambda: answers(address, environ) == 2)
+        head = ("--head", "--port=0", "--include-dashboard=false", f"--temp-dir={folder}")
+        said = nodes.enter_context(node(*head, until="--address=", environ=environ))
+        address = re.search(r"--address='([\d.]+:\d+)'", said)[1]
+        nodes.enter_context(node(f"--address={address}", "--num-gpus=1", until="Ray runtime started", environ=environ))
         yield address, environ
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 def answers(address: str, environ: Mapping[str, str]) -> int:
@@ -77,9 +76,9 @@ def answers(address: str, environ: Mapping[str, str]) -> int:
 def test_a_run_on_two_nodes(connect, database, joined):
     address, environ = joined
     make_docs(connect, 4_000)
-    options = ("--table", "docs", "--text", "title", "--model", "hash:8", "--ray-address", address, "--json")
+    options = ("--table", "docs", "--text", "title", "--model", "hash:8", "--device", "cpu", "--json")
     run = subprocess.run(
-        [sys.executable, "-m", "vecfill", "run", "--database", database, *options],
+        [sys.executable, "-m", "vecfill", "run", "--database", database, "--ray-address", address, *options],
         check=False,
         env=environ,
         capture_output=True,
@@ -90,3 +89,43 @@ def test_a_run_on_two_nodes(connect, database, joined):
     assert (result["outcome"], result["engine"], result["updated"]) == ("complete", "ray", 4_000)
     assert_every_vector_is_its_texts(connect)
     assert answers(address, environ) == 2, "the cluster is left as it was"
+
+
+GPU_RUN = """
+import sys
+from contextlib import closing
+
+from ray.data._internal.logical.optimizers import get_execution_plan
+from tests.tables import DOCS, counts, job_of, ranges_of
+from vecfill.engine.warm import Warm
+from vecfill.job import Stop
+
+database, address = sys.argv[1:]
+with closing(Warm()) as warm:
+    resources = warm.cluster(address, verbose=False)
+    from vecfill.engine.pools import Pools
+    from vecfill.engine.ray import RayEngine
+
+    job = job_of(database, DOCS)
+    ranges = ranges_of(database, job.sink.relation)
+    pools = Pools.fitting(resources, device="auto", actors=None, gpus=None, writers=None)
+    assert pools.gpus == 1
+    engine = RayEngine(job, pools, warm.encoders(pools, job.encode.calls))
+    print(get_execution_plan(engine.plan(ranges)._logical_plan)[0].dag.dag_str)
+    results = list(engine.stream(ranges, Stop()))
+    engine.close()
+    print(len(ranges), len(results), sum(counts(result)["updated"] for result in results))
+"""
+
+
+def test_with_a_gpu_blocks_stay_whole(connect, database, joined):
+    """Ray believes in one GPU; ``hash`` needs none, so the whole flow runs as it would."""
+    address, environ = joined
+    make_docs(connect, 6_000)
+    command = [sys.executable, "-c", GPU_RUN, database, address]
+    done = subprocess.run(command, check=False, env=environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    plan, numbers = done.stdout.strip().splitlines()[-2:]
+    assert len(plan.split(" -> ")) == 3
+    ranges, results, updated = map(int, numbers.split())
+    assert (results, updated) == (ranges, 6_000)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from dataclasses import replace
@@ -71,35 +69,34 @@ def test_both_engines_give_the_same_table_byte_for_byte(connect, database, open_
     assert_every_vector_is_its_texts(connect, rows=ROWS)
 
 
-def test_the_model_is_loaded_once_for_all_sweeps_and_for_the_next_run(connect, database, open_ray):
-    """``load_s`` is the time that loading took, and comes with the first block alone."""
-    job, units = prepared(connect, database)
+def test_a_model_is_loaded_once_for_all_sweeps_and_runs_and_a_connection_serves_many_blocks(
+    connect, database, open_ray
+):
+    """``load_s`` is the time that loading took, and comes with the first block alone.
+
+    Fewer sessions begin in the first sweep than blocks are read: a reader, a writer, and the run itself.
+    """
+    job, units = prepared(connect, database, 40_000)
+    assert len(units) > 15
     engine = open_ray(job)
+    query = "SELECT pg_stat_clear_snapshot(), sessions FROM pg_stat_database WHERE datname = current_database()"
+    before = connect.execute(query).fetchone()[1]
+
+    def begun() -> int:
+        return connect.execute(query).fetchone()[1] - before
+
     first = pa.concat_tables(engine.stream(units, Stop()))
+    wait_until(lambda: begun() > 0)
+    assert begun() < len(units)
     actors = engine._encoders._actors
-    connect.execute("UPDATE docs SET embedding = NULL")
+    connect.execute("UPDATE docs SET embedding = NULL WHERE id <= %s", [ROWS])
     again = pa.concat_tables(engine.stream(units, Stop()))
     assert sum(first["load_s"].to_pylist()) > 0
     assert sum(again["load_s"].to_pylist()) == 0
-    connect.execute("UPDATE docs SET embedding = NULL")
+    connect.execute("UPDATE docs SET embedding = NULL WHERE id <= %s", [ROWS])
     other = open_ray(job)
     assert other._encoders._actors == actors
     assert counts(pa.concat_tables(other.stream(units, Stop()))) == {"updated": ROWS}
-
-
-def test_a_worker_keeps_its_connection_across_blocks(connect, database, open_ray):
-    """Fewer sessions begin than blocks are read: a reader, a writer, and the run itself."""
-    job, units = prepared(connect, database, 40_000)
-    assert len(units) > 15
-    before = connect.execute("SELECT sessions FROM pg_stat_database WHERE datname = current_database()").fetchone()[0]
-    list(open_ray(job).stream(units, Stop()))
-
-    def begun() -> int:
-        query = "SELECT pg_stat_clear_snapshot(), sessions FROM pg_stat_database WHERE datname = current_database()"
-        return connect.execute(query).fetchone()[1] - before
-
-    wait_until(lambda: begun() > 0)
-    assert begun() < len(units)
 
 
 def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, open_ray, caplog):
@@ -125,40 +122,3 @@ def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, open
     # Each writer has a batch of at most 300 rows in hand when the pause ends, and may make up for a second.
     assert all(number <= 600 * at + 2 * 600 for number, at in enumerate(times, 1))
     assert "continuing after a pause of" in caplog.text
-
-
-GPU_RUN = """
-import sys
-import ray
-from ray.data._internal.logical.optimizers import get_execution_plan
-from tests.tables import DOCS, counts, job_of, ranges_of
-from vecfill.engine.warm import Warm
-from vecfill.job import Stop
-
-ray.init(address="local", num_gpus=1, log_to_driver=False, include_dashboard=False)
-warm = Warm()
-resources = warm.cluster(None, verbose=False)
-if True:
-    from vecfill.engine.pools import Pools
-    from vecfill.engine.ray import RayEngine
-
-    job = job_of(sys.argv[1], DOCS)
-    ranges = ranges_of(sys.argv[1], job.sink.relation)
-    pools = Pools.fitting(resources, device="auto", actors=None, gpus=None, writers=None)
-    assert pools.gpus == 1
-    engine = RayEngine(job, pools, warm.encoders(pools, job.encode.calls))
-    print(get_execution_plan(engine.plan(ranges)._logical_plan)[0].dag.dag_str)
-    results = list(engine.stream(ranges, Stop()))
-    print(len(ranges), len(results), sum(counts(result)["updated"] for result in results))
-"""
-
-
-def test_with_a_gpu_blocks_stay_whole(connect, database):
-    """Ray believes in one GPU; ``hash`` needs none, so the whole flow runs as it would."""
-    make_docs(connect, ROWS)
-    command = [sys.executable, "-c", GPU_RUN, database]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=120)
-    plan, numbers = done.stdout.strip().splitlines()[-2:]
-    assert len(plan.split(" -> ")) == 3
-    ranges, results, updated = map(int, numbers.split())
-    assert (results, updated) == (ranges, ROWS)

@@ -16,7 +16,7 @@ CLOSED = """
 CREATE TABLE gate (stage text);
 CREATE FUNCTION held(wanted text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
   WHILE EXISTS (SELECT FROM gate WHERE stage = wanted) LOOP
-    PERFORM pg_advisory_xact_lock_shared(7), pg_sleep(0.02);  -- the lock shows who waits
+    PERFORM pg_advisory_xact_lock_shared(hashtext(wanted)), pg_sleep(0.02);  -- the lock shows who waits, and where
   END LOOP;
   RETURN true;
 END $$;
@@ -29,7 +29,9 @@ CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW WHEN (OLD.id = {at}) EXECU
 
 WAITING = f"""
 SELECT DISTINCT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE {OURS} AND locktype = 'advisory'
+AND objid::bigint = ANY (SELECT hashtext(stage) & 4294967295 FROM unnest(%s::text[]) stage)
 """
+STAGES = ["read", "write"]
 
 
 class Gate:
@@ -49,16 +51,17 @@ class Gate:
         """From now on ``read`` or ``write`` waits at row ``AT``."""
         self._connect.execute("INSERT INTO gate VALUES (%s)", [stage])
 
-    def open(self) -> None:
-        self._connect.execute("DELETE FROM gate")
+    def open(self, *stages: str) -> None:
+        """Lets those stages go on, or all."""
+        self._connect.execute("DELETE FROM gate WHERE stage = ANY (%s)", [list(stages) or STAGES])
 
-    def waiting(self) -> list[int]:
+    def waiting(self, *stages: str) -> list[int]:
         """Backends of ours that wait there."""
-        return [pid for (pid,) in self._connect.execute(WAITING)]
+        return [pid for (pid,) in self._connect.execute(WAITING, [list(stages) or STAGES])]
 
-    def reached(self) -> bool:
+    def reached(self, *stages: str) -> bool:
         """Whether one waits, and some rows have been written but not all."""
-        return bool(self.waiting()) and THEIRS < filled(self._connect) < ROWS
+        return bool(self.waiting(*stages)) and THEIRS < filled(self._connect) < ROWS
 
     def assert_whole(self) -> None:
         """Every vector is its text's, those that were there are as they were, and no other column has changed."""

@@ -21,7 +21,7 @@ from vecfill.read.reader import Reader
 
 pytestmark = pytest.mark.slow
 
-DIM, ROWS = 64, 6_000
+DIM, ROWS = 64, 4_000
 
 AUDIT = """
 CREATE TABLE audit (ours boolean, title text, vector vector, gain int);

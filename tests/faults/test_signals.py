@@ -10,7 +10,7 @@ import threading
 
 import psycopg
 import pytest
-from tests.faults.processes import completes, filled, vecfill, wait_for_backends
+from tests.faults.processes import OURS, completes, filled, vecfill, wait_for_backends
 from tests.tables import DOCS, MODEL, assert_every_vector_is_its_texts, make_docs, meanwhile, rest, wait_until
 
 from vecfill.backfill.run import run
@@ -86,7 +86,9 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing_half_written(connect, d
     )
     with vecfill(database, "--engine", "inline") as process:
         wait_until(
-            lambda: connect.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").fetchone()[0]
+            lambda: connect.execute(
+                f"SELECT count(*) FROM pg_stat_activity WHERE {OURS} AND wait_event = 'PgSleep'"
+            ).fetchone()[0]
         )
         process.send_signal(signal.SIGTERM)
         assert any("stopping: " in line for line in process.stderr)

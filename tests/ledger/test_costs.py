@@ -42,6 +42,7 @@ def scans(connect: psycopg.Connection) -> list[tuple]:
     return connect.execute(SCANS).fetchall()
 
 
+@pytest.mark.slow
 def test_a_hundred_changes_among_many_rows_cost_few_buffers_and_no_scan(database, connect):
     made_current(connect, database, 100_000)
     connect.execute("UPDATE docs SET title = 'new ' || id WHERE id % 1000 = 0")
@@ -72,6 +73,7 @@ def test_with_a_big_ledger_a_run_with_nothing_to_do_takes_as_long_as_an_untracke
     assert tracked < 2 * plain
 
 
+@pytest.mark.slow
 def test_a_big_queue_is_drained_in_pieces_and_units(database, connect, monkeypatch):
     tracked_docs(connect, database, 12_000)
     connect.execute("UPDATE docs SET title = 'new ' || id; UPDATE docs SET note = 'x'")

@@ -158,6 +158,7 @@ def test_a_repeated_look_does_not_count_a_large_table_each_time(database, connec
     assert (again.coverage.total, again.ledger.queued) == (20, 1)
 
 
+@pytest.mark.slow
 def test_watch_shows_it_again_until_interrupted(database, connect):
     tracked_docs(connect, database)
     command = [sys.executable, "-m", "vecfill", "status", "-d", database, "-t", "docs", "--watch", "--json"]

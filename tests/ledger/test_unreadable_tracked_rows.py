@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from tests.ledger.tracked import assert_current, fill, queue
 from tests.tables import DOCS, make_docs
 
@@ -12,6 +13,7 @@ from vecfill import failures, status, track
 ODD = replace(DOCS, where="1 / seen = 1")
 
 
+@pytest.mark.slow
 def test_the_queue_is_settled_around_a_row_that_cannot_be_read(database, connect):
     make_docs(connect, 40)
     connect.execute("UPDATE docs SET seen = CASE WHEN id = 3 THEN 0 ELSE 1 END")

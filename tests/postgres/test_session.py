@@ -113,7 +113,7 @@ def test_a_broken_line_is_replaced_and_psycopg_adds_nothing_to_our_line(connect,
     with loggers_restored(), closing(Session(Database(database))) as session:
         log_to_stderr(Output())
         pid = session.run(ask)
-        connect.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        connect.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
         assert session.run(ask) != pid
     assert [record for record in caplog.records if record.name.startswith("psycopg")] == []
 
@@ -132,7 +132,7 @@ def test_each_connect_asks_for_a_token_of_its_own(token):
     with closing(Session(reachable(token.database))) as session:
         query = "SELECT pg_backend_pid(), current_user"
         pid, role = session.run(lambda connection: connection.execute(query).fetchone())
-        token.admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        token.admin.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
         again, _ = session.run(lambda connection: connection.execute(query).fetchone())
     assert (role, again != pid) == (token.role, True)
     assert token.asked() >= 3

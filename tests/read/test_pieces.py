@@ -36,7 +36,7 @@ from vecfill.read.units import RowList
 SLOW = replace(DOCS, where="slow(title) IS NOT NULL")
 
 
-def make_slow_docs(connect: psycopg.Connection, seconds: float, *, rows: int = 100, **timeouts: str) -> None:
+def make_slow_docs(connect: psycopg.Connection, seconds: float, *, rows: int = 70, **timeouts: str) -> None:
     """Rows, ten a page, each of which takes its time to read; and timeouts of the database."""
     make_docs(connect)
     connect.execute("ALTER TABLE docs ALTER note SET STORAGE PLAIN, ALTER note SET DEFAULT repeat('x', 700)")
@@ -79,16 +79,18 @@ def test_the_pieces_give_what_the_whole_gives(connect, database, most):
             assert read(unit).drop("read_s") == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", ["statement_timeout", "transaction_timeout"])
 def test_a_run_whose_statements_take_too_long_reads_in_pieces(connect, database, timeout):
     if timeout == "transaction_timeout" and connect.info.server_version < 170_000:
         needs("PostgreSQL 17 or newer, which has transaction_timeout")
     make_slow_docs(connect, 0.008, **{timeout: "500ms"})
     result = run(SLOW, MODEL, database=database, options=INLINE)
-    assert (result.outcome, result.updated, result.after.total) == ("complete", 100, 100)
-    assert_every_vector_is_its_texts(connect, rows=100)
+    assert (result.outcome, result.updated, result.after.total) == ("complete", 70, 70)
+    assert_every_vector_is_its_texts(connect, rows=70)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", ["statement_timeout", "transaction_timeout"])
 def test_a_partial_index_that_takes_too_long_gives_way_to_pieces(connect, database, monkeypatch, timeout):
     if timeout == "transaction_timeout" and connect.info.server_version < 170_000:
@@ -98,7 +100,7 @@ def test_a_partial_index_that_takes_too_long_gives_way_to_pieces(connect, databa
     make_slow_docs(connect, 0.008, **{timeout: "500ms"})
     connect.execute("CREATE INDEX ON docs (id) WHERE embedding IS NULL")
     result = run(SLOW, MODEL, database=database, options=INLINE)
-    assert (result.outcome, result.updated, result.remaining) == ("complete", 100, 0)
+    assert (result.outcome, result.updated, result.remaining) == ("complete", 70, 0)
 
 
 def test_a_page_that_takes_too_long_is_read_row_by_row(connect, database):
@@ -107,16 +109,17 @@ def test_a_page_that_takes_too_long_is_read_row_by_row(connect, database):
     assert (result.outcome, result.updated, result.exit_code) == ("complete", 10, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["where", "text"])
 def test_a_row_that_takes_too_long_is_set_aside_by_key(connect, database, part):
-    make_slow_docs(connect, 0, statement_timeout="700ms")
+    make_slow_docs(connect, 0, statement_timeout="400ms")
     connect.execute(
         "CREATE OR REPLACE FUNCTION slow(text) RETURNS text LANGUAGE plpgsql AS"
         " $$ BEGIN IF $1 = 'title 47' THEN PERFORM pg_sleep(30); END IF; RETURN $1; END $$"
     )
     target = SLOW if part == "where" else replace(DOCS, text=None, text_sql="slow(title)")
     result = run(target, MODEL, database=database, options=INLINE)
-    assert (result.outcome, result.exit_code, result.updated, result.failed) == ("quarantined", 3, 99, 1)
+    assert (result.outcome, result.exit_code, result.updated, result.failed) == ("quarantined", 3, 69, 1)
     (row,) = result.quarantine
     assert (row.key, row.error_class) == ("47", "timeout")
     assert row.error.startswith("cannot be read: takes longer to read than statement_timeout allows: canceling")

@@ -172,7 +172,7 @@ def test_the_reader_comes_back_after_its_backend_was_ended(connect, database):
     with closing(reader_of(Database(database), relation_of(database))) as read:
         read(ALL)
         connect.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity"
             " WHERE application_name = 'vecfill' AND datname = current_database()"
         )
         assert read(ALL).num_rows == 10

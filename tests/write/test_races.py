@@ -36,7 +36,10 @@ MEANWHILE = (
     "UPDATE docs SET title = title || '!' WHERE id = 7",
     "UPDATE docs SET title = rtrim(title, '!') WHERE id = 7",
 )
-WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+WAITING = (
+    "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+    " WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
+)
 
 
 def make_partitioned(connect, rows):

@@ -96,6 +96,7 @@ def stamped(connect: psycopg.Connection, rows: int) -> float:
     return connect.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()[0]
 
 
+@pytest.mark.slow
 def test_the_whole_run_stays_under_the_rate(connect, database):
     started = stamped(connect, 300)
     result = run(STAMPED, MODEL, database=database, options=replace(INLINE, write_limits=WriteLimits(max_rate=200)))
@@ -105,6 +106,7 @@ def test_the_whole_run_stays_under_the_rate(connect, database):
     assert_every_vector_is_its_texts(connect, rows=300)
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_rows_that_are_held_back(connect, database):
     make_docs(connect, 1_000)
     options = replace(INLINE, write_limits=WriteLimits(max_rate=20), max_seconds=1.5)
@@ -153,6 +155,7 @@ def slot(connect) -> Iterator[str]:
     connect.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [name])
 
 
+@pytest.mark.slow
 def test_a_run_pauses_while_a_slot_keeps_too_much_wal(connect, database, slot, caplog):
     make_docs(connect, 1_000)
     some_wal(connect)
@@ -182,6 +185,7 @@ def test_a_slot_within_the_limit_pauses_nothing(connect, database, slot, caplog)
     assert not said(caplog, "pausing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "max_seconds"])
 def test_a_pause_ends_with_the_run(connect, database, slot, caplog, how):
     make_docs(connect, 1_000)

@@ -493,7 +493,7 @@ def test_nothing_is_open_after_a_write(connect, database):
 def test_a_backend_ended_between_two_batches(connect, database):
     with prepared(connect, database) as (write, block):
         assert counts(write(block.slice(0, 20))) == {"updated": 20}
-        connect.execute("SELECT pg_terminate_backend(%s)", [ours(connect)[0][0]])
+        connect.execute("SELECT pg_terminate_backend(%s, 20000)", [ours(connect)[0][0]])
         assert counts(write(block.slice(20))) == {"updated": 30}
 
 
@@ -513,7 +513,7 @@ def test_a_reply_lost_after_the_commit_is_not_written_twice(connect, database):
     target = replace(DOCS, set=("seen = seen + 1",))
     with prepared(connect, database, target=target) as (write, block):
         assert counts(write(block)) == {"updated": 50}
-        connect.execute("SELECT pg_terminate_backend(%s)", [ours(connect)[0][0]])
+        connect.execute("SELECT pg_terminate_backend(%s, 20000)", [ours(connect)[0][0]])
         assert counts(write(block)) == {"filled": 50}
     assert connect.execute("SELECT sum(seen) FROM docs").fetchone() == (50,)
 
@@ -586,6 +586,7 @@ def slowly(write):
     return wait
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"])
 def test_a_batch_over_the_time_out_is_halved_until_it_lands(connect, database, monkeypatch, timeout):
     if timeout == "transaction_timeout" and connect.info.server_version < 170_000:
@@ -644,6 +645,7 @@ def test_two_writers_of_the_same_rows_write_each_once(connect, database):
     assert connect.execute("SELECT max(seen) FROM docs").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_batches_follow_the_clock(connect, database):
     """A server that takes 5 ms a row gets batches of a hundred."""
     with prepared(connect, database, 200) as (write, block):
