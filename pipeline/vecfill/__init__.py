@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from vecfill.errors import ServerGoneError as ServerGoneError
     from vecfill.errors import StoppedError as StoppedError
     from vecfill.errors import TableLockedError as TableLockedError
+    from vecfill.errors import TooSlowError as TooSlowError
     from vecfill.errors import UnreachableError as UnreachableError
     from vecfill.errors import VecfillError as VecfillError
     from vecfill.job import Stop as Stop
@@ -105,7 +106,15 @@ _EXPORTS = {
     "engine.warm": ("Warm",),
     "errors": (
         *("VecfillError", "ConfigError", "UnreachableError", "MixedModelsError", "SecretError", "DatabaseError"),
-        *("ServerGoneError", "TableLockedError", "EncodeError", "BudgetError", "StoppedError", "PartialRunError"),
+        *(
+            "ServerGoneError",
+            "TableLockedError",
+            "TooSlowError",
+            "EncodeError",
+            "BudgetError",
+            "StoppedError",
+            "PartialRunError",
+        ),
         *("EngineError", "LeaseError"),
     ),
     "job": ("Stop",),

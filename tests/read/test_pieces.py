@@ -103,8 +103,9 @@ def test_a_partial_index_that_takes_too_long_gives_way_to_pieces(connect, databa
     assert (result.outcome, result.updated, result.remaining) == ("complete", 70, 0)
 
 
+@pytest.mark.slow
 def test_a_page_that_takes_too_long_is_read_row_by_row(connect, database):
-    make_slow_docs(connect, 0.1, rows=10, statement_timeout="500ms")
+    make_slow_docs(connect, 0.05, rows=10, statement_timeout="300ms")
     result = run(SLOW, MODEL, database=database, options=INLINE)
     assert (result.outcome, result.updated, result.exit_code) == ("complete", 10, 0)
 
@@ -125,6 +126,7 @@ def test_a_row_that_takes_too_long_is_set_aside_by_key(connect, database, part):
     assert row.error.startswith("cannot be read: takes longer to read than statement_timeout allows: canceling")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", ["statement_timeout", "transaction_timeout"])
 def test_rows_that_all_take_too_long_are_an_error_that_names_the_setting(connect, database, timeout):
     if timeout == "transaction_timeout" and connect.info.server_version < 170_000:

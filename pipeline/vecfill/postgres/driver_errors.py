@@ -24,13 +24,13 @@ _FUNCTION = re.compile(r"^(?:[\w/]+ )?function .+$", re.MULTILINE | re.IGNORECAS
 def server_message(error: BaseException) -> str:
     """Returns the server's message and its SQLSTATE in one line, to append to our own message.
 
-    Omits DETAIL where a row may be at fault: it quotes the row, and user data must not reach a log. Of the context,
-    which may quote values too, it takes the innermost function, such as a trigger's.
+    Omits DETAIL of a row fault and of what a function raises: it may quote the row, and user data must not reach a log.
+    Of the context, which may quote values too, it takes the innermost function, such as a trigger's.
     """
     if not isinstance(error, psycopg.Error) or not error.diag.message_primary:
         return " ".join(str(error).split())
-    detail = None if is_row_fault(error) else error.diag.message_detail
     function = _FUNCTION.search(error.diag.context or "")
+    detail = None if function or classify(error.sqlstate) is Fault.ROW else error.diag.message_detail
     more = detail, error.diag.message_hint, function and f"in {function[0]}"
     parts = [error.diag.message_primary, *(f"({one})" for one in more if one)]
     return " ".join(f"{' '.join(parts)} (SQLSTATE {error.sqlstate})".split())
