@@ -161,6 +161,7 @@ def slow_rows(connect: psycopg.Connection, when: str) -> None:
     limited(connect, "statement_timeout", "1s")
 
 
+@pytest.mark.slow
 def test_a_row_over_the_time_out_is_set_aside(connect, database):
     make_docs(connect, 50)
     slow_rows(connect, "OLD.id = 7")
@@ -173,6 +174,7 @@ def test_a_row_over_the_time_out_is_set_aside(connect, database):
     assert row["error"].endswith(": make its triggers faster, or raise statement_timeout of role postgres")
 
 
+@pytest.mark.slow
 def test_rows_that_are_all_over_the_time_out_end_the_run_after_a_few(connect, database):
     make_docs(connect, 50)
     connect.execute("CREATE SEQUENCE calls")

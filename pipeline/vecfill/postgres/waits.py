@@ -24,6 +24,9 @@ GiveUp = Callable[[BaseException | None, int], bool]
 RETRY_FOR_S = 120.0
 """Seconds to retry after a broken connection or a conflict: a failover of a hosted server takes 30 to 60."""
 
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
+"""Limits of the random wait before the second attempt, which doubles each time, and before later ones."""
+
 LOCKED_FOR_S = 30.0
 """Seconds for which a reader waits for a locked table, with breaks: as long as the sweeps of a run retry its writes."""
 
@@ -94,7 +97,7 @@ def repeated(
 
     retrying = Retrying(
         retry=retry_if_exception(again),
-        wait=wait_random_exponential(multiplier=0.2, max=5),
+        wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
         stop=lambda state: stopped() or _is_too_long(state) or give_up(_error(state), state.attempt_number),
         sleep=lambda seconds: _sleep(seconds, stopped),
         before_sleep=before_sleep,
