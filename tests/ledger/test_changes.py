@@ -170,7 +170,9 @@ def test_a_text_by_sql_is_followed_where_a_trigger_can_see_it_and_else_by_an_aud
     assert_current(connect, f"({sql})")
 
 
-@pytest.mark.parametrize("text", ["title || embedding::text", "to_jsonb(docs)::text || title", "docs::text"])
+@pytest.mark.parametrize(
+    "text", ["title || embedding::text", "to_jsonb(docs)::text || title", "docs::text", "title || xmin"]
+)
 def test_a_text_that_a_write_would_change_is_refused(database, connect, text):
     connect.execute("CREATE TABLE docs (id int PRIMARY KEY, title text, embedding vector(8))")
     with pytest.raises(ConfigError, match="--text-sql"):

@@ -180,7 +180,7 @@ def _found(cursor: Cursor, relation: Relation, target: Target) -> Tracked | None
     row = rows[wanted]
     tracking = Tracking.of(target.state_schema, row.id, relation.table.key)
     _check_same(relation, target, row)
-    found = triggers_of(cursor, relation, row.id)
+    found = triggers_of(cursor, relation, tracking)
     watched = not row.triggers or complete(relation, found)
     leaves = frozenset(leaf.oid for leaf in relation.table.leaves)
     marked = {leaf for leaf, marks in marks_of(relation, found).items() if marks and marks <= row.scanned}
@@ -219,5 +219,6 @@ def _check_same(relation: Relation, target: Target, row: TargetRow) -> None:
     if names and names != row.key:
         raise ConfigError(
             f"{relation.table.label} is tracked by the key {', '.join(row.key)}, and this is the key "
-            f"{', '.join(names)}: pass --key {' --key '.join(row.key)}, or run `vecfill untrack` and `vecfill track`"
+            f"{', '.join(names)}: pass --key {' --key '.join(row.key)}, or run `vecfill track` again: the "
+            "origin of every vector is then unknown"
         )
