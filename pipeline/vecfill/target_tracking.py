@@ -17,7 +17,7 @@ from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql, trigger_sql
 from vecfill.ledger.key_types import KeyTypes, changed_types, retype
-from vecfill.ledger.registry import TargetRow, condition_of, find_targets, ledger_version
+from vecfill.ledger.registry import TargetRow, condition_of, find_targets, ledger_version, missing_tables
 from vecfill.ledger.trigger_sql import Watched
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.dependencies import Reads, base_columns, compared_by_image, reads
@@ -95,6 +95,7 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
     check_writable(relation)
     check_sql(connection, relation, selection_of(target), writing=False)
     text, where = _reads(connection, relation, target)
+    key = [part.name for part in relation.table.key]
     _check_text(relation, target, text)
     with transaction(connection, read_only=True) as cursor:
         exists = ledger_version(cursor, target.state_schema) is not None
@@ -104,14 +105,18 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
         relation = replace(relation, tracking=Tracking.of(target.state_schema, number, relation.table.key))
         watched = _watched(cursor, relation, target, text, where)
         retyped = changed_types(cursor, relation) if found else None
-    key = [part.name for part in relation.table.key]
+        kept = found is not None and found.key == key and not missing_tables(cursor, relation)
     row = {"text": target.text, "text_sql": target.text_sql, "key": key, "triggers": triggers}
-    changed = found is not None and (found.settings != row or bool(retyped))
+    changed = found is not None and (found.settings != row or bool(retyped) or not kept)
     ddl = [
         *(() if exists else layout_sql.shared_tables(target.state_schema)),
-        *_tables(relation, found, key, retyped),
+        *_tables(relation, found, retyped, kept=kept),
         *trigger_sql.functions(relation, watched),
-        *(trigger_sql.triggers(relation, watched) if triggers else trigger_sql.drop_triggers(relation)),
+        *(
+            trigger_sql.triggers(relation, watched)
+            if triggers
+            else trigger_sql.drop_triggers(relation.ledger, relation.table.name)
+        ),
         _register(relation, target, row, anew=found is None, scan=found is None or changed),
     ]
     if not dry_run:
@@ -128,10 +133,10 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
 
 
 def _tables(
-    relation: Relation, found: TargetRow | None, key: list[str], retyped: KeyTypes | None
+    relation: Relation, found: TargetRow | None, retyped: KeyTypes | None, *, kept: bool
 ) -> Iterator[sql.Composed]:
     """Creates the target's tables, new ones for another key; one of a wider type keeps them."""
-    if found is not None and found.key == key and (retyped is None or retyped.widened):
+    if kept and (retyped is None or retyped.widened):
         yield from retype(relation, retyped) if retyped else ()
         return
     if found is not None:

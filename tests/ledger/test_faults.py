@@ -214,6 +214,43 @@ def test_a_key_of_another_type_is_tracked_again(database, connect, before, after
     assert connect.execute("SELECT count(*) FROM vecfill.vector_1").fetchone()[0] == (6 if updated == 2 else 1)
 
 
+@pytest.mark.parametrize("table", ["vector_1", "change_1", "failure_1", "model", "run"])
+def test_a_table_of_the_ledger_that_was_dropped_is_named_and_untrack_still_works(database, connect, table):
+    tracked_docs(connect, database, 3)
+    connect.execute(f"DROP TABLE vecfill.{table} CASCADE")
+    with pytest.raises(
+        ConfigError, match=f"dropped .*{table}.* of the ledger: run `vecfill untrack`, then `vecfill track`"
+    ):
+        fill(database)
+    untrack(DOCS, database=database)
+    connect.execute("UPDATE docs SET title = 'x' WHERE id = 1")
+    track(DOCS, database=database)
+    assert fill(database, select="all").updated == 3
+    assert_current(connect)
+
+
+@pytest.mark.parametrize("table", ["vector_1", "change_1", "failure_1"])
+def test_track_makes_a_table_of_its_target_that_was_dropped(database, connect, table):
+    tracked_docs(connect, database, 3)
+    connect.execute(f"DROP TABLE vecfill.{table}")
+    assert track(DOCS, database=database).changed
+    connect.execute("UPDATE docs SET title = 'x' WHERE id = 1")
+    assert fill(database).updated == 1
+    assert_current(connect)
+
+
+def test_an_embedding_column_that_was_renamed_is_not_taken_for_untracked(database, connect):
+    tracked_docs(connect, database, 3)
+    connect.execute("ALTER TABLE docs RENAME embedding TO vec; UPDATE docs SET title = 'x' WHERE id = 1")
+    renamed = replace(DOCS, column="vec")
+    for verb in (fill, lambda database, target: track(target, database=database)):
+        with pytest.raises(ConfigError, match="its column embedding, which it no longer has"):
+            verb(database, renamed)
+    untrack(DOCS, database=database)
+    assert not connect.execute("SELECT FROM pg_trigger WHERE tgname LIKE 'vecfill%'").fetchall()
+    assert connect.execute("SELECT to_regnamespace('vecfill')").fetchone() == (None,)
+
+
 def test_another_holder_is_named_and_taken_over_when_its_lease_has_ended(database, connect):
     tracked_docs(connect, database, filled=False)
     hold = (

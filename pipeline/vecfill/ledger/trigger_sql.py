@@ -86,7 +86,7 @@ _BODIES: dict[str, LiteralString] = {
 
 def triggers(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
     """Creates the triggers, new in place of those of an earlier ``track``: the next run then reads the table anew."""
-    yield from drop_triggers(relation)
+    yield from drop_triggers(relation.ledger, relation.table.name)
     keys = tuple(column for column, _ in relation.ledger.key)
     edited = _differs(dict.fromkeys((*watched.text, *keys)), watched.image)
     vector = sql.Identifier(relation.table.vector.name)
@@ -104,20 +104,20 @@ def triggers(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
     yield _trigger(relation, "truncate", "TRUNCATE")
 
 
-def drop_triggers(relation: Relation) -> Iterator[sql.Composed]:
-    """Drops the triggers."""
+def drop_triggers(tracking: Tracking, table: sql.Composable) -> Iterator[sql.Composed]:
+    """Drops the triggers on a table."""
     for name in TRIGGERS:
-        yield sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(trigger_name(relation, name), relation.table.name)
+        yield sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(trigger_name(tracking, name), table)
 
 
-def trigger_name(relation: Relation, name: str) -> sql.Identifier:
+def trigger_name(tracking: Tracking, name: str) -> sql.Identifier:
     """Returns the name of a trigger."""
-    return sql.Identifier(f"vecfill_{relation.ledger.id}_{name}")
+    return sql.Identifier(f"vecfill_{tracking.id}_{name}")
 
 
 def _trigger(relation: Relation, name: str, event: LiteralString, when: sql.Composable | None = None) -> sql.Composed:
     return sql.SQL("CREATE TRIGGER {} AFTER {} ON {} FOR EACH {}{} EXECUTE FUNCTION {}()").format(
-        trigger_name(relation, name),
+        trigger_name(relation.ledger, name),
         sql.SQL(event),
         relation.table.name,
         sql.SQL("STATEMENT" if event == "TRUNCATE" else "ROW"),
