@@ -9,7 +9,7 @@ from psycopg import sql
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql
-from vecfill.ledger.registry import find_target, ledger_version
+from vecfill.ledger.registry import condition_of, find_targets, ledger_version
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.session import open_session, transaction
@@ -36,9 +36,16 @@ def _untrack(connection: Connection, target: Target, *, dry_run: bool) -> TrackR
         raise
     with transaction(connection, read_only=True) as cursor:
         exists = ledger_version(cursor, target.state_schema, relation) is not None
-        found = find_target(cursor, relation, target) if exists else None
+        tracked = find_targets(cursor, relation, target) if exists else {}
+        found = tracked.get(condition_of(target))
         if found is None:
-            raise ConfigError(f"{relation.table.label}.{relation.table.vector.name} is not tracked: nothing to remove")
+            column = f"{relation.table.label}.{relation.table.vector.name}"
+            conditions = ", ".join(f"--where {where or '(none)'!r}" for where in tracked)
+            raise ConfigError(
+                f"{column} is tracked with {conditions}: use the same"
+                if tracked
+                else f"{column} is not tracked: nothing to remove"
+            )
         row = cursor.execute(_count(target.state_schema), ()).fetchone()
     relation = replace(relation, tracking=Tracking.of(target.state_schema, found.id, ()))
     last = layout_sql.drop_shared(target.state_schema) if row and row[0] == 1 else ()

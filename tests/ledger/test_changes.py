@@ -11,7 +11,7 @@ from tests.ledger.tracked import assert_current, fill, make_partitioned_docs, qu
 from tests.tables import DOCS, INLINE, MODEL, another, inline_engine
 
 import vecfill.ledger.queue_sql
-from vecfill import ConfigError, track
+from vecfill import ConfigError, track, untrack
 from vecfill.backfill.drain import Drain
 from vecfill.backfill.prepare import prepare
 from vecfill.postgres.database import Database
@@ -280,6 +280,9 @@ def test_another_target_in_the_same_column_is_named(database, connect, vecfill):
     tracked_docs(connect, database)
     ended = vecfill("track", "-d", database, "-t", "docs", "--text", "note", "--where", "seen > 0")
     assert (ended.code, "also tracked with --where '(none)'" in ended.err) == (0, True)
+    untrack(DOCS, database=database)
+    with pytest.raises(ConfigError, match="is tracked with --where 'seen > 0': use the same"):
+        untrack(DOCS, database=database)
 
 
 def test_a_row_that_moves_while_the_queue_is_settled_counts_as_changed(database, connect, monkeypatch):
