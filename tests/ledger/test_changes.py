@@ -8,7 +8,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 from tests.ledger.tracked import assert_current, fill, make_partitioned_docs, queue, tracked_docs
-from tests.tables import DOCS, INLINE, MODEL, another, inline_engine
+from tests.tables import DOCS, INLINE, MODEL, another, inline_engine, role
 
 import vecfill.ledger.queue_sql
 from vecfill import ConfigError, track, untrack
@@ -229,6 +229,21 @@ def test_the_role_that_edits_needs_no_right(database, connect):
         connect.execute("RESET ROLE")
         connect.execute(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"')
     assert fill(database).updated == 1
+
+
+def test_a_role_that_edits_cannot_run_its_own_operator_with_the_rights_of_who_tracks(database, connect):
+    tracked_docs(connect, database)
+    with role(connect, database) as uri, psycopg.connect(uri, autocommit=True) as editor:
+        connect.execute(f"CREATE SCHEMA editors AUTHORIZATION {editor.info.user}")
+        editor.execute(
+            "CREATE FUNCTION editors.equal(bigint, bigint) RETURNS bool LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE EXCEPTION 'run by %', current_user; END$$;"
+            "CREATE OPERATOR editors.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = editors.equal);"
+            "SET search_path = editors, pg_catalog, public"
+        )
+        editor.execute("UPDATE public.docs SET title = 'x', id = 100 WHERE title = 'title 1'")
+    assert fill(database).updated == 1
+    assert_current(connect)
 
 
 def test_a_table_that_was_read_in_parts_is_read_as_a_whole_again(database, connect):

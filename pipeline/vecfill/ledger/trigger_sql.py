@@ -7,7 +7,7 @@ schema-qualified, so the caller's ``search_path`` has no influence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import LiteralString
 
@@ -66,7 +66,7 @@ def _body(relation: Relation, watched: Watched, body: LiteralString) -> sql.Comp
         columns=tracking.key_columns,
         new=_values("NEW", columns),
         old=_values("OLD", columns),
-        moved=_differs(columns, watched.image),
+        moved=_moved(relation, watched.image),
     )
 
 
@@ -137,11 +137,31 @@ def _becomes_zero(relation: Relation) -> sql.Composed:
 
 
 def _differs(columns: Iterable[str], by_image: frozenset[str]) -> sql.Composed:
-    """Condition: an UPDATE changed one of these columns; those ``by_image`` are compared byte by byte."""
+    """Condition of a trigger: an UPDATE changed one of these columns; those ``by_image`` are compared byte by byte.
+
+    The server looks up the ``=`` of IS DISTINCT FROM by the ``search_path`` when the trigger is made.
+    """
     names = list(columns)
     plain, exact = [name for name in names if name not in by_image], [name for name in names if name in by_image]
     parts = [sql.SQL("OLD.{} IS DISTINCT FROM NEW.{}").format(*[sql.Identifier(name)] * 2) for name in plain]
-    if exact:
-        image = sql.SQL("ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record")
-        parts.append(image.format(_values("OLD", exact), _values("NEW", exact)))
-    return sql.SQL(" OR ").join(parts)
+    return sql.SQL(" OR ").join([*parts, *_other_image(exact)])
+
+
+def _moved(relation: Relation, by_image: frozenset[str]) -> sql.Composed:
+    """Condition in a function: an UPDATE changed the key.
+
+    Not by IS DISTINCT FROM: with a ``search_path`` of its own, a role that edits the table could put an ``=`` of its
+    own in the place of the server's, which would run with the rights of the function's owner.
+    """
+    parts = [
+        sql.SQL("NOT (OLD.{} {} NEW.{})").format(sql.Identifier(name), equals, sql.Identifier(name))
+        for name, equals in relation.ledger.key
+        if name not in by_image
+    ]
+    return sql.SQL(" OR ").join([*parts, *_other_image([name for name, _ in relation.ledger.key if name in by_image])])
+
+
+def _other_image(columns: Sequence[str]) -> list[sql.Composed]:
+    """The condition that the bytes of one of these columns differ; none without columns."""
+    image = sql.SQL("ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record")
+    return [image.format(_values("OLD", columns), _values("NEW", columns))] if columns else []
