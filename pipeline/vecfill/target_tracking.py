@@ -16,7 +16,8 @@ from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql, trigger_sql
-from vecfill.ledger.registry import TargetRow, condition_of, find_targets, ledger_version
+from vecfill.ledger.key_types import KeyTypes, changed_types, retype
+from vecfill.ledger.registry import TargetRow, condition_of, find_targets, ledger_version, missing_tables
 from vecfill.ledger.trigger_sql import Watched
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.dependencies import Reads, base_columns, compared_by_image, reads
@@ -94,22 +95,28 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
     check_writable(relation)
     check_sql(connection, relation, selection_of(target), writing=False)
     text, where = _reads(connection, relation, target)
+    key = [part.name for part in relation.table.key]
     _check_text(relation, target, text)
     with transaction(connection, read_only=True) as cursor:
         exists = ledger_version(cursor, target.state_schema) is not None
         others = find_targets(cursor, relation, target) if exists else {}
         found = others.pop(condition_of(target), None)
-        number = found.id if found else _next_number(cursor, target, exists=exists)
+        number = found.id if found else _next_number(cursor, relation, target, exists=exists)
         relation = replace(relation, tracking=Tracking.of(target.state_schema, number, relation.table.key))
         watched = _watched(cursor, relation, target, text, where)
-    key = [part.name for part in relation.table.key]
+        retyped = changed_types(cursor, relation) if found else None
+        kept = found is not None and found.key == key and not missing_tables(cursor, relation)
     row = {"text": target.text, "text_sql": target.text_sql, "key": key, "triggers": triggers}
-    changed = found is not None and found.settings != row
+    changed = found is not None and (found.settings != row or bool(retyped) or not kept)
     ddl = [
         *(() if exists else layout_sql.shared_tables(target.state_schema)),
-        *_tables(relation, found, key),
+        *_tables(relation, found, retyped, kept=kept),
         *trigger_sql.functions(relation, watched),
-        *(trigger_sql.triggers(relation, watched) if triggers else trigger_sql.drop_triggers(relation)),
+        *(
+            trigger_sql.triggers(relation, watched)
+            if triggers
+            else trigger_sql.drop_triggers(relation.ledger, relation.table.name)
+        ),
         _register(relation, target, row, anew=found is None, scan=found is None or changed),
     ]
     if not dry_run:
@@ -125,9 +132,12 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
     )
 
 
-def _tables(relation: Relation, found: TargetRow | None, key: list[str]) -> Iterator[sql.Composed]:
-    """Creates the target's tables, new ones for another key."""
-    if found is not None and found.key == key:
+def _tables(
+    relation: Relation, found: TargetRow | None, retyped: KeyTypes | None, *, kept: bool
+) -> Iterator[sql.Composed]:
+    """Creates the target's tables, new ones for another key; one of a wider type keeps them."""
+    if kept and (retyped is None or retyped.widened):
+        yield from retype(relation, retyped) if retyped else ()
         return
     if found is not None:
         yield from layout_sql.drop_tables(relation.ledger)
@@ -166,14 +176,19 @@ def _watched(cursor: Cursor, relation: Relation, target: Target, text: Reads, wh
     )
 
 
-def _next_number(cursor: Cursor, target: Target, *, exists: bool) -> int:
-    if not exists:
-        return 1
-    query = sql.SQL("SELECT COALESCE(pg_catalog.max(id), 0) FROM {}").format(
-        sql.Identifier(target.state_schema, "target")
-    )
-    row = cursor.execute(query, ()).fetchone()
+def _next_number(cursor: Cursor, relation: Relation, target: Target, *, exists: bool) -> int:
+    """Returns a number that is free in this ledger, and in the names of the triggers that other ledgers have here."""
+    ids = sql.SQL("SELECT id FROM {}").format(sql.Identifier(target.state_schema, "target"))
+    query = sql.SQL(_LAST_NUMBER).format(ids if exists else sql.SQL("SELECT 0"))
+    row = cursor.execute(query, (list(relation.table.tree),)).fetchone()
     return int(row[0]) + 1 if row else 1
+
+
+_LAST_NUMBER = """
+SELECT COALESCE(pg_catalog.max(n), 0) FROM ({} UNION ALL
+  SELECT (pg_catalog.regexp_match(tgname::pg_catalog.text, '^vecfill_([0-9]{{1,9}})_'))[1]::pg_catalog.int4
+  FROM pg_catalog.pg_trigger WHERE tgrelid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[])) AS vecfill_n (n)
+"""
 
 
 def _register(relation: Relation, target: Target, row: dict[str, Any], *, anew: bool, scan: bool) -> sql.Composed:

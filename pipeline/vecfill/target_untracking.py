@@ -9,7 +9,7 @@ from psycopg import sql
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql
-from vecfill.ledger.registry import find_target, ledger_version
+from vecfill.ledger.registry import condition_of, find_targets, ledger_version
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.session import open_session, transaction
@@ -36,36 +36,56 @@ def _untrack(connection: Connection, target: Target, *, dry_run: bool) -> TrackR
         raise
     with transaction(connection, read_only=True) as cursor:
         exists = ledger_version(cursor, target.state_schema, relation) is not None
-        found = find_target(cursor, relation, target) if exists else None
+        tracked = find_targets(cursor, relation, target) if exists else {}
+        found = tracked.get(condition_of(target))
         if found is None:
-            raise ConfigError(f"{relation.table.label}.{relation.table.vector.name} is not tracked: nothing to remove")
-        count = sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(sql.Identifier(target.state_schema, "target"))
-        row = cursor.execute(count, ()).fetchone()
+            column = f"{relation.table.label}.{relation.table.vector.name}"
+            conditions = ", ".join(f"--where {where or '(none)'!r}" for where in tracked)
+            raise ConfigError(
+                f"{column} is tracked with {conditions}: use the same"
+                if tracked
+                else f"{column} is not tracked: nothing to remove"
+            )
+        row = cursor.execute(_count(target.state_schema), ()).fetchone()
     relation = replace(relation, tracking=Tracking.of(target.state_schema, found.id, ()))
     last = layout_sql.drop_shared(target.state_schema) if row and row[0] == 1 else ()
     return _dropped(connection, relation.table.label, [*layout_sql.drop_target(relation), *last], dry_run=dry_run)
 
 
 def _lost(connection: Connection, target: Target, *, dry_run: bool) -> TrackResult | None:
-    """Removes the targets whose tables were dropped; None if there are none, or the table of ``target`` exists."""
+    """Removes the targets whose tables were dropped, or of an existing table those whose column was renamed.
+
+    None if there are none.
+    """
     schema = target.state_schema
     with transaction(connection, read_only=True) as cursor:
-        there = cursor.execute("SELECT pg_catalog.to_regclass($1::pg_catalog.text)", (target.table,)).fetchone()
-        if (there and there[0]) or ledger_version(cursor, schema) is None:
+        there = cursor.execute("SELECT pg_catalog.to_regclass($1::pg_catalog.text)::oid", (target.table,)).fetchone()
+        if ledger_version(cursor, schema) is None:
             return None
-        query = sql.SQL(_LOST).format(sql.Identifier(schema, "target"))
-        numbers, kept = cursor.execute(query, ()).fetchone() or ([], 0)
-    if not numbers:
+        oid = there[0] if there else None
+        query = sql.SQL(_RENAMED if oid else _LOST).format(sql.Identifier(schema, "target"))
+        lost = cursor.execute(query, (oid, target.column) if oid else ()).fetchall()
+        count = cursor.execute(_count(schema), ()).fetchone() or (0,)
+    if not lost:
         return None
-    ddl = [one for number in numbers for one in layout_sql.drop_lost(Tracking.of(schema, number, ()))]
-    last = () if kept else layout_sql.drop_shared(schema)
+    ddl = [one for number, table in lost for one in layout_sql.drop_lost(Tracking.of(schema, number, ()), table)]
+    last = layout_sql.drop_shared(schema) if count[0] == len(lost) else ()
     return _dropped(connection, target.table, [*ddl, *last], dry_run=dry_run)
 
 
 _LOST = """
-SELECT COALESCE(pg_catalog.array_agg(t.id) FILTER (WHERE c.oid IS NULL), '{{}}'), pg_catalog.count(c.oid)
-FROM {} AS t LEFT JOIN pg_catalog.pg_class AS c ON c.oid = t.relation::pg_catalog.oid
+SELECT t.id, NULL FROM {} AS t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t.relation::oid)
 """
+
+_RENAMED = """
+SELECT t.id, t.relation::pg_catalog.text FROM {} AS t
+WHERE t.relation::pg_catalog.oid = $1::pg_catalog.oid AND t.embedding = $2::pg_catalog.text AND NOT EXISTS (
+  SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = $1::pg_catalog.oid AND a.attname = t.embedding)
+"""
+
+
+def _count(schema: str) -> sql.Composed:
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(sql.Identifier(schema, "target"))
 
 
 def _dropped(connection: Connection, label: str, ddl: list[sql.Composed], *, dry_run: bool) -> TrackResult:

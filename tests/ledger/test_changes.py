@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from tests.ledger.tracked import assert_current, fill, make_partitioned_docs, queue, tracked_docs
 from tests.needs import needs
-from tests.tables import DOCS, INLINE, MODEL, another, inline_engine
+from tests.tables import DOCS, INLINE, MODEL, another, inline_engine, role
 
 import vecfill.ledger.queue_sql
-from vecfill import ConfigError, track
+from vecfill import ConfigError, track, untrack
 from vecfill.backfill.drain import Drain
 from vecfill.backfill.prepare import prepare
 from vecfill.postgres.database import Database
@@ -173,7 +173,9 @@ def test_a_text_by_sql_is_followed_where_a_trigger_can_see_it_and_else_by_an_aud
     assert_current(connect, f"({sql})")
 
 
-@pytest.mark.parametrize("text", ["title || embedding::text", "to_jsonb(docs)::text || title", "docs::text"])
+@pytest.mark.parametrize(
+    "text", ["title || embedding::text", "to_jsonb(docs)::text || title", "docs::text", "title || xmin"]
+)
 def test_a_text_that_a_write_would_change_is_refused(database, connect, text):
     connect.execute("CREATE TABLE docs (id int PRIMARY KEY, title text, embedding vector(8))")
     with pytest.raises(ConfigError, match="--text-sql"):
@@ -232,6 +234,21 @@ def test_the_role_that_edits_needs_no_right(database, connect):
     assert fill(database).updated == 1
 
 
+def test_a_role_that_edits_cannot_run_its_own_operator_with_the_rights_of_who_tracks(database, connect):
+    tracked_docs(connect, database)
+    with role(connect, database) as uri, psycopg.connect(uri, autocommit=True) as editor:
+        connect.execute(f"CREATE SCHEMA editors AUTHORIZATION {editor.info.user}")
+        editor.execute(
+            "CREATE FUNCTION editors.equal(bigint, bigint) RETURNS bool LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE EXCEPTION 'run by %', current_user; END$$;"
+            "CREATE OPERATOR editors.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = editors.equal);"
+            "SET search_path = editors, pg_catalog, public"
+        )
+        editor.execute("UPDATE public.docs SET title = 'x', id = 100 WHERE title = 'title 1'")
+    assert fill(database).updated == 1
+    assert_current(connect)
+
+
 def test_a_table_that_was_read_in_parts_is_read_as_a_whole_again(database, connect):
     """A row may have moved between the parts meanwhile, without an entry in the queue."""
     tracked_docs(connect, database, 3_000, filled=False)
@@ -281,6 +298,9 @@ def test_another_target_in_the_same_column_is_named(database, connect, vecfill):
     tracked_docs(connect, database)
     ended = vecfill("track", "-d", database, "-t", "docs", "--text", "note", "--where", "seen > 0")
     assert (ended.code, "also tracked with --where '(none)'" in ended.err) == (0, True)
+    untrack(DOCS, database=database)
+    with pytest.raises(ConfigError, match="is tracked with --where 'seen > 0': use the same"):
+        untrack(DOCS, database=database)
 
 
 def test_a_row_that_moves_while_the_queue_is_settled_counts_as_changed(database, connect, monkeypatch):

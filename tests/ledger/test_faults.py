@@ -22,6 +22,7 @@ from tests.tables import (
 from vecfill import ConfigError, LeaseError, MixedModelsError, VecfillError, run, track, untrack
 from vecfill.config.engine import EngineOptions
 from vecfill.config.run import RunOptions
+from vecfill.ledger.trigger_sql import TRIGGERS
 
 OTHER = replace(MODEL, truncate_dim=8)
 """The same vectors under another fingerprint."""
@@ -179,19 +180,75 @@ def test_a_ledger_of_a_newer_version_is_refused(database, connect):
             act(database)
 
 
-def test_two_columns_of_a_table_are_tracked_apart(database, connect):
+@pytest.mark.parametrize("schema", ["vecfill", "other"])
+def test_two_columns_of_a_table_are_tracked_apart(database, connect, schema):
     make_docs(connect, 5)
     connect.execute("ALTER TABLE docs ADD other vector(8)")
-    targets = (DOCS, replace(DOCS, text="{note}", column="other"))
+    targets = (DOCS, replace(DOCS, text="{note}", column="other", state_schema=schema))
     for target in targets:
         track(target, database=database)
     assert [fill(database, target).updated for target in targets] == [5, 5]
     connect.execute("UPDATE docs SET title = 'x' WHERE id < 3; UPDATE docs SET note = 'y' WHERE id = 1")
     assert [fill(database, target).updated for target in targets] == [2, 1]
-    assert [queue(connect, number) for number in (1, 2)] == [{}, {}]
+    assert queue(connect) == {}
+    assert connect.execute(f"SELECT count(*) FROM {schema}.change_2").fetchone() == (0,)
     untrack(targets[0], database=database)
     connect.execute("UPDATE docs SET note = 'z'")
     assert fill(database, targets[1]).updated == 5
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "updated"), [("int", "bigint", 2), ("varchar(4)", "varchar(40)", 2), ("bigint", "text", 1)]
+)
+def test_a_key_of_another_type_is_tracked_again(database, connect, before, after, updated):
+    connect.execute(f"CREATE TABLE docs (id {before} PRIMARY KEY, title text, embedding vector(8))")
+    connect.execute("INSERT INTO docs SELECT n, 'title ' || n FROM generate_series(1, 5) n")
+    track(DOCS, database=database)
+    fill(database)
+    for name in TRIGGERS:
+        connect.execute(f"DROP TRIGGER vecfill_1_{name} ON docs")
+    connect.execute(f"ALTER TABLE docs ALTER id TYPE {after}; UPDATE docs SET title = 'x' WHERE id = 1::{after}")
+    assert track(DOCS, database=database).changed
+    connect.execute("INSERT INTO docs VALUES ('5000000000', 'new')")
+    assert fill(database).updated == updated
+    assert connect.execute("SELECT count(*) FROM vecfill.vector_1").fetchone()[0] == (6 if updated == 2 else 1)
+
+
+@pytest.mark.parametrize("table", ["vector_1", "change_1", "failure_1", "model", "run"])
+def test_a_table_of_the_ledger_that_was_dropped_is_named_and_untrack_still_works(database, connect, table):
+    tracked_docs(connect, database, 3)
+    connect.execute(f"DROP TABLE vecfill.{table} CASCADE")
+    with pytest.raises(
+        ConfigError, match=f"dropped .*{table}.* of the ledger: run `vecfill untrack`, then `vecfill track`"
+    ):
+        fill(database)
+    untrack(DOCS, database=database)
+    connect.execute("UPDATE docs SET title = 'x' WHERE id = 1")
+    track(DOCS, database=database)
+    assert fill(database, select="all").updated == 3
+    assert_current(connect)
+
+
+@pytest.mark.parametrize("table", ["vector_1", "change_1", "failure_1"])
+def test_track_makes_a_table_of_its_target_that_was_dropped(database, connect, table):
+    tracked_docs(connect, database, 3)
+    connect.execute(f"DROP TABLE vecfill.{table}")
+    assert track(DOCS, database=database).changed
+    connect.execute("UPDATE docs SET title = 'x' WHERE id = 1")
+    assert fill(database).updated == 1
+    assert_current(connect)
+
+
+def test_an_embedding_column_that_was_renamed_is_not_taken_for_untracked(database, connect):
+    tracked_docs(connect, database, 3)
+    connect.execute("ALTER TABLE docs RENAME embedding TO vec; UPDATE docs SET title = 'x' WHERE id = 1")
+    renamed = replace(DOCS, column="vec")
+    for verb in (fill, lambda database, target: track(target, database=database)):
+        with pytest.raises(ConfigError, match="its column embedding, which it no longer has"):
+            verb(database, renamed)
+    untrack(DOCS, database=database)
+    assert not connect.execute("SELECT FROM pg_trigger WHERE tgname LIKE 'vecfill%'").fetchall()
+    assert connect.execute("SELECT to_regnamespace('vecfill')").fetchone() == (None,)
 
 
 def test_another_holder_is_named_and_taken_over_when_its_lease_has_ended(database, connect):

@@ -50,25 +50,31 @@ def check_select(relation: Relation, tracked: Tracked | None, options: RunOption
 
 
 def check_rights(connection: Connection, relation: Relation) -> None:
-    """Checks that this role may do all that a run does in the ledger.
+    """Checks that the ledger is whole, and that this role may do all that a run does in it.
 
     Raises:
-        ConfigError: a right is missing.
+        ConfigError: a table or a right is missing.
     """
     wanted = [(table.as_string(), right) for table, rights in rights_to_run(relation) for right in rights]
     with transaction(connection, read_only=True) as cursor:
         lacking = cursor.execute(_LACKING, tuple(map(list, zip(*wanted, strict=True)))).fetchall()
+    if gone := dict.fromkeys(table for table, _, exists in lacking if not exists):
+        raise ConfigError(
+            f"{relation.table.label} is tracked, but somebody dropped {', '.join(gone)} of the ledger: run `vecfill "
+            "untrack`, then `vecfill track`"
+        )
     if lacking:
         role = sql.Identifier(relation.access.server.role).as_string()
-        grants = "; ".join(f"GRANT {right} ON {table} TO {role}" for table, right in lacking)
+        grants = "; ".join(f"GRANT {right} ON {table} TO {role}" for table, right, _ in lacking)
         raise ConfigError(f"{relation.table.label} is tracked, and this role lacks rights on the ledger: {grants}")
 
 
 _LACKING = """
-SELECT name, privilege
+SELECT name, privilege, pg_catalog.to_regclass(name) IS NOT NULL
 FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[]))
   AS wanted (name, privilege)
-WHERE pg_catalog.to_regclass(name) IS NOT NULL AND NOT pg_catalog.has_table_privilege(name, privilege)
+WHERE CASE WHEN pg_catalog.to_regclass(name) IS NULL THEN true
+  ELSE NOT pg_catalog.has_table_privilege(name, privilege) END
 """
 
 

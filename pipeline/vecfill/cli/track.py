@@ -73,8 +73,9 @@ def _print(done: TrackResult, settings: Settings) -> None:
         )
     for where in done.beside:
         click.echo(
-            f"-- the column is also tracked with --where {where or '(none)'!r}: both targets write the rows that they "
-            "share; if this one replaces that one, run `vecfill untrack` for that one",
+            f"-- the column is also tracked with --where {where or '(none)'!r}: both targets write the rows that "
+            "they share, and a row that leaves one for the other keeps its vector: give them the same text and model; "
+            "if this one replaces that one, run `vecfill untrack` for that one",
             err=not settings.dry_run,
         )
     if done.elsewhere:

@@ -10,6 +10,7 @@ from psycopg import sql
 from vecfill.ledger import trigger_sql
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.target_sql import target
+from vecfill.postgres.template import verbatim_sql
 from vecfill.postgres.tracking import Tracking
 
 VERSION = 1
@@ -119,12 +120,13 @@ def rights_to_run(relation: Relation) -> list[tuple[sql.Identifier, tuple[Litera
 
 def drop_target(relation: Relation) -> Iterator[sql.Composed]:
     """Drops the triggers of one target, and all that it has in the ledger."""
-    yield from trigger_sql.drop_triggers(relation)
-    yield from drop_lost(relation.ledger)
+    yield from drop_lost(relation.ledger, relation.table.name.as_string())
 
 
-def drop_lost(tracking: Tracking) -> Iterator[sql.Composed]:
-    """Drops all that one target has in the ledger; alone, for a table that was dropped, and its triggers with it."""
+def drop_lost(tracking: Tracking, table: str | None) -> Iterator[sql.Composed]:
+    """Drops all that one target has in the ledger, and its triggers on the table; None if they went with the table."""
+    if table is not None:
+        yield from trigger_sql.drop_triggers(tracking, verbatim_sql(table))
     yield from trigger_sql.drop_functions(tracking)
     yield from drop_tables(tracking)
     yield sql.SQL("DELETE FROM {} WHERE id OPERATOR(pg_catalog.=) {}").format(
@@ -141,5 +143,5 @@ def drop_tables(tracking: Tracking) -> Iterator[sql.Composed]:
 def drop_shared(schema: str) -> Iterator[sql.Composed]:
     """Drops the tables of all targets and the schema, which must hold nothing else."""
     for table in ("run", "target", "model", "ledger"):
-        yield sql.SQL("DROP TABLE {}").format(sql.Identifier(schema, table))
+        yield sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(schema, table))
     yield sql.SQL("DROP SCHEMA {}").format(sql.Identifier(schema))

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
-from vecfill.ledger.layout_sql import VERSION
+from vecfill.ledger.layout_sql import VERSION, rights_to_run
 from vecfill.ledger.scanned import complete, marks_of, triggers_of
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
@@ -142,16 +142,25 @@ def find_target(cursor: Cursor, relation: Relation, target: Target) -> TargetRow
 
 
 def find_targets(cursor: Cursor, relation: Relation, target: Target) -> dict[str, TargetRow]:
-    """Returns the tracked targets of this embedding column, by their ``where``."""
+    """Returns the tracked targets of this embedding column, by their ``where``.
+
+    Raises:
+        ConfigError: this role may not read the ledger; the column of a target of this table was renamed.
+    """
     schema = target.state_schema
     query = sql.SQL(_TARGETS).format(sql.Identifier(schema, "target"))
     try:
-        rows = cursor.execute(query, (relation.table.oid, relation.table.vector.name)).fetchall()
+        rows = cursor.execute(query, (relation.table.oid, list(relation.table.columns))).fetchall()
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigError(
             f"--state-schema {schema}: {server_message(error)}: GRANT it to this role, and what else "
             "`vecfill track --dry-run` shows"
         ) from error
+    for gone in (embedding for embedding, exists, *_ in rows if not exists):
+        raise ConfigError(
+            f"{relation.table.label} is tracked for its column {gone}, which it no longer has: rename the column back, "
+            f"or run `vecfill untrack --column {gone}`, then `vecfill track` with the new name"
+        )
     return {
         condition: TargetRow(
             id=number,
@@ -163,7 +172,8 @@ def find_targets(cursor: Cursor, relation: Relation, target: Target) -> dict[str
             models=tuple(models),
             unknown=unknown,
         )
-        for number, condition, text, text_sql, key, triggers, scanned, models, unknown in rows
+        for embedding, _, number, condition, text, text_sql, key, triggers, scanned, models, unknown in rows
+        if embedding == relation.table.vector.name
     }
 
 
@@ -180,7 +190,7 @@ def _found(cursor: Cursor, relation: Relation, target: Target) -> Tracked | None
     row = rows[wanted]
     tracking = Tracking.of(target.state_schema, row.id, relation.table.key)
     _check_same(relation, target, row)
-    found = triggers_of(cursor, relation, row.id)
+    found = triggers_of(cursor, relation, tracking)
     watched = not row.triggers or complete(relation, found)
     leaves = frozenset(leaf.oid for leaf in relation.table.leaves)
     marked = {leaf for leaf, marks in marks_of(relation, found).items() if marks and marks <= row.scanned}
@@ -194,9 +204,9 @@ def _found(cursor: Cursor, relation: Relation, target: Target) -> Tracked | None
 
 
 _TARGETS = """
-SELECT id, condition, text, text_sql, key, triggers, scanned, models, unknown FROM {}
-WHERE relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid
-  AND embedding OPERATOR(pg_catalog.=) $2::pg_catalog.text
+SELECT embedding, embedding OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[]), id, condition, text, text_sql, key,
+  triggers, scanned, models, unknown
+FROM {} WHERE relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid
 """
 """Without the cast, a regclass compared with an oid makes the server look through every operator = of its catalogue."""
 
@@ -219,5 +229,13 @@ def _check_same(relation: Relation, target: Target, row: TargetRow) -> None:
     if names and names != row.key:
         raise ConfigError(
             f"{relation.table.label} is tracked by the key {', '.join(row.key)}, and this is the key "
-            f"{', '.join(names)}: pass --key {' --key '.join(row.key)}, or run `vecfill untrack` and `vecfill track`"
+            f"{', '.join(names)}: pass --key {' --key '.join(row.key)}, or run `vecfill track` again: the "
+            "origin of every vector is then unknown"
         )
+
+
+def missing_tables(cursor: Cursor, relation: Relation) -> list[str]:
+    """Returns the tables of the ledger that a run of this target needs and that somebody dropped."""
+    names = [table.as_string() for table, _ in rights_to_run(relation)]
+    query = "SELECT t FROM pg_catalog.unnest($1::pg_catalog.text[]) AS t WHERE pg_catalog.to_regclass(t) IS NULL"
+    return [name for (name,) in cursor.execute(query, (names,)).fetchall()]

@@ -13,6 +13,7 @@ from vecfill.ledger.trigger_sql import TRIGGERS
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
+from vecfill.postgres.tracking import Tracking
 
 Triggers = Sequence[tuple[int, int, str, bool]]
 """Table, oid, name and whether it is enabled, of each trigger of tracking on a target and its partitions."""
@@ -20,12 +21,15 @@ Triggers = Sequence[tuple[int, int, str, bool]]
 _TRIGGERS = """
 SELECT t.tgrelid, t.oid, t.tgname::pg_catalog.text, t.tgenabled IN ('O', 'A') FROM pg_catalog.pg_trigger AS t
 WHERE t.tgrelid = ANY ($1::pg_catalog.oid[]) AND pg_catalog.starts_with(t.tgname::pg_catalog.text, $2)
+  AND (SELECT n.nspname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE p.oid = t.tgfoid) = $3::pg_catalog.name
 """
 
 
-def triggers_of(cursor: Cursor, relation: Relation, number: int) -> Triggers:
-    """Returns the triggers of tracking on a target."""
-    return cursor.execute(_TRIGGERS, (list(relation.table.tree), f"vecfill_{number}_")).fetchall()
+def triggers_of(cursor: Cursor, relation: Relation, tracking: Tracking) -> Triggers:
+    """Returns the triggers of tracking on a target; not those that another ledger has on the same table."""
+    parameters = list(relation.table.tree), f"vecfill_{tracking.id}_", tracking.schema
+    return cursor.execute(_TRIGGERS, parameters).fetchall()
 
 
 def complete(relation: Relation, found: Triggers) -> bool:
@@ -49,4 +53,4 @@ def marks_of(relation: Relation, found: Triggers) -> dict[int, set[int]]:
 def marks_now(connection: Connection, relation: Relation) -> dict[int, set[int]]:
     """Returns what tells the leaves as they are now, for ``mark_scanned`` after they were read."""
     with transaction(connection, read_only=True) as cursor:
-        return marks_of(relation, triggers_of(cursor, relation, relation.ledger.id))
+        return marks_of(relation, triggers_of(cursor, relation, relation.ledger))

@@ -7,7 +7,7 @@ schema-qualified, so the caller's ``search_path`` has no influence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import LiteralString
 
@@ -66,7 +66,7 @@ def _body(relation: Relation, watched: Watched, body: LiteralString) -> sql.Comp
         columns=tracking.key_columns,
         new=_values("NEW", columns),
         old=_values("OLD", columns),
-        moved=_differs(columns, watched.image),
+        moved=_moved(relation, watched.image),
     )
 
 
@@ -86,7 +86,7 @@ _BODIES: dict[str, LiteralString] = {
 
 def triggers(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
     """Creates the triggers, new in place of those of an earlier ``track``: the next run then reads the table anew."""
-    yield from drop_triggers(relation)
+    yield from drop_triggers(relation.ledger, relation.table.name)
     keys = tuple(column for column, _ in relation.ledger.key)
     edited = _differs(dict.fromkeys((*watched.text, *keys)), watched.image)
     vector = sql.Identifier(relation.table.vector.name)
@@ -104,20 +104,20 @@ def triggers(relation: Relation, watched: Watched) -> Iterator[sql.Composed]:
     yield _trigger(relation, "truncate", "TRUNCATE")
 
 
-def drop_triggers(relation: Relation) -> Iterator[sql.Composed]:
-    """Drops the triggers."""
+def drop_triggers(tracking: Tracking, table: sql.Composable) -> Iterator[sql.Composed]:
+    """Drops the triggers on a table."""
     for name in TRIGGERS:
-        yield sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(trigger_name(relation, name), relation.table.name)
+        yield sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(trigger_name(tracking, name), table)
 
 
-def trigger_name(relation: Relation, name: str) -> sql.Identifier:
+def trigger_name(tracking: Tracking, name: str) -> sql.Identifier:
     """Returns the name of a trigger."""
-    return sql.Identifier(f"vecfill_{relation.ledger.id}_{name}")
+    return sql.Identifier(f"vecfill_{tracking.id}_{name}")
 
 
 def _trigger(relation: Relation, name: str, event: LiteralString, when: sql.Composable | None = None) -> sql.Composed:
     return sql.SQL("CREATE TRIGGER {} AFTER {} ON {} FOR EACH {}{} EXECUTE FUNCTION {}()").format(
-        trigger_name(relation, name),
+        trigger_name(relation.ledger, name),
         sql.SQL(event),
         relation.table.name,
         sql.SQL("STATEMENT" if event == "TRUNCATE" else "ROW"),
@@ -137,11 +137,31 @@ def _becomes_zero(relation: Relation) -> sql.Composed:
 
 
 def _differs(columns: Iterable[str], by_image: frozenset[str]) -> sql.Composed:
-    """Condition: an UPDATE changed one of these columns; those ``by_image`` are compared byte by byte."""
+    """Condition of a trigger: an UPDATE changed one of these columns; those ``by_image`` are compared byte by byte.
+
+    The server looks up the ``=`` of IS DISTINCT FROM by the ``search_path`` when the trigger is made.
+    """
     names = list(columns)
     plain, exact = [name for name in names if name not in by_image], [name for name in names if name in by_image]
     parts = [sql.SQL("OLD.{} IS DISTINCT FROM NEW.{}").format(*[sql.Identifier(name)] * 2) for name in plain]
-    if exact:
-        image = sql.SQL("ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record")
-        parts.append(image.format(_values("OLD", exact), _values("NEW", exact)))
-    return sql.SQL(" OR ").join(parts)
+    return sql.SQL(" OR ").join([*parts, *_other_image(exact)])
+
+
+def _moved(relation: Relation, by_image: frozenset[str]) -> sql.Composed:
+    """Condition in a function: an UPDATE changed the key.
+
+    Not by IS DISTINCT FROM: with a ``search_path`` of its own, a role that edits the table could put an ``=`` of its
+    own in the place of the server's, which would run with the rights of the function's owner.
+    """
+    parts = [
+        sql.SQL("NOT (OLD.{} {} NEW.{})").format(sql.Identifier(name), equals, sql.Identifier(name))
+        for name, equals in relation.ledger.key
+        if name not in by_image
+    ]
+    return sql.SQL(" OR ").join([*parts, *_other_image([name for name, _ in relation.ledger.key if name in by_image])])
+
+
+def _other_image(columns: Sequence[str]) -> list[sql.Composed]:
+    """The condition that the bytes of one of these columns differ; none without columns."""
+    image = sql.SQL("ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record")
+    return [image.format(_values("OLD", columns), _values("NEW", columns))] if columns else []

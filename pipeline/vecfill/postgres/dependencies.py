@@ -40,7 +40,8 @@ def reads(connection: Connection, relation: Relation, option: str, expression: s
         expression: over a row of the target.
 
     Raises:
-        ConfigError: this role may not create temporary objects; the expression reads the row as a whole.
+        ConfigError: this role may not create temporary objects; the expression reads the row as a whole, or a system
+            column that a write changes.
     """
     view = sql.SQL("CREATE TEMPORARY VIEW vecfill_reads AS SELECT (\n{}\n) AS value FROM {}").format(
         expression, target(relation)
@@ -68,13 +69,19 @@ def _found(cursor: Cursor, relation: Relation, option: str) -> Reads:
     rows = cursor.execute(_DEPENDENCIES, ()).fetchall()
     numbers = {column for kind, oid, column, _ in rows if kind == "column" and oid == relation.table.oid and column}
     others = {name for kind, oid, _, name in rows if kind == "column" and oid != relation.table.oid}
+    if numbers & _OF_THE_VERSION.keys():
+        names = ", ".join(_OF_THE_VERSION[number] for number in sorted(numbers & _OF_THE_VERSION.keys()))
+        raise ConfigError(f"{option} reads {names}, which each write of the row changes: leave it out")
     by_number = {number: name for name, number, *_ in cursor.execute(_COLUMNS, (relation.table.oid,)).fetchall()}
     return Reads(
-        columns=base_columns(cursor, relation, tuple(by_number[number] for number in sorted(numbers))),
+        columns=base_columns(cursor, relation, tuple(by_number[number] for number in sorted(numbers) if number > 0)),
         relations=tuple(sorted(others)),
         functions=tuple(sorted({name for kind, _, _, name in rows if kind == "function"})),
     )
 
+
+_OF_THE_VERSION = {-1: "ctid", -2: "xmin", -3: "cmin", -4: "xmax", -5: "cmax"}
+"""System columns; the last one, ``tableoid``, is the partition."""
 
 _DEPENDENCIES = """
 SELECT CASE WHEN d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass THEN 'column' ELSE 'function' END,
