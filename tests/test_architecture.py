@@ -18,7 +18,7 @@ ROOT = Path(vecfill.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 250
 
-CORE = {"config", "errors", "blocks", "bisection", "folders", "interruptible", "postgres", "secret"}
+CORE = {"config", "errors", "blocks", "bisection", "folders", "interruptible", "postgres", "secret", "termination"}
 STAGES = {"read", "encode", "write"}
 VERBS = {
     *(

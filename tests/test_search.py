@@ -1,21 +1,26 @@
+import logging
 import math
 import secrets
+import threading
 from contextlib import closing
 
 import numpy as np
 import psycopg
 import pytest
 from psycopg import sql
+from tests.faults.processes import OURS
 from tests.needs import needs
 from tests.own_server import pgvector
+from tests.tables import meanwhile, wait_until
 
 from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.load import load_model
 from vecfill.errors import ConfigError
+from vecfill.postgres import session
 from vecfill.postgres.database import Database
-from vecfill.vector_search import nearest
+from vecfill.vector_search import nearest, search
 
 DIM = 8
 MODEL = Model(name=f"hash:{DIM}")
@@ -355,3 +360,29 @@ def test_empty_arrays_are_no_vectors(connect, connection, kind):
     make_items(connect, 20, kind)
     connect.execute("UPDATE items SET embedding = '{}' WHERE id < 10")
     assert_nearest(nearest(connection, ITEMS, MODEL, QUERY), *expected(20, rows=range(10, 20)))
+
+
+def test_a_table_that_is_locked_as_a_whole_is_waited_for(connect, database, monkeypatch, caplog):
+    monkeypatch.setattr(session, "LOCK_TIMEOUT", "50ms")
+    make_items(connect, 10)
+    with closing(psycopg.connect(database)) as other, caplog.at_level(logging.INFO):
+        other.execute("LOCK TABLE items")
+
+        def release(_done: threading.Event) -> None:
+            wait_until(lambda: "trying again" in caplog.text)
+            other.rollback()
+
+        with meanwhile(release):
+            found = search(ITEMS, MODEL, QUERY, database=database)
+    assert_nearest(found, *expected(10))
+
+
+def test_a_connection_that_breaks_while_the_model_loads_is_replaced(connect, database):
+    make_items(connect, 10)
+
+    class Slow(HashEncoder):
+        def encode_query(self, text: str) -> np.ndarray:
+            connect.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}")
+            return super().encode_query(text)
+
+    assert_nearest(search(ITEMS, MODEL, QUERY, database=database, encoder=Slow(DIM)), *expected(10))

@@ -142,10 +142,11 @@ def no_trace() -> Iterator[None]:
 
 @contextmanager
 def loggers_restored() -> Iterator[None]:
-    """For a body that may set up logging, as the command line does."""
-    before = _loggers()
+    """For a body that may set up logging and handlers of signals, as the command line does."""
+    before = {kind: _KINDS[kind].read() for kind in ("logger", "signal")}
     yield
-    list(_restored("logger", before))
+    for kind, state in before.items():
+        list(_restored(kind, state))
 
 
 def _restored(kind: str, before: dict[Any, Any]) -> Iterator[str]:

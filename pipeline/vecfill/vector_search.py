@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,15 +21,15 @@ from vecfill.encode.load import load_model
 from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError
 from vecfill.postgres import search_sql
-from vecfill.postgres.database import Connection, Cursor, Database
-from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
+from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.index_scan import configure_scan, index_used
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.search_sql import Measure
 from vecfill.postgres.selection import MISSING
-from vecfill.postgres.session import reachable, transaction
-from vecfill.postgres.target_sql import Query
+from vecfill.postgres.session import open_session, transaction
 from vecfill.read.nearest_rows import nearest_readable_rows
 from vecfill.read.unreadable_rows import is_row_fault
 
@@ -101,10 +99,10 @@ def search(
 
     Raises:
         ConfigError: no database; or as ``nearest``.
+        DatabaseError: the table stayed locked, or the server away, for too long.
     """
-    place = Database.resolve(database)
-    with wrap_driver_errors(), closing(reachable(place).connect()) as connection:
-        return nearest(connection, target, model, text, limit=limit, show=show, encoder=encoder)
+    with open_session(database) as session:
+        return _nearest(session.run, target, model, text, limit=limit, show=show, encoder=encoder)
 
 
 def nearest(
@@ -123,16 +121,24 @@ def nearest(
         ConfigError: a blank text; a target, a column or a dimension that does not fit; no pgvector; vectors that
             cannot be compared. All but the last are found before the model is loaded.
     """
+    return _nearest(lambda work: work(connection), target, model, text, limit=limit, show=show, encoder=encoder)
+
+
+def _nearest(
+    on_connection: Callable[[Callable[[Connection], Any]], Any],  # may call its argument again after a fault
+    target: Target,
+    model: Model,
+    text: str,
+    *,
+    limit: int,
+    show: tuple[str, ...],
+    encoder: Encoder | None,
+) -> Found:
     if not text.strip():
         raise ConfigError("the text to search for is blank: write what the rows are to be near to")
     if limit < 1:
         raise ConfigError(f"limit is {limit}: it must be at least 1")
-    plain = replace(target, text=None, set=(), dim=None)
-    relation = inspect(connection, plain, text_needed=False, key_needed=False)
-    check_sql(connection, relation, MISSING, writing=False)
-    check_visible(connection, relation)
-    warn_of_other_model(connection, relation, target, model)
-    schema, measure = comparison(connection, relation, show)
+    relation, schema, measure = on_connection(lambda connection: _checked(connection, target, model, show))
     if given := encoder.dim if encoder else dimension_of(model):
         check_dimension(relation, model, given)
     vector = (encoder or load_model(model)).encode_query(text)
@@ -142,7 +148,21 @@ def nearest(
             f"model {model.name} gives this text a vector of zeros, to which no row is near: it may know none of its "
             "words: search for other words"
         )
-    return _found(connection, relation, schema, measure, vector=vector, limit=limit, show=show)
+    found: Found = on_connection(
+        lambda connection: _found(connection, relation, schema, measure, vector=vector, limit=limit, show=show)
+    )
+    return found
+
+
+def _checked(
+    connection: Connection, target: Target, model: Model, show: tuple[str, ...]
+) -> tuple[Relation, str, Measure]:
+    plain = replace(target, text=None, set=(), dim=None)
+    relation = inspect(connection, plain, text_needed=False, key_needed=False)
+    check_sql(connection, relation, MISSING, writing=False)
+    check_visible(connection, relation)
+    warn_of_other_model(connection, relation, target, model)
+    return relation, *comparison(connection, relation, show)
 
 
 def comparison(connection: Connection, relation: Relation, show: tuple[str, ...] = ()) -> tuple[str, Measure]:
@@ -209,36 +229,3 @@ def _found(
 def _rank(hit: Hit) -> tuple[bool, float]:
     """Nearest first, NaN last: an iterative scan of IVFFlat may be a little out of order."""
     return math.isnan(hit.distance), hit.distance
-
-
-def configure_scan(cursor: Cursor, schema: str, limit: int) -> None:
-    """Has index scans of this transaction continue until ``limit`` rows are found.
-
-    Raises:
-        ConfigError: this role may not use pgvector's schema.
-    """
-    try:
-        cursor.execute(search_sql.load_pgvector(schema), ())
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise ConfigError(
-            f"pgvector compares the vectors: {error.diag.message_primary}: GRANT USAGE ON SCHEMA {schema} to this role"
-        ) from error
-    known: dict[str, str] = dict(cursor.execute(search_sql.SETTINGS, (search_sql.SCAN_SETTINGS,)).fetchall())
-    for name, value in search_sql.scan_settings(known, limit).items():
-        cursor.execute("SELECT pg_catalog.set_config($1, $2, true)", (name, value))
-
-
-def index_used(
-    cursor: Cursor, query: Query, values: tuple[Any, ...], relation: Relation, measure: Measure
-) -> str | None:
-    """Returns the index that orders the plan; for a partitioned table, the parent's index instead of a partition's."""
-    row = cursor.execute(search_sql.explain(query), values).fetchone()
-    plan = json.loads(row[0]) if row and isinstance(row[0], str) else row[0] if row else []
-    used = sorted(node["Index Name"] for node in _nodes(plan[0]["Plan"]) if "Order By" in node)
-    return (used[0] if relation.table.plain else measure.index) if used else None
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from _nodes(child)

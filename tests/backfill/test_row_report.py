@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from tests.tables import DOCS, INLINE, MODEL, another, make_docs
@@ -150,3 +151,15 @@ def test_rows_in_quarantine_are_bounded(connect, database, report, lines, monkey
     with pytest.raises(EncodeError, match="more than 5 rows failed"):
         run(DOCS, MODEL, database=database, options=RunOptions(engine=INLINE.engine), report=report)
     assert len(lines()) > 5
+
+
+def test_a_disk_that_is_full_does_not_end_the_run(connect, database, caplog):
+    make_docs(connect, ROWS)
+    refuse(connect, "OLD.id = 9")
+    with closing(Report(Path("/dev/full"))) as report:
+        result = run(DOCS, MODEL, database=database, options=INLINE, report=report)
+    assert (result.exit_code, result.updated) == (3, ROWS - 1)
+    assert [row.key for row in result.quarantine] == ["9"]
+    assert [one.message for one in caplog.records if "--report" in one.message] == [
+        "--report /dev/full is incomplete: No space left on device: the result lists the rows too"
+    ]

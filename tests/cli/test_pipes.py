@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tests.tables import make_docs
@@ -32,6 +34,26 @@ def test_a_run_goes_on_to_its_end_and_says_how_it_went(connect, database, stream
     assert "Traceback" not in f"{ended.stdout}{ended.stderr}"
     assert "Broken pipe" not in f"{ended.stdout}{ended.stderr}"
     assert connect.execute("SELECT count(embedding) FROM docs").fetchone() == (49,)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("stream", "flags"), [("stdout", []), ("stdout", ["--json"]), ("stderr", ["--json"])])
+def test_a_full_disk_is_said_in_one_line(connect, database, stream, flags, unbuffered):
+    make_docs(connect, 50)
+    given = ("-d", database, "-t", "docs", "--text", "title", "-m", "hash:8", "--engine", "inline", *flags)
+    with Path("/dev/full").open("wb") as full:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {stream: full}
+        command = [sys.executable, "-m", "vecfill", "run", *given]
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        ended = subprocess.run(command, **pipes, env=environment, text=True, check=False)
+    if stream == "stdout":
+        assert ended.returncode == 1
+        assert ended.stderr.endswith("is lost, and what was committed stays\n")
+        assert "Traceback" not in ended.stderr
+    else:
+        assert (ended.returncode, json.loads(ended.stdout)["updated"]) == (0, 50)
+    assert connect.execute("SELECT count(embedding) FROM docs").fetchone() == (50,)
 
 
 def test_streams_come_back_and_closed_ones_stay_closed(monkeypatch):

@@ -13,6 +13,7 @@ from vecfill.engine.cluster import sigterm_kept
 from vecfill.engine.signals import default_handlers, exit_code, stopping
 from vecfill.errors import StoppedError
 from vecfill.job import BUDGET, Stop
+from vecfill.termination import Terminated
 
 
 def send(number: int) -> None:
@@ -39,6 +40,8 @@ def test_a_question_on_the_terminal_ends_with_a_signal():
     with stopping(stop, signals=True):
         with pytest.raises(KeyboardInterrupt), default_handlers():
             send(signal.SIGINT)
+        with pytest.raises(Terminated), default_handlers():
+            send(signal.SIGTERM)
         assert not stop.is_set()
         send(signal.SIGINT)
     assert stop.reason == "SIGINT"

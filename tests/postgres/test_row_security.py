@@ -35,6 +35,32 @@ def test_a_table_that_only_looks_empty_is_no_success(connect, database, policy, 
                 verb(uri)
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("current_setting('app.tenant')", 'unrecognized configuration parameter "app.tenant" .SQLSTATE 42704.'),
+        (
+            "coalesce(current_setting('app.tenant', true), '')",
+            'invalid input syntax for type bigint: "" .SQLSTATE 22P02.',
+        ),
+    ],
+)
+def test_a_policy_that_fails_without_its_setting_names_the_remedy(connect, database, setting, said):
+    secured(connect, 40, f"CREATE POLICY own ON docs USING (id = ({setting})::bigint)")
+    with role(connect, database) as uri:
+        for verb in VERBS.values():
+            with pytest.raises(ConfigError, match=f"on public.docs fails for role .*: {said}: set what the policies"):
+                verb(uri)
+
+
+def test_the_rows_of_partitions_are_counted_once(connect, database):
+    connect.execute("CREATE TABLE docs (id int PRIMARY KEY, title text, embedding vector(8)) PARTITION BY RANGE (id)")
+    connect.execute("CREATE TABLE docs_1 PARTITION OF docs DEFAULT; ALTER TABLE docs ENABLE ROW LEVEL SECURITY")
+    connect.execute("INSERT INTO docs SELECT n, 'title ' || n FROM generate_series(1, 40) n; ANALYZE docs")
+    with role(connect, database) as uri, pytest.raises(ConfigError, match="the table holds about 40 rows: "):
+        VERBS["run"](uri)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_says_that_it_sees_some_rows_only(connect, database, verb, caplog):
     secured(connect, 40, OWN_ROWS)

@@ -17,6 +17,7 @@ from vecfill.postgres.driver_errors import is_transient, server_message
 from vecfill.postgres.known_problems import known_problems
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.replication import role_without_replication_stats
+from vecfill.postgres.row_security import check_policies
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import transaction
 from vecfill.read.partial_index import suggested_index
@@ -50,6 +51,7 @@ def check_sql(connection: Connection, relation: Relation, selection: Selection, 
     Raises:
         ConfigError: the SQL does not parse both ways, it takes parameters, or this role lacks a right.
     """
+    check_policies(connection, relation)
     with transaction(connection, relation.access.reading, read_only=True) as cursor:
         for option, query in checks_sql.checks(selection, relation, writing=writing):
             complaint, remedy = f"{option} does not work as SQL on {relation.table.label}", "correct it"

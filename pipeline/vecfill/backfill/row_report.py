@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pyarrow as pa
 from vecfill.blocks import UnwrittenRow
 from vecfill.errors import ConfigError
 from vecfill.folders import temporary
+
+log = logging.getLogger(__name__)
 
 OPEN = ("stale", "locked")
 """Outcomes that the next sweep may change; they count only if no sweep follows."""
@@ -35,7 +38,7 @@ class Report:
             ConfigError: it cannot be written.
         """
         try:
-            self._file = path.open("w", encoding="utf-8")
+            self._file = _File(path)
         except OSError as error:
             raise ConfigError(f"--report {path} cannot be written: {error.strerror}: check the path") from error
 
@@ -53,6 +56,34 @@ class Report:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+class _File:
+    """The file of a report. An error, such as a full disk, must not end a run that has committed rows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lost = path, False
+        self._stream = path.open("w", encoding="utf-8")
+
+    def write(self, text: str) -> None:
+        self._unless_lost(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        self._unless_lost(self._stream.flush)
+
+    def close(self) -> None:
+        self._unless_lost(self._stream.close)
+
+    def _unless_lost(self, work: Callable[[], object]) -> None:
+        if self._lost:
+            return
+        try:
+            work()
+        except OSError as error:
+            self._lost = True
+            log.warning("--report %s is incomplete: %s: the result lists the rows too", self._path, error.strerror)
+            with suppress(OSError):
+                self._stream.close()
 
 
 class TargetReport:

@@ -148,8 +148,11 @@ def scratch(database: Database) -> Iterator[Scratch]:
 
 @contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
-    """Lets SIGTERM end the process by an exception, as SIGINT does, and with the shell's exit code for it."""
-    if threading.current_thread() is not threading.main_thread():
+    """Lets SIGTERM end the process by an exception, as SIGINT does, and with the shell's exit code for it.
+
+    A handler of the program's own stays.
+    """
+    if threading.current_thread() is not threading.main_thread() or callable(signal.getsignal(signal.SIGTERM)):
         yield
         return
     previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

@@ -14,6 +14,7 @@ from vecfill.cli.error_lines import defect, print_json_error, report_failure
 from vecfill.cli.mask import mask_process
 from vecfill.cli.pipes import output_never_fails
 from vecfill.interruptible import is_work_left
+from vecfill.termination import keep_code, raise_on_sigterm, stop_code
 
 VERBS = {
     "run": "Fill every missing vector of a table.",
@@ -81,6 +82,7 @@ def main() -> None:
     With ``--json`` an error that ends the command is also the one JSON object on stdout.
     """
     mask_process()
+    raise_on_sigterm()
     try:
         with output_never_fails():
             _main()
@@ -94,11 +96,13 @@ def _main() -> None:
     wishes = {"json": "--json" in sys.argv}  # what the file and the environment say, a verb adds
     try:
         vecfill.main(prog_name="vecfill", standalone_mode=False, obj=wishes)
+    except SystemExit as end:
+        keep_code(end.code if isinstance(end.code, int) else 0)
+        raise
     except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
         ended = _shown(error)
         message, exit_code = ended or defect(error)
+        keep_code(exit_code)
         if wishes["json"]:
             print_json_error(message, exit_code)
         if ended is None:
@@ -109,7 +113,7 @@ def _main() -> None:
 def _shown(error: BaseException) -> tuple[str, int] | None:
     """Prints the error on stderr, and returns it with its exit code; None for a defect, whose traceback says more."""
     if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
-        return "stopped", 130
+        return "stopped", stop_code(error.__cause__ or error)  # click raises Abort from the interrupt
     if isinstance(error, click.ClickException):
         error.show()
         return error.format_message(), error.exit_code

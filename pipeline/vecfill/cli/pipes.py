@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from vecfill.errors import VecfillError
+
 
 class _Patient:
-    """A text stream that drops its output after a ``BrokenPipeError`` instead of raising it."""
+    """A text stream that drops its output after an error.
+
+    It raises none if its reader has gone, nor for stderr, and a ``VecfillError`` once if a result is lost: a full disk.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -19,23 +24,29 @@ class _Patient:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
+        if isinstance(text, str) and not text:
+            return 0  # click's test of what the stream takes; it would hide an error
         try:
             return self._stream.write(text)
-        except BrokenPipeError:
-            self._drop()
+        except OSError as error:
+            self._drop(error)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except BrokenPipeError:
-            self._drop()
+        except OSError as error:
+            self._drop(error)
 
-    def _drop(self) -> None:
+    def _drop(self, error: OSError) -> None:
         """Redirects the descriptor to /dev/null, since Python flushes once more at exit."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
+        if self._stream.name == "<stdout>" and not isinstance(error, BrokenPipeError):
+            raise VecfillError(
+                f"stdout cannot be written: {error.strerror}: the result is lost, and what was committed stays"
+            ) from error
 
 
 @contextmanager

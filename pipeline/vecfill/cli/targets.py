@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from vecfill.cli.logs import log_to_stderr
 from vecfill.config.output import Output
 from vecfill.config.settings import Settings
 from vecfill.errors import ConfigError, ServerGoneError, UnreachableError
+from vecfill.termination import stop_code
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +128,8 @@ def _in_order(
 def _tried(settings: Settings, work: Callable[[], E]) -> E | Failed:
     try:
         return work()
-    except KeyboardInterrupt:  # outside the part of a run in which a signal ends with a result
-        return _failed(settings, "stopped", EXIT_SIGNAL + signal.SIGINT)
+    except KeyboardInterrupt as stop:  # outside the part of a run in which a signal ends with a result
+        return _failed(settings, "stopped", stop_code(stop))
     except Exception as error:
         table = str(settings.table)
         if (reported := report_failure(error, table=table)) is None:

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from vecfill.job import Stop
+from vecfill.termination import terminate
 
 SIGNALS = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM"}
 
@@ -41,8 +42,8 @@ def stopping(stop: Stop, max_seconds: float | None = None, *, signals: bool) -> 
 
 @contextmanager
 def default_handlers() -> Iterator[None]:
-    """Lets a signal end the process as usual, for a question on the terminal: nothing is in flight."""
-    usual: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    """Lets a signal raise ``KeyboardInterrupt``, for a question on the terminal: nothing is in flight."""
+    usual: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}
     previous = {number: signal.signal(number, handler) for number, handler in usual.items()}
     try:
         yield

@@ -49,6 +49,28 @@ def test_a_server_without_base64_is_asked_for_it_once(refuse):
         assert [body["encoding_format"] for body in api.seen.bodies] == ["base64", *["float"] * 10]
 
 
+@pytest.mark.parametrize("code", [500, 501])
+def test_a_server_that_fails_on_base64_is_asked_for_it_twice(code):
+    """An error of its own is usually not the format's: it must come again."""
+
+    def act(request: Request) -> None:
+        (server.status(code) if request.body["encoding_format"] == "base64" else server.right)(request)
+
+    with serving(act) as api, encoder(api) as ours:
+        assert_right(ours.encode(["one"]), ["one"])
+        assert_right(ours.encode(TEXTS))
+        assert [body["encoding_format"] for body in api.seen.bodies] == ["base64"] * 2 + ["float"] * 10
+
+
+def test_an_error_that_passes_does_not_cost_base64():
+    def act(request: Request) -> None:
+        (server.status(500) if request.number == 1 else server.right)(request)
+
+    with serving(act) as api, encoder(api) as ours:
+        assert_right(ours.encode(TEXTS))
+        assert {body["encoding_format"] for body in api.seen.bodies} == {"base64"}
+
+
 @pytest.mark.parametrize("wanted", ["base64", "float"])
 def test_the_format_can_be_chosen(wanted):
     with serving() as api, encoder(api, encoding_format=wanted) as ours:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from openai import APIStatusError
 
 THROTTLED = 429
+_UNPAID = 402
 _OVERLOADED = frozenset({THROTTLED, 503, 504, 529})
 _TRANSIENT = frozenset({408, 409, 425})
 _TEXT_REFUSED = frozenset({400, 413, 422})
@@ -38,13 +39,20 @@ class RetryableError(Exception):
         overloaded: the API has too much to do.
         wait: seconds that the API asks to wait; None if it does not say.
         counts: towards the few failures that end the run; a throttled request does not.
+        unserved: the API met an error of its own, of which the request may be the cause.
     """
 
     def __init__(
-        self, message: str, *, overloaded: bool = False, wait: float | None = None, counts: bool = True
+        self,
+        message: str,
+        *,
+        overloaded: bool = False,
+        wait: float | None = None,
+        counts: bool = True,
+        unserved: bool = False,
     ) -> None:
         super().__init__(message)
-        self.overloaded, self.wait, self.counts = overloaded, wait, counts
+        self.overloaded, self.wait, self.counts, self.unserved = overloaded, wait, counts, unserved
 
 
 def classify(error: APIStatusError, what: str, message: str) -> Exception:
@@ -62,7 +70,7 @@ def classify(error: APIStatusError, what: str, message: str) -> Exception:
     status = error.status_code
     if status in _TEXT_REFUSED and not (error.code in _MODEL_REFUSED or error.param in ("model", "dimensions")):
         return RefusedError(f"HTTP {status}: {message}")
-    if error.code == "insufficient_quota":
+    if error.code == "insufficient_quota" or status == _UNPAID:
         return EncodeError(f"{what}: the account's quota is used up: {message}: add credit, then run again")
     if status in _OVERLOADED | _TRANSIENT or status >= _SERVER_ERROR:
         return RetryableError(
@@ -70,6 +78,7 @@ def classify(error: APIStatusError, what: str, message: str) -> Exception:
             overloaded=status in _OVERLOADED,
             wait=retry_after(error.response.headers, datetime.now(UTC)) or None,  # 0 would be a storm of retries
             counts=status != THROTTLED,
+            unserved=status >= _SERVER_ERROR and status not in _OVERLOADED,
         )
     if location := error.response.headers.get("location"):
         address = _without_secrets(location)

@@ -204,9 +204,13 @@ class Requester:
         return answer
 
     def _as_float(self, asked: Format, error: Exception, retries: Retries) -> Exception:
-        """Returns the error; or, where the format may be the cause, one that sends the request again as float."""
+        """Returns the error; or, where the format may be the cause, one that sends the request again as float.
+
+        Of an error of the API's own it rarely is: one that comes twice.
+        """
+        fails_again = isinstance(error, RetryableError) and error.unserved and retries.is_retry
         without_vectors = isinstance(error, RefusedError) or (isinstance(error, WrongAnswerError) and error.empty)
-        if not without_vectors or not self._client.format.rejected(asked):
+        if not (without_vectors or fails_again) or not self._client.format.rejected(asked):
             return error
         retries.was_rejected = True
         return RetryableError(f"no vectors as base64 ({error})", wait=0.0)

@@ -53,6 +53,11 @@ class Retries:
         if self._sent == 0:
             self._first_sent_at = time.monotonic()  # the time in the queue does not count
         self._sent += 1
+        return self.is_retry
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether the request was sent more than once."""
         return self._sent > 1
 
     def sleep(self, state: RetryCallState) -> float:
