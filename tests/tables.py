@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import psycopg
@@ -36,6 +37,8 @@ from vecfill.read.survey import Survey, survey
 from vecfill.read.units import RowUnit, plan_units
 from vecfill.write.sink import TableSink
 from vecfill.write.writer import Writer
+
+T = TypeVar("T")
 
 DIM = 8
 MODEL = Model(name=f"hash:{DIM}")
@@ -221,12 +224,13 @@ def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
         raise errors[0]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Polls until ``condition`` is true."""
+def wait_until(condition: Callable[[], T], seconds: float = 60.0) -> T:
+    """Polls until ``condition`` gives something true, and returns that."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, f"nothing after {seconds} s"
         time.sleep(0.01)
+    return found
 
 
 def end_sleeping(connect, function: str = "pg_terminate_backend") -> None:

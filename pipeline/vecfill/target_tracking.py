@@ -17,7 +17,7 @@ from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql, trigger_sql
 from vecfill.ledger.key_types import KeyTypes, changed_types, retype
-from vecfill.ledger.registry import TargetRow, condition_of, find_targets, ledger_version, missing_tables
+from vecfill.ledger.registry import TargetRow, condition_of, find_targets, has_tables, ledger_version
 from vecfill.ledger.trigger_sql import Watched
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.dependencies import Reads, base_columns, compared_by_image, reads
@@ -105,7 +105,7 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
         relation = replace(relation, tracking=Tracking.of(target.state_schema, number, relation.table.key))
         watched = _watched(cursor, relation, target, text, where)
         retyped = changed_types(cursor, relation) if found else None
-        kept = found is not None and found.key == key and not missing_tables(cursor, relation)
+        kept = found is not None and found.key == key and has_tables(cursor, relation)
     row = {"text": target.text, "text_sql": target.text_sql, "key": key, "triggers": triggers}
     changed = found is not None and (found.settings != row or bool(retyped) or not kept)
     ddl = [

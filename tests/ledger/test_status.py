@@ -96,11 +96,10 @@ def test_a_run_in_progress_is_seen_from_elsewhere(database, connect, vecfill):
             return held and held.run.progress and held.run.progress["step"] == "sweep" and held
 
         if event.step == "sweep" and event.done:
-            wait_until(sweeping)
-            seen.append(sweeping())
+            seen.append(wait_until(sweeping))
             seen.append(vecfill("status", "-d", database, "-t", "docs").out)
 
-    found = run(DOCS, MODEL, database=database, options=replace(INLINE, lease=2.0), progress=look)
+    found = run(DOCS, MODEL, database=database, options=replace(INLINE, lease=6.0), progress=look)
     held, page = seen[:2]
     assert held.run.run_id == found.run_id
     assert held.run.outcome is None

@@ -52,21 +52,26 @@ def check_select(relation: Relation, tracked: Tracked | None, options: RunOption
 def check_rights(connection: Connection, relation: Relation) -> None:
     """Checks that the ledger is whole, and that this role may do all that a run does in it.
 
+    Without its table of runs a run goes on, unrecorded.
+
     Raises:
         ConfigError: a table or a right is missing.
     """
     wanted = [(table.as_string(), right) for table, rights in rights_to_run(relation) for right in rights]
     with transaction(connection, read_only=True) as cursor:
         lacking = cursor.execute(_LACKING, tuple(map(list, zip(*wanted, strict=True)))).fetchall()
-    if gone := dict.fromkeys(table for table, _, exists in lacking if not exists):
+    runs = sql.Identifier(relation.ledger.schema, "run").as_string()
+    if gone := dict.fromkeys(table for table, _, exists in lacking if not exists and table != runs):
         raise ConfigError(
             f"{relation.table.label} is tracked, but somebody dropped {', '.join(gone)} of the ledger: run `vecfill "
             "untrack`, then `vecfill track`"
         )
-    if lacking:
+    if grants := [f"GRANT {right} ON {table} TO" for table, right, exists in lacking if exists]:
         role = sql.Identifier(relation.access.server.role).as_string()
-        grants = "; ".join(f"GRANT {right} ON {table} TO {role}" for table, right, _ in lacking)
-        raise ConfigError(f"{relation.table.label} is tracked, and this role lacks rights on the ledger: {grants}")
+        raise ConfigError(
+            f"{relation.table.label} is tracked, and this role lacks rights on the ledger: "
+            + "; ".join(f"{grant} {role}" for grant in grants)
+        )
 
 
 _LACKING = """
