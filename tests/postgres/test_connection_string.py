@@ -23,6 +23,7 @@ from vecfill.postgres.connection_string import parse
         ("jdbc:postgresql://h:5432/x?user=u&password=sek", "u:sek@h:5432/x"),
         (" 'postgresql://u@h/x' ", "u@h/x"),
         ('"postgresql://u@h/x"\r\n', "u@h/x"),
+        ("\ufeffpostgresql://u@h/x\r\n", "u@h/x"),
         ("postgresql:///?host=/tmp&dbname=x", "/x?host=/tmp"),
         ("postgresql://[::1]:5/x", "[::1]:5/x"),
         ("postgresql://h1:1,h2:2/x?target_session_attrs=read-write", "h1:1,h2:2/x?target_session_attrs=read-write"),

@@ -23,7 +23,7 @@ def coverage_table(rows: dict[str, Coverage], title: str) -> Table:
     table = Table(title=title, title_justify="left")
     more = [name for name in OF_TRACKED if any(getattr(one, name) for one in rows.values())]
     for name in ("", "total", "with vector", "missing", "empty", *more, "%"):
-        table.add_column(name, justify="left" if not name else "right")
+        table.add_column(name, justify="left" if not name else "right", overflow="fold")  # or a count loses digits
     for name, one in rows.items():
         about = "~" if one.estimated else ""
         estimates, counts = (one.total, one.filled), (one.missing, one.empty, *(getattr(one, name) for name in more))

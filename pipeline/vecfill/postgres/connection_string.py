@@ -49,8 +49,8 @@ def parse(given: str) -> dict[str, Any]:
 
 
 def _unwrapped(given: str) -> str:
-    """Drops what copying from a file of variables leaves: blanks, a carriage return, quotes around the whole."""
-    text = given.strip()
+    """Drops what copying from a file leaves: a byte-order mark, blanks, a carriage return, quotes around the whole."""
+    text = given.removeprefix("\ufeff").strip()
     while len(text) > 1 and text[0] == text[-1] and text[0] in "'\"`":
         text = text[1:-1].strip()
     return text.removeprefix("jdbc:")
