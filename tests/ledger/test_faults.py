@@ -214,7 +214,7 @@ def test_a_key_of_another_type_is_tracked_again(database, connect, before, after
     assert connect.execute("SELECT count(*) FROM vecfill.vector_1").fetchone()[0] == (6 if updated == 2 else 1)
 
 
-@pytest.mark.parametrize("table", ["vector_1", "change_1", "failure_1", "model", "run"])
+@pytest.mark.parametrize("table", ["vector_1", "change_1", "failure_1", "model"])
 def test_a_table_of_the_ledger_that_was_dropped_is_named_and_untrack_still_works(database, connect, table):
     tracked_docs(connect, database, 3)
     connect.execute(f"DROP TABLE vecfill.{table} CASCADE")

@@ -50,7 +50,9 @@ def check_select(relation: Relation, tracked: Tracked | None, options: RunOption
 
 
 def check_rights(connection: Connection, relation: Relation) -> None:
-    """Checks that the ledger is whole, and that this role may do all that a run does in it.
+    """Checks that the ledger has the tables of vectors, and that this role may do all that a run does in it.
+
+    A run goes on without a table to record it in.
 
     Raises:
         ConfigError: a table or a right is missing.
@@ -58,14 +60,15 @@ def check_rights(connection: Connection, relation: Relation) -> None:
     wanted = [(table.as_string(), right) for table, rights in rights_to_run(relation) for right in rights]
     with transaction(connection, read_only=True) as cursor:
         lacking = cursor.execute(_LACKING, tuple(map(list, zip(*wanted, strict=True)))).fetchall()
-    if gone := dict.fromkeys(table for table, _, exists in lacking if not exists):
+    records = sql.Identifier(relation.ledger.schema, "run").as_string()
+    if gone := dict.fromkeys(table for table, _, exists in lacking if not exists and table != records):
         raise ConfigError(
             f"{relation.table.label} is tracked, but somebody dropped {', '.join(gone)} of the ledger: run `vecfill "
             "untrack`, then `vecfill track`"
         )
-    if lacking:
+    if any(exists for *_, exists in lacking):
         role = sql.Identifier(relation.access.server.role).as_string()
-        grants = "; ".join(f"GRANT {right} ON {table} TO {role}" for table, right, _ in lacking)
+        grants = "; ".join(f"GRANT {right} ON {table} TO {role}" for table, right, exists in lacking if exists)
         raise ConfigError(f"{relation.table.label} is tracked, and this role lacks rights on the ledger: {grants}")
 
 

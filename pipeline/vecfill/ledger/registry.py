@@ -10,7 +10,7 @@ from psycopg import sql
 
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
-from vecfill.ledger.layout_sql import VERSION, rights_to_run
+from vecfill.ledger.layout_sql import VERSION
 from vecfill.ledger.scanned import complete, marks_of, triggers_of
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
@@ -235,7 +235,8 @@ def _check_same(relation: Relation, target: Target, row: TargetRow) -> None:
 
 
 def missing_tables(cursor: Cursor, relation: Relation) -> list[str]:
-    """Returns the tables of the ledger that a run of this target needs and that somebody dropped."""
-    names = [table.as_string() for table, _ in rights_to_run(relation)]
+    """Returns the target's own tables in the ledger that somebody dropped."""
+    tracking = relation.ledger
+    names = [table.as_string() for table in (tracking.vectors, tracking.changes, tracking.failures)]
     query = "SELECT t FROM pg_catalog.unnest($1::pg_catalog.text[]) AS t WHERE pg_catalog.to_regclass(t) IS NULL"
     return [name for (name,) in cursor.execute(query, (names,)).fetchall()]
