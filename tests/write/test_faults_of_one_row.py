@@ -145,12 +145,15 @@ def test_many_rows_whose_triggers_wait_for_a_lock_are_not_all_waited_for(connect
         assert found["locked"] >= 40
 
 
-def test_the_lock_of_the_whole_table_is_left_to_the_next_sweep(connect, database):
+def test_the_lock_of_the_whole_table_is_said_and_left_to_the_next_sweep(connect, database, caplog):
     make_docs(connect, 50)
     limited(connect, "lock_timeout", "50ms")
     with writing(job_of(database)) as (write, block), another(database) as other:
         other.execute("LOCK TABLE docs IN SHARE MODE")
         assert counts(write(block)) == {"locked": 50}
+    (record,) = caplog.records
+    assert record.waits_for == "a locked table"
+    assert record.getMessage().endswith("by another session: 50 rows are left to the next sweep")
 
 
 # -- rows that are too slow

@@ -50,9 +50,9 @@ def check_select(relation: Relation, tracked: Tracked | None, options: RunOption
 
 
 def check_rights(connection: Connection, relation: Relation) -> None:
-    """Checks that the ledger is whole, and that this role may do all that a run does in it.
+    """Checks that the ledger has the tables of vectors, and that this role may do all that a run does in it.
 
-    Without its table of runs a run goes on, unrecorded.
+    A run goes on without a table to record it in.
 
     Raises:
         ConfigError: a table or a right is missing.

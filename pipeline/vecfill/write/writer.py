@@ -138,7 +138,13 @@ class Writer:
             if not is_table_lock(error):
                 self._check_escapable(error, len(batch), time.perf_counter() - start)
                 raise
-            self._table_locked, result = True, locked(len(batch))  # the next sweep tries again
+            self._table_locked, result = True, locked(len(batch))
+            log.warning(
+                "%s is locked as a whole by another session: %d rows are left to the next sweep",
+                self._relation.table.label,
+                len(batch),
+                extra={"waits_for": "a locked table", "wait_s": time.perf_counter() - start},
+            )
         self._committed(result.counts["updated"])
         return result, time.perf_counter() - start
 

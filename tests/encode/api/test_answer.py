@@ -22,6 +22,11 @@ def body(vectors, order=None, **more) -> bytes:
     return json.dumps({"data": [items[at] for at in (order or range(len(items)))], **more}).encode()
 
 
+def test_an_index_may_be_a_string():
+    data = b'{"data": [{"index": "1", "embedding": [2]}, {"index": "0", "embedding": [1]}]}'
+    assert parse(data, 2).vectors.tolist() == [[1.0], [2.0]]
+
+
 @given(st.data())
 def test_vectors_come_by_index_whatever_the_order(data):
     n, dim = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 9))

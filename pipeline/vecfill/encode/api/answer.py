@@ -106,6 +106,8 @@ def _index(item: Any, n: int) -> int | None:
     index = item.get("index") if isinstance(item, dict) else None
     if index is None and isinstance(item, dict):
         return None
+    if isinstance(index, str) and index.isdecimal():
+        index = int(index)
     if type(index) is not int or not 0 <= index < n:
         raise WrongAnswerError(f"it has a vector of index {index!r}, outside of 0 to {n - 1}")
     return index
