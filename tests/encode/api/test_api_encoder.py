@@ -302,7 +302,6 @@ def test_nobody_at_the_address():
     [
         (status(403), "does not allow this"),
         (status(404), r"model test at 127\.0\.0\.1 is not found \(HTTP 404\): no: check --model and --base-url"),
-        (status(402), "refuses the request"),
         (
             status(308, Location="https://new.example.com/v1/embeddings?key=1"),
             r"moved .* https://new\.example\.com/v1/emb\S+:",
@@ -311,7 +310,7 @@ def test_nobody_at_the_address():
         (lambda request: request.error(400, "no such model", code="model_not_found"), "no such model"),
         (lambda request: request.error(400, "not here", param="dimensions"), "not here: check --model, --truncate-dim"),
     ],
-    ids=["403", "404", "402", "moved", "moved here", "model", "dimensions"],
+    ids=["403", "404", "moved", "moved here", "model", "dimensions"],
 )
 def test_what_the_configuration_is_to_blame_for_is_not_tried_twice(fault, says):
     with serving(fault) as api, encoder(api, max_concurrency=1) as ours, pytest.raises(ConfigError, match=says):
