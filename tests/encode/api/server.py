@@ -45,6 +45,7 @@ class Seen:
     bytes_out: int = 0
     under_way: int = 0
     most_under_way: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Request:
@@ -74,7 +75,8 @@ class Request:
         """Answers as it should be, or with these items."""
         items = self.items(self.vectors()) if items is None else items
         tokens = tokens_of(self.texts)
-        self.seen.tokens += tokens
+        with self.seen.lock:
+            self.seen.tokens += tokens
         counted = {"usage": {"prompt_tokens": tokens, "total_tokens": tokens}} if usage else {}
         self.send(200, {"object": "list", "model": "test", "data": items, **counted}, **headers)
 
@@ -92,8 +94,9 @@ class Request:
         self.handler.send_header("Content-Type", "application/json")
         self.handler.send_header("Content-Length", str(len(data)))
         self.handler.end_headers()
+        with self.seen.lock:  # before the client has the answer, and may ask for the account
+            self.seen.bytes_out += len(data)
         self.handler.wfile.write(data if cut is None else data[:cut])
-        self.seen.bytes_out += len(data)
         if cut is not None:
             self.handler.wfile.flush()
             self.handler.close_connection = True
@@ -111,7 +114,8 @@ def reversed_order(request: Request) -> None:
 
 def closed_mid_body(request: Request) -> None:
     tokens = tokens_of(request.texts)
-    request.seen.tokens += tokens
+    with request.seen.lock:
+        request.seen.tokens += tokens
     body = {"data": request.items(request.vectors()), "usage": {"total_tokens": tokens}}
     request.send(200, body, cut=40)
 
@@ -219,7 +223,7 @@ class ApiOptions:
 
     def __init__(self, act: Act, dim: int, key: str | None) -> None:
         self.act, self.seen = act, Seen()
-        lock = threading.Lock()
+        lock = self.seen.lock
         api = self
 
         class Handler(BaseHTTPRequestHandler):
