@@ -47,7 +47,11 @@ def make_partitioned(connect, rows):
         "CREATE TABLE docs (id bigint PRIMARY KEY, title text, note text NOT NULL, seen int NOT NULL DEFAULT 0,"
         f" embedding vector({DIM})) PARTITION BY RANGE (id)"
     )
-    connect.execute("CREATE TABLE docs_low PARTITION OF docs FOR VALUES FROM (MINVALUE) TO (20)")
+    connect.execute(
+        "CREATE TABLE docs_low PARTITION OF docs FOR VALUES FROM (MINVALUE) TO (20) PARTITION BY HASH (id);"
+        "CREATE TABLE docs_low_0 PARTITION OF docs_low FOR VALUES WITH (modulus 2, remainder 0);"
+        "CREATE TABLE docs_low_1 PARTITION OF docs_low FOR VALUES WITH (modulus 2, remainder 1)"
+    )
     connect.execute("CREATE TABLE docs_high PARTITION OF docs FOR VALUES FROM (20) TO (MAXVALUE)")
     connect.execute(
         "INSERT INTO docs (id, title, note) SELECT n, 'title ' || n, 'note' FROM generate_series(1, %s::int) n", [rows]
@@ -155,3 +159,18 @@ def test_a_trigger_of_the_partitioned_table_is_seen_in_a_partition_too(connect, 
     ):
         write(block)
     assert connect.execute("SELECT count(embedding) FROM docs").fetchone() == (0,)
+
+
+def test_rows_of_partitions_are_locked_without_run_time_pruning(connect, database):
+    """PostgreSQL 18.4 crashed now and then; see ``Relation.locking``."""
+    make_partitioned(connect, 40)
+    connect.execute(
+        "CREATE TABLE seen (pruning text); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO seen VALUES (current_setting('enable_partition_pruning')); RETURN NEW; END $$;"
+        "CREATE TRIGGER note AFTER UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION note()"
+    )
+    job = job_of(database)
+    with closing(writer_of(job)) as write:
+        assert counts(write(encoded(job))) == {"updated": 40}
+    expected = "off" if connect.info.server_version >= 180_000 else "on"
+    assert connect.execute("SELECT DISTINCT pruning FROM seen").fetchall() == [(expected,)]

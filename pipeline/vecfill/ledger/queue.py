@@ -91,7 +91,7 @@ def settle(connection: Connection, relation: Relation, selection: Selection, app
 
     def clear(bounds: Bounds, some: Relation) -> int:
         query = emptied_sql.clear_emptied(selection, some, tuple(bounds))
-        return int(_run(connection, some, query, tuple(bounds.values()))[0][0])
+        return int(_run(connection, some, query, tuple(bounds.values()), settings=relation.locking)[0][0])
 
     def take_out(bounds: Bounds, some: Relation) -> int:
         query = queue_sql.settle(selection, some, tuple(bounds))
@@ -128,7 +128,14 @@ def _parts(connection: Connection, relation: Relation) -> Iterator[tuple[int, in
 
 
 def _run(
-    connection: Connection, relation: Relation, query: Query, parameters: tuple[Any, ...] = (), *, fetch: bool = True
+    connection: Connection,
+    relation: Relation,
+    query: Query,
+    parameters: tuple[Any, ...] = (),
+    *,
+    settings: Mapping[str, str] | None = None,
+    fetch: bool = True,
 ) -> list[tuple[Any, ...]]:
-    with transaction(connection, relation.access.settings | NESTED_LOOPS, first=query, parameters=parameters) as cursor:
+    settings = {**(settings or relation.access.settings), **NESTED_LOOPS}
+    with transaction(connection, settings, first=query, parameters=parameters) as cursor:
         return cursor.fetchall() if fetch else []

@@ -95,6 +95,10 @@ class TargetTable:
         return tuple(dict.fromkeys(index.name for index in found))
 
 
+UNSAFE_PRUNING = 180_000
+"""First version of PostgreSQL with the fault that ``Relation.locking`` avoids."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UserSql:
     """The user's expressions over a row of the target.
@@ -151,6 +155,18 @@ class Relation:
     user_sql: UserSql
     access: Access
     tracking: Tracking | None = None
+
+    @property
+    def locking(self) -> dict[str, str]:
+        """Settings of a transaction that locks rows of the target.
+
+        If a row to lock changed after the snapshot, PostgreSQL rechecks it in a copy of the query. With run-time
+        partition pruning 18.4 crashed then, in ``perform_pruning_base_step``, on a table with partitions of partitions.
+        Without pruning each row is looked up in each partition.
+        """
+        if self.table.plain or self.access.server.version < UNSAFE_PRUNING:
+            return self.access.settings
+        return self.access.settings | {"enable_partition_pruning": "off"}
 
     def reading(self, leaf: Leaf) -> dict[str, str]:
         """Settings of a transaction that reads a leaf."""

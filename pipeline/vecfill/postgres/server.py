@@ -30,6 +30,7 @@ class Server:
     """The server's properties for this role.
 
     Attributes:
+        version: of PostgreSQL, in libpq's form, such as 160004.
         pgvector: version of the extension in this database; None if it is not installed.
         role: name of the current role.
         standby: the server is a hot standby.
@@ -44,6 +45,7 @@ class Server:
         lock_timeout_ms: set for the role or the database, not by our transaction; 0 for none.
     """
 
+    version: int
     pgvector: str | None
     role: str
     standby: bool
@@ -77,6 +79,7 @@ def server_of(cursor: Any) -> Server:
     pgvector, role, temporary, publishes, block, standby, read_only, full_pages, *timeouts = row
     statement_timeout, idle_timeout, transaction_timeout, lock_timeout = map(milliseconds, timeouts)
     return Server(
+        version=cursor.connection.info.server_version,
         pgvector=pgvector,
         role=role,
         standby=standby == "on",

@@ -58,7 +58,7 @@ def write_batch(connection: Connection, relation: Relation, selection: Selection
         psycopg.Error: an error of the server; the batch was rolled back.
     """
     started = time.perf_counter()
-    with transaction(connection, relation.access.settings, first=opening_statement(relation)) as cursor:
+    with transaction(connection, relation.locking, first=opening_statement(relation)) as cursor:
         round_trip = time.perf_counter() - started  # the server does almost no work in it
         staged = stage_batch(cursor, relation, batch)
         locking = time.perf_counter()
