@@ -22,7 +22,7 @@ from tests.traces import loggers_restored, no_trace
 
 from vecfill.cli import main
 from vecfill.engine.warm import Warm
-from vecfill.postgres import server_programs, waits
+from vecfill.postgres import server_programs
 
 pytest_plugins = ["tests.databases"]
 
@@ -51,7 +51,6 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("soak" if config.getoption("--soak") else "vecfill")
     for name in [name for name in os.environ if name.startswith(("PG", "VECFILL_")) or name == "DATABASE_URL"]:
         del os.environ[name]
-    waits.FIRST_WAIT_S = 0.01  # conflicts that tests make end at once
     # Two workers share two cores: threads of torch that spin while they wait for one another take a third of the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -19,6 +19,7 @@ from tests.tables import (
 )
 from tests.write.test_writer import limited, prepared, trigger, writing
 
+import vecfill.postgres.waits
 import vecfill.write.write_faults
 from vecfill.backfill.run import run
 from vecfill.bisection import SharedFaultError
@@ -28,6 +29,11 @@ TRANSIENT = ["40001", "40P01", "55P03", "57P01", "57P03", "53300", "08006"]
 UNKNOWN = ["ABCDE", "HV000", "38000", "39P01", "2F002", "F0000", "58030", "53100", "72000", "25P02", "25P03", "25P04"]
 OURS = ["57014", "53200", "42P01", "42883", "0A000", "55000", "25006", "3D000", "28000"]
 """What ends a run where our own statement causes it."""
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch) -> None:
+    monkeypatch.setattr(vecfill.postgres.waits, "FIRST_WAIT_S", 0.01)
 
 
 def raising(connect: psycopg.Connection, sqlstate: str, when: str) -> None:

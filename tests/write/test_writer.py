@@ -535,11 +535,12 @@ def test_a_deadlock_is_tried_again(connect, database):
                 other.commit()
 
             with meanwhile(cross):
-                result = write(block)
-        assert counts(result) == {"updated": 50}
+                first = counts(write(block))
+        again = counts(write(block))  # rows that the other still held
+    assert first.get("updated", 0) + again.get("updated", 0) == 50 == first.get("updated", 0) + first.get("locked", 0)
     assert connect.execute("SELECT n FROM counter").fetchone() == (200,)  # the other's trigger counted 50 as well
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-    wait_until(lambda: connect.execute(deadlocks).fetchone()[0] == 1)
+    wait_until(lambda: connect.execute(deadlocks).fetchone()[0] >= 1)
 
 
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01", "57P01", "08006"])
