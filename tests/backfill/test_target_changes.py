@@ -15,6 +15,8 @@ from vecfill.config.run import RunOptions
 from vecfill.errors import ConfigError, PartialRunError
 from vecfill.read.source import TableSource
 
+pytestmark = pytest.mark.slow
+
 ROWS = 600
 """Of each of three partitions; the third is attached only by the other session."""
 
@@ -140,7 +142,6 @@ def test_few_rows_that_fail_because_of_a_change_are_not_set_aside(connect, datab
     assert (result.exit_code, result.failed, result.updated) == (0, 0, 10)
 
 
-@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
 def test_a_run_on_ray_goes_on_too(connect, database, warm):

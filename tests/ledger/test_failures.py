@@ -13,6 +13,8 @@ from tests.tables import DOCS, MODEL, make_docs, role
 
 from vecfill import ConfigError, RetryOptions, failures, retry, status, track
 
+pytestmark = pytest.mark.slow
+
 RAISE = "BEGIN IF NEW.title LIKE 'bad%' THEN {} END IF; RETURN NEW; END"
 TRIGGER = (
     "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ {} $$;"
@@ -75,7 +77,6 @@ def test_a_failed_row_is_tried_again_for_a_reason(database, connect, reason):
     assert_current(connect)
 
 
-@pytest.mark.slow
 def test_what_fails_again_waits_longer_and_a_new_text_begins_anew(database, connect):
     failed_docs(connect, database)
     for attempts in range(2, 10):

@@ -24,6 +24,8 @@ from vecfill.config.engine import EngineOptions
 from vecfill.config.run import RunOptions
 from vecfill.ledger.trigger_sql import TRIGGERS
 
+pytestmark = pytest.mark.slow
+
 OTHER = replace(MODEL, truncate_dim=8)
 """The same vectors under another fingerprint."""
 
@@ -306,7 +308,6 @@ def test_a_run_beside_an_application_that_edits_all_the_time_ends(database, conn
     assert_current(connect)
 
 
-@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
 def test_a_run_on_ray_beside_an_application_that_edits_all_the_time_ends(database, connect, warm):

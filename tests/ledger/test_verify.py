@@ -12,6 +12,8 @@ from tests.tables import DOCS, INLINE, MODEL, make_docs, role
 from vecfill import ConfigError, LeaseError, MixedModelsError, VerifyOptions, run, track, verify
 from vecfill.postgres.database import Database
 
+pytestmark = pytest.mark.slow
+
 OTHER = replace(MODEL, truncate_dim=8)
 """The same vectors under another fingerprint."""
 

@@ -36,6 +36,8 @@ from vecfill.read.pieces import Pieces
 from vecfill.table_status import status
 from vecfill.vector_search import search
 
+pytestmark = pytest.mark.slow
+
 ROWS, BAD = 300, (3, 200)
 ODD = replace(DOCS, where="1 / seen = 1")
 

@@ -25,6 +25,8 @@ from vecfill.backfill.run import run
 from vecfill.bisection import SharedFaultError
 from vecfill.errors import ConfigError, DatabaseError
 
+pytestmark = pytest.mark.slow
+
 TRANSIENT = ["40001", "40P01", "55P03", "57P01", "57P03", "53300", "08006"]
 UNKNOWN = ["ABCDE", "HV000", "38000", "39P01", "2F002", "F0000", "58030", "53100", "72000", "25P02", "25P03", "25P04"]
 OURS = ["57014", "53200", "42P01", "42883", "0A000", "55000", "25006", "3D000", "28000"]
@@ -170,7 +172,6 @@ def slow_rows(connect: psycopg.Connection, when: str) -> None:
     limited(connect, "statement_timeout", "1s")
 
 
-@pytest.mark.slow
 def test_a_row_over_the_time_out_is_set_aside(connect, database):
     make_docs(connect, 50)
     slow_rows(connect, "OLD.id = 7")
@@ -183,7 +184,6 @@ def test_a_row_over_the_time_out_is_set_aside(connect, database):
     assert row["error"].endswith(": make its triggers faster, or raise statement_timeout of role postgres")
 
 
-@pytest.mark.slow
 def test_rows_that_are_all_over_the_time_out_end_the_run_after_a_few(connect, database):
     make_docs(connect, 50)
     connect.execute("CREATE SEQUENCE calls")

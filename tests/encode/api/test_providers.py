@@ -17,6 +17,8 @@ from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.load import load_model
 from vecfill.errors import ConfigError, EncodeError
 
+pytestmark = pytest.mark.slow
+
 MANY = [f"title {row} of some words" for row in range(4_000)]
 
 
