@@ -12,14 +12,17 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
+SIGNALLED = 128
+"""Exit code of a command that a signal ended: this plus the signal's number, by the shell's convention."""
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM. Ends a command as Ctrl-C does: statements are cancelled, connections closed, the end reported."""
 
 
 def stop_code(stop: BaseException) -> int:
-    """Returns the exit code of a command that this stop ended, by the shell's convention."""
-    return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+    """Returns the exit code of a command that this stop ended."""
+    return SIGNALLED + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
 
 
 def terminate(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -37,7 +37,7 @@ def look_again(prepared: Prepared, *, thorough: bool, stopped: Stopped) -> Prepa
         return prepared
     label, change = held.table.label, _difference(held, now)
     log.warning(
-        "%s changed during the run (%s): continuing with what is there",
+        "%s changed during the run (%s): continuing with the table as it is now",
         *(label, change or "its columns, indexes, triggers or rights"),
         extra={"target": label},
     )

@@ -22,6 +22,7 @@ from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.tracking import Tracking
 from vecfill.target_tracking import track
+from vecfill.termination import SIGNALLED
 
 PREFIX, LEDGER = "vecfill_bench_", "_ledger"
 
@@ -155,7 +156,7 @@ def _sigterm_unwinds() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or callable(signal.getsignal(signal.SIGTERM)):
         yield
         return
-    previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(SIGNALLED + number))
     try:
         yield
     finally:

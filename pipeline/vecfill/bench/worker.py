@@ -15,6 +15,7 @@ from typing import Any
 from vecfill.bench.measure import Measured
 from vecfill.bench.memory import watched
 from vecfill.errors import VecfillError
+from vecfill.termination import SIGNALLED
 
 _END_S = 15.0
 """Seconds that a process gets to end by itself: Ray needs some."""
@@ -145,7 +146,7 @@ def _serve(pipe: Pipe, runner: Runner) -> None:
     The benchmark handles Ctrl-C. What libraries print to stdout goes to stderr, since stdout carries the report.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # libraries tidy up at a normal exit
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(SIGNALLED + number))  # libraries tidy up at a normal exit
     os.dup2(2, 1)
     try:
         while what := pipe.recv():

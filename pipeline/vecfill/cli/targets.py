@@ -17,12 +17,9 @@ from vecfill.cli.logs import log_to_stderr
 from vecfill.config.output import Output
 from vecfill.config.settings import Settings
 from vecfill.errors import ConfigError, ServerGoneError, UnreachableError
-from vecfill.termination import stop_code
+from vecfill.termination import SIGNALLED, stop_code
 
 log = logging.getLogger(__name__)
-
-EXIT_SIGNAL = 128
-"""Shells add it to the number of a signal."""
 
 _BY_WEIGHT = (0, 3, 5, 4, 2, 1)
 """Exit codes of a target, the worst last; a stop has a higher code and is worse than all of them."""
@@ -146,7 +143,7 @@ def _failed(settings: Settings, message: str, exit_code: int) -> Failed:
 
 def is_stop(code: int) -> bool:
     """Whether the code means that a signal stopped the command."""
-    return code > EXIT_SIGNAL
+    return code > SIGNALLED
 
 
 def worst(codes: Iterable[int], *, wrote: bool = False) -> int:

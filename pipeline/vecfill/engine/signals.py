@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from vecfill.job import Stop
-from vecfill.termination import terminate
+from vecfill.termination import SIGNALLED, terminate
 
 SIGNALS = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM"}
 
@@ -58,7 +58,7 @@ def _handler(stop: Stop) -> Callable[[int, FrameType | None], None]:
     def handle(number: int, _: FrameType | None) -> None:
         nonlocal signalled
         if signalled:
-            os._exit(128 + number)
+            os._exit(SIGNALLED + number)
         signalled = True
         stop.set(SIGNALS[signal.Signals(number)], override=True)
         if sys.stderr is not None:
@@ -68,5 +68,5 @@ def _handler(stop: Stop) -> Callable[[int, FrameType | None], None]:
 
 
 def exit_code(reason: str | None) -> int | None:
-    """The exit code of a run that a signal stopped, by the shell's convention; None for any other reason."""
-    return next((128 + number for number, name in SIGNALS.items() if name == reason), None)
+    """The exit code of a run that a signal stopped; None for any other reason."""
+    return next((SIGNALLED + number for number, name in SIGNALS.items() if name == reason), None)

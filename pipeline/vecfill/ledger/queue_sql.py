@@ -61,9 +61,14 @@ def _beside(relation: Relation, kind: LiteralString) -> sql.Composed:
 
 def moves(relation: Relation) -> Query:
     """Returns the times of the transactions that deleted rows and inserted rows, see ``_edited``."""
-    return sql.SQL("SELECT DISTINCT vecfill_c.at FROM {} AS vecfill_c WHERE {} AND {}").format(
-        relation.ledger.changes, _beside(relation, "I"), _beside(relation, "D")
+    return sql.SQL("SELECT DISTINCT vecfill_c.at FROM {} AS vecfill_c WHERE {}").format(
+        relation.ledger.changes, _of_a_move(relation)
     )
+
+
+def _of_a_move(relation: Relation) -> sql.Composed:
+    """Condition: the entry's transaction deleted rows and inserted rows."""
+    return sql.SQL("{} AND {}").format(_beside(relation, "I"), _beside(relation, "D"))
 
 
 def is_emptied(selection: Selection, relation: Relation) -> sql.Composed:
@@ -148,8 +153,8 @@ def settle(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Q
         emptied=sql.SQL("({} AND {})").format(has_origin(relation), entry_row(relation, clearable)),
         eligible=entry_row(relation, selection.eligible(relation)),
         hidden=sql.SQL("NOT {}").format(exists) if relation.access.policies else sql.SQL("false"),
-        late=sql.SQL("({} AND {} AND vecfill_c.at OPERATOR(pg_catalog.<>) ALL (${}::pg_catalog.timestamptz[]))").format(
-            _beside(relation, "I"), _beside(relation, "D"), sql.SQL(str(len(bounds) + 1))
+        late=sql.SQL("({} AND vecfill_c.at OPERATOR(pg_catalog.<>) ALL (${}::pg_catalog.timestamptz[]))").format(
+            _of_a_move(relation), sql.SQL(str(len(bounds) + 1))
         ),
         exists=exists,
         keys=tracking.keys_of("vecfill_c"),
