@@ -11,6 +11,7 @@ import psycopg
 
 from vecfill.backfill import checks, tracked_checks
 from vecfill.backfill.forecast import Forecast, confirm, forecast
+from vecfill.backfill.intent import Intent, RunIntent
 from vecfill.backfill.startup import StartupTimes
 from vecfill.backfill.stored_sample import Sample, draw_sample
 from vecfill.config.model import Model
@@ -22,7 +23,6 @@ from vecfill.encode.prompts import prompt_line
 from vecfill.encode.stage import EncodeSpec
 from vecfill.job import Job
 from vecfill.ledger.lease import Lease
-from vecfill.ledger.models import model_number
 from vecfill.ledger.registry import Tracked, find_tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.introspect import inspect
@@ -103,13 +103,7 @@ def prepare(
         LeaseError: another run works on this tracked target.
         ServerGoneError: the server did not recover.
     """
-    prepared = _surveyed(session, target, model, options, lease)
-    if tracked := prepared.tracked:
-        session.run(
-            lambda connection: tracked_checks.check_models(
-                connection, tracked, prepared.source, prepared.found, model=model, options=options
-            )
-        )
+    prepared = surveyed(session, target, model, options, RunIntent(lease))
     if not prepared.before.open:
         return prepared
     if line := session.interruptible(lambda: prompt_line(model)):  # may ask the hub
@@ -120,14 +114,44 @@ def prepare(
     return replace(prepared, job=_job(prepared, sample, options), forecast=ahead)
 
 
-def _surveyed(session: Session, target: Target, model: Model, options: RunOptions, lease: Lease | None) -> Prepared:
+def surveyed(session: Session, target: Target, model: Model, options: RunOptions, intent: Intent) -> Prepared:
+    """Inspects and surveys the target, and checks which models made its vectors; without a job.
+
+    Args:
+        session: to the target's database.
+        target: the table, its text and its embedding column.
+        model: the model that makes the vectors.
+        options: limits of the run.
+        intent: what is to become of the target.
+
+    Raises:
+        As ``prepare``.
+    """
+    prepared = _surveyed(session, target, model, options, intent)
+    if tracked := prepared.tracked:
+        with intent.obstacle():
+            session.run(
+                lambda connection: tracked_checks.check_models(
+                    connection,
+                    tracked,
+                    prepared.source,
+                    prepared.found,
+                    model=model,
+                    options=options,
+                    note=intent.note_model,
+                )
+            )
+    return prepared
+
+
+def _surveyed(session: Session, target: Target, model: Model, options: RunOptions, intent: Intent) -> Prepared:
     """Inspects and surveys the target; once more if another session changed it in between."""
     startup = StartupTimes()
     fingerprint = functools.cache(lambda: session.interruptible(lambda: fingerprint_of(model)))  # may ask the hub
 
     def look() -> tuple[Relation, Tracked | None, TableSource]:
         relation, tracked, selection = session.run(
-            lambda connection: _inspected(connection, target, options, fingerprint, lease)
+            lambda connection: _inspected(connection, target, options, fingerprint, intent)
         )
         source = TableSource(session=session, relation=relation, selection=selection)
         if tracked:
@@ -138,10 +162,10 @@ def _surveyed(session: Session, target: Target, model: Model, options: RunOption
 
     relation, tracked, source = look()
     try:
-        found = source.survey()
+        found = intent.survey(source)
     except CHANGED:
         relation, tracked, source = look()
-        found = source.survey()
+        found = intent.survey(source)
     coverage = found.coverage
     checks.suggest_index(relation, source.selection, coverage.missing + coverage.empty)
     if is_local(model) or coverage.open:
@@ -157,25 +181,23 @@ def _inspected(
     target: Target,
     options: RunOptions,
     fingerprint: Callable[[], Fingerprint],
-    lease: Lease | None,
+    intent: Intent,
 ) -> tuple[Relation, Tracked | None, Selection]:
     relation = inspect(connection, target)
-    checks.check_writable(relation)
+    with intent.obstacle():
+        checks.check_writable(relation)
     tracked = find_tracked(connection, relation, target)
     tracked_checks.check_select(relation, tracked, options)
     selection = selection_of(target, (options.select or "changed") if tracked else None)
     if tracked:
-        tracked_checks.check_rights(connection, tracked.relation)
-        own = fingerprint()
-        number = model_number(connection, target.state_schema, own.digest, own.name, own.details)
-        tracked = tracked.with_model(number)
-        tracked = lease.take(connection, tracked) if lease else tracked
+        with intent.obstacle():
+            tracked_checks.check_rights(connection, tracked.relation)
+        tracked = intent.take(connection, tracked, fingerprint())
         relation = tracked.relation
         tracked_checks.warn_not_watched(tracked)
-    checks.check_sql(connection, relation, selection)
+    intent.check(connection, relation, selection)
     check_visible(connection, relation)
     checks.warn_no_row_can_miss(relation, selection)
-    checks.check_write(connection, relation, selection)
     checks.warn_known_problems(connection, relation, standbys=options.write_limits.watches_standbys)
     return relation, tracked, selection
 

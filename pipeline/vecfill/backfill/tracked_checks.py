@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import psycopg
@@ -15,7 +15,7 @@ from vecfill.config.target import Target
 from vecfill.encode.fingerprint import fingerprint_of, same_space
 from vecfill.errors import ConfigError, DatabaseError, MixedModelsError, PartialRunError
 from vecfill.ledger.layout_sql import rights_to_run
-from vecfill.ledger.models import note_model, other_models, writers
+from vecfill.ledger.models import other_models, writers
 from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
@@ -95,9 +95,16 @@ def warn_not_watched(tracked: Tracked) -> None:
 
 
 def check_models(
-    connection: Connection, tracked: Tracked, source: TableSource, found: Survey, *, model: Model, options: RunOptions
+    connection: Connection,
+    tracked: Tracked,
+    source: TableSource,
+    found: Survey,
+    *,
+    model: Model,
+    options: RunOptions,
+    note: Callable[[Connection, Tracked, Mapping[str, int]], None],
 ) -> None:
-    """Checks that no other model's vectors stay beside those of this run, and notes this model if it will write.
+    """Checks that no other model's vectors stay beside those of this run; calls ``note`` if it will write.
 
     Raises:
         MixedModelsError: the ledger knows vectors of another model.
@@ -118,7 +125,7 @@ def check_models(
             )
         log.warning("%s: --select all replaces them", line, extra={"target": relation.table.label})
     if found.coverage.open:
-        note_model(connection, tracked, others)
+        note(connection, tracked, others)
 
 
 def needs_sample(tracked: Tracked | None, options: RunOptions, coverage: Coverage) -> bool:

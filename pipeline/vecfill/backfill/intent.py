@@ -1,0 +1,79 @@
+"""What a verb means to do with the target it looks at: a run takes it, and stops at the first obstacle.
+
+A verb that only looks brings an intent of its own, so that it sees just what a run would see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+from vecfill.backfill.checks import check_sql, check_write
+from vecfill.encode.fingerprint import Fingerprint
+from vecfill.ledger.lease import Lease
+from vecfill.ledger.models import model_number, note_model
+from vecfill.ledger.registry import Tracked
+from vecfill.postgres.database import Connection
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
+from vecfill.read.source import TableSource
+from vecfill.read.survey import Survey
+
+
+class Intent(Protocol):
+    """The steps of a look at a target that differ between verbs."""
+
+    def obstacle(self) -> AbstractContextManager[object]:
+        """Surrounds a check whose failure prevents a run, but not a look."""
+
+    def take(self, connection: Connection, tracked: Tracked, own: Fingerprint) -> Tracked:
+        """Returns a tracked target with the number of the model at work, and the run that holds it.
+
+        Raises:
+            LeaseError: another run works on it.
+        """
+
+    def check(self, connection: Connection, relation: Relation, selection: Selection) -> None:
+        """Checks the user's SQL and this role's rights.
+
+        Raises:
+            ConfigError: something is wrong with them.
+        """
+
+    def survey(self, source: TableSource) -> Survey:
+        """Surveys the target; see ``TableSource.survey``."""
+
+    def note_model(self, connection: Connection, tracked: Tracked, others: Mapping[str, int]) -> None:
+        """Called before the first write, if there is one; ``others`` are the vectors of ``other_models``."""
+
+
+@dataclass(frozen=True)
+class RunIntent:
+    """Registers the model and takes the lease, which is all that a run writes before its rows; None takes none."""
+
+    lease: Lease | None = None
+
+    def obstacle(self) -> AbstractContextManager[object]:
+        """Lets the error end the run."""
+        return nullcontext()
+
+    def take(self, connection: Connection, tracked: Tracked, own: Fingerprint) -> Tracked:
+        """See ``Intent``."""
+        schema = tracked.relation.ledger.schema
+        tracked = tracked.with_model(model_number(connection, schema, own.digest, own.name, own.details))
+        return self.lease.take(connection, tracked) if self.lease else tracked
+
+    def check(self, connection: Connection, relation: Relation, selection: Selection) -> None:
+        """Checks what reads and what writes."""
+        check_sql(connection, relation, selection)
+        check_write(connection, relation, selection)
+
+    def survey(self, source: TableSource) -> Survey:
+        """Settles the queue of a tracked target."""
+        return source.survey()
+
+    def note_model(self, connection: Connection, tracked: Tracked, others: Mapping[str, int]) -> None:
+        """Notes that this run's model writes vectors of the target."""
+        note_model(connection, tracked, others)
