@@ -1,9 +1,8 @@
-"""What is special to Ray: its plan, its bytes against the inline engine's, limits of all writers, warm encoders."""
+"""What is special to Ray: its plan, limits of all writers, warm encoders; the contract has what both engines do."""
 
 from __future__ import annotations
 
 import threading
-from contextlib import closing
 from dataclasses import replace
 
 import psycopg
@@ -11,9 +10,7 @@ import pyarrow as pa
 import pytest
 from tests.tables import (
     DOCS,
-    assert_every_vector_is_its_texts,
     counts,
-    inline_engine,
     job_of,
     make_docs,
     meanwhile,
@@ -53,22 +50,6 @@ def test_readers_are_not_fused_into_the_writers(connect, database, open_ray):
     assert len(stages) == 3
 
 
-def test_both_engines_give_the_same_table_byte_for_byte(connect, database, open_ray):
-    job, units = prepared(connect, database)
-    connect.execute("CREATE TABLE inline_docs (LIKE docs INCLUDING ALL); INSERT INTO inline_docs SELECT * FROM docs")
-    results = list(open_ray(job).stream(units, Stop()))
-    assert counts(pa.concat_tables(results)) == {"updated": ROWS}
-    other = job_of(database, replace(DOCS, table="inline_docs"))
-    with closing(inline_engine(other)) as engine:
-        list(engine.stream(ranges_of(database, other.sink.relation), Stop()))
-    differing = (
-        "SELECT count(*) FROM docs FULL JOIN inline_docs AS i USING (id)"
-        " WHERE vector_send(docs.embedding) IS DISTINCT FROM vector_send(i.embedding)"
-    )
-    assert connect.execute(differing).fetchone() == (0,)
-    assert_every_vector_is_its_texts(connect, rows=ROWS)
-
-
 def test_a_model_is_loaded_once_for_all_sweeps_and_runs_and_a_connection_serves_many_blocks(
     connect, database, open_ray
 ):
@@ -90,13 +71,14 @@ def test_a_model_is_loaded_once_for_all_sweeps_and_runs_and_a_connection_serves_
     assert begun() < len(units)
     actors = engine._encoders._actors
     connect.execute("UPDATE docs SET embedding = NULL WHERE id <= %s", [ROWS])
-    again = pa.concat_tables(engine.stream(units, Stop()))
+    few = ranges_of(database, job.sink.relation)
+    again = pa.concat_tables(engine.stream(few, Stop()))
     assert sum(first["load_s"].to_pylist()) > 0
     assert sum(again["load_s"].to_pylist()) == 0
     connect.execute("UPDATE docs SET embedding = NULL WHERE id <= %s", [ROWS])
     other = open_ray(job)
     assert other._encoders._actors == actors
-    assert counts(pa.concat_tables(other.stream(units, Stop()))) == {"updated": ROWS}
+    assert counts(pa.concat_tables(other.stream(few, Stop()))) == {"updated": ROWS}
 
 
 def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, open_ray, caplog):

@@ -15,11 +15,13 @@ from tests.tables import DOCS, MODEL, assert_every_vector_is_its_texts, make_doc
 
 from vecfill.backfill.run import run
 from vecfill.config.engine import EngineOptions
+from vecfill.config.limits import WriteLimits
 from vecfill.config.run import RunOptions
 
 pytestmark = pytest.mark.slow
 
-ROWS = 100_000
+ROWS, RATE = 20_000, "4000"
+"""What a run takes five seconds for."""
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -45,7 +47,7 @@ def stopped(process: subprocess.Popen, connect: psycopg.Connection, number: int)
 def test_a_signal_ends_the_run_cleanly(connect, database, number, engine):
     make_docs(connect, ROWS)
     before = rest(connect)
-    with vecfill(database, "--engine", engine) as process:
+    with vecfill(database, "--engine", engine, "--max-rate", RATE) as process:
         said = stopped(process, connect, number)
     assert (said["outcome"], said["engine"], said["exit_code"]) == ("stopped", engine, EXIT[number])
     assert 0 < said["updated"] < ROWS
@@ -66,7 +68,7 @@ def test_ctrl_c_ends_a_run_on_ray_cleanly(connect, database, warm):
         wait_until(lambda: done.is_set() or filled(connect), 90)
         os.kill(os.getpid(), signal.SIGINT)
 
-    options = RunOptions(engine=EngineOptions(engine="ray"))
+    options = RunOptions(engine=EngineOptions(engine="ray"), write_limits=WriteLimits(max_rate=float(RATE)))
     with meanwhile(press):
         result = run(DOCS, MODEL, database=database, options=options, signals=True, warm=warm)
     assert (result.outcome, result.engine, result.exit_code) == ("stopped", "ray", 130)
