@@ -31,6 +31,7 @@ VERBS = {
         "target_untracking",
         "vector_search",
     ),
+    "diagnosis",
     "verification",
 }
 MAY_IMPORT = {

@@ -9,6 +9,7 @@ import pytest
 
 from vecfill.config.api import ApiOptions
 from vecfill.config.connection import DatabaseOptions
+from vecfill.config.doctor import DoctorOptions
 from vecfill.config.engine import EngineOptions
 from vecfill.config.limits import WriteLimits
 from vecfill.config.model import Model
@@ -147,6 +148,7 @@ def test_names_are_unique_over_all_specs():
         RetryOptions,
         StatusOptions,
         VerifyOptions,
+        DoctorOptions,
         Output,
     )
     assert len({one.name for one in found}) == len(found) == len(OPTIONS) + len(OUTPUT)

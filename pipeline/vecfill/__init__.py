@@ -8,7 +8,7 @@
 ... )  # doctest: +SKIP
 
 ``run`` fills, ``track`` has it refresh what changes too, ``search`` finds the rows nearest to a text, ``status``
-counts, ``verify`` compares. ``vecfill.__all__`` has every name that
+counts, ``verify`` compares, ``doctor`` examines. ``vecfill.__all__`` has every name that
 their signatures use. Every error that vecfill raises on purpose is a ``VecfillError``; the tree is in
 ``vecfill.errors``. The log goes to the logger ``vecfill``, which is silent until a program adds a handler.
 """
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vecfill.backfill.run import run as run
     from vecfill.blocks import UnwrittenRow as UnwrittenRow
     from vecfill.config.api import ApiOptions as ApiOptions
+    from vecfill.config.doctor import DoctorOptions as DoctorOptions
     from vecfill.config.engine import EngineOptions as EngineOptions
     from vecfill.config.limits import WriteLimits as WriteLimits
     from vecfill.config.model import Model as Model
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from vecfill.config.target import Target as Target
     from vecfill.config.track import TrackOptions as TrackOptions
     from vecfill.config.verify import VerifyOptions as VerifyOptions
+    from vecfill.diagnosis.examination import doctor as doctor
+    from vecfill.diagnosis.finding import Diagnosis as Diagnosis
+    from vecfill.diagnosis.finding import Finding as Finding
     from vecfill.encode.api.budget import Account as Account
     from vecfill.encode.encoder import Encoder as Encoder
     from vecfill.encode.encoding import Encoding as Encoding
@@ -91,6 +95,7 @@ _EXPORTS = {
     "backfill.run": ("run",),
     "blocks": ("UnwrittenRow",),
     "config.api": ("ApiOptions",),
+    "config.doctor": ("DoctorOptions",),
     "config.engine": ("EngineOptions",),
     "config.limits": ("WriteLimits",),
     "config.model": ("Model",),
@@ -99,6 +104,8 @@ _EXPORTS = {
     "config.target": ("Target",),
     "config.track": ("TrackOptions",),
     "config.verify": ("VerifyOptions",),
+    "diagnosis.examination": ("doctor",),
+    "diagnosis.finding": ("Diagnosis", "Finding"),
     "encode.api.budget": ("Account",),
     "encode.encoder": ("Encoder",),
     "encode.encoding": ("Encoding",),

@@ -15,6 +15,7 @@ from vecfill.cli import VERBS
 from vecfill.cli.failures import NOT_NEEDED
 from vecfill.cli.search import WRITTEN
 from vecfill.config.connection import DatabaseOptions
+from vecfill.config.doctor import DoctorOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.retry import RetryOptions
@@ -32,6 +33,7 @@ OFFERS = {
     "verify": (*options_of(DatabaseOptions, Target, Model, VerifyOptions), *OUTPUT.values()),
     "failures": (*options_of(DatabaseOptions, Target, without=NOT_NEEDED), *OUTPUT.values()),
     "retry": (*options_of(DatabaseOptions, Target, RetryOptions, without=NOT_NEEDED), *OUTPUT.values()),
+    "doctor": (*options_of(DatabaseOptions, Target, Model, DoctorOptions), *OUTPUT.values()),
     "status": (*options_of(DatabaseOptions, Target, StatusOptions), *OUTPUT.values()),
     "search": (*options_of(DatabaseOptions, Target, Model, without=WRITTEN), *OUTPUT.values()),
 }

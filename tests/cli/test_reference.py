@@ -6,13 +6,20 @@ from pathlib import Path
 
 import vecfill
 from vecfill.cli.reference import reference_page
+from vecfill.config.doctor import DoctorOptions
 from vecfill.config.retry import RetryOptions
 from vecfill.config.settings import OPTIONS, OUTPUT
 from vecfill.config.status import StatusOptions
 from vecfill.config.track import TrackOptions
 from vecfill.config.verify import VerifyOptions
 
-VERB = {VerifyOptions: "verify", TrackOptions: "track", RetryOptions: "retry", StatusOptions: "status"}
+VERB = {
+    VerifyOptions: "verify",
+    TrackOptions: "track",
+    RetryOptions: "retry",
+    StatusOptions: "status",
+    DoctorOptions: "doctor",
+}
 """A verb that takes the options of a spec, if `run` does not."""
 
 PAGE = Path(vecfill.__file__).parents[2] / "docs" / "reference.md"

@@ -21,7 +21,7 @@ def lines(connect, database):
 
     def lines():
         with closing(Database(database).connect()) as connection:
-            return list(known_problems(connection, inspect(connection, DOCS)))
+            return [str(one) for one in known_problems(connection, inspect(connection, DOCS))]
 
     return lines
 

@@ -104,8 +104,8 @@ def warn_known_problems(connection: Connection, relation: Relation, *, standbys:
             "GRANT pg_read_all_stats TO it",
             role,
         )
-    for line in known_problems(connection, relation):
-        log.warning("%s", line, extra={"target": relation.table.label})
+    for problem in known_problems(connection, relation):
+        log.warning("%s", problem, extra={"target": relation.table.label})
 
 
 def warn_no_row_can_miss(relation: Relation, selection: Selection) -> None:

@@ -18,6 +18,7 @@ NEAR = 0.9
 """Share of ``--max-rate`` from which on it is the limit."""
 
 
+HOURS_UP_TO = 100
 SECONDS_UP_TO = 120
 """Shorter times are given in seconds."""
 
@@ -141,10 +142,12 @@ class StartupClock:
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``12 min`` or ``3 h 5 min``."""
+    """``45 s``, ``12 min``, ``3 h 5 min`` or ``9 d 4 h``."""
     if seconds < SECONDS_UP_TO:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
+    if hours >= HOURS_UP_TO:
+        return f"{hours // 24} d {hours % 24} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 

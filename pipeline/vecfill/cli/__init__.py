@@ -24,6 +24,7 @@ VERBS = {
     "failures": "List the rows of a tracked target that failed.",
     "retry": "Have the next run retry failed rows.",
     "verify": "Embed a sample of the texts again and compare the vectors.",
+    "doctor": "Examine a target: what is wrong, and what mends it.",
     "search": "Find the rows nearest to a text.",
     "demo": "Fill a table of 17,269 job listings on an embedded server.",
     "bench": "Measure vecfill against the alternatives.",

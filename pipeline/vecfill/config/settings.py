@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, ValidationError, create_model
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vecfill.config.connection import DatabaseOptions
+from vecfill.config.doctor import DoctorOptions
 from vecfill.config.model import Model
 from vecfill.config.options import ENV_PREFIX, Option, inner_specs, options_of
 from vecfill.config.output import Output
@@ -32,7 +33,16 @@ S = TypeVar("S", bound=Spec)
 OPTIONS = {
     option.name: option
     for option in options_of(
-        DatabaseOptions, Target, Model, RunOptions, ReportFile, TrackOptions, RetryOptions, StatusOptions, VerifyOptions
+        DatabaseOptions,
+        Target,
+        Model,
+        RunOptions,
+        ReportFile,
+        TrackOptions,
+        RetryOptions,
+        StatusOptions,
+        VerifyOptions,
+        DoctorOptions,
     )
 }
 """Every setting by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
@@ -23,22 +24,51 @@ WHERE h.inhparent = $1::pg_catalog.oid AND NOT c.relispartition
 """
 
 
-def known_problems(connection: Connection, relation: Relation) -> Iterator[str]:
-    """Yields one line for each known problem of the table that does not prevent a run."""
+@dataclass(frozen=True, kw_only=True)
+class KnownProblem:
+    """A problem that does not prevent a run; as text, one line.
+
+    Attributes:
+        name: of the finding of ``doctor``.
+        what: what there is.
+        remedy: what to do about it.
+        indexes: names of the indexes that it concerns.
+    """
+
+    name: str
+    what: str
+    remedy: str
+    indexes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}"
+
+
+def known_problems(connection: Connection, relation: Relation) -> Iterator[KnownProblem]:
+    """Yields each known problem of the table that does not prevent a run."""
     pgvector = relation.access.server.pgvector or ""
     if version_numbers(pgvector) < SOUND_PGVECTOR and (names := _hnsw(connection, relation)):
-        yield (
-            f"pgvector {pgvector} has bugs that can damage HNSW indexes ({', '.join(names)}), in VACUUM and in "
-            f"parallel builds: install {'.'.join(map(str, SOUND_PGVECTOR))} or newer, ALTER EXTENSION vector UPDATE, "
-            "and REINDEX"
+        yield KnownProblem(
+            name="pgvector-version",
+            what=f"pgvector {pgvector} has bugs that can damage HNSW indexes ({', '.join(names)}), in VACUUM and in "
+            "parallel builds",
+            remedy=f"install {'.'.join(map(str, SOUND_PGVECTOR))} or newer, ALTER EXTENSION vector UPDATE, and REINDEX",
+            indexes=tuple(names),
         )
     for broken in (index.name for index in relation.table.indexes if index.on_column and not index.valid):
-        yield (
-            f"index {broken} on {relation.table.vector.name} is INVALID, probably after a failed CREATE INDEX "
-            "CONCURRENTLY: searches do not use it but every write maintains it: run DROP INDEX or REINDEX"
+        yield KnownProblem(
+            name="index-invalid",
+            what=f"index {broken} on {relation.table.vector.name} is INVALID, probably after a failed CREATE INDEX "
+            "CONCURRENTLY: searches do not use it but every write maintains it",
+            remedy="run DROP INDEX or REINDEX",
+            indexes=(broken,),
         )
     if relation.table.children and (children := _children(connection, relation)):
-        yield f"skipping tables that inherit from {relation.table.label}: {children}: start a separate run for each"
+        yield KnownProblem(
+            name="child-tables",
+            what=f"skipping tables that inherit from {relation.table.label}: {children}",
+            remedy="start a separate run for each",
+        )
 
 
 def _hnsw(connection: Connection, relation: Relation) -> list[str]:

@@ -54,12 +54,8 @@ def check_visible(connection: Connection, relation: Relation) -> None:
     """
     if not relation.access.policies:
         return
-    with transaction(connection, relation.access.reading, read_only=True) as cursor:
-        with _policies_explained(relation):
-            sees = cursor.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(target(relation)), ()).fetchone() is not None
-        sizes = cursor.execute(_SIZES, (list(relation.table.tree),)).fetchall()
+    held, sees = visible_rows(connection, relation)
     table, role = relation.table.label, relation.access.server.role
-    held = _rows_held(sizes)
     if held and not sees:
         raise ConfigError(
             f"row-level security hides every row of {table} from role {role}, and the table holds {held}: add a policy "
@@ -70,6 +66,19 @@ def check_visible(connection: Connection, relation: Relation) -> None:
         *(table, role, held or "no rows"),
         extra={"target": table, "role": role},
     )
+
+
+def visible_rows(connection: Connection, relation: Relation) -> tuple[str, bool]:
+    """Returns what the table holds by the catalogue, empty for no rows; and whether this role sees any row of it.
+
+    Raises:
+        ConfigError: a policy fails.
+    """
+    with transaction(connection, relation.access.reading, read_only=True) as cursor:
+        with _policies_explained(relation):
+            sees = cursor.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(target(relation)), ()).fetchone() is not None
+        sizes = cursor.execute(_SIZES, (list(relation.table.tree),)).fetchall()
+    return _rows_held(sizes), sees
 
 
 @contextmanager

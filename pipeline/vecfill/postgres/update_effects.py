@@ -38,14 +38,19 @@ class UpdateEffects:
     full_pages: bool
 
 
-_TRIGGERS: LiteralString = f"""
-SELECT g.tgname FROM pg_catalog.pg_trigger AS g
-WHERE g.tgrelid = ANY ($1::pg_catalog.oid[]) AND {USERS_TRIGGER}
-  AND (g.tgenabled = 'O' OR g.tgenabled = 'A')
-  AND g.tgtype & 17 = 17  -- for each row, on UPDATE
+UPDATE_TRIGGER: LiteralString = f"""{USERS_TRIGGER}
+  AND g.tgtype & 16 = 16  -- on UPDATE
   AND (g.tgattr::pg_catalog.text = '' OR EXISTS (
     SELECT FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = g.tgrelid AND a.attnum = ANY (g.tgattr) AND a.attname = ANY ($2::pg_catalog.text[])))
+"""
+"""Condition: a row ``g`` of ``pg_trigger`` is a user's trigger on the UPDATE of the columns ``$2``."""
+
+_TRIGGERS: LiteralString = f"""
+SELECT g.tgname FROM pg_catalog.pg_trigger AS g
+WHERE g.tgrelid = ANY ($1::pg_catalog.oid[]) AND (g.tgenabled = 'O' OR g.tgenabled = 'A')
+  AND g.tgtype & 1 = 1  -- for each row
+  AND {UPDATE_TRIGGER}
 """  # noqa: S608 -- formatted from a constant
 
 _PUBLICATIONS = """
@@ -79,11 +84,14 @@ def update_effects(connection: Connection, relation: Relation) -> UpdateEffects:
 
 
 def _triggers(connection: Connection, relation: Relation) -> tuple[str, ...]:
-    written = [relation.table.vector.name, *(assigned for assigned, _ in relation.user_sql.assignments)]
+    parameters = (list(relation.table.tree), written_columns(relation))
     with transaction(connection, read_only=True) as cursor:
-        return tuple(
-            sorted({name for (name,) in cursor.execute(_TRIGGERS, (list(relation.table.tree), written)).fetchall()})
-        )
+        return tuple(sorted({name for (name,) in cursor.execute(_TRIGGERS, parameters).fetchall()}))
+
+
+def written_columns(relation: Relation) -> list[str]:
+    """Returns the columns that a run assigns."""
+    return [relation.table.vector.name, *(assigned for assigned, _ in relation.user_sql.assignments)]
 
 
 def _publications(connection: Connection, relation: Relation) -> tuple[str, ...]:

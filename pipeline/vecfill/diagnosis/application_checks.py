@@ -1,0 +1,143 @@
+"""What the application does about its vectors: its tasks, and statements of its own that cannot succeed.
+
+A statement that fails leaves no row behind, and pg_stat_statements counts only what succeeds. Its traces are the error
+texts that a worker keeps in its queue, the log of pg_cron, and the statement itself where the database holds it: in a
+function or in a job of pg_cron.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from vecfill.diagnosis import queries
+from vecfill.diagnosis.finding import Finding, ok, problem
+from vecfill.diagnosis.look import Examined, made, statement
+from vecfill.diagnosis.task_checks import Tasks, judged, task_tables, tasks_of
+from vecfill.diagnosis.task_tables import TaskTable
+from vecfill.diagnosis.upserts import Table, is_not_null_fault, missing_columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """A statement that leaves out required columns: where it is, and which."""
+
+    place: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """An error text that says that a required column had no value: where it is, how often, and what it says."""
+
+    place: str
+    entries: int
+    error: str
+
+
+def application(look: Examined) -> Iterator[Finding]:
+    """Looks at the application's tasks, and for the statement that makes them fail."""
+    tasks: list[Tasks] = []
+    for one in task_tables(look):
+
+        def judge(look: Examined, table: TaskTable = one) -> Iterable[Finding]:
+            tasks.append(found := tasks_of(look, table))
+            return judged(found)
+
+        yield from made("queue-table", judge, look)
+    yield from made("upsert-without-columns", lambda look: _upserts(look, tasks), look)
+
+
+def _upserts(look: Examined, tasks: Sequence[Tasks]) -> Iterator[Finding]:
+    required = tuple(row.name for row in look.ask(queries.REQUIRED_COLUMNS, look.oid))
+    if required:
+        table = Table(schema=look.schema, name=look.table, embedding=look.relation.table.vector.name, required=required)
+        traces = [*_traces(tasks), *_cron_traces(look)]
+        yield from upserts(look, table, list(_statements(look, table)), traces, tasks)
+
+
+def _statements(look: Examined, table: Table) -> Iterator[Statement]:
+    """Looks through functions and jobs of pg_cron."""
+    sources = look.ask(queries.FUNCTIONS, look.table, look.target.state_schema)
+    if look.ask(queries.HAS_CRON)[0].jobs:
+        sources = [*sources, *_permitted(look, queries.CRON_JOBS)]
+    for one in sources:
+        for columns in missing_columns(one.source, table):
+            yield Statement(place=one.name, columns=columns)
+
+
+def _traces(tasks: Sequence[Tasks]) -> Iterator[Trace]:
+    for one in tasks:
+        for row in one.errors:
+            if is_not_null_fault(row.error):
+                yield Trace(place=one.label, entries=row.entries, error=" ".join(row.error.split()))
+
+
+def _cron_traces(look: Examined) -> Iterator[Trace]:
+    if look.ask(queries.HAS_CRON)[0].runs:
+        for row in _permitted(look, queries.CRON_ERRORS, look.table):
+            if is_not_null_fault(row.error):
+                yield Trace(place="cron.job_run_details", entries=row.entries, error=" ".join(row.error.split()))
+
+
+def _permitted(look: Examined, query: str, *parameters: str) -> list[Any]:
+    try:
+        return look.ask(query.encode(), *parameters)
+    except psycopg.errors.InsufficientPrivilege:  # pg_cron's tables are its owner's
+        return []
+
+
+def upserts(
+    look: Examined, table: Table, statements: Sequence[Statement], traces: Sequence[Trace], tasks: Sequence[Tasks]
+) -> Iterator[Finding]:
+    """Names the fault, by what shows it best: the statement, an error text, or tasks that only fail or stay."""
+    seen = [*_by_statement(statements), *_by_trace(traces)] or list(_by_silence(tasks))
+    if not seen:
+        yield ok(_FAULT, "no function, job or error text shows one")
+        return
+    absent = ", ".join(dict.fromkeys(column for one in statements for column in one.columns)) or ", ".join(
+        table.required
+    )
+    suspected = "" if statements or traces else "suspected: "
+    yield problem(
+        _FAULT,
+        f"{suspected}vectors of {look.label} are stored by INSERT … ON CONFLICT without {absent} (NOT NULL, no "
+        f"default): {'; '.join(seen)}",
+        *_mend(look),
+    )
+
+
+_FAULT = "upsert-without-columns"
+
+
+def _by_statement(statements: Sequence[Statement]) -> Iterator[str]:
+    yield from (f"{one.place} does" for one in statements)
+
+
+def _by_trace(traces: Sequence[Trace]) -> Iterator[str]:
+    yield from (f"{one.place} has {one.entries:,} times the error: {one.error}" for one in traces)
+
+
+def _by_silence(tasks: Sequence[Tasks]) -> Iterator[str]:
+    for one in filter(_is_hopeless, tasks):
+        yield f"no entry of {one.label} succeeded, and it keeps no error text that says why"
+
+
+def _is_hopeless(one: Tasks) -> bool:
+    """Whether tasks fail or stay in progress, and none has been done with a vector."""
+    return bool(one.count("failed") + one.count("taken")) and one.count("done") <= one.without_vector
+
+
+def _mend(look: Examined) -> tuple[str, ...]:
+    """The statement that works in place of the upsert, and the run that fills what is missing."""
+    names = [sql.Identifier(part.name).as_string() for part in look.relation.table.key]
+    keys = " AND ".join(f"{name} = ${number}" for number, name in enumerate(names, 2))
+    update = statement("UPDATE {} SET {} = $1 WHERE {}", look.name, look.column, keys or "… = $2")
+    return (f"{update} -- in place of the INSERT", look.run_command())
+
+
+CHECKS = {"queue-table": application}

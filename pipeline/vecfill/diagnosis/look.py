@@ -1,0 +1,152 @@
+"""What a check looks at, and how it asks the server: in short transactions that never wait long and never write."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import psycopg
+from psycopg import sql
+from psycopg.abc import QueryNoTemplate
+from psycopg.rows import namedtuple_row
+
+from vecfill.config.model import Model
+from vecfill.config.target import Target
+from vecfill.diagnosis.finding import Finding, unknown
+from vecfill.ledger.registry import Tracked
+from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.driver_errors import is_reported, server_message
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.server import Server
+from vecfill.postgres.session import transaction
+
+LIMITS = {"lock_timeout": "500ms", "statement_timeout": "5s"}
+"""Of every statement of a check: a lock request that waits makes other sessions queue behind it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A target as the checks see it.
+
+    Attributes:
+        connection: to its database.
+        database: where that is.
+        target: the user's settings; of a tracked target with the text and key of ``track``.
+        model: the user's model, or that of the ledger if there is one; None if neither is known.
+        server: the server's properties for this role.
+        oid, schema, table: of the table.
+        measure: whether to measure what an update costs.
+    """
+
+    connection: Connection
+    database: Database
+    target: Target
+    model: Model | None
+    server: Server
+    oid: int
+    schema: str
+    table: str
+    measure: bool
+
+    @property
+    def label(self) -> str:
+        """``schema.table`` for messages."""
+        return f"{self.schema}.{self.table}"
+
+    @property
+    def name(self) -> str:
+        """The table's name in SQL."""
+        return sql.Identifier(self.schema, self.table).as_string()
+
+    @property
+    def role(self) -> str:
+        """This role's name in SQL."""
+        return sql.Identifier(self.server.role).as_string()
+
+    def ask(self, query: QueryNoTemplate, *parameters: Any) -> list[Any]:
+        """Returns the rows of a query as named tuples.
+
+        Raises:
+            psycopg.Error: of the server, such as a missing right or a time limit.
+        """
+        with transaction(self.connection, LIMITS, read_only=True) as cursor:
+            cursor.row_factory = namedtuple_row
+            return cursor.execute(query, parameters).fetchall()
+
+    def command(self, verb: str, *more: str, text: bool = True) -> str:
+        """Returns the command line of a verb on this target."""
+        target = self.target
+        words = ["vecfill", verb, "--table", target.table]
+        if text:
+            words += ["--text", target.text] if target.text is not None else []
+            words += ["--text-sql", target.text_sql] if target.text_sql is not None else []
+        words += ["--column", target.column] if target.column != "embedding" else []
+        words += ["--where", target.where] if target.where else []
+        return " ".join((*map(shlex.quote, words), *more))
+
+    def run_command(self, *more: str) -> str:
+        """Returns the command line of a run, with a place for what is not known."""
+        text = () if self.target.text or self.target.text_sql else ("--text '{TITLE}'",)
+        model = ("--model", shlex.quote(self.model.name)) if self.model else ("--model MODEL",)
+        return self.command("run", *text, *model, *more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined(Look):
+    """A target whose column was found.
+
+    Attributes:
+        relation: the target as the catalogue describes it.
+        tracked: what the ledger says of it; None if it is not tracked.
+    """
+
+    relation: Relation
+    tracked: Tracked | None
+
+    @property
+    def column(self) -> str:
+        """The embedding column's name in SQL."""
+        return sql.Identifier(self.relation.table.vector.name).as_string()
+
+    @property
+    def tree(self) -> list[int]:
+        """The oids of the table and its partitions."""
+        return list(self.relation.table.tree)
+
+
+class Check(Protocol):
+    """Looks at one thing."""
+
+    def __call__(self, look: Any, /) -> Iterable[Finding]:
+        """Returns what there is to say."""
+
+
+def made(name: str, check: Check, look: Look) -> Iterator[Finding]:
+    """Makes a check; what the server refuses or cannot do in time is a finding too.
+
+    Raises:
+        psycopg.Error: the connection is lost.
+    """
+    try:
+        yield from list(check(look))
+    except psycopg.errors.InsufficientPrivilege as error:
+        yield unknown(name, f"role {look.server.role} may not look: {server_message(error)}")
+    except psycopg.errors.LockNotAvailable:
+        yield unknown(name, LOCKED)
+    except psycopg.errors.QueryCanceled as error:
+        yield unknown(name, f"took longer than a check may ({LIMITS['statement_timeout']}): {server_message(error)}")
+    except psycopg.Error as error:
+        if not is_reported(error):
+            raise
+        yield unknown(name, server_message(error))
+
+
+LOCKED = "another session has locked the table: see table-lock"
+
+
+def statement(text: str, *names: Sequence[str] | str) -> str:
+    """Returns a statement with names in place of its ``{}``: each quoted, or as it is if it is SQL already."""
+    parts = (sql.Identifier(*name).as_string() if not isinstance(name, str) else name for name in names)
+    return f"{text.format(*parts)};"

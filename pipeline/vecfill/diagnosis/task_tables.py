@@ -1,0 +1,105 @@
+"""Recognises the application's own queue of tasks for a target: a table that refers to it and has a status. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+STATUSES = ("status", "state", "job_status", "queue_status", "task_status", "embedding_status")
+ERRORS = ("error_message", "last_error", "error", "error_text", "failure_reason", "message", "last_error_message")
+QUEUED_AT = ("created_at", "enqueued_at", "queued_at", "inserted_at", "scheduled_at", "requested_at")
+TAKEN_AT = ("started_at", "processing_started_at", "claimed_at", "locked_at", "picked_at", "updated_at", *QUEUED_AT)
+NAMES = ("queue", "outbox", "embed", "vector", "task", "job", "pending", "todo")
+
+WORDS = {
+    "pending": {"pending", "queued", "new", "waiting", "ready", "todo", "open", "scheduled", "retry", "created"},
+    "taken": {
+        "processing",
+        "running",
+        "in_progress",
+        "inprogress",
+        "started",
+        "claimed",
+        "locked",
+        "working",
+        "active",
+    },
+    "done": {"completed", "complete", "done", "finished", "succeeded", "success", "processed", "ok", "embedded"},
+    "failed": {"failed", "error", "errored", "failure", "dead", "aborted"},
+}
+"""What a status means, by the words in use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskTable:
+    """A table of tasks, with the names of its columns; None where it has none of that kind.
+
+    Attributes:
+        schema, name: of the table.
+        refers: its column that names the target's row.
+        key: the target's column that it names.
+        status: its status.
+        error: the text of the last error.
+        queued_at, taken_at: when a task was made, and when it was last touched.
+    """
+
+    schema: str
+    name: str
+    refers: str
+    key: str
+    status: str
+    error: str | None
+    queued_at: str | None
+    taken_at: str | None
+
+
+def task_table(row: Any, table: str, key: Sequence[str]) -> TaskTable | None:
+    """Returns the table of a row of ``queries.CANDIDATE_QUEUES`` as a table of tasks; None if it is none.
+
+    Args:
+        row: schema, name, columns, the columns of a time, and the columns of a foreign key to the target, if any.
+        table: name of the target's table.
+        key: its key columns.
+    """
+    columns = set(row.columns or ())
+    status = _first(STATUSES, columns) or _first(sorted(one for one in columns if one.endswith("_status")), columns)
+    if status is None:
+        return None
+    refers: str | None
+    if row.refers:
+        refers, referred = row.refers
+    elif len(key) == 1 and any(part in row.name.lower() for part in NAMES):
+        refers, referred = _first(_references(table, key[0]), columns), key[0]
+    else:
+        return None
+    if refers is None:
+        return None
+    return TaskTable(
+        schema=row.schema,
+        name=row.name,
+        refers=refers,
+        key=referred,
+        status=status,
+        error=_first(ERRORS, columns),
+        queued_at=_first(QUEUED_AT, row.times or ()),
+        taken_at=_first(TAKEN_AT, row.times or ()),
+    )
+
+
+def meaning(status: str) -> str | None:
+    """Returns which of ``WORDS`` a status is; None if it is none of them."""
+    plain = status.strip().lower().replace("-", "_").replace(" ", "_")
+    return next((kind for kind, words in WORDS.items() if plain in words), None)
+
+
+def _references(table: str, key: str) -> list[str]:
+    """Names that a column which names a row of the table usually has."""
+    lower = table.lower()
+    stems = [lower, lower.removesuffix("s"), *([f"{lower[:-3]}y"] if lower.endswith("ies") else [])]
+    return [f"{stem}_{end}" for stem in stems for end in dict.fromkeys((key, "id"))]
+
+
+def _first(wanted: Iterable[str], among: Iterable[str]) -> str | None:
+    there = set(among)
+    return next((one for one in wanted if one in there), None)

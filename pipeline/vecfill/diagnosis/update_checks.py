@@ -1,0 +1,99 @@
+"""What an update of a row sets off: triggers, publications, and what the server does for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vecfill.backfill.meter import duration
+from vecfill.diagnosis import queries
+from vecfill.diagnosis.finding import Finding, advice, ok, problem, unknown
+from vecfill.diagnosis.index_checks import for_vectors
+from vecfill.diagnosis.look import Examined, statement
+from vecfill.diagnosis.measurement import Measured, measured
+from vecfill.diagnosis.table_checks import coverage_of
+from vecfill.postgres.update_effects import update_effects, written_columns
+
+SLOW_MS = 1.0
+"""Milliseconds per row from which the indexes are worth a word; without them an update takes 0.02 to 0.1."""
+
+LONG_S = 600.0
+"""Seconds of work that the missing rows mean from which the advice is to fill before indexing."""
+
+ENABLED = {"O": "enabled", "D": "disabled", "R": "enabled for replication only", "A": "always enabled"}
+
+
+def triggers(look: Examined) -> Iterator[Finding]:
+    """The triggers that the UPDATE of a run fires."""
+    if not look.relation.table.triggers:
+        yield ok("triggers", "an update fires no trigger")
+        return
+    query = queries.TRIGGERS_ON_UPDATE
+    yield from fired(look.ask(query.encode(), look.tree, written_columns(look.relation)))
+
+
+def fired(rows: Sequence[Any]) -> Iterator[Finding]:
+    """Lists triggers: name, function, state."""
+    for one in rows:
+        yield ok("triggers", f"{one.name} calls {one.function}, {ENABLED.get(one.enabled, one.enabled)}")
+    if not rows:
+        yield ok("triggers", "an update of the vector fires no trigger of yours")
+
+
+def publications(look: Examined) -> Iterator[Finding]:
+    """The publications that replicate the vectors."""
+    found = update_effects(look.connection, look.relation).publications
+    names = ", ".join(found)
+    yield ok("publications", f"each update is replicated by {names}" if found else "no publication replicates updates")
+
+
+def update_cost(look: Examined) -> Iterator[Finding]:
+    """Measures the update of a few rows, in a transaction that is rolled back."""
+    server = look.server
+    if not look.measure:
+        return
+    if server.standby or server.read_only:
+        yield unknown("update-cost", "not measured: the server or this role is read-only")
+    elif (found := measured(look)) is None:
+        yield unknown("update-cost", "not measured: no row to try it on, or no dimension is known")
+    else:
+        yield from _judged(look, found)
+
+
+def _judged(look: Examined, found: Measured) -> Iterator[Finding]:
+    yield from refused(found)
+    if not found.updated:
+        return
+    indexes = for_vectors(look)
+    share = {name: ms for name, ms in found.triggers.items() if ms >= SLOW_MS / 10}
+    of_triggers = "".join(f", {ms:.2f} ms of it for trigger {name}" for name, ms in share.items())
+    what = f"{found.ms:.2f} ms per row{of_triggers} ({found.updated} rows, rolled back)"
+    if indexes and found.ms >= SLOW_MS:
+        names = ", ".join(f"{one.name} ({one.method})" for one in indexes)
+        missing = coverage_of(look).missing
+        seconds = missing * found.ms / 1000
+        what += f", with the vector index {names}: {missing:,} missing rows mean {duration(seconds)} of it"
+        if seconds >= LONG_S:
+            drop = [statement("DROP INDEX CONCURRENTLY {}", one.name) for one in indexes]
+            made = [f"{one.definition.replace('CREATE INDEX', 'CREATE INDEX CONCURRENTLY', 1)};" for one in indexes]
+            yield advice("update-cost", f"{what}; fill first, then build", *drop, look.run_command(), *made)
+            return
+    yield ok("update-cost", what)
+
+
+def refused(found: Measured) -> Iterator[Finding]:
+    """Judges rows that were not updated, or do not hold what was written."""
+    if found.kept == found.rows:
+        yield ok("update-refused", f"{found.rows} rows took the vectors that were written")
+        return
+    parts = [
+        *([f"{found.rows - found.updated} were not updated"] if found.updated < found.rows else []),
+        *([f"{found.updated - found.kept} hold another vector than was written"] if found.kept < found.updated else []),
+    ]
+    yield problem(
+        "update-refused",
+        f"of {found.rows} rows on trial, {' and '.join(parts)}: look at the BEFORE UPDATE triggers and rules",
+    )
+
+
+CHECKS = {"triggers": triggers, "publications": publications, "update-cost": update_cost}

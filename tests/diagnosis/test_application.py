@@ -1,0 +1,109 @@
+"""The origin's fault, named from the database alone: an upsert without required columns, and the queue behind it."""
+
+from __future__ import annotations
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from tests.diagnosis.sick import JOBS, NOT_NULL, UPSERT, examiner, findings, make_board, severities
+from tests.tables import make_docs, role
+
+from vecfill.diagnosis.task_tables import meaning
+from vecfill.diagnosis.upserts import Table, is_not_null_fault, missing_columns
+
+BOARD = Table(schema="public", name="jobs", embedding="embedding", required=("title", "company"))
+
+
+def test_the_fault_of_the_origin_is_named_with_what_mends_it(connect, database):
+    make_board(connect)
+    connect.execute(f"CREATE FUNCTION store(job uuid, vec vector) RETURNS void LANGUAGE sql AS $$ {UPSERT} $$")
+    found = examiner(database, JOBS)()
+    assert found.exit_code == 1
+    (fault,) = findings(found, "upsert-without-columns")
+    assert fault.severity == "problem"
+    assert "ON CONFLICT without title, company (NOT NULL, no default): public.store does" in fault.what
+    assert f"public.embedding_queue has 100 times the error: {NOT_NULL}" in fault.what
+    update, run = fault.remedy
+    assert update.startswith('UPDATE "public"."jobs" SET "embedding" = $1 WHERE "id" = $2;')
+    assert run.startswith("vecfill run --table public.jobs --text '{title} at {company}'")
+    assert severities(found, "model") == dict.fromkeys(
+        ("upsert-without-columns", "queue-failing", "queue-stuck", "queue-without-vector", "coverage", "newest-vector"),
+        "problem",
+    )
+
+
+def test_the_statements_of_the_queue_put_its_tasks_back(connect, database):
+    make_board(connect)
+    examine = examiner(database, JOBS)
+    for finding in examine().findings:
+        if finding.name.startswith("queue-"):
+            for statement in finding.remedy:
+                connect.execute(statement)
+    assert dict(connect.execute("SELECT status, count(*) FROM embedding_queue GROUP BY 1").fetchall()) == {
+        "completed": 70,
+        "pending": 253,
+    }
+    assert not {"queue-failing", "queue-stuck", "queue-without-vector"} & severities(examine()).keys()
+
+
+def test_a_queue_without_error_texts_in_which_nothing_succeeds_raises_a_suspicion(connect, database):
+    make_board(connect, errors="")
+    connect.execute("DELETE FROM embedding_queue WHERE status = 'completed'")
+    (fault,) = findings(examiner(database, JOBS)(), "upsert-without-columns")
+    assert fault.what.startswith("suspected: vectors of public.jobs are stored by INSERT … ON CONFLICT without title")
+    assert "no entry of public.embedding_queue succeeded" in fault.what
+
+
+def test_jobs_and_errors_of_pg_cron_are_read(connect, database):
+    make_board(connect, errors="")
+    connect.execute("DROP TABLE embedding_queue; CREATE SCHEMA cron")
+    connect.execute("CREATE TABLE cron.job (jobid int, command text)")
+    connect.execute("CREATE TABLE cron.job_run_details (status text, command text, return_message text)")
+    connect.execute("INSERT INTO cron.job VALUES (7, %s)", [UPSERT])
+    connect.execute("INSERT INTO cron.job_run_details VALUES ('failed', 'SELECT fill()', %s)", [f"ERROR:  {NOT_NULL}"])
+    (fault,) = findings(examiner(database, JOBS)(), "upsert-without-columns")
+    assert "the job of pg_cron 7 does; cron.job_run_details has 1 times the error" in fault.what
+
+
+def test_a_queue_without_a_foreign_key_is_known_by_its_names(connect, database):
+    make_board(connect)
+    connect.execute("ALTER TABLE embedding_queue DROP CONSTRAINT embedding_queue_job_id_fkey")
+    assert findings(examiner(database, JOBS)(), "queue-failing")
+
+
+def test_a_queue_that_this_role_may_not_read_is_named(connect, database):
+    make_board(connect)
+    make_docs(connect)
+    with role(connect, database) as uri:
+        connect.execute(f"GRANT SELECT ON jobs TO {conninfo_to_dict(uri)['user']}")
+        found = examiner(uri, JOBS)()
+    (queue,) = findings(found, "queue-table")
+    assert (queue.severity, "permission denied for table embedding_queue" in queue.what) == ("unknown", True)
+
+
+@pytest.mark.parametrize(
+    ("source", "absent"),
+    [
+        (UPSERT, [("title", "company")]),
+        ('insert into "public"."jobs" as j ("id", "embedding", title) values (1)', [("company",)]),
+        ("INSERT INTO jobs (id, title, company, embedding) VALUES (1)", []),
+        ("INSERT INTO jobs (id, seen) VALUES (1)", []),
+        ("INSERT INTO other.jobs (id, embedding) VALUES (1)", []),
+        ("INSERT INTO jobs SELECT * FROM old", []),
+        ('INSERT INTO "Jobs" (id, embedding) VALUES (1)', []),
+    ],
+)
+def test_inserts_of_vectors_without_required_columns(source, absent):
+    assert list(missing_columns(f"BEGIN {source}; END", BOARD)) == absent
+
+
+def test_error_texts_of_a_missing_value():
+    assert is_not_null_fault(NOT_NULL)
+    assert is_not_null_fault("ERROR: 23502: Nullwert in Spalte")
+    assert not is_not_null_fault("connection refused on port 23502x")
+
+
+def test_words_for_a_status():
+    assert [meaning(word) for word in ("In Progress", "COMPLETED", "queued", "error", "blue")] == [
+        *("taken", "done", "pending", "failed"),
+        None,
+    ]
