@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from tests.diagnosis.sick import examiner, findings, severities
 from tests.ledger.tracked import fill, make_partitioned_docs, tracked_docs
-from tests.tables import DOCS, MODEL, another, make_docs, rest, role, vectors
+from tests.tables import DOCS, MODEL, another, make_docs, meanwhile, rest, role, vectors, wait_until
 
 import vecfill as package
 from vecfill import ConfigError, Model, Target, doctor
@@ -100,7 +100,7 @@ def test_a_model_of_another_dimension_and_a_table_without_a_key(connect, databas
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [({"table": "nowhere"}, "no such table"), ({"text": "{titel}"}, "titel")],
+    [({"table": "nowhere"}, "no such table"), ({"text": "{titel}"}, "titel"), ({"where": "tilte = 1"}, "--where")],
 )
 def test_what_the_user_wrote_wrong_is_an_error_of_configuration(connect, database, wrong, says):
     make_docs(connect)
@@ -186,6 +186,28 @@ def test_a_table_that_another_session_has_locked_is_left_alone(connect, database
         connect.execute(lock.remedy[0])
         with pytest.raises(psycopg.OperationalError):
             holder.execute("SELECT 1")
+
+
+def test_a_request_that_waits_is_reported_with_who_it_waits_for(connect, database, examine):
+    make_docs(connect, 3)
+    with another(database) as reader, another(database) as owner:
+        reader.execute("SELECT FROM docs")
+        with meanwhile(lambda _: owner.execute("LOCK docs IN ACCESS EXCLUSIVE MODE")):
+            wait_until(lambda: connect.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+            (lock,) = findings(examine(), "table-lock")
+            reader.rollback()
+    assert f"waits for AccessExclusiveLock on the table behind process {reader.info.backend_pid}" in lock.what
+
+
+def test_a_policy_that_fails_hides_nothing_else(connect, database):
+    make_docs(connect, 3)
+    connect.execute("ALTER TABLE docs ENABLE ROW LEVEL SECURITY")
+    connect.execute("CREATE POLICY own ON docs USING (id = current_setting('app.tenant')::int)")
+    with role(connect, database) as uri:
+        found = examiner(uri, DOCS, MODEL)()
+    assert findings(found, "row-level-security")[0].severity == "problem"
+    assert findings(found, "coverage")[0].severity == "unknown"
+    assert findings(found, "key")[0].severity == "ok"
 
 
 def test_a_target_without_text_or_model_is_examined_too(connect, database):

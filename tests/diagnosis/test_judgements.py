@@ -97,6 +97,14 @@ def test_operators_that_no_index_serves():
     assert found.severity == "ok"
 
 
+def test_an_index_that_no_search_uses_once_it_is_no_longer_new():
+    index = row(name="public.near", method="hnsw", bytes=5_000_000, scans=0, age=20)
+    assert not list(index_checks.never_scanned([index]))
+    index.age = 20_000
+    (found,) = index_checks.never_scanned([index])
+    assert found.remedy == ("DROP INDEX CONCURRENTLY public.near;",)
+
+
 @pytest.mark.parametrize(
     ("filled", "missing", "severity"), [(0, 100, "advice"), (95, 5, "advice"), (50, 50, "problem"), (100, 0, "ok")]
 )

@@ -12,6 +12,7 @@ from tests.tables import DOCS, INLINE, MODEL, assert_every_vector_is_its_texts, 
 from vecfill.backfill.run import run
 from vecfill.config.engine import EngineOptions
 from vecfill.config.run import RunOptions
+from vecfill.diagnosis.examination import doctor
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.target_tracking import track
 
@@ -89,6 +90,13 @@ def test_status_and_search(docs, pooler, database, vecfill):
     given = ("-d", pooler, "-t", "docs", "--json")
     assert vecfill("status", *given, "--text", "title").json["missing"] == ROWS - 1
     assert vecfill("search", *given, "-m", "hash:8", "title 7").json["hits"][0]["key"] == "7"
+    assert_nothing_left(pooler, database)
+
+
+def test_doctor_knows_that_it_is_there(docs, pooler, database):
+    found = doctor(DOCS, MODEL, database=pooler)
+    (said,) = (one.what for one in found.findings if one.name == "pooler")
+    assert said.startswith("a pooler in transaction mode")
     assert_nothing_left(pooler, database)
 
 

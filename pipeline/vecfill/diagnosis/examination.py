@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 
 import psycopg
 
+from vecfill.backfill.checks import check_sql
 from vecfill.config.doctor import DoctorOptions
 from vecfill.config.model import Model
 from vecfill.config.target import Target
@@ -34,6 +35,7 @@ from vecfill.postgres.catalogue import find_table
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import selection_of
 from vecfill.postgres.server import server_of
 from vecfill.postgres.session import open_session, transaction
 
@@ -169,6 +171,7 @@ def _examined(look: Look) -> tuple[Look, list[Finding]]:
         except ConfigError as fault:
             return look, [table_checks.broken_target(look, str(fault))]
         raise error from None
+    _check_users_sql(look, relation)
     relation, target, tracked = _quick(relation), look.target, None
     found: list[Finding] = []
     try:
@@ -181,6 +184,24 @@ def _examined(look: Look) -> tuple[Look, list[Finding]]:
     given = {field.name: getattr(look, field.name) for field in fields(Look)}
     given |= {"target": target, "model": look.model or _model_of(look, relation, tracked)}
     return Examined(**given, relation=replace(relation, tracking=None), tracked=tracked), found
+
+
+def _check_users_sql(look: Look, relation: Relation) -> None:
+    """Plans the user's SQL, if there is any; what this role may not do is a finding of ``access_checks``.
+
+    Raises:
+        ConfigError: it does not work.
+    """
+    given = relation.user_sql
+    if relation.access.policies or not (given.where or given.assignments or given.text_sql):
+        return
+    try:
+        check_sql(look.connection, _quick(relation), selection_of(look.target))
+    except psycopg.errors.LockNotAvailable:
+        return
+    except ConfigError as error:
+        if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
+            raise
 
 
 def _quick(relation: Relation) -> Relation:

@@ -15,8 +15,8 @@ from vecfill.diagnosis.look import Examined, statement
 from vecfill.postgres.known_problems import known_problems
 from vecfill.postgres.search_sql import OPERATORS
 
-UNUSED_BYTES = 1_000_000
-"""Size of an index from which a lack of scans is worth a word."""
+UNUSED_BYTES, UNUSED_AGE = 1_000_000, 10_000
+"""Size and age, in transactions of the server, of an index from which a lack of scans is worth a word."""
 
 
 def known(look: Examined) -> Iterator[Finding]:
@@ -60,8 +60,14 @@ def operator_of(operator_class: str) -> str | None:
 
 def unused(look: Examined) -> Iterator[Finding]:
     """Vector indexes that no search has used since the statistics began."""
-    found = [one for one in for_vectors(look) if one.valid and not one.scans and one.bytes > UNUSED_BYTES]
-    for one in found:
+    yield from never_scanned([one for one in for_vectors(look) if one.valid and one.bytes > UNUSED_BYTES])
+
+
+def never_scanned(indexes: Sequence[Any]) -> Iterator[Finding]:
+    """Judges indexes by their scans; a new one may not have had its chance."""
+    for one in indexes:
+        if one.scans or one.age < UNUSED_AGE:
+            continue
         yield advice(
             "index-unused",
             f"no search has used {one.name} ({one.method}, {one.bytes / 1e6:,.1f} MB) since the server's statistics "

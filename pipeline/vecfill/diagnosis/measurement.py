@@ -1,7 +1,7 @@
 """Measures what an update of a vector costs, on a few rows, in a transaction that is rolled back.
 
 It takes only rows that nobody has locked, gives them random vectors twice, and reads what the server says of the second
-time. Other sessions may wait for these rows until it is rolled back, ``TIME_LIMIT`` at most.
+time. Other sessions may wait for these rows until it is rolled back, twice ``TIME_LIMIT`` at most.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ SELECT i.indrelid AS table, pg_catalog.format('%I.%I', n.nspname, c.relname) AS 
   i.indisvalid AS valid,
   pg_catalog.pg_relation_size(c.oid) AS bytes,
   pg_catalog.pg_get_indexdef(c.oid) AS definition, o.opcname::pg_catalog.text AS opclass,
-  COALESCE(s.idx_scan, 0) AS scans
+  COALESCE(s.idx_scan, 0) AS scans, pg_catalog.age(c.xmin) AS age
 FROM pg_catalog.pg_index AS i
 JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -111,7 +111,8 @@ SELECT l.pid, l.mode, l.granted, a.usename::pg_catalog.text AS role, a.applicati
   (SELECT p.gid FROM pg_catalog.pg_prepared_xacts AS p
     WHERE l.virtualtransaction = '-1/' || p.transaction::pg_catalog.text) AS prepared,
   (SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks AS w WHERE w.locktype = 'relation' AND NOT w.granted
-    AND w.relation = l.relation AND w.database = l.database) AS waiting
+    AND w.relation = l.relation AND w.database = l.database AND w.pid IS DISTINCT FROM l.pid) AS waiting,
+  CASE WHEN l.granted THEN '{}' ELSE pg_catalog.pg_blocking_pids(l.pid) END AS blockers
 FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
 WHERE l.locktype = 'relation' AND l.relation = ANY ($1::pg_catalog.oid[])
   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())

@@ -24,8 +24,9 @@ def strong_locks(rows: Sequence[Any]) -> Iterator[Finding]:
     """Judges locks: held, or awaited, which blocks later requests too."""
     for row in rows:
         verb = "holds" if row.granted else "waits for"
-        waits = f"; {row.waiting:,} requests wait" if row.waiting else ""
-        what = f"{_session(row)} {verb} {row.mode} on the table{waits}"
+        waits = f"; requests of other sessions that wait: {row.waiting:,}" if row.waiting else ""
+        behind = f" behind process {', '.join(map(str, row.blockers))}" if row.blockers else ""
+        what = f"{_session(row)} {verb} {row.mode} on the table{behind}{waits}"
         yield problem("table-lock", what, *_ends(row))
     if not rows:
         yield ok("table-lock", "nobody holds or awaits a lock that keeps writers out")
