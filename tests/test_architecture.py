@@ -72,6 +72,7 @@ PURE = {
     "write/batch_size.py",
     "engine/pools.py",
     "postgres/checks_sql.py",
+    "postgres/order_sql.py",
     "postgres/template.py",
     "postgres/read_sql.py",
     "postgres/search_sql.py",

@@ -20,6 +20,7 @@ from tests.tables import (
 )
 
 from vecfill.backfill.drain import commits_told
+from vecfill.backfill.order import order_of
 from vecfill.config.api import ApiOptions
 from vecfill.config.model import Model
 from vecfill.errors import ConfigError, DatabaseError, MixedModelsError, PartialRunError, VecfillError
@@ -169,3 +170,13 @@ def test_a_stop_before_the_start_reads_nothing(connect, database, open_engine):
 def test_a_stream_without_units_ends_at_once(connect, database, open_engine):
     job, _ = job_and_units(connect, database, 10)
     assert list(open_engine(job).stream([], Stop())) == []
+
+
+def test_lists_of_rows_in_an_order_are_units_too(connect, database, open_engine):
+    job, _ = job_and_units(connect, database, 1_500)
+    source = replace(job.source, order=order_of("id DESC"))
+    blocks = source.plan(source.survey(), limit=1_100, most_rows=512)
+    source.close()
+    assert [block.rows for block in blocks] == [512, 512, 76]
+    assert counts(pa.concat_tables(open_engine(job).stream(blocks, Stop()))) == {"updated": 1_100}
+    assert connect.execute("SELECT min(id) FROM docs WHERE embedding IS NOT NULL").fetchone() == (401,)

@@ -57,7 +57,7 @@ def check_sql(connection: Connection, relation: Relation, selection: Selection, 
             complaint, remedy = f"{option} does not work as SQL on {relation.table.label}", "correct it"
             if option == "--column":  # not the user's SQL
                 complaint, remedy = f"{relation.table.label} refuses updates", "change that"
-            with _understood(complaint, remedy):
+            with understood(complaint, remedy):
                 try:
                     cursor.execute(query, ())
                 except psycopg.errors.InsufficientPrivilege as error:
@@ -85,7 +85,7 @@ def check_write(connection: Connection, relation: Relation, selection: Selection
     complaint, remedy = f"{relation.table.label} cannot be written with this --where and --set", "correct them"
     if relation.user_sql.where is None and not relation.user_sql.assignments:
         complaint, remedy = f"{relation.table.label} cannot be written", "change that"
-    with _understood(complaint, remedy), transaction(connection, relation.access.settings) as cursor:
+    with understood(complaint, remedy), transaction(connection, relation.access.settings) as cursor:
         cursor.execute(write_sql.prepare_statement(selection, relation), ())
         cursor.execute(write_sql.DEALLOCATE, ())
 
@@ -130,7 +130,7 @@ def suggest_index(relation: Relation, selection: Selection, without_vector: int)
 
 
 @contextmanager
-def _understood(complaint: str, remedy: str) -> Iterator[None]:
+def understood(complaint: str, remedy: str) -> Iterator[None]:
     """Explains why the server refused a statement. A table that another session locks is no reason.
 
     A lost connection or a timeout is none either; a protocol violation is: SQL that takes a parameter.

@@ -207,14 +207,12 @@ class Drain:
     def _units(self, engine: Engine, found: Survey) -> list[Unit]:
         source, job = self.prepared.source, self.prepared.job
         assert job is not None  # noqa: S101
-        return [
-            *source.plan(
-                found,
-                limit=None if self.limit is None else self.limit - self.tally.finished,
-                most_rows=max_block_rows(job.encode, engine.name),
-                excluded=self._quarantined,
-            )
-        ]
+        limit = None if self.limit is None else self.limit - self.tally.finished
+        most_rows = max_block_rows(job.encode, engine.name)
+        try:
+            return [*source.plan(found, limit=limit, most_rows=most_rows, excluded=self._quarantined)]
+        except StoppedError:
+            return []
 
 
 class _Late:

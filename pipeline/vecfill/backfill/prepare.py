@@ -12,6 +12,7 @@ import psycopg
 from vecfill.backfill import checks, tracked_checks
 from vecfill.backfill.forecast import Forecast, confirm, forecast
 from vecfill.backfill.intent import Intent, RunIntent
+from vecfill.backfill.order import check_order, log_sort, order_of
 from vecfill.backfill.startup import StartupTimes
 from vecfill.backfill.stored_sample import Sample, draw_sample
 from vecfill.config.model import Model
@@ -109,6 +110,7 @@ def prepare(
     if line := session.interruptible(lambda: prompt_line(model)):  # may ask the hub
         log.info("%s", line, extra={"model": model.name})
     ahead = _confirmed(prepared, options, consent)
+    session.run(lambda connection: log_sort(connection, prepared.source, prepared.before.open, options.limit))
     sample = _sample(prepared, options)
     prepared.startup.done("survey")
     return replace(prepared, job=_job(prepared, sample, options), forecast=ahead)
@@ -153,7 +155,7 @@ def _surveyed(session: Session, target: Target, model: Model, options: RunOption
         relation, tracked, selection = session.run(
             lambda connection: _inspected(connection, target, options, fingerprint, intent)
         )
-        source = TableSource(session=session, relation=relation, selection=selection)
+        source = TableSource(session=session, relation=relation, selection=selection, order=order_of(options.order_by))
         if tracked:
             whole = options.audit or options.select == "all"
             settling = selection if options.select == "all" else selection_of(target, "changed")
@@ -196,6 +198,7 @@ def _inspected(
         relation = tracked.relation
         tracked_checks.warn_not_watched(tracked)
     intent.check(connection, relation, selection)
+    check_order(connection, relation, order_of(options.order_by))
     check_visible(connection, relation)
     checks.warn_no_row_can_miss(relation, selection)
     checks.warn_known_problems(connection, relation, standbys=options.write_limits.watches_standbys)

@@ -26,6 +26,9 @@ class RunOptions(Spec):
     lease: float = option(
         "Let another run take over this target after X seconds without a sign of life.", default=30.0, gt=0
     )
+    order_by: str | None = option(
+        "Take the rows in this order: SQL sort keys such as 'created_at DESC NULLS LAST'.", default=None, metavar="SQL"
+    )
     limit: int | None = option("Stop after N rows.", default=None, gt=0)
     max_seconds: float | None = option("Stop after X seconds; batches in flight are committed.", default=None, gt=0)
     write_limits: WriteLimits = Field(default_factory=WriteLimits)

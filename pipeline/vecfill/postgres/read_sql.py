@@ -56,9 +56,10 @@ def place_bound(bound: str, place: sql.Composable, number: int) -> sql.Composed:
     return sql.SQL(_BOUNDS[bound]).format(tid=place, value=sql.SQL(f"${number}"))
 
 
-def _tid(relation: Relation, leaf: Leaf) -> sql.Composed:
-    place = ("vecfill_q", "vecfill_tid") if leaf.queue else (relation.table.alias, "ctid")
-    return sql.SQL("{}").format(sql.Identifier(*place))
+def place(relation: Relation, leaf: Leaf) -> sql.Composed:
+    """Returns the place of a leaf's row, or of its entry in the queue of changes."""
+    name = ("vecfill_q", "vecfill_tid") if leaf.queue else (relation.table.alias, "ctid")
+    return sql.SQL("{}").format(sql.Identifier(*name))
 
 
 def within(
@@ -70,7 +71,7 @@ def within(
     """
     conditions = {
         bound: sql.SQL(_BOUNDS[bound]).format(
-            tid=_tid(relation, leaf), key=key_text(relation), value=sql.SQL(f"${number}")
+            tid=place(relation, leaf), key=key_text(relation), value=sql.SQL(f"${number}")
         )
         for number, bound in enumerate(bounds, first)
     }
@@ -92,7 +93,7 @@ def survey(selection: Selection, relation: Relation, leaf: Leaf, bounds: Sequenc
     """
     measured = selection.open(relation) if relation.tracking is None else sql.SQL("true")
     return sql.SQL(_SURVEY).format(
-        tid=_tid(relation, leaf),
+        tid=place(relation, leaf),
         open=measured,
         state=selection.state(relation, _excluded(relation)),
         size=relation.user_sql.size,
@@ -128,7 +129,7 @@ def list_open_rows(
     return sql.SQL(
         "SELECT {tid}::pg_catalog.text, {state}, {size}\nFROM {source} WHERE {conditions} LIMIT $1::pg_catalog.int8"
     ).format(
-        tid=_tid(relation, leaf),
+        tid=place(relation, leaf),
         state=selection.state(relation, _excluded(relation) if excluded else None),
         size=relation.user_sql.size,
         source=leaf_source(leaf, relation),
@@ -166,7 +167,7 @@ def split_rows(selection: Selection, relation: Relation, leaf: Leaf, bounds: Seq
     The parameters of the bounds follow. Result columns, in heap order: first tid, rows, bytes of text.
     """
     return sql.SQL(_SPLIT_ROWS).format(
-        tid=_tid(relation, leaf),
+        tid=place(relation, leaf),
         size=relation.user_sql.size,
         source=leaf_source(leaf, relation, bounds, 3),
         conditions=within(selection.eligible(relation), relation, leaf, bounds, 3),

@@ -18,6 +18,7 @@ from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import Session, transaction
+from vecfill.read.ordered_rows import OrderedRows
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import RowUnit
 from vecfill.read.unreadable_rows import Rows, is_slow
@@ -34,7 +35,7 @@ class Reader:
         self._session, self._relation, self._selection, self._worker = session, relation, selection, worker
         self._pieces = Pieces()
 
-    def __call__(self, unit: RowUnit) -> pa.Table:
+    def __call__(self, unit: RowUnit | OrderedRows) -> pa.Table:
         """Reads the currently eligible rows of the unit; none if a stop interrupts it.
 
         A row that the server cannot read comes with its key and the error. Other rows are in the server's order, unless
@@ -68,16 +69,17 @@ class Reader:
         """Closes the connection; the next call opens another."""
         self._session.close()
 
-    def _fetch(self, connection: Connection, unit: RowUnit) -> Rows:
+    def _fetch(self, connection: Connection, unit: RowUnit | OrderedRows) -> Rows:
         rows: Rows = []
 
         def fetch(piece: RowUnit, relation: Relation) -> Rows:
             left = None if unit.limit is None else unit.limit - len(rows)
             return [] if left == 0 else self._fetch_piece(connection, relation, replace(piece, limit=left))
 
-        for found, error in self._pieces.read(connection, self._relation, unit, fetch):
-            reason = ("timeout" if is_slow(error) else "row", f"{UNREAD}{error}") if error else (None, None)
-            rows += [(*row, *reason) for row in found]
+        for part in unit.parts if isinstance(unit, OrderedRows) else (unit,):
+            for found, error in self._pieces.read(connection, self._relation, part, fetch):
+                reason = ("timeout" if is_slow(error) else "row", f"{UNREAD}{error}") if error else (None, None)
+                rows += [(*row, *reason) for row in found]
         return rows
 
     def _fetch_piece(self, connection: Connection, relation: Relation, unit: RowUnit) -> Rows:

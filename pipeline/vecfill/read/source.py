@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from psycopg import sql
+
 from vecfill.interruptible import Stopped
 from vecfill.job import Worker
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import Session
+from vecfill.read.ordered_rows import OrderedList, OrderedRows
 from vecfill.read.pieces import Pieces
 from vecfill.read.reader import Reader
 from vecfill.read.survey import Survey, survey
 from vecfill.read.units import RowUnit, plan_units
+from vecfill.read.user_sql_errors import explain_user_sql_errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +28,14 @@ class TableSource:
         session: the run's own; the reader in this process uses it too, but never at the same time.
         relation: the target.
         selection: the rows to take.
+        order: what follows ORDER BY, to take the rows in this order; None for the order of the table.
         pieces: the size of the survey's statements.
     """
 
     session: Session
     relation: Relation
     selection: Selection = MISSING
+    order: sql.Composable | None = None
     pieces: Pieces = field(default_factory=Pieces)
 
     def survey(
@@ -71,9 +77,20 @@ class TableSource:
 
     def plan(
         self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()
-    ) -> list[RowUnit]:
-        """Splits the surveyed rows into units; see ``units.plan_units``."""
-        return plan_units(found.buckets, limit, most_rows, excluded)
+    ) -> list[RowUnit] | list[OrderedRows]:
+        """Splits the surveyed rows into units; see ``units.plan_units`` and ``OrderedList.blocks``.
+
+        Raises:
+            ConfigError: the server cannot put the rows into the order.
+            StoppedError, TableLockedError, ServerGoneError: as ``survey``, if there is an order.
+        """
+        if self.order is None or not found.buckets:
+            return plan_units(found.buckets, limit, most_rows, excluded)
+        rows = OrderedList(relation=self.relation, selection=self.selection, order=self.order, excluded=excluded)
+        with explain_user_sql_errors(self.relation):
+            return self.session.run(
+                lambda connection: rows.blocks(connection, found.buckets, limit=limit, most_rows=most_rows)
+            )
 
     def reader(self, worker: Worker) -> Reader:
         """Returns the read stage of one worker."""

@@ -65,6 +65,7 @@ class TrackedSource(TableSource):
             session=source.session,
             relation=with_queue(source.relation),
             selection=source.selection,
+            order=source.order,
             pieces=source.pieces,
             settling=settling,
             to_scan=set(leaves if whole else tracked.to_scan),

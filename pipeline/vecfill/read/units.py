@@ -121,7 +121,7 @@ class RowList:
     """
 
     leaf: int
-    tids: tuple[Tid, ...]
+    tids: Sequence[Tid]
     rows: int
     limit: int | None = None
     excluded: tuple[str, ...] = ()

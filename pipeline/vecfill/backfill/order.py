@@ -1,0 +1,63 @@
+"""``--order-by``: checked before the first row is read, and its cost said."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from psycopg import sql
+
+from vecfill.backfill.checks import understood
+from vecfill.postgres import order_sql
+from vecfill.postgres.database import Connection
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import transaction
+from vecfill.postgres.template import verbatim_sql
+from vecfill.read.source import TableSource
+
+log = logging.getLogger(__name__)
+
+
+def order_of(order_by: str | None) -> sql.Composable | None:
+    """Returns what follows ORDER BY; None for the order of the table."""
+    return verbatim_sql(order_by) if order_by is not None else None
+
+
+def check_order(connection: Connection, relation: Relation, order: sql.Composable | None) -> None:
+    """Plans the order, alone and as we embed it; the server runs nothing.
+
+    Raises:
+        ConfigError: it is no list of sort keys over a row of the target.
+    """
+    if order is None:
+        return
+    complaint = f"--order-by does not work as SQL sort keys on {relation.table.label}"
+    with (
+        transaction(connection, relation.access.reading, read_only=True) as cursor,
+        understood(complaint, "correct it"),
+    ):
+        for query in order_sql.order_checks(relation, order):
+            cursor.execute(query, ())
+
+
+def log_sort(connection: Connection, source: TableSource, rows: int, limit: int | None) -> None:
+    """Logs that the server must sort the rows, if no index of the table gives the order."""
+    if source.order is None:
+        return
+    relation = source.relation
+    query = order_sql.explain(source.selection, relation, source.order, limit)
+    with transaction(connection, relation.access.reading, read_only=True, first=query, parameters=()) as cursor:
+        row = cursor.fetchone()
+    if row is not None and "Sort" in _node_types(row[0][0]["Plan"]):
+        log.info(
+            "no index gives the order of --order-by: the server finds and sorts the %s eligible rows first",
+            f"{rows:,}",
+            extra={"target": relation.table.label, "rows": rows},
+        )
+
+
+def _node_types(plan: dict[str, Any]) -> Iterator[str]:
+    yield plan["Node Type"]
+    for child in plan.get("Plans", ()):
+        yield from _node_types(child)

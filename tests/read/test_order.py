@@ -1,0 +1,160 @@
+"""``--order-by``: rows are taken in the user's order, by blocks, whatever the table is like."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import psycopg
+import pytest
+from tests.ledger.tracked import assert_current, fill, make_partitioned_docs
+from tests.tables import DOCS, assert_every_vector_is_its_texts, make_docs, relation_of, survey_of
+
+from vecfill import track
+from vecfill.backfill.order import order_of
+from vecfill.errors import ConfigError
+from vecfill.postgres import order_sql
+from vecfill.postgres.database import Database
+from vecfill.postgres.selection import MISSING
+from vecfill.read.ordered_rows import OrderedList, OrderedRows
+from vecfill.read.units import MAX_BLOCK_ROWS
+
+
+def filled(connect: psycopg.Connection) -> list[int]:
+    query = "SELECT id FROM docs WHERE embedding IS NOT NULL ORDER BY id"
+    return [number for (number,) in connect.execute(query).fetchall()]
+
+
+def listed(database: str, order: str, limit: int | None = None, **wish) -> list[OrderedRows]:
+    relation = relation_of(database, replace(DOCS, **wish))
+    rows = OrderedList(relation=relation, selection=MISSING, order=order_of(order))
+    with Database(database).connect() as connection:
+        buckets = survey_of(database, relation).buckets
+        return rows.blocks(connection, buckets, limit=limit, most_rows=MAX_BLOCK_ROWS)
+
+
+def test_a_limit_takes_the_first_rows_of_the_order(database, connect):
+    make_docs(connect, 200)
+    connect.execute("UPDATE docs SET title = '' WHERE id IN (200, 198)")
+    assert fill(database, order_by="id DESC", limit=3).updated == 3
+    assert filled(connect) == [196, 197, 199]
+    assert fill(database, order_by='id % 2, note COLLATE "C" DESC NULLS LAST', limit=2).updated == 2
+    assert filled(connect) == [96, 98, 196, 197, 199]
+    assert fill(database, replace(DOCS, where="id < 50"), order_by="(SELECT -id)", limit=1).updated == 1
+    assert filled(connect)[0] == 49
+    assert fill(database, order_by="id -- newest").remaining == 0
+    assert_every_vector_is_its_texts(connect, rows=198)
+
+
+def test_without_a_limit_the_blocks_are_in_order(database, connect):
+    make_docs(connect, 2_000)
+    connect.execute("UPDATE docs SET seen = (id * 7919) % 2000")
+    assert fill(database, order_by="seen DESC").updated == 2_000
+    written = connect.execute("SELECT seen FROM docs ORDER BY xmin::text::bigint, seen DESC").fetchall()
+    places = [1_999 - seen for (seen,) in written]
+    assert [place // 512 for place in places] == sorted(place // 512 for place in places)
+
+
+def test_one_order_over_all_partitions(database, connect):
+    make_partitioned_docs(connect, 40, part="CASE WHEN n > 20 THEN 1 ELSE 2 END")
+    connect.execute("UPDATE docs SET embedding = '[1,1,1,1,1,1,1,1]' WHERE id = 39")
+    fill(database, order_by="id % 10 DESC, id DESC", limit=5, allow_mixed=True)
+    assert filled(connect) == [9, 19, 28, 29, 38, 39]
+
+
+def test_an_order_of_one_partition_reads_only_that(database, connect):
+    make_partitioned_docs(connect, 20)
+    connect.execute("DROP TABLE docs_2; CREATE TABLE docs_2 PARTITION OF docs FOR VALUES IN (2)")
+    relation = relation_of(database)
+    (block,) = listed(database, "id DESC")
+    assert {relation.table.leaves[part.leaf].name.as_string() for part in block.parts} == {'"public"."docs_1"'}
+    assert block.rows == 10
+
+
+def test_the_queue_of_a_tracked_target_is_taken_in_order(database, connect):
+    make_docs(connect, 30)
+    track(DOCS, database=database)
+    assert fill(database, order_by="id DESC", limit=10).updated == 10
+    assert filled(connect) == [*range(21, 31)]
+    fill(database)
+    connect.execute("UPDATE docs SET title = 'new ' || id WHERE id <= 10")
+    changed = "SELECT count(*) FROM vecfill.change_1"
+    assert fill(database, order_by="id DESC", limit=4).updated == 4
+    connect.execute("UPDATE docs SET note = 'x'")
+    left = "SELECT key0 FROM vecfill.change_1 ORDER BY 1"
+    assert [key for (key,) in connect.execute(left).fetchall()] == [1, 2, 3, 4, 5, 6]
+    assert fill(database, order_by="id").updated == 6
+    assert connect.execute(changed).fetchone() == (0,)
+    assert fill(database, order_by="id DESC", select="all", allow_mixed=True).updated == 0
+    assert_current(connect)
+
+
+def test_a_partial_index_and_an_order(database, connect):
+    make_docs(connect, 30_000)
+    connect.execute("CREATE INDEX ON docs (id) WHERE embedding IS NULL")
+    connect.execute("UPDATE docs SET embedding = array_fill(1, '{8}')::vector WHERE id % 1000 > 0; ANALYZE docs")
+    assert fill(database, order_by="id DESC", limit=2, allow_mixed=True).updated == 2
+    missing = connect.execute("SELECT max(id) FROM docs WHERE embedding IS NULL").fetchone()
+    assert missing == (28_000,)
+
+
+def test_an_index_gives_the_order_at_the_cost_of_the_limit(database, connect, caplog):
+    connect.execute(
+        "CREATE TABLE docs (id int PRIMARY KEY, title text, created int, embedding vector(8));"
+        "INSERT INTO docs SELECT n, repeat('title ', 20) || n, n FROM generate_series(1, 20000) n;"
+        "CREATE INDEX ON docs (created); ANALYZE docs"
+    )
+    relation = relation_of(database)
+    query = order_sql.explain(MISSING, relation, order_of("created DESC"), 100).as_string()
+    plan = connect.execute(query.replace("FORMAT JSON", "ANALYZE, BUFFERS, FORMAT JSON")).fetchone()[0][0]["Plan"]
+    buffers = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    assert buffers < 20 < relation.table.leaves[0].pages
+    with caplog.at_level(logging.INFO, "vecfill"):
+        assert fill(database, order_by="created DESC", limit=100).updated == 100
+        assert "no index gives" not in caplog.text
+        assert fill(database, order_by="created % 7", limit=100).updated == 100
+        assert "no index gives the order of --order-by: the server finds and sorts the 19,900 eligible" in caplog.text
+
+
+def test_a_row_on_which_the_text_fails_is_set_aside_and_the_others_keep_the_order(database, connect):
+    make_docs(connect, 20)
+    connect.execute("UPDATE docs SET seen = 1 WHERE id <> 18")
+    broken = replace(DOCS, text=None, text_sql="title || (1 / seen)")
+    result = fill(database, broken, order_by="id DESC", limit=4)
+    assert (result.updated, [one.key for one in result.quarantine]) == (4, ["18"])
+    assert filled(connect) == [16, 17, 19, 20]
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        ("nothing", "does not exist"),
+        ("id LIMIT 1", "syntax error"),
+        ("id FOR UPDATE", "syntax error"),
+        ("id) OR (true", "syntax error"),
+        ("id; DROP TABLE docs", "multiple commands"),
+        ("", "syntax error"),
+        ("1", "not in select list"),
+        ("count(*)", "aggregate function calls cannot be nested"),
+        ("generate_series(1, 3)", "set-returning"),
+        ("$1", "parameter"),
+    ],
+)
+def test_what_is_no_list_of_sort_keys_is_refused(database, connect, order, why):
+    make_docs(connect, 3)
+    with pytest.raises(ConfigError, match=f"--order-by does not work as SQL sort keys on public.docs: .*{why}"):
+        fill(database, order_by=order)
+    assert filled(connect) == []
+
+
+def test_an_order_that_fails_on_a_row_ends_the_run(database, connect):
+    make_docs(connect, 3)
+    with pytest.raises(ConfigError, match="--order-by fails on a row of public"):
+        fill(database, order_by="1 / seen")
+
+
+def test_an_order_that_takes_too_long_names_the_limit(database, connect):
+    make_docs(connect, 3)
+    slowly = Database(database + "&options=-c%20statement_timeout%3D300ms")
+    with pytest.raises(ConfigError, match="--order-by takes longer than statement_timeout allows"):
+        fill(slowly, order_by="(SELECT 1 FROM pg_sleep(2))")
