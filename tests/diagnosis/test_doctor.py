@@ -196,7 +196,7 @@ def test_a_request_that_waits_is_reported_with_who_it_waits_for(connect, databas
             wait_until(lambda: connect.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
             (lock,) = findings(examine(), "table-lock")
             reader.rollback()
-    assert f"waits for AccessExclusiveLock on the table behind process {reader.info.backend_pid}" in lock.what
+        assert f"waits for AccessExclusiveLock on the table behind process {reader.info.backend_pid}" in lock.what
 
 
 def test_a_policy_that_fails_hides_nothing_else(connect, database):
