@@ -25,6 +25,7 @@ VERBS = {
         "adoption",
         "backfill",
         "demo",
+        "queue_retry",
         "remembered_failures",
         "table_status",
         "target_tracking",

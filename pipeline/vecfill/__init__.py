@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vecfill.config.engine import EngineOptions as EngineOptions
     from vecfill.config.limits import WriteLimits as WriteLimits
     from vecfill.config.model import Model as Model
+    from vecfill.config.queue_options import QueueOptions as QueueOptions
     from vecfill.config.retry import RetryOptions as RetryOptions
     from vecfill.config.run import RunOptions as RunOptions
     from vecfill.config.target import Target as Target
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
     from vecfill.ledger.recorded_runs import Holder as Holder
     from vecfill.ledger.recorded_runs import RunRecord as RunRecord
     from vecfill.postgres.database import Database as Database
+    from vecfill.read.queue_findings import QueueFindings as QueueFindings
+    from vecfill.read.queue_upkeep import QueueCounts as QueueCounts
     from vecfill.read.survey import Coverage as Coverage
     from vecfill.remembered_failures import Failure as Failure
     from vecfill.remembered_failures import Failures as Failures
@@ -99,6 +102,7 @@ _EXPORTS = {
     "config.engine": ("EngineOptions",),
     "config.limits": ("WriteLimits",),
     "config.model": ("Model",),
+    "config.queue_options": ("QueueOptions",),
     "config.retry": ("RetryOptions",),
     "config.run": ("RunOptions",),
     "config.target": ("Target",),
@@ -127,6 +131,8 @@ _EXPORTS = {
     "job": ("Stop",),
     "ledger.recorded_runs": ("Holder", "RunRecord"),
     "postgres.database": ("Database",),
+    "read.queue_findings": ("QueueFindings",),
+    "read.queue_upkeep": ("QueueCounts",),
     "read.survey": ("Coverage",),
     "remembered_failures": ("Failure", "Failures", "Retried", "failures", "retry"),
     "table_status": ("LedgerStatus", "Status", "status"),

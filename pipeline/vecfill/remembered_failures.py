@@ -17,6 +17,7 @@ from vecfill.ledger.completed_target import need_tracked
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.session import open_session, transaction
+from vecfill.queue_retry import retry_entries
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ class Retried:
 
     Attributes:
         table: ``schema.table``.
-        rows: failures that are due now.
+        rows: failures that are due now, or entries of the queue table that are pending now.
         not_found: given keys for which no failure is remembered.
     """
 
@@ -104,16 +105,20 @@ def failures(target: Target, *, database: str | Database | None = None) -> Failu
 
 
 def retry(target: Target, which: RetryOptions, *, database: str | Database | None = None) -> Retried:
-    """Makes failed rows of a tracked target due, so that the next run takes them.
+    """Makes failed rows due, or puts entries of a queue table back, so that the next run takes them.
 
     Args:
-        target: its table, column and ``where`` are used.
+        target: its table, column and ``where`` are used, and its queue table.
         which: the rows.
         database: connection string; None takes libpq's environment.
 
     Raises:
-        ConfigError: no database; the target is not tracked; this role may not change the ledger.
+        ConfigError: no database; the target is not tracked and has no queue table; this role may not change the ledger.
     """
+    if target.queue.table is not None:
+        return _with_database(database, lambda connection: _entries(connection, target, which))
+    if which.lost:
+        raise ConfigError("--lost needs a queue table: set --queue-table, or give --key KEY, --stage STAGE or --all")
 
     def change(connection: Connection) -> Retried:
         relation = need_tracked(connection, target, "retry").relation
@@ -124,6 +129,11 @@ def retry(target: Target, which: RetryOptions, *, database: str | Database | Non
         return Retried(table=relation.table.label, rows=len(keys), not_found=unknown)
 
     return _with_database(database, change)
+
+
+def _entries(connection: Connection, target: Target, which: RetryOptions) -> Retried:
+    table, rows = retry_entries(connection, target, which)
+    return Retried(table=table, rows=rows)
 
 
 def _with_database(database: str | Database | None, work: Callable[[Connection], T]) -> T:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from vecfill.backfill.checks import check_sql, check_writable, warn_no_row_can_miss
+from vecfill.backfill.tracked_checks import check_one_queue
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import queue
@@ -19,11 +20,13 @@ from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 from vecfill.postgres.introspect import inspect
+from vecfill.postgres.queue_introspect import with_queue_table
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.selection import selection_of
 from vecfill.postgres.session import Session
 from vecfill.read.pieces import Pieces
+from vecfill.read.queue_findings import QueueFindings, queue_findings
 from vecfill.read.survey import Coverage, survey
 from vecfill.read.tracked import changed_rows
 
@@ -74,6 +77,7 @@ class Status:
         row_security: row-level policies apply to the role, so that only rows that it may see are counted.
         run_needs: the error with which a run would end before it writes, such as a missing right; None if it starts.
         ledger: what the ledger says; None if the target is not tracked, or not as given.
+        queue: what the queue table says; None without one.
     """
 
     table: str
@@ -81,6 +85,7 @@ class Status:
     row_security: bool = False
     run_needs: str | None = None
     ledger: LedgerStatus | None = None
+    queue: QueueFindings | None = None
     exit_code: int = 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,6 +97,7 @@ class Status:
             "row_security": self.row_security,
             "run_needs": self.run_needs,
             **(self.ledger.as_dict() if self.ledger else {}),
+            **({"queue": self.queue.as_dict()} if self.queue else {}),
         }
 
 
@@ -152,6 +158,7 @@ class Watch:
             row_security=found.relation.access.policies,
             run_needs=_run_needs(connection, found),
             ledger=ledger,
+            queue=_from_queue_table(connection, found),
         )
 
     def _counted(self, connection: Connection, relation: Relation) -> Coverage:
@@ -207,6 +214,17 @@ def _from_ledger(
     )
 
 
+def _from_queue_table(connection: Connection, found: _Found) -> QueueFindings | None:
+    """What the queue table says, if it fits the target; ``_run_needs`` says why it does not."""
+    if found.target.queue.table is None:
+        return None
+    try:
+        relation = with_queue_table(connection, found.relation, found.target, writing=False)
+    except ConfigError:
+        return None
+    return queue_findings(connection, relation, selection_of(found.target))
+
+
 def _run_needs(connection: Connection, found: _Found) -> str | None:
     """Makes the checks of a run that read nothing; a status without a text says nothing about the text."""
     if found.misfit:
@@ -217,6 +235,8 @@ def _run_needs(connection: Connection, found: _Found) -> str | None:
             inspect(connection, found.target, text_needed=False)  # says which key there could be
         check_writable(relation)
         check_sql(connection, relation, selection_of(found.target))
+        check_one_queue(found.tracked, found.target)
+        with_queue_table(connection, relation, found.target)
     except psycopg.errors.LockNotAvailable as error:  # the count is known, and a run would wait for the table
         return f"{relation.table.label} is locked as a whole by another session: {server_message(error)}"
     except ConfigError as error:

@@ -83,6 +83,6 @@ def test_a_result_is_plain_json():
         **counts,
     )
     plain = json.loads(json.dumps(found.as_dict()))
-    counts = {"total": 3, "filled": 1, "missing": 1, "empty": 1, "changed": 0, "unknown": 0, "failed": 0}
+    counts = {"total": 3, "filled": 1, "missing": 1, "empty": 1, "changed": 0, "unknown": 0, "failed": 0, "unqueued": 0}
     assert plain["before"] == {**counts, "estimated": False, "percent": 33.33}
     assert plain["quarantine"] == [{"key": "7", "outcome": "failed", "error_class": "row", "error": "NaN"}]

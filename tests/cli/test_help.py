@@ -20,7 +20,7 @@ from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
-from vecfill.config.settings import OUTPUT
+from vecfill.config.settings import OUTPUT, QUEUE_SETTINGS
 from vecfill.config.status import StatusOptions
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
@@ -29,9 +29,9 @@ from vecfill.config.verify import VerifyOptions
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {
     "run": (*options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile), *OUTPUT.values()),
-    "track": (*options_of(DatabaseOptions, Target, Model, TrackOptions), *OUTPUT.values()),
-    "verify": (*options_of(DatabaseOptions, Target, Model, VerifyOptions), *OUTPUT.values()),
-    "failures": (*options_of(DatabaseOptions, Target, without=NOT_NEEDED), *OUTPUT.values()),
+    "track": (*options_of(DatabaseOptions, Target, Model, TrackOptions, without=QUEUE_SETTINGS), *OUTPUT.values()),
+    "verify": (*options_of(DatabaseOptions, Target, Model, VerifyOptions, without=QUEUE_SETTINGS), *OUTPUT.values()),
+    "failures": (*options_of(DatabaseOptions, Target, without=(*NOT_NEEDED, *QUEUE_SETTINGS)), *OUTPUT.values()),
     "retry": (*options_of(DatabaseOptions, Target, RetryOptions, without=NOT_NEEDED), *OUTPUT.values()),
     "doctor": (*options_of(DatabaseOptions, Target, Model, DoctorOptions), *OUTPUT.values()),
     "status": (*options_of(DatabaseOptions, Target, StatusOptions), *OUTPUT.values()),

@@ -27,11 +27,13 @@ from vecfill.ledger.lease import Lease
 from vecfill.ledger.registry import Tracked, find_tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.introspect import inspect
+from vecfill.postgres.queue_introspect import with_queue_table
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.selection import Selection, selection_of
 from vecfill.postgres.session import Session
 from vecfill.postgres.update_effects import update_effects
+from vecfill.read.queue_table_source import QueueTableSource
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Coverage, Survey
 from vecfill.read.tracked import LedgerCounts, TrackedSource
@@ -160,6 +162,8 @@ def _surveyed(session: Session, target: Target, model: Model, options: RunOption
             whole = options.audit or options.select == "all"
             settling = selection if options.select == "all" else selection_of(target, "changed")
             source = TrackedSource.of(source, tracked, settling, whole=whole)
+        elif relation.queue is not None:
+            source = QueueTableSource.of(source, selection_of(target))
         return relation, tracked, source
 
     relation, tracked, source = look()
@@ -190,7 +194,10 @@ def _inspected(
         checks.check_writable(relation)
     tracked = find_tracked(connection, relation, target)
     tracked_checks.check_select(relation, tracked, options)
-    selection = selection_of(target, (options.select or "changed") if tracked else None)
+    tracked_checks.check_one_queue(tracked, target)
+    relation = with_queue_table(connection, relation, target)
+    again = relation.queue is not None and relation.queue.embed_filled
+    selection = selection_of(target, (options.select or "changed") if tracked else None, queue=again)
     if tracked:
         with intent.obstacle():
             tracked_checks.check_rights(connection, tracked.relation)

@@ -14,6 +14,8 @@ from vecfill.backfill.tally import Tally
 from vecfill.blocks import OUTCOMES, UnwrittenRow
 from vecfill.encode.api.budget import Account
 from vecfill.engine.signals import exit_code
+from vecfill.read.queue_table_source import QueueTableSource
+from vecfill.read.queue_upkeep import QueueCounts
 from vecfill.read.survey import Coverage
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class RunResult:
         unknown: vectors whose origin the ledger did not know when the table was last read as a whole; None if never.
         queued_before: entries in the queue of changes when the run began; None if the target is not tracked.
         queued_after: entries that remained at the end.
+        queue: what the run found in the queue table, and did there; None without one.
     """
 
     run_id: str
@@ -100,6 +103,7 @@ class RunResult:
     unknown: int | None = None
     queued_before: int | None = None
     queued_after: int | None = None
+    queue: QueueCounts | None = None
     quarantine: tuple[UnwrittenRow, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
@@ -148,6 +152,7 @@ def result_of(drain: Drain, started: float, run_id: str) -> RunResult:
         row_security=prepared.relation.access.policies,
         quarantine=tuple(tally.quarantine.values()),
         tracked=prepared.counts is not None,
+        queue=prepared.source.counts if isinstance(prepared.source, QueueTableSource) else None,
         selected={reason: prepared.found.states.get(reason, 0) for reason in prepared.source.selection.reasons},
         **(vars(prepared.counts) if prepared.counts else {}),
     )

@@ -89,19 +89,20 @@ def run(
     ):
         prepared = prepare(session, target, model, options, lease=lease, consent=consent)
         drain = Drain(prepared=prepared, stop=stop, limit=options.limit, progress=tell)
-        if prepared.job is not None and not stop.is_set():
-            tell(Progress(step="engine"))
-            label = prepared.relation.table.label
-            with (
-                contextlib.nullcontext(warm) if warm else closing(Warm()) as kept,
-                ledger_expected(session, prepared.relation),
-                opened(prepared.job, options.engine, prepared.before.open, kept) as engine,
-                report.of(label) if report else contextlib.nullcontext() as rows,
-            ):
-                prepared.startup.done("engine")
-                with commits_told(engine):
-                    drain.until_dry(engine, rows)
-            lease.check(stop.reason)
+        with prepared.source.ending():
+            if prepared.job is not None and not stop.is_set():
+                tell(Progress(step="engine"))
+                label = prepared.relation.table.label
+                with (
+                    contextlib.nullcontext(warm) if warm else closing(Warm()) as kept,
+                    ledger_expected(session, prepared.relation),
+                    opened(prepared.job, options.engine, prepared.before.open, kept) as engine,
+                    report.of(label) if report else contextlib.nullcontext() as rows,
+                ):
+                    prepared.startup.done("engine")
+                    with commits_told(engine):
+                        drain.until_dry(engine, rows)
+                lease.check(stop.reason)
         result = result_of(drain, started, record.run_id)
         record.note_end(result.outcome, result.exit_code, _counts(result))
         return result

@@ -11,6 +11,7 @@ from vecfill.errors import ConfigError
 from vecfill.interruptible import Stopped
 from vecfill.postgres.database import Connection
 from vecfill.postgres.introspect import inspect
+from vecfill.postgres.queue_introspect import with_queue_table
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.row_security import check_visible
 from vecfill.write.sink import TableSink
@@ -52,13 +53,14 @@ def look_again(prepared: Prepared, *, thorough: bool, stopped: Stopped) -> Prepa
 def _inspected(connection: Connection, prepared: Prepared, thorough: bool) -> Relation:
     held, selection = prepared.relation, prepared.source.selection
     try:
-        now = replace(inspect(connection, replace(prepared.target, dim=None)), tracking=held.tracking)
+        now = replace(inspect(connection, replace(prepared.target, dim=None)), tracking=held.tracking, queue=held.queue)
         if not now.table.vector.declared and held.table.vector.dim:
             now = with_dimension(now, held.table.vector.dim)
         _check_fits(held, now)
         if now.access.policies and not held.access.policies:
             check_visible(connection, now)
         if thorough:
+            with_queue_table(connection, now, prepared.target)
             checks.check_sql(connection, now, selection)
             checks.check_write(connection, now, selection)
     except ConfigError as error:

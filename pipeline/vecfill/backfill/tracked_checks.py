@@ -49,6 +49,19 @@ def check_select(relation: Relation, tracked: Tracked | None, options: RunOption
         )
 
 
+def check_one_queue(tracked: Tracked | None, target: Target) -> None:
+    """Checks that nothing else than the queue of changes names the rows of a tracked target.
+
+    Raises:
+        ConfigError: a queue table does too.
+    """
+    if tracked is not None and target.queue.table is not None:
+        raise ConfigError(
+            f"{tracked.relation.table.label} is tracked, so its own queue of changes names the rows to embed: leave "
+            f"out --queue-table {target.queue.table}, or run `vecfill untrack`"
+        )
+
+
 def check_rights(connection: Connection, relation: Relation) -> None:
     """Checks that the ledger has the tables of vectors, and that this role may do all that a run does in it.
 

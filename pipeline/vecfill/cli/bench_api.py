@@ -27,7 +27,7 @@ from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
-from vecfill.config.settings import Settings
+from vecfill.config.settings import QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
 from vecfill.encode.model_location import portable
 from vecfill.postgres.session import reachable
@@ -35,7 +35,10 @@ from vecfill.postgres.session import reachable
 if TYPE_CHECKING:
     from vecfill.bench.api.plan import Money
     from vecfill.bench.corpus import Corpus
-NOT_OFFERED = ("set", "dim", "zero_is_missing", "prompt_name", "max_tokens", "trust_remote_code")
+NOT_OFFERED = (
+    *("set", "dim", "zero_is_missing", *QUEUE_SETTINGS),
+    *("prompt_name", "max_tokens", "trust_remote_code"),
+)
 """Settings of a target and a model that a comparison does not use."""
 
 

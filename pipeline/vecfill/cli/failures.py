@@ -14,7 +14,7 @@ from vecfill.cli.targets import for_each_target
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
-from vecfill.config.settings import Settings
+from vecfill.config.settings import QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
 from vecfill.remembered_failures import Failures
 from vecfill.remembered_failures import failures as list_failures
@@ -24,7 +24,7 @@ NOT_NEEDED = ("text", "text_sql", "key", "set", "dim", "zero_is_missing")
 
 
 @click.command()
-@settings_options(options_of(DatabaseOptions, Target, without=NOT_NEEDED))
+@settings_options(options_of(DatabaseOptions, Target, without=(*NOT_NEEDED, *QUEUE_SETTINGS)))
 @output_options
 def failures(config: Path | None, output: Output, **flags: Any) -> None:
     r"""List the rows of a tracked target that failed.

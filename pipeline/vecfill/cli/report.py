@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from rich.console import Console
 from rich.table import Table
 
 from vecfill.backfill.result import RunResult
 from vecfill.blocks import OUTCOMES
+from vecfill.read.queue_findings import QueueFindings
+from vecfill.read.queue_upkeep import QueueCounts
 from vecfill.read.survey import Coverage
 
 SHOWN_QUARANTINE = 10
@@ -14,19 +18,22 @@ SHOWN_QUARANTINE = 10
 NOT_COUNTED = "rows that remain: not counted after the stop (vecfill status counts them)"
 
 
-OF_TRACKED = ("changed", "unknown", "failed")
-"""Counts that only tracked targets have; shown where one is not zero."""
+OF_SOME = ("changed", "unknown", "failed", "unqueued")
+"""Counts that only tracked targets have, or those with a queue table; shown where one is not zero."""
 
 
 def coverage_table(rows: dict[str, Coverage], title: str) -> Table:
     """Returns a table with one line per coverage."""
     table = Table(title=title, title_justify="left")
-    more = [name for name in OF_TRACKED if any(getattr(one, name) for one in rows.values())]
+    more = [name for name in OF_SOME if any(getattr(one, name) for one in rows.values())]
     for name in ("", "total", "with vector", "missing", "empty", *more, "%"):
         table.add_column(name, justify="left" if not name else "right", overflow="fold")  # or a count loses digits
     for name, one in rows.items():
         about = "~" if one.estimated else ""
-        estimates, counts = (one.total, one.filled), (one.missing, one.empty, *(getattr(one, name) for name in more))
+        estimates, counts = (
+            (one.total, one.filled),
+            (one.missing, one.empty, *(getattr(one, name) or 0 for name in more)),
+        )
         table.add_row(
             name,
             *(f"{about}{count:,}" for count in estimates),
@@ -47,6 +54,16 @@ def _account(result: RunResult) -> str:
     )
 
 
+def queue_lines(label: str, found: QueueCounts | QueueFindings, *statuses: Mapping[str, int] | None) -> Iterator[str]:
+    """Yields what a queue table says: its entries by status, now or before and after a run, and what it leaves out."""
+    counts = (", ".join(f"{count:,} {status}" for status, count in one.items()) for one in statuses if one is not None)
+    yield f"queue table {found.table}: {' -> '.join(one or 'no entry' for one in counts)}"
+    if found.lost:
+        yield f"{label}: {found.lost:,} rows without a vector have only done entries: see `vecfill retry --lost`"
+    if found.unnamed:
+        yield f"{label}: {found.unnamed:,} rows without a vector have no entry: `vecfill run --queue-rest` fills them"
+
+
 def print_line(result: RunResult) -> None:
     """Prints one of several targets, as one line."""
     after = f"{result.after.percent:.2f}% after" if result.after else NOT_COUNTED
@@ -62,6 +79,9 @@ def print_result(result: RunResult) -> None:
     if not result.after:
         console.print(NOT_COUNTED)
     console.print(_account(result))
+    if result.queue:
+        for one in queue_lines(result.table, result.queue, result.queue.before, result.queue.after):
+            console.print(one, markup=False)
     if result.device:
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.stage_seconds.items())
         console.print(

@@ -33,9 +33,13 @@ def retry(config: Path | None, output: Output, **flags: Any) -> None:
     After a failure, runs skip the row for 15 minutes, and after each further failure for twice as long, up to a day.
     This makes rows due now, so that the next `vecfill run` retries them. `vecfill failures` lists them.
 
+    On a target with a queue table, puts its failed entries back to pending, or with --lost the last entry of each row
+    that has no vector although its entries are all done.
+
     \b
     vecfill retry -d postgresql://localhost/app -t public.jobs --all
     vecfill retry -d postgresql://localhost/app -t public.jobs --key 17 --key 23
+    vecfill retry --config configs/queue-table.toml --lost
     """
     for_each_target(flags, config, output, _prepared, _print)
 
@@ -54,4 +58,4 @@ def _prepared(settings: Settings) -> Callable[[], Retried]:
 
 
 def _print(done: Retried, _: Settings) -> None:
-    click.echo(f"{done.table}: failed rows due now: {done.rows:,}; the next `vecfill run` retries them")
+    click.echo(f"{done.table}: rows due now: {done.rows:,}; the next `vecfill run` retries them")

@@ -16,14 +16,14 @@ from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
-from vecfill.config.settings import Settings
+from vecfill.config.settings import QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
 from vecfill.vector_search import DEFAULT_LIMIT, Found
 from vecfill.vector_search import search as find
 
 log = logging.getLogger(__name__)
 
-WRITTEN = ("text", "set", "dim", "zero_is_missing")
+WRITTEN = ("text", "set", "dim", "zero_is_missing", *QUEUE_SETTINGS)
 """Settings of a target that only a run needs."""
 
 MAX_CELL = 60

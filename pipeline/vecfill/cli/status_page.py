@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vecfill.backfill.meter import duration, line
-from vecfill.cli.report import coverage_table
+from vecfill.cli.report import coverage_table, queue_lines
 from vecfill.ledger.recorded_runs import Holder, RunRecord
 from vecfill.table_status import LedgerStatus, Status
 
@@ -29,6 +29,10 @@ def status_page(found: Sequence[Status]) -> Group:
 def _parts(one: Status, runs: int) -> Iterator[RenderableType]:
     if one.run_needs:
         yield Text(f"{one.table}: a run would not start: {one.run_needs}")
+    if one.queue:
+        yield from map(Text, queue_lines(one.table, one.queue, one.queue.statuses))
+        if one.queue.stuck:
+            yield Text(f"queue table {one.queue.table}: {one.queue.stuck:,} stuck: the next run takes them over")
     if one.ledger:
         yield Text(f"{one.table}: {_queue(one.ledger)}")
         if one.ledger.running:

@@ -14,7 +14,7 @@ from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
-from vecfill.config.settings import Settings
+from vecfill.config.settings import QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.target_tracking import TrackResult
@@ -22,7 +22,7 @@ from vecfill.target_tracking import track as track_target
 
 
 @click.command()
-@settings_options(options_of(DatabaseOptions, Target, Model, TrackOptions))
+@settings_options(options_of(DatabaseOptions, Target, Model, TrackOptions, without=QUEUE_SETTINGS))
 @output_options
 def track(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Remember where each vector comes from, and capture changes.

@@ -14,7 +14,7 @@ from vecfill.cli.track import print_script
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
-from vecfill.config.settings import Settings
+from vecfill.config.settings import QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.target_tracking import TrackResult
@@ -22,7 +22,7 @@ from vecfill.target_untracking import untrack as untrack_target
 
 
 @click.command()
-@settings_options(options_of(DatabaseOptions, Target, TrackOptions, without=("triggers", "adopt")))
+@settings_options(options_of(DatabaseOptions, Target, TrackOptions, without=("triggers", "adopt", *QUEUE_SETTINGS)))
 @output_options
 def untrack(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Stop tracking a target.

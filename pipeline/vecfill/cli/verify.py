@@ -14,7 +14,7 @@ from vecfill.config.connection import DatabaseOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
-from vecfill.config.settings import Settings
+from vecfill.config.settings import QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
 from vecfill.config.verify import VerifyOptions
 from vecfill.verification.verify import VerifyResult
@@ -24,7 +24,7 @@ SHOWN_ROWS = 20
 
 
 @click.command()
-@settings_options(options_of(DatabaseOptions, Target, Model, VerifyOptions))
+@settings_options(options_of(DatabaseOptions, Target, Model, VerifyOptions, without=QUEUE_SETTINGS))
 @output_options
 def verify(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Embed a sample of the texts again and compare the vectors.

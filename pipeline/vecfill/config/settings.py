@@ -18,6 +18,7 @@ from vecfill.config.doctor import DoctorOptions
 from vecfill.config.model import Model
 from vecfill.config.options import ENV_PREFIX, Option, inner_specs, options_of
 from vecfill.config.output import Output
+from vecfill.config.queue_options import QueueOptions
 from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings_file import read_file
@@ -46,6 +47,9 @@ OPTIONS = {
     )
 }
 """Every setting by name."""
+
+QUEUE_SETTINGS = tuple(option.name for option in options_of(QueueOptions))
+"""Names of the settings of a queue table, which few verbs need."""
 
 OUTPUT = {option.name: option for option in options_of(Output)}
 """The switches of the output, which only the top of a file may set."""

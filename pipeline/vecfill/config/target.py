@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
+from vecfill.config.queue_options import QueueOptions
 from vecfill.config.spec import Spec, option, spec
 from vecfill.errors import ConfigError
 
@@ -21,6 +24,7 @@ class Target(Spec):
         zero_is_missing: vectors of zeros and empty arrays are placeholders and count as missing.
         text_sql: the text as an SQL expression over the row, in place of ``text``.
         state_schema: schema of the ledger, which remembers the origin of the vectors of tracked targets.
+        queue: a queue table of the application's own that names the rows to embed.
     """
 
     table: str = option(
@@ -61,6 +65,7 @@ class Target(Spec):
         "Count vectors of zeros and empty arrays as missing: placeholders of a NOT NULL column.", default=False
     )
     state_schema: str = option("Schema of the ledger of tracked targets.", default="vecfill", metavar="NAME")
+    queue: QueueOptions = Field(default_factory=QueueOptions)
 
     def __post_init__(self) -> None:
         if self.text is not None and self.text_sql is not None:

@@ -29,7 +29,7 @@ class Leaf:
         pages: heap pages when the catalogue was read.
         oid: its identity.
         partial: names of the partial B-tree indexes that involve the embedding column.
-        queue: it is no part of the target but its queue of changes, which names rows of the target by key.
+        queue: it is no part of the target but its queue of changes or its queue table, which names rows of it by key.
     """
 
     name: sql.Composable

@@ -28,7 +28,7 @@ _BOUNDS: dict[str, LiteralString] = {
 
 
 def leaf_source(leaf: Leaf, relation: Relation, bounds: Sequence[str] = (), first: int = 0) -> sql.Composed:
-    """Returns a leaf's rows for FROM; of the queue of changes the target's rows that its entries name, once each.
+    """Returns a leaf's rows for FROM; of a queue the target's rows that its entries name, once each.
 
     The entries are those within the bounds, whose parameters are numbered from ``first``.
     """
@@ -36,18 +36,19 @@ def leaf_source(leaf: Leaf, relation: Relation, bounds: Sequence[str] = (), firs
         return sql.SQL("{only}{name} AS {alias}").format(
             only=sql.SQL("ONLY " if leaf.only else ""), name=leaf.name, alias=sql.Identifier(relation.table.alias)
         )
-    tracking = relation.ledger
+    naming = relation.naming
     place = sql.SQL("vecfill_c.ctid")
     places = [place_bound(bound, place, number) for number, bound in enumerate(bounds, first) if bound != "excluded"]
     return sql.SQL(
-        "(SELECT DISTINCT ON ({keys}) {keys}, vecfill_c.ctid AS vecfill_tid FROM {changes} AS vecfill_c\n"
+        "(SELECT DISTINCT ON ({keys}) {named}, vecfill_c.ctid AS vecfill_tid FROM {entries} AS vecfill_c\n"
         "   WHERE {within} ORDER BY {keys}, vecfill_c.ctid) AS vecfill_q JOIN {source} ON {join}"
     ).format(
-        keys=tracking.keys_of("vecfill_c"),
-        changes=leaf.name,
-        within=sql.SQL(" AND ").join([sql.SQL("true"), *places]),
+        keys=naming.keys_of("vecfill_c"),
+        named=naming.named_keys_of("vecfill_c"),
+        entries=leaf.name,
+        within=sql.SQL(" AND ").join([naming.waits(listed="at" in bounds), *places]),
         source=target(relation),
-        join=tracking.is_row(relation.table.alias, "vecfill_q"),
+        join=naming.is_named_row(relation.table.alias, "vecfill_q"),
     )
 
 

@@ -9,6 +9,7 @@ from psycopg import sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.indexes import Index
 from vecfill.postgres.key import KeyColumn
+from vecfill.postgres.queue_table import QueueTable
 from vecfill.postgres.server import CHECK_CLIENT, Server
 from vecfill.postgres.tracking import NESTED_LOOPS, Tracking
 
@@ -148,13 +149,15 @@ class Access:
 class Relation:
     """The whole target: everything that the statements are built from. Can be pickled.
 
-    ``tracking`` names the tables of the ledger if the target is tracked and the statements are to use them.
+    ``tracking`` names the tables of the ledger if the target is tracked and the statements are to use them, ``queue``
+    the queue table of the application's own whose entries name the rows to embed. A target has one of them at most.
     """
 
     table: TargetTable
     user_sql: UserSql
     access: Access
     tracking: Tracking | None = None
+    queue: QueueTable | None = None
 
     @property
     def locking(self) -> dict[str, str]:
@@ -178,6 +181,23 @@ class Relation:
         if self.tracking is None:
             raise ValueError(f"{self.table.label} is not tracked: its statements have no ledger")
         return self.tracking
+
+    @property
+    def queue_table(self) -> QueueTable:
+        """The queue table; only for a target that has one."""
+        if self.queue is None:
+            raise ValueError(f"{self.table.label} has no queue table")
+        return self.queue
+
+    @property
+    def changing_entries(self) -> dict[str, str]:
+        """Settings of a transaction that changes entries of a queue: it finds the entries that it locked by place."""
+        return self.access.settings | NESTED_LOOPS
+
+    @property
+    def naming(self) -> Tracking | QueueTable:
+        """What names rows of the target by key, as one more leaf: the queue of changes, or the queue table."""
+        return self.queue or self.ledger
 
 
 def with_dimension(relation: Relation, dim: int) -> Relation:

@@ -29,6 +29,9 @@ failed before and its next attempt is not due, without a vector or with an outda
 MISSED, CHANGED, OTHER_MODEL = "missing", "changed", "other_model"
 """Reasons to take a row."""
 
+QUEUED = "queued"
+"""Reason to take a row that has a vector: an open entry of the target's queue table names it."""
+
 Select = Literal["missing", "changed", "all"]
 
 
@@ -40,7 +43,7 @@ class Selection:
         name: written into a block as the reason.
         missing: condition: the row has no vector; never NULL.
         reasons: states of an eligible row.
-        refresh: expression on a tracked target: the state of a row that has a vector and a text.
+        refresh: expression on a tracked target, or one with a queue table: the state of a row with a vector and a text.
     """
 
     name: str
@@ -50,10 +53,11 @@ class Selection:
 
     def open(self, relation: Relation) -> sql.Composable:
         """Condition: the row's vector must be written, whatever its text; never NULL, and false once it is written."""
-        missing = self.missing(relation)
-        if relation.tracking is None:
+        untried = missing = self.missing(relation)
+        if relation.tracking is None and relation.queue is None:
             return missing
-        untried = sql.SQL("({} AND NOT {})").format(missing, failed(relation))
+        if relation.tracking is not None:
+            untried = sql.SQL("({} AND NOT {})").format(missing, failed(relation))
         if self.refresh is None or self.reasons == (MISSED,):
             return untried
         return sql.SQL("({} OR NOT {} AND {} OPERATOR(pg_catalog.=) ANY ({}))").format(
@@ -94,8 +98,12 @@ class Selection:
 
     def _filled(self, relation: Relation) -> sql.Composable:
         """The state of a row that has a vector."""
-        if relation.tracking is None or self.refresh is None:
+        if self.refresh is None or (relation.tracking is None and relation.queue is None):
             return sql.Literal(FILLED)
+        if relation.tracking is None:
+            return sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(
+                relation.user_sql.blank, sql.Literal(FILLED), self.refresh(relation)
+            )
         return sql.SQL("CASE WHEN {blank} THEN {emptied} ELSE {refresh} END").format(
             blank=relation.user_sql.blank, emptied=self._emptied(relation), refresh=self.refresh(relation)
         )
@@ -184,6 +192,14 @@ def _unless_failed(relation: Relation, reason: str) -> sql.Composed:
     )
 
 
+def _queued(relation: Relation) -> sql.Composed:
+    """State of a row with a vector and a text, by the queue table."""
+    queue = relation.queue_table
+    return sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(
+        queue.row_has(relation.table.alias, queue.is_open()), sql.Literal(QUEUED), sql.Literal(FILLED)
+    )
+
+
 def _number(value: int | None) -> sql.Composed:
     return sql.SQL("{}::pg_catalog.int4").format(sql.Literal(value))
 
@@ -203,14 +219,17 @@ MISSING_OR_ZERO = Selection(name=MISSED, missing=_has_no_vector_or_zeros)
 """Rows without a vector or with a placeholder: zeros, or an empty array."""
 
 
-def selection_of(target: Target, select: Select | None = None) -> Selection:
+def selection_of(target: Target, select: Select | None = None, *, queue: bool = False) -> Selection:
     """Returns the rows that a run of this target takes.
 
     Args:
         target: the target.
         select: ``changed`` and ``all`` need a tracked target; None for an untracked one.
+        queue: also those that have a vector and that open entries of the queue table name.
     """
     missing = (MISSING_OR_ZERO if target.zero_is_missing else MISSING).missing
+    if queue:
+        return Selection(name=QUEUED, missing=missing, reasons=(MISSED, QUEUED), refresh=_queued)
     if select is None:
         return Selection(name=MISSED, missing=missing)
     if select == "missing":

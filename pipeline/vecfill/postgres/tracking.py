@@ -14,7 +14,8 @@ from psycopg import sql
 from vecfill.blocks import key_names
 
 NESTED_LOOPS = {"enable_hashjoin": "off", "enable_mergejoin": "off"}
-"""Settings of each transaction on the queue: it has no statistics, and the planner must not read the whole target."""
+"""Settings of each transaction on a queue: that of changes has no statistics, and the planner must not read the whole
+target."""
 
 UNKNOWN_MODEL = 0
 """Model of a ledger entry whose vector somebody else wrote; its text hash is empty, so that it counts as changed."""
@@ -85,6 +86,15 @@ class Tracking:
         """Returns the key columns of one of these tables, or of the staging table, under an alias."""
         return sql.SQL(", ").join(_key(alias, name, staged=staged) for name in self.key_names)
 
+    def named_keys_of(self, alias: str) -> sql.Composed:
+        """Returns the key columns of one of these tables, under the names of ``blocks``, which they have."""
+        return self.keys_of(alias)
+
+    def waits(self, *, listed: bool) -> sql.Composable:
+        """Condition: an entry of the queue of changes names a row to read: each does."""
+        del listed
+        return sql.SQL("true")
+
     def target_keys(self, target: str) -> sql.Composed:
         """Returns the key columns of the target's row, by its alias, under their names in these tables."""
         return sql.SQL(", ").join(
@@ -98,6 +108,10 @@ class Tracking:
             sql.SQL("{} {} {}").format(sql.Identifier(target, column), equals, _key(alias, name))
             for (column, equals), name in zip(self.key, self.key_names, strict=True)
         )
+
+    def is_named_row(self, target: str, alias: str) -> sql.Composed:
+        """Condition: a row of the target has the key that ``named_keys_of`` returned."""
+        return self.is_row(target, alias)
 
     def same_key(self, one: str, other: str, *, staged: bool = False) -> sql.Composed:
         """Condition: rows of two of these tables have the same key; ``other`` may be the staging table."""

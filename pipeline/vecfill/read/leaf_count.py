@@ -17,7 +17,16 @@ from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import Query
 from vecfill.read.partial_index import Listed, list_open_rows
 from vecfill.read.pieces import Pieces
-from vecfill.read.units import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, Bucket, PageRange, RowList, RowUnit, Tid, bucket_pages
+from vecfill.read.units import (
+    MAX_BLOCK_BYTES,
+    MAX_BLOCK_ROWS,
+    Bucket,
+    PageRange,
+    RowList,
+    RowUnit,
+    bucket_pages,
+    parse_tid,
+)
 from vecfill.read.unreadable_rows import MAX_UNREADABLE, Fetch, Rows, is_row_fault
 
 COUNTED_PAGES = 64
@@ -84,7 +93,7 @@ class LeafCounter:
             states=Counter(state for _, state, _ in rows),
             complete=False,
             buckets=[
-                Bucket.of_row(whole.leaf, _parse_tid(tid), size)
+                Bucket.of_row(whole.leaf, parse_tid(tid), size)
                 for tid, state, size in rows
                 if state in self.selection.reasons
             ],
@@ -124,7 +133,7 @@ class LeafCounter:
             excluded = [list(self.excluded)] if self.excluded else []
             return self._run(leaf, query, (part.rows, *excluded, *bounds.values()))
 
-        tids = tuple(_parse_tid(tid) for tid, *_ in everything)
+        tids = tuple(parse_tid(tid) for tid, *_ in everything)
         return self._read(RowList(leaf=position, tids=tids, rows=len(tids)), fetch)
 
     def _split_large_bucket(self, bucket: Bucket) -> Iterator[Bucket]:
@@ -147,7 +156,7 @@ class LeafCounter:
             query = read_sql.split_rows(self.selection, relation, leaf, tuple(bounds))
             return self._run(leaf, query, (MAX_BLOCK_BYTES // 2, MAX_BLOCK_ROWS, *bounds.values()))
 
-        runs = sorted((_parse_tid(tid), rows, size) for tid, rows, size in self._read(whole, fetch))
+        runs = sorted((parse_tid(tid), rows, size) for tid, rows, size in self._read(whole, fetch))
         starts = [bucket.first, *(tid for tid, _, _ in runs[1:])]
         ends = [*starts[1:], bucket.end]
         for (page, offset), (end_page, end_offset), (_, rows, size) in zip(starts, ends, runs, strict=False):
@@ -191,8 +200,3 @@ def _by_bucket(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, int, int]
             counts[bucket] += count
             sizes[bucket] += size
     return ((bucket, counts[bucket], sizes[bucket]) for bucket in counts)
-
-
-def _parse_tid(tid: str) -> Tid:
-    page, _, offset = tid.strip("()").partition(",")
-    return int(page), int(offset)

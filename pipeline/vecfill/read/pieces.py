@@ -12,6 +12,7 @@ import psycopg
 
 from vecfill.bisection import SharedFaultError
 from vecfill.errors import DatabaseError, TooSlowError
+from vecfill.ledger.queue import Apply, Bounds
 from vecfill.postgres import read_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
@@ -166,6 +167,18 @@ class Pieces:
         self.most = max(1, _size(piece, pages) // AFTER_A_TIMEOUT)
         if connection.closed:
             raise psycopg.OperationalError(server_message(error)) from error
+
+
+def applied(connection: Connection, relation: Relation, position: int) -> Apply:
+    """Runs statements over a leaf, or a queue, in the pieces that time limits and unreadable rows ask for."""
+    pieces = Pieces()
+
+    def apply(first: int, end: int | None, run: Callable[[Bounds, Relation], int]) -> int:
+        unit = PageRange(leaf=position, first_page=first, end_page=end, rows=0)
+        found = pieces.read(connection, relation, unit, lambda part, some: [(run(part.bounds(), some),)])
+        return sum(rows[0][0] for rows, _ in found)
+
+    return apply
 
 
 def page_ranges(relation: Relation, pages: int) -> Iterator[PageRange]:

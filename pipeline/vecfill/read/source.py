@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from psycopg import sql
 
 from vecfill.interruptible import Stopped
-from vecfill.job import Worker
+from vecfill.job import Reader as ReadStage
+from vecfill.job import Unit, Worker
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import Session
-from vecfill.read.ordered_rows import OrderedList, OrderedRows
+from vecfill.read.ordered_rows import OrderedList
 from vecfill.read.pieces import Pieces
 from vecfill.read.reader import Reader
 from vecfill.read.survey import Survey, survey
-from vecfill.read.units import RowUnit, plan_units
+from vecfill.read.units import plan_units
 from vecfill.read.user_sql_errors import explain_user_sql_errors
 
 
@@ -77,7 +80,7 @@ class TableSource:
 
     def plan(
         self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()
-    ) -> list[RowUnit] | list[OrderedRows]:
+    ) -> Sequence[Unit]:
         """Splits the surveyed rows into units; see ``units.plan_units`` and ``OrderedList.blocks``.
 
         Raises:
@@ -92,9 +95,14 @@ class TableSource:
                 lambda connection: rows.blocks(connection, found.buckets, limit=limit, most_rows=most_rows)
             )
 
-    def reader(self, worker: Worker) -> Reader:
+    def reader(self, worker: Worker) -> ReadStage:
         """Returns the read stage of one worker."""
         return Reader(self.session, self.relation, self.selection, worker)
+
+    @contextlib.contextmanager
+    def ending(self) -> Iterator[None]:
+        """Leaves nothing of the run behind in the source at the end of the body."""
+        yield
 
     def close(self) -> None:
         """Closes the connection; the next use opens another."""

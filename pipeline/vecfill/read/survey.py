@@ -38,6 +38,8 @@ class Coverage:
         unknown: rows of a tracked target whose vector nobody vouches for; they count as filled too.
         failed: rows of a tracked target that failed before, and whose next attempt is not due; those that still have an
             outdated vector count as filled too.
+        unqueued: rows without a vector that no pending entry of the queue table names; None if they were not counted,
+            and then they count as filled. 0 without a queue table.
         estimated: ``total`` and ``filled`` are planner estimates; ``missing`` and ``empty`` are always counted.
     """
 
@@ -48,6 +50,7 @@ class Coverage:
     changed: int = 0
     unknown: int = 0
     failed: int = 0
+    unqueued: int | None = 0
     estimated: bool = False
 
     @property

@@ -6,7 +6,7 @@ its changes wait in the queue. After that the queue names all that a run has to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -18,10 +18,9 @@ from vecfill.ledger.target_notes import mark_scanned
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import EMPTIED, UNKNOWN, Selection
-from vecfill.read.pieces import Pieces
+from vecfill.read.pieces import applied
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Survey, survey
-from vecfill.read.units import PageRange
 
 
 @dataclass
@@ -170,18 +169,6 @@ class TrackedSource(TableSource):
             read = {mark for leaf in self.to_scan for mark in marks.get(leaf, ())}
             mark_scanned(connection, self.relation, read, self.counts.unknown)
         self.to_scan.clear()
-
-
-def applied(connection: Connection, relation: Relation, position: int) -> queue.Apply:
-    """Runs statements over a leaf, or the queue, in the pieces that time limits and unreadable rows ask for."""
-    pieces = Pieces()
-
-    def apply(first: int, end: int | None, run: Callable[[queue.Bounds, Relation], int]) -> int:
-        unit = PageRange(leaf=position, first_page=first, end_page=end, rows=0)
-        found = pieces.read(connection, relation, unit, lambda part, some: [(run(part.bounds(), some),)])
-        return sum(rows[0][0] for rows, _ in found)
-
-    return apply
 
 
 def changed_rows(connection: Connection, relation: Relation, changed: Selection) -> int:

@@ -32,6 +32,12 @@ Tid = tuple[int, int]
 """A row's place: heap page, and the row's number in it, from 1."""
 
 
+def parse_tid(tid: str) -> Tid:
+    """Parses a row's place as the server writes it, such as ``(12,3)``."""
+    page, _, offset = tid.strip("()").partition(",")
+    return int(page), int(offset)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
     """Number of eligible rows, and bytes of their texts, in a run of heap pages of a leaf.

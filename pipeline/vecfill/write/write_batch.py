@@ -14,7 +14,7 @@ import psycopg
 from vecfill.blocks import OUTCOMES, UNREAD, UnwrittenRow
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.ledger.lease import lost
-from vecfill.postgres import record_sql, write_sql
+from vecfill.postgres import queue_settle_sql, record_sql, write_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
@@ -69,6 +69,8 @@ def write_batch(connection: Connection, relation: Relation, selection: Selection
         _check_not_rewritten(relation, outcomes, keys)
         if relation.tracking is not None:
             _remember_failures(staged, relation, batch, outcomes)
+        if relation.queue is not None:
+            _settle_entries(staged, relation, batch, outcomes)
         counts = Counter(outcomes.values())
         counts["updated"] = updated
         if counts.total() != len(batch):
@@ -125,6 +127,15 @@ def _remember_failures(staged: StagedBatch, relation: Relation, batch: Batch, ou
     ]
     if failed:
         staged.execute(record_sql.record_failures(relation), json.dumps(failed).replace("\\u0000", " "))
+
+
+def _settle_entries(staged: StagedBatch, relation: Relation, batch: Batch, outcomes: dict[int, str]) -> None:
+    """Settles the entries of the queue table, but for rows that the next sweep reads again."""
+    failed = {row: batch.errors.get(row, PREVENTED)[1] for row, how in outcomes.items() if how in ("failed", "refused")}
+    again = [row for row, outcome in outcomes.items() if outcome in ("stale", "locked")]
+    rows = [{"n": row, "message": failed.get(row)} for row in (*failed, *again)]
+    query = queue_settle_sql.settle_staged(relation, failures=bool(failed))
+    staged.execute(query, json.dumps(rows).replace("\\u0000", " "))
 
 
 def _stage(batch: Batch, outcome: str, message: str) -> str:

@@ -1,0 +1,115 @@
+"""Finds the columns of a queue table that the settings name, and checks their types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg import sql
+
+from vecfill.config.queue_options import QueueOptions
+from vecfill.errors import ConfigError
+from vecfill.postgres.catalogue import Column, type_name
+from vecfill.postgres.queue_table import ENTRY, EntryKey, Stamp
+from vecfill.postgres.relation import Relation
+
+STAMPS = {"timestamptz", "timestamp"}
+
+_ZONE = "SELECT s.reset_val FROM pg_catalog.pg_settings AS s WHERE s.name OPERATOR(pg_catalog.=) 'TimeZone'"
+
+_TYPE = """
+SELECT n.nspname, t.typname, t.typtype, (SELECT b.typname FROM pg_catalog.pg_type AS b WHERE b.oid = t.typbasetype)
+FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+WHERE t.oid = $1::pg_catalog.oid
+"""
+
+
+class QueueColumns:
+    """Looks up the columns that the settings name."""
+
+    def __init__(self, cursor: Any, options: QueueOptions, label: str, columns: Mapping[str, Column]) -> None:
+        self.cursor, self.options, self.label, self.columns = cursor, options, label, columns
+
+    def column(self, setting: str, name: str) -> Column:
+        """Returns a column.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if name not in self.columns:
+            raise ConfigError(
+                f"--queue-{setting} {name}: the queue table {self.label} has no such column; its columns are "
+                f"{', '.join(sorted(self.columns))}"
+            )
+        return self.columns[name]
+
+    def optional(self, setting: str, name: str | None) -> str | None:
+        """Returns the name of a column, if one is set, after a look that it is there."""
+        return None if name is None else self.column(setting, name).name
+
+    def type_of(self, column: Column) -> tuple[sql.Composable, str]:
+        """Returns the type of a column as SQL, and the name of its base type."""
+        schema, name, kind, base = self.cursor.execute(_TYPE, (column.oid,)).fetchone()
+        return sql.Identifier(schema, name), base if kind == "d" else name
+
+    def stamp(self, setting: str, name: str | None) -> Stamp | None:
+        """Returns a timestamp column.
+
+        The time of a column without time zone is that of the server's time zone, as ``now()`` of a session gives it.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        if name is None:
+            return None
+        column = self.column(setting, name)
+        kind = self.type_of(column)[1]
+        if kind not in STAMPS:
+            raise ConfigError(
+                f"--queue-{setting} {name} of {self.label} has type {type_name(self.cursor, column)}: it must be a "
+                "timestamp, with or without time zone"
+            )
+        now: sql.Composable = sql.SQL("pg_catalog.now()")
+        if kind == "timestamp":
+            zone = self.cursor.execute(_ZONE, ()).fetchone()[0]
+            now = sql.SQL("pg_catalog.timezone({}, pg_catalog.now())").format(sql.Literal(zone))
+        return Stamp(name=name, now=now, exact=column.typmod in (-1, 6), nullable=not column.not_null)
+
+    def key(self, relation: Relation) -> tuple[EntryKey, ...]:
+        """Returns the key columns.
+
+        Raises:
+            ConfigError: they are not as many as the target's.
+        """
+        targets = [part.name for part in relation.table.key]
+        names = self.options.key or tuple(targets)
+        if len(names) != len(targets):
+            raise ConfigError(
+                f"--queue-key names {len(names)} columns, and the key of {relation.table.label} has {len(targets)} "
+                f"({', '.join(targets)}): name a column of {self.label} for each"
+            )
+        for name in names:
+            if name not in self.columns and not self.options.key:
+                raise ConfigError(
+                    f"the queue table {self.label} has no column {name} like the key of {relation.table.label}: name "
+                    f"the column that holds it by --queue-key: {', '.join(sorted(self.columns))}"
+                )
+        return tuple(
+            EntryKey(name=self.column("key", name).name, target=part.name, equals=part.equals)
+            for name, part in zip(names, relation.table.key, strict=True)
+        )
+
+    def order(self) -> tuple[sql.Composable, ...]:
+        """Returns what sorts the entries.
+
+        Raises:
+            ConfigError: it is no column, or more than that.
+        """
+        return tuple(self._sorted(given) for given in self.options.order)
+
+    def _sorted(self, given: str) -> sql.Composable:
+        name, _, direction = given.strip().rpartition(" ")
+        if direction.upper() not in ("ASC", "DESC"):
+            name, direction = given.strip(), "ASC"
+        column = sql.Identifier(ENTRY, self.column("order", name.strip()).name)
+        return sql.SQL("{} {}").format(column, sql.SQL("DESC NULLS LAST" if direction.upper() == "DESC" else "ASC"))

@@ -1,0 +1,186 @@
+"""The statements on a queue table. Pure.
+
+Each locks the entries that it changes by SKIP LOCKED, and so waits for nobody while it holds one: an application that
+deletes a row holds the row and asks for its entries, and another worker holds an entry and asks for the row. Locked
+entries are left to a later statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg import sql
+
+from vecfill.postgres.queue_table import ENTRY, QueueTable
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
+from vecfill.postgres.target_sql import Query, target, where
+
+Values = list[tuple[str, sql.Composable]]
+"""Columns of the queue table, and what to assign to each."""
+
+
+def counts(queue: QueueTable) -> Query:
+    """Returns the number of entries by status, as text."""
+    return sql.SQL("SELECT {status}::pg_catalog.text, pg_catalog.count(*) FROM {queue} GROUP BY {status}").format(
+        status=sql.Identifier(ENTRY, queue.status), queue=entries(queue)
+    )
+
+
+def has_work(queue: QueueTable) -> Query:
+    """Returns whether an entry waits or is stuck."""
+    return sql.SQL(
+        "SELECT EXISTS (SELECT FROM {queue} WHERE {pending}) OR EXISTS (SELECT FROM {queue} WHERE {stuck})"
+    ).format(queue=entries(queue), pending=queue.has_status(queue.pending), stuck=queue.is_abandoned)
+
+
+def stuck(queue: QueueTable) -> Query:
+    """Returns the number of processing entries to take over, and the age of the oldest claim in seconds."""
+    age = (
+        sql.SQL("(EXTRACT(epoch FROM {} OPERATOR(pg_catalog.-) pg_catalog.min({})))::pg_catalog.float8").format(
+            queue.claimed.now, sql.Identifier(ENTRY, queue.claimed.name)
+        )
+        if queue.claimed
+        else sql.SQL("NULL")
+    )
+    return sql.SQL("SELECT pg_catalog.count(*) FILTER (WHERE {}), {} FROM {} WHERE {}").format(
+        queue.is_abandoned, age, entries(queue), queue.has_status(queue.processing)
+    )
+
+
+def left_out(selection: Selection, relation: Relation) -> Query:
+    """Counts rows with a text and without a vector: those whose entries are all done, and those without an entry."""
+    queue, alias = relation.queue_table, relation.table.alias
+    done = sql.SQL("false") if queue.done is None else queue.has_status(queue.done)
+    return sql.SQL(
+        "SELECT pg_catalog.count(*) FILTER (WHERE vecfill_named AND NOT vecfill_undone),\n"
+        "  pg_catalog.count(*) FILTER (WHERE NOT vecfill_named)\n"
+        "FROM (SELECT {named} AS vecfill_named, {undone} AS vecfill_undone FROM {source}\n"
+        "  WHERE {missing} AND NOT {blank} AND {where}) AS vecfill_rows"
+    ).format(
+        named=queue.row_has(alias, sql.SQL("true")),
+        undone=queue.row_has(alias, sql.SQL("NOT ({})").format(done)),
+        source=target(relation),
+        missing=selection.missing(relation),
+        blank=relation.user_sql.blank,
+        where=where(relation),
+    )
+
+
+def claim(relation: Relation) -> Query:
+    """Claims the next ``$1`` pending entries; returns their new places, and whether their status is the new one.
+
+    Entries whose row ``where`` does not select are another target's, or nobody's.
+    """
+    queue = relation.queue_table
+    order = sql.SQL("ORDER BY {}").format(sql.SQL(", ").join(queue.order)) if queue.order else sql.SQL("")
+    chosen = sql.SQL("{} AND {} {} LIMIT $1::pg_catalog.int8").format(
+        queue.has_status(queue.pending), _selected(relation), order
+    )
+    returning = sql.SQL("{}.ctid::pg_catalog.text, {}").format(
+        sql.Identifier(ENTRY), queue.has_status(queue.processing)
+    )
+    return update(queue, chosen, _claimed(queue), returning)
+
+
+def settle(queue: QueueTable, condition: sql.Composable) -> Query:
+    """Marks the free entries that meet a condition as done, or deletes them."""
+    lock = sql.SQL("UPDATE" if queue.done is None else "NO KEY UPDATE")
+    chosen = sql.SQL("SELECT {}.ctid AS vecfill_tid FROM {} WHERE {} FOR {} SKIP LOCKED").format(
+        sql.Identifier(ENTRY), entries(queue), condition, lock
+    )
+    return sql.SQL("WITH vecfill_chosen AS MATERIALIZED (\n  {})\n{} RETURNING 1").format(chosen, settling(queue))
+
+
+def checks(relation: Relation) -> Iterator[Query]:
+    """Yields EXPLAINs that need the rights of all statements and check what they assign."""
+    queue, true = relation.queue_table, sql.SQL("true")
+    statements = (
+        sql.SQL("SELECT FROM {} JOIN {} ON {}").format(
+            entries(queue), target(relation), queue.is_row(relation.table.alias)
+        ),
+        update(queue, queue.is_abandoned, _claimed(queue)),
+        settle(queue, true),
+        update(queue, true, failure(queue, sql.SQL("''::pg_catalog.text"))),
+    )
+    return (sql.SQL("EXPLAIN {}").format(statement) for statement in statements)
+
+
+def entries(queue: QueueTable) -> sql.Composed:
+    """Returns the queue table for FROM, UPDATE and DELETE."""
+    return sql.SQL("ONLY {} AS {}").format(queue.name, sql.Identifier(ENTRY))
+
+
+def _selected(relation: Relation) -> sql.Composable:
+    """Condition: ``where`` selects the entry's row, or there is none."""
+    if relation.user_sql.where is None:
+        return sql.SQL("true")
+    return row_of_entry(relation, where(relation), absent=sql.SQL("true"))
+
+
+def row_of_entry(relation: Relation, expression: sql.Composable, absent: sql.Composable) -> sql.Composed:
+    """Evaluates an expression on the row that an entry names; ``absent`` if there is none."""
+    return sql.SQL("COALESCE((SELECT {} FROM {} WHERE {}), {})").format(
+        expression, target(relation), relation.queue_table.is_row(relation.table.alias), absent
+    )
+
+
+def update(
+    queue: QueueTable, condition: sql.Composable, values: Values, returning: sql.Composable | None = None
+) -> sql.Composed:
+    """Updates the free entries that meet a condition."""
+    return sql.SQL(_UPDATE).format(
+        entry=sql.Identifier(ENTRY),
+        queue=entries(queue),
+        condition=condition,
+        updating=updating(queue, values),
+        returning=returning or sql.SQL("1"),
+    )
+
+
+_UPDATE = """
+WITH vecfill_chosen AS MATERIALIZED (
+  SELECT {entry}.ctid AS vecfill_tid FROM {queue} WHERE {condition} FOR NO KEY UPDATE SKIP LOCKED)
+{updating} RETURNING {returning}
+"""
+
+
+def updating(queue: QueueTable, values: Values) -> sql.Composed:
+    """Updates the entries of ``vecfill_chosen``."""
+    assigned = (sql.SQL("{} = {}").format(sql.Identifier(name), value) for name, value in values)
+    return sql.SQL("UPDATE {} SET {} FROM vecfill_chosen WHERE {}").format(
+        entries(queue), sql.SQL(", ").join(assigned), _CHOSEN
+    )
+
+
+def settling(queue: QueueTable) -> sql.Composed:
+    """Settles the entries of ``vecfill_chosen``."""
+    if queue.done is None:
+        return sql.SQL("DELETE FROM {} USING vecfill_chosen WHERE {}").format(entries(queue), _CHOSEN)
+    error: Values = [(queue.error, sql.SQL("NULL"))] if queue.error else []
+    return updating(queue, [(queue.status, queue.done), *error, *_finished(queue)])
+
+
+_CHOSEN = sql.SQL("{}.ctid OPERATOR(pg_catalog.=) vecfill_chosen.vecfill_tid").format(sql.Identifier(ENTRY))
+
+
+def _claimed(queue: QueueTable) -> Values:
+    stamp: Values = [(queue.claimed.name, queue.claim_time)] if queue.claimed else []
+    return [(queue.status, queue.processing), *stamp]
+
+
+def failure(queue: QueueTable, message: sql.Composable) -> Values:
+    """Returns what a failed row assigns to its entries."""
+    values: Values = [(queue.status, queue.failed), *_finished(queue)]
+    if queue.attempts:
+        column = sql.Identifier(ENTRY, queue.attempts)
+        values.append((queue.attempts, sql.SQL("COALESCE({}, 0) OPERATOR(pg_catalog.+) 1").format(column)))
+    if queue.error:
+        length = queue.error_length
+        cut = sql.SQL("pg_catalog.left({}, {})").format(message, sql.Literal(length)) if length else message
+        values.append((queue.error, cut))
+    return values
+
+
+def _finished(queue: QueueTable) -> Values:
+    return [(queue.finished.name, queue.finished.now)] if queue.finished else []

@@ -1,0 +1,85 @@
+"""The read stage of a target with a queue table: claims the next entries, and reads the rows that they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+
+from vecfill.errors import ConfigError, DatabaseError, StoppedError
+from vecfill.job import Worker
+from vecfill.postgres import queue_table_sql
+from vecfill.postgres.database import Connection
+from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import Session, transaction
+from vecfill.read.reader import Reader
+from vecfill.read.units import RowList, RowUnit, Tid, parse_tid
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextEntries:
+    """A number of entries, whichever are next when the unit is read; so several workers never plan the same.
+
+    Attributes:
+        leaf: position of the queue table among the target's leaves.
+        rows: entries to claim.
+        excluded: keys to exclude, as text from the server.
+    """
+
+    leaf: int
+    rows: int
+    excluded: tuple[str, ...] = ()
+
+
+class QueueTableReader:
+    """Callable ``unit -> TextBlock``. The claim is committed before the rows are read.
+
+    An entry that was claimed and whose row needs no vector any more keeps its claim until the next survey.
+    """
+
+    def __init__(self, session: Session, relation: Relation, read: Reader, read_rest: Reader, worker: Worker) -> None:
+        """Takes a session, a reader of rows that entries name, and one of rows that no open entry names."""
+        self._session, self._relation, self._worker = session, relation, worker
+        self._read, self._read_rest = read, read_rest
+
+    def __call__(self, unit: NextEntries | RowUnit) -> pa.Table:
+        """Reads the rows that the next entries name, or a unit of the table itself.
+
+        Raises:
+            ConfigError, DatabaseError: as ``Reader``; or a trigger of the queue table changed the status back.
+        """
+        if not isinstance(unit, NextEntries):
+            return self._read_rest(unit)
+        try:
+            places = self._session.run(lambda connection: self._claim(connection, unit), stopped=self._worker.stopped)
+        except StoppedError:
+            return self.nothing()
+        except psycopg.Error as error:
+            label = self._relation.queue_table.label
+            raise DatabaseError(f"entries of {label} cannot be claimed: {server_message(error)}") from error
+        if not places:
+            return self.nothing()
+        return self._read(RowList(leaf=unit.leaf, tids=places, rows=len(places), excluded=unit.excluded))
+
+    def nothing(self) -> pa.Table:
+        """Returns a TextBlock without rows."""
+        return self._read.nothing()
+
+    def close(self) -> None:
+        """Closes the connection; the next call opens another."""
+        self._session.close()
+
+    def _claim(self, connection: Connection, unit: NextEntries) -> tuple[Tid, ...]:
+        relation = self._relation
+        query, parameters = queue_table_sql.claim(relation), (unit.rows,)
+        with transaction(connection, relation.changing_entries, first=query, parameters=parameters) as cursor:
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            if not all(claimed for _, claimed in rows):
+                raise ConfigError(
+                    f"a trigger of the queue table {relation.queue_table.label} changes the status of an entry that is "
+                    "claimed; nothing was claimed: disable the trigger"
+                )
+        return tuple(parse_tid(place) for place, _ in rows)

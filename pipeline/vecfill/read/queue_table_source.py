@@ -1,0 +1,196 @@
+"""A target with a queue table as the source of a run: reads the rows that its pending entries name.
+
+Between two streams of a run nothing is in flight, so a survey first puts back what the run had claimed and not settled,
+and takes over what others abandoned. It settles the entries that need no vector, and counts the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import psycopg
+from psycopg import sql
+
+from vecfill.errors import ServerGoneError, UnreachableError, VecfillError
+from vecfill.interruptible import Stopped
+from vecfill.job import Unit, Worker
+from vecfill.postgres.catalogue import Leaf
+from vecfill.postgres.database import Connection
+from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import MISSED, Selection
+from vecfill.postgres.target_sql import where
+from vecfill.read.queue_findings import left_out, statuses
+from vecfill.read.queue_table_reader import NextEntries, QueueTableReader
+from vecfill.read.queue_upkeep import QueueCounts, put_back_claims, settle_needless
+from vecfill.read.reader import Reader
+from vecfill.read.source import TableSource
+from vecfill.read.survey import Survey, survey
+from vecfill.read.units import MAX_BLOCK_BYTES, block_rows, plan_units
+
+log = logging.getLogger(__name__)
+
+COUNTED_PAGES = 10_000
+"""Heap pages of a target (80 MB) up to which the rows that the queue table leaves out are counted: some 50 ms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueTableSource(TableSource):
+    """Surveys and reads a target with a queue table, whose last leaf that is.
+
+    Attributes:
+        missing: the selection of the rows without a vector.
+        counts: what the result of the run says of the queue table.
+    """
+
+    missing: Selection
+    counts: QueueCounts
+
+    @classmethod
+    def of(cls, source: TableSource, missing: Selection) -> QueueTableSource:
+        """Makes it from a source of a relation with a queue table."""
+        return cls(
+            session=source.session,
+            relation=_with_leaf(source.relation),
+            selection=source.selection,
+            pieces=source.pieces,
+            missing=missing,
+            counts=QueueCounts(table=source.relation.queue_table.label),
+        )
+
+    def at(self, relation: Relation) -> Self:
+        """Returns the same source of the target as it is now."""
+        return replace(self, relation=_with_leaf(relation))
+
+    def survey(
+        self,
+        *,
+        exact: bool = False,
+        excluded: tuple[str, ...] = (),
+        earlier: Survey | None = None,
+        stopped: Stopped | None = None,
+    ) -> Survey:
+        """Tidies the queue table, and counts the rows that its pending entries name.
+
+        Raises:
+            As ``TableSource.survey``.
+        """
+
+        def look(connection: Connection) -> Survey:
+            if self.counts.before is None:
+                self.counts.before = statuses(connection, self.relation)
+            self.counts.taken_over += put_back_claims(connection, self.relation)
+            for reason, count in settle_needless(connection, self.relation, self.missing).items():
+                self.counts.settled[reason] += count
+            named = survey(
+                connection,
+                self.relation,
+                self.selection,
+                excluded=excluded,
+                earlier=earlier,
+                pieces=self.pieces,
+                leaves=(self._last,),
+            )
+            return self._with_the_rest(connection, named, excluded)
+
+        return self.session.run(look, stopped=stopped)
+
+    def plan(
+        self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()
+    ) -> Sequence[Unit]:
+        """Splits the entries into units of equal numbers; the rows that no open entry names follow, if wanted."""
+        named = [bucket for bucket in found.buckets if bucket.leaf == self._last]
+        rows, size = sum(bucket.rows for bucket in named), sum(bucket.bytes for bucket in named)
+        rows = rows if limit is None else min(rows, limit)
+        aim = max(1, min(block_rows(rows, most_rows), MAX_BLOCK_BYTES * max(rows, 1) // max(size, 1)))
+        units = [
+            NextEntries(leaf=self._last, rows=min(aim, rows - start), excluded=excluded)
+            for start in range(0, rows, aim)
+        ]
+        others = [bucket for bucket in found.buckets if bucket.leaf != self._last]
+        left = None if limit is None else limit - rows
+        return [*units, *plan_units(others, left, most_rows, excluded)]
+
+    def reader(self, worker: Worker) -> QueueTableReader:
+        """Returns the read stage of one worker."""
+        read, read_rest = (
+            Reader(self.session, relation, self.selection, worker)
+            for relation in (self.relation, _rest_of(self.relation))
+        )
+        return QueueTableReader(self.session, self.relation, read, read_rest, worker)
+
+    @contextlib.contextmanager
+    def ending(self) -> Iterator[None]:
+        """Puts back, at the end of the body, what the run had claimed and not settled, as after a stop."""
+        try:
+            yield
+        except (ServerGoneError, UnreachableError):
+            raise
+        except BaseException:
+            try:
+                self.session.finish(self._end)
+            except (VecfillError, psycopg.Error) as error:
+                log.warning(
+                    "claimed entries of %s stay processing until they count as stuck: %s",
+                    *(self.counts.table, server_message(error)),
+                )
+            raise
+        self.session.finish(self._end)
+
+    def _end(self, connection: Connection) -> None:
+        self.counts.taken_over += put_back_claims(connection, self.relation)
+        self.counts.after = statuses(connection, self.relation)
+
+    @property
+    def _last(self) -> int:
+        """Position of the queue table among the leaves."""
+        return len(self.relation.table.leaves) - 1
+
+    def _count(self, connection: Connection, relation: Relation, selection: Selection, **given: Any) -> Survey:
+        """Surveys the table itself."""
+        leaves = tuple(range(self._last))
+        return survey(connection, relation, selection, pieces=self.pieces, leaves=leaves, **given)
+
+    def _with_the_rest(self, connection: Connection, named: Survey, excluded: tuple[str, ...]) -> Survey:
+        """Adds the rows without a vector that no open entry names: as work if they are wanted, else as a count."""
+        rest = None
+        if self.relation.queue_table.rest:
+            rest = self._count(connection, _rest_of(self.relation), self.missing, excluded=excluded)
+        coverage = replace(named.coverage, unqueued=None)
+        if sum(leaf.pages for leaf in self.relation.table.leaves) <= COUNTED_PAGES:
+            plain = self._count(connection, replace(self.relation, queue=None), self.missing, exact=True)
+            coverage = replace(
+                plain.coverage, missing=named.coverage.missing, changed=named.coverage.changed, unqueued=0
+            )
+            taken = coverage.missing + (rest.coverage.missing if rest else 0)
+            coverage = replace(coverage, unqueued=max(0, plain.coverage.missing - taken))
+            self.counts.lost, self.counts.unnamed = left_out(connection, self.relation, self.missing)
+        if rest is None:
+            return replace(named, coverage=coverage)
+        return replace(
+            named,
+            coverage=replace(coverage, missing=coverage.missing + rest.coverage.missing),
+            buckets=(*named.buckets, *rest.buckets),
+            states=Counter(named.states) + Counter({MISSED: rest.states.get(MISSED, 0)}),
+        )
+
+
+def _with_leaf(relation: Relation) -> Relation:
+    """Returns a target with its queue table as one more leaf."""
+    leaf = Leaf(name=relation.queue_table.name, only=True, pages=0, queue=True)
+    return replace(relation, table=replace(relation.table, leaves=(*relation.table.leaves, leaf)))
+
+
+def _rest_of(relation: Relation) -> Relation:
+    """Returns the target without the rows that an entry names which is not done."""
+    queue = relation.queue_table
+    done = sql.SQL("false") if queue.done is None else queue.has_status(queue.done)
+    condition = sql.SQL("{} AND NOT {}").format(
+        where(relation), queue.row_has(relation.table.alias, sql.SQL("NOT ({})").format(done))
+    )
+    return replace(relation, user_sql=replace(relation.user_sql, where=condition))
