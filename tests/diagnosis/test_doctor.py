@@ -166,6 +166,14 @@ def test_a_role_that_may_only_read_is_told_what_it_lacks_and_what_was_not_checke
         assert "privileges" not in severities(examiner(uri, DOCS, MODEL)())
 
 
+def test_a_role_without_any_right_gets_a_page_too(connect, database):
+    make_docs(connect, 3)
+    with role(connect, database, "REFERENCES") as uri:
+        found = examiner(uri, DOCS, MODEL)(measure=True)
+    unchecked = ("old-transaction", "replication-lag", "update-cost", "coverage")
+    assert severities(found) == {"privileges": "problem", **dict.fromkeys(unchecked, "unknown")}
+
+
 def test_policies_that_hide_every_row(connect, database):
     make_docs(connect, 3)
     connect.execute("ALTER TABLE docs ENABLE ROW LEVEL SECURITY; ANALYZE docs")

@@ -15,7 +15,7 @@ from psycopg.rows import namedtuple_row
 from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.diagnosis.finding import Finding, unknown
-from vecfill.errors import ConfigError
+from vecfill.errors import ConfigError, DatabaseError
 from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import is_reported, server_message
@@ -138,7 +138,7 @@ def made(name: str, check: Check, look: Look) -> Iterator[Finding]:
         yield unknown(name, LOCKED)
     except psycopg.errors.QueryCanceled as error:
         yield unknown(name, f"took longer than a check may ({LIMITS['statement_timeout']}): {server_message(error)}")
-    except ConfigError as error:
+    except (ConfigError, DatabaseError) as error:  # of another room, which explains it
         yield unknown(name, str(error))
     except psycopg.Error as error:
         if not is_reported(error):

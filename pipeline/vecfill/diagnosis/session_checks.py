@@ -36,7 +36,7 @@ def old_transactions(look: Look) -> Iterator[Finding]:
     """Transactions that have been open for long, idle ones above all."""
     if not look.ask(queries.SEES_SESSIONS)[0].sees:
         grant = f"GRANT pg_read_all_stats TO {look.role};"
-        yield unknown("old-transaction", f"role {look.role} does not see the sessions of other roles", grant)
+        yield unknown("old-transaction", f"role {look.server.role} does not see the sessions of other roles", grant)
         return
     yield from old(look.ask(queries.TRANSACTIONS, look.tree if isinstance(look, Examined) else [look.oid]))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg import sql
 
-from vecfill.backfill.checks import settle_dimension
+from vecfill.backfill.checks import check_sql, settle_dimension
 from vecfill.config.model import Model
 from vecfill.diagnosis import queries
 from vecfill.diagnosis.finding import Finding, advice, ok, problem, unknown
@@ -116,6 +116,7 @@ def coverage(look: Examined) -> Iterator[Finding]:
 def coverage_of(look: Examined) -> Coverage:
     """Counts or estimates the coverage."""
     selection = selection_of(look.target)
+    check_sql(look.connection, look.relation, selection, writing=False)  # or every row could not be read, one by one
     pages = sum(leaf.pages for leaf in look.relation.table.leaves)
     if pages <= COUNTED_PAGES:
         return survey(look.connection, look.relation, selection, exact=True).coverage
