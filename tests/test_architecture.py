@@ -18,7 +18,10 @@ ROOT = Path(vecfill.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 250
 
-CORE = {"config", "errors", "blocks", "bisection", "folders", "interruptible", "postgres", "secret", "termination"}
+CORE = {
+    *("config", "errors", "blocks", "bisection", "folders", "interruptible", "log_fields", "postgres", "secret"),
+    "termination",
+}
 STAGES = {"read", "encode", "write"}
 VERBS = {
     *(
@@ -34,6 +37,7 @@ VERBS = {
     ),
     "diagnosis",
     "verification",
+    "watching",
 }
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),

@@ -29,7 +29,8 @@ def public(found) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "function", [vecfill.run, vecfill.search, vecfill.status, vecfill.track, vecfill.verify, vecfill.retry]
+    "function",
+    [vecfill.run, vecfill.search, vecfill.status, vecfill.track, vecfill.verify, vecfill.retry, vecfill.watch],
 )
 def test_everything_that_a_signature_names_is_exported(function):
     hints = typing.get_type_hints(function)
@@ -40,7 +41,15 @@ def test_everything_that_a_signature_names_is_exported(function):
 
 @pytest.mark.parametrize(
     "spec",
-    [vecfill.Target, vecfill.Model, vecfill.RunOptions, vecfill.RunResult, vecfill.Status, vecfill.VerifyResult],
+    [
+        vecfill.Target,
+        vecfill.Model,
+        vecfill.RunOptions,
+        vecfill.RunResult,
+        vecfill.Status,
+        vecfill.VerifyResult,
+        vecfill.Watched,
+    ],
 )
 def test_everything_that_a_field_of_these_names_is_exported(spec):
     hints = typing.get_type_hints(spec)

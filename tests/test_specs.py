@@ -23,6 +23,7 @@ from vecfill.config.status import StatusOptions
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.config.verify import VerifyOptions
+from vecfill.config.watch import WatchOptions
 from vecfill.errors import ConfigError
 
 SPECS = [
@@ -149,6 +150,7 @@ def test_names_are_unique_over_all_specs():
         StatusOptions,
         VerifyOptions,
         DoctorOptions,
+        WatchOptions,
         Output,
     )
     assert len({one.name for one in found}) == len(found) == len(OPTIONS) + len(OUTPUT)

@@ -7,9 +7,9 @@
 ...     database="postgresql://localhost/app",
 ... )  # doctest: +SKIP
 
-``run`` fills, ``track`` has it refresh what changes too, ``search`` finds the rows nearest to a text, ``status``
-counts, ``verify`` compares, ``doctor`` examines. ``vecfill.__all__`` has every name that
-their signatures use. Every error that vecfill raises on purpose is a ``VecfillError``; the tree is in
+``run`` fills, ``track`` has it refresh what changes too, ``watch`` does so until it is stopped, ``search`` finds the
+rows nearest to a text, ``status`` counts, ``verify`` compares, ``doctor`` examines. ``vecfill.__all__`` has every name
+that their signatures use. Every error that vecfill raises on purpose is a ``VecfillError``; the tree is in
 ``vecfill.errors``. The log goes to the logger ``vecfill``, which is silent until a program adds a handler.
 """
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vecfill.config.target import Target as Target
     from vecfill.config.track import TrackOptions as TrackOptions
     from vecfill.config.verify import VerifyOptions as VerifyOptions
+    from vecfill.config.watch import WatchOptions as WatchOptions
     from vecfill.diagnosis.examination import doctor as doctor
     from vecfill.diagnosis.finding import Diagnosis as Diagnosis
     from vecfill.diagnosis.finding import Finding as Finding
@@ -86,6 +87,10 @@ if TYPE_CHECKING:
     from vecfill.verification.judgement import VerifiedRow as VerifiedRow
     from vecfill.verification.verify import VerifyResult as VerifyResult
     from vecfill.verification.verify import verify as verify
+    from vecfill.watching.watch import watch as watch
+    from vecfill.watching.watched import Watched as Watched
+    from vecfill.watching.watched import WatchEnded as WatchEnded
+    from vecfill.watching.watched import WatchResult as WatchResult
 
 __version__ = "0.1.0"
 
@@ -110,6 +115,7 @@ _EXPORTS = {
     "config.verify": ("VerifyOptions",),
     "diagnosis.examination": ("doctor",),
     "diagnosis.finding": ("Diagnosis", "Finding"),
+    "config.watch": ("WatchOptions",),
     "encode.api.budget": ("Account",),
     "encode.encoder": ("Encoder",),
     "encode.encoding": ("Encoding",),
@@ -142,6 +148,8 @@ _EXPORTS = {
     "verification.index_recall": ("IndexRecall",),
     "verification.judgement": ("VerifiedRow",),
     "verification.verify": ("VerifyResult", "verify"),
+    "watching.watch": ("watch",),
+    "watching.watched": ("WatchEnded", "WatchResult", "Watched"),
 }
 """Module → its public names. No module may have the name of a function: importing it would hide the function."""
 

@@ -51,6 +51,9 @@ class EncodeStage(Stage, Protocol):
     def warm(self) -> object:
         """Loads the model ahead of the first call; safe to call from another thread."""
 
+    def forget(self) -> None:
+        """Frees what was kept for later blocks, except the model; not while a block is encoded."""
+
 
 class Shared(Protocol):
     """State that the encode workers of a run share, such as the budget of an API. Can be pickled.

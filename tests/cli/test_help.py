@@ -14,17 +14,18 @@ import vecfill as package
 from vecfill.cli import VERBS
 from vecfill.cli.failures import NOT_NEEDED
 from vecfill.cli.search import WRITTEN
+from vecfill.cli.watch import ONCE
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.doctor import DoctorOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
-from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings import OUTPUT, QUEUE_SETTINGS
 from vecfill.config.status import StatusOptions
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.config.verify import VerifyOptions
+from vecfill.config.watch import WatchOptions
 
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {
@@ -32,7 +33,7 @@ OFFERS = {
     "track": (*options_of(DatabaseOptions, Target, Model, TrackOptions, without=QUEUE_SETTINGS), *OUTPUT.values()),
     "verify": (*options_of(DatabaseOptions, Target, Model, VerifyOptions, without=QUEUE_SETTINGS), *OUTPUT.values()),
     "failures": (*options_of(DatabaseOptions, Target, without=(*NOT_NEEDED, *QUEUE_SETTINGS)), *OUTPUT.values()),
-    "retry": (*options_of(DatabaseOptions, Target, RetryOptions, without=NOT_NEEDED), *OUTPUT.values()),
+    "watch": (*options_of(DatabaseOptions, Target, Model, RunOptions, WatchOptions, without=ONCE), *OUTPUT.values()),
     "doctor": (*options_of(DatabaseOptions, Target, Model, DoctorOptions), *OUTPUT.values()),
     "status": (*options_of(DatabaseOptions, Target, StatusOptions), *OUTPUT.values()),
     "search": (*options_of(DatabaseOptions, Target, Model, without=WRITTEN), *OUTPUT.values()),

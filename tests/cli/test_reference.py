@@ -12,6 +12,7 @@ from vecfill.config.settings import OPTIONS, OUTPUT
 from vecfill.config.status import StatusOptions
 from vecfill.config.track import TrackOptions
 from vecfill.config.verify import VerifyOptions
+from vecfill.config.watch import WatchOptions
 
 VERB = {
     VerifyOptions: "verify",
@@ -19,6 +20,7 @@ VERB = {
     RetryOptions: "retry",
     StatusOptions: "status",
     DoctorOptions: "doctor",
+    WatchOptions: "watch",
 }
 """A verb that takes the options of a spec, if `run` does not."""
 

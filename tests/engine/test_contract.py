@@ -19,8 +19,8 @@ from tests.tables import (
     vectors,
 )
 
-from vecfill.backfill.drain import commits_told
 from vecfill.backfill.order import order_of
+from vecfill.backfill.work import commits_told
 from vecfill.config.api import ApiOptions
 from vecfill.config.model import Model
 from vecfill.errors import ConfigError, DatabaseError, MixedModelsError, PartialRunError, VecfillError

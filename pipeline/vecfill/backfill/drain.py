@@ -23,7 +23,6 @@ from vecfill.engine.choice import max_block_rows
 from vecfill.errors import (
     ConfigError,
     DatabaseError,
-    PartialRunError,
     ServerGoneError,
     StoppedError,
     TableLockedError,
@@ -55,6 +54,9 @@ class Drain:
         progress: called at the start of each sweep and after each block.
         engine: the engine that ran the job; None if no row was eligible.
         report: receives each row that is not updated.
+        excluded: keys of rows that count as missing but are not read.
+        most_sweeps: passes over what remains, at most.
+        log_level: of the line about each sweep.
         tally: the account.
         after: the last survey.
         counted: whether it came after the last sweep; a stop may leave no time for that.
@@ -70,6 +72,9 @@ class Drain:
     progress: Callable[[Progress], None] = lambda _: None
     engine: Engine | None = None
     report: TargetReport | None = None
+    excluded: tuple[str, ...] = ()
+    most_sweeps: int = MAX_SWEEPS
+    log_level: int = logging.INFO
     tally: Tally = field(default_factory=Tally)
     after: Survey = field(init=False)
     counted: bool = True
@@ -84,7 +89,7 @@ class Drain:
     def until_dry(self, engine: Engine, report: TargetReport | None = None) -> None:
         """Sweeps until nothing eligible remains, the limit is reached, or another sweep would not help."""
         self.engine, self.report = engine, report
-        for number in range(MAX_SWEEPS):
+        for number in range(self.most_sweeps):
             finished, quarantine = self.tally.rows, dict(self.tally.quarantine)
             with self._changes_met(quarantine):
                 self._sweep(engine, self.after)
@@ -96,7 +101,7 @@ class Drain:
                 break
             if self.stop.is_set() or self._limit_reached():
                 break
-            if self.tally.rows == finished and number + 1 < MAX_SWEEPS:
+            if self.tally.rows == finished and number + 1 < self.most_sweeps:
                 self.stop.wait(PAUSE_S * 2**number)
         self.account = engine.account()
 
@@ -149,7 +154,7 @@ class Drain:
     @property
     def _quarantined(self) -> tuple[str, ...]:
         """Keys of rows that stay missing and are not read again."""
-        return tuple(self.tally.quarantine)
+        return (*self.excluded, *self.tally.quarantine)
 
     def _nothing_open(self) -> None:
         """Notes that the rows changed or locked in the last sweep are finished: by a later block or other sessions."""
@@ -174,7 +179,8 @@ class Drain:
             self.progress(self._progress(engine, sweep, before))
         self.seconds += time.perf_counter() - started
         number = len(self.tally.sweeps)
-        log.info(
+        log.log(
+            self.log_level,
             "sweep %d: %d of %d rows, %s",
             *(number, sweep.rows, self.planned, _counts(sweep)),
             extra={"sweep": number, "rows": sweep.rows, "planned": self.planned, **sweep.counts},
@@ -225,23 +231,6 @@ class _Late:
         if self._until == float("inf") and self._stop.is_set():
             self._until = time.monotonic() + CLOSING_S
         return time.monotonic() > self._until
-
-
-@contextmanager
-def commits_told(engine: Engine) -> Iterator[None]:
-    """Tells a ConfigError after the first commit from one before: exit code 2 means that nothing was written.
-
-    Raises:
-        PartialRunError: a ConfigError came after rows were committed.
-    """
-    try:
-        yield
-    except ConfigError as error:
-        rows, all_known = engine.committed()
-        if rows == 0 and all_known:
-            raise
-        more = "" if all_known else " or more"
-        raise PartialRunError(f"{error}; {rows:,} rows{more} were committed before, and a rerun continues") from error
 
 
 def _counts(sweep: Sweep) -> str:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vecfill.log_fields import fields_now
+
 
 class Waiting(logging.Handler):
     """Takes the waits from the log: ``waits_for``, and ``wait_s``, the seconds to the next try.
@@ -19,14 +21,22 @@ class Waiting(logging.Handler):
         self._what: str | None = None
         self._until = 0.0
         self._reached: tuple[int, int] | None = None
+        self._run_id: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Takes the newest wait, or the end of a pause."""
+        """Takes the newest wait, or the end of a pause; not those of other runs in this process."""
+        if self._run_id and (fields := fields_now()) and fields.get("run_id") != self._run_id:
+            return
         if what := getattr(record, "waits_for", None):
             self._until = time.monotonic() + getattr(record, "wait_s", float("inf"))
             self._what, self._reached = what, None
         elif getattr(record, "event", None) == "resume":
             self._what = None
+
+    @property
+    def what(self) -> str | None:
+        """What the log said last; None once a pause is over."""
+        return self._what
 
     def look(self, reached: tuple[int, int]) -> str | None:
         """Returns what is waited for, until rows are encoded or committed after the next try."""
@@ -39,6 +49,7 @@ class Waiting(logging.Handler):
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Reads our log meanwhile."""
+        self._run_id = fields_now().get("run_id")
         logger = logging.getLogger("vecfill")
         logger.addHandler(self)
         try:

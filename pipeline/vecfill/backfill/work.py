@@ -6,11 +6,11 @@ A run drains once; a watch drains again and again within one lease.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from vecfill.backfill.drain import Drain, commits_told
+from vecfill.backfill.drain import Drain
 from vecfill.backfill.prepare import Prepared
 from vecfill.backfill.row_report import Report, TargetReport
 from vecfill.backfill.run_state import RunState
@@ -22,7 +22,7 @@ from vecfill.config.target import Target
 from vecfill.engine.choice import opened
 from vecfill.engine.signals import exit_code
 from vecfill.engine.warm import Warm
-from vecfill.errors import StoppedError
+from vecfill.errors import ConfigError, PartialRunError, StoppedError
 from vecfill.job import Engine, Stop
 from vecfill.ledger.lease import Lease
 from vecfill.ledger.run_log import RunLog
@@ -90,6 +90,23 @@ def drain_with(engine: Engine, drain: Drain, report: Report | None = None) -> No
     rows = report.of(label) if report else contextlib.nullcontext()
     with rows as some, commits_told(engine):
         drain.until_dry(engine, some)
+
+
+@contextlib.contextmanager
+def commits_told(engine: Engine) -> Iterator[None]:
+    """Tells a ConfigError after the first commit from one before: exit code 2 means that nothing was written.
+
+    Raises:
+        PartialRunError: a ConfigError came after rows were committed.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        rows, all_known = engine.committed()
+        if rows == 0 and all_known:
+            raise
+        more = "" if all_known else " or more"
+        raise PartialRunError(f"{error}; {rows:,} rows{more} were committed before, and a rerun continues") from error
 
 
 @contextlib.contextmanager

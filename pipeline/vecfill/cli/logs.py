@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vecfill.config.output import Output
+from vecfill.log_fields import WithFields
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes that every record has; all others come from ``extra``."""
@@ -40,6 +41,7 @@ def log_to_stderr(output: Output) -> None:
     handler = logging.StreamHandler()
     text = "%(asctime)s %(levelname)s %(message)s" if output.verbose else "%(message)s"
     handler.setFormatter(JsonFormatter() if output.log_format == "json" else logging.Formatter(text))
+    handler.addFilter(WithFields())
     logger = logging.getLogger("vecfill")
     logger.handlers[:] = [handler]
     logger.propagate = False

@@ -27,6 +27,7 @@ from vecfill.config.status import StatusOptions
 from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.config.verify import VerifyOptions
+from vecfill.config.watch import WatchOptions
 from vecfill.errors import ConfigError
 
 S = TypeVar("S", bound=Spec)
@@ -44,6 +45,7 @@ OPTIONS = {
         StatusOptions,
         VerifyOptions,
         DoctorOptions,
+        WatchOptions,
     )
 }
 """Every setting by name."""

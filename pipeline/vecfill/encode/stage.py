@@ -101,6 +101,11 @@ class EncodeStage:
         """
         return self._prepared().encoder
 
+    def forget(self) -> None:
+        """Forgets the vectors of earlier texts: a worker that lives for weeks would hold the most that it may."""
+        if self._cache is not None:
+            self._cache = VectorCache(self._cache.dim)
+
     def close(self) -> None:
         """Does nothing: this process keeps the model for its next run."""
 

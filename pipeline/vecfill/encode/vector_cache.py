@@ -22,7 +22,7 @@ class VectorCache:
     """Vectors by text hash; the newest replace the oldest. Thread-safe."""
 
     def __init__(self, dim: int, max_bytes: int = CACHE_BYTES) -> None:
-        self._dim, self._capacity = dim, max(1, max_bytes // (4 * dim))
+        self.dim, self._capacity = dim, max(1, max_bytes // (4 * dim))
         self._kept = Encoding.blank(self._capacity, dim)  # untouched pages cost no memory
         self._slots: dict[bytes, int] = {}
         self._owners: list[bytes] = []
@@ -43,7 +43,7 @@ class VectorCache:
             The encoding of the n texts, and bool [n]: true where the model did not compute this row. A text that failed
             fails wherever it occurs in the block, and is tried again in the next block.
         """
-        encoding, reused = Encoding.blank(len(hashes), self._dim), np.ones(len(hashes), np.bool_)
+        encoding, reused = Encoding.blank(len(hashes), self.dim), np.ones(len(hashes), np.bool_)
         missing = np.arange(len(hashes))
         while len(missing):
             missing, mine, others = self._claim(hashes, encoding, missing)

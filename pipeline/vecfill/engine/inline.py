@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from vecfill.engine.threads import Stages, stream
 from vecfill.job import Job, Shared, Stop, Unit, Worker
+from vecfill.log_fields import in_context
 
 
 class InlineEngine:
@@ -85,7 +86,7 @@ class InlineEngine:
         stages = Stages(read=self.read, encode=self.encode, write=self.write, calls=self._job.encode.calls)
         with ThreadPoolExecutor(1, "warm") as warm:
             if not stop.is_set():
-                warm.submit(self.encode.warm)  # its error is raised again by the first block
+                warm.submit(in_context(self.encode.warm))  # its error is raised again by the first block
             yield from stream(stages, units, stop, abandon=self._abandoned.set)
 
     def retarget(self, job: Job) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from vecfill.job import Stop, Unit
+from vecfill.log_fields import in_context
 
 OTHERS = 3
 """Blocks in flight outside the encoder: one being read, one being written, and one waiting for the model, so that the
@@ -44,9 +45,9 @@ def stream(stages: Stages, units: Sequence[Unit], stop: Stop, *, abandon: Callab
         closing(_Flight(abandon, (read, encode, write))) as flight,
     ):
         for unit in units:
-            text = read.submit(_text, stages, unit, stop)
-            vectors = encode.submit(_vectors, stages, text, stop)
-            flight.blocks.append(write.submit(_result, stages, vectors))
+            text = read.submit(in_context(_text), stages, unit, stop)
+            vectors = encode.submit(in_context(_vectors), stages, text, stop)
+            flight.blocks.append(write.submit(in_context(_result), stages, vectors))
             if len(flight.blocks) >= stages.calls + OTHERS:
                 yield from _done(flight.blocks.popleft())
         while flight.blocks:

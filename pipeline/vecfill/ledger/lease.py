@@ -26,6 +26,7 @@ from psycopg import sql
 from vecfill.errors import LeaseError, VecfillError
 from vecfill.ledger.registry import Tracked
 from vecfill.ledger.run_log import RunLog
+from vecfill.log_fields import in_context
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
@@ -65,7 +66,7 @@ class Lease:
         self._relation: Relation | None = None
         self._released = False
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="vecfill lease", daemon=True)
+        self._thread = threading.Thread(target=in_context(self._renew), name="vecfill lease", daemon=True)
 
     def __enter__(self) -> Self:
         return self

@@ -30,16 +30,24 @@ Where a row cannot be read, it passes the target without the user's SQL."""
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """The queue's length in entries, and the age of its oldest entry in seconds; None if it is empty."""
+    """The queue.
+
+    Attributes:
+        entries: its length.
+        oldest_s: age of the oldest entry in seconds; None if it is empty.
+        pages: of its heap, all of which a look at it reads.
+    """
 
     entries: int
     oldest_s: float | None
+    pages: int
 
 
 def queue_of(connection: Connection, relation: Relation) -> Queue:
     """Returns how long the queue is."""
     rows = _run(connection, relation, queue_sql.length(relation))
-    return Queue(entries=rows[0][0], oldest_s=rows[0][1])
+    entries, oldest_s, size = rows[0]
+    return Queue(entries=entries, oldest_s=oldest_s, pages=size // relation.access.server.block_bytes)
 
 
 def queue_leaf(relation: Relation) -> Leaf:

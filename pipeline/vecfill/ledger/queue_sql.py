@@ -211,11 +211,11 @@ SELECT pg_catalog.count(*) FROM vecfill_t
 
 
 def length(relation: Relation) -> Query:
-    """Returns the number of entries, of distinct keys at most, and the age of the oldest in seconds."""
+    """Returns the number of entries, of distinct keys at most, the age of the oldest in seconds, and the size."""
     return sql.SQL(
         "SELECT pg_catalog.count(*), (EXTRACT(epoch FROM pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.min(at)))"
-        "::pg_catalog.float8 FROM {}"
-    ).format(relation.ledger.changes)
+        "::pg_catalog.float8, pg_catalog.pg_relation_size({}::pg_catalog.regclass) FROM {}"
+    ).format(sql.Literal(relation.ledger.changes.as_string()), relation.ledger.changes)
 
 
 def count_changed(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:

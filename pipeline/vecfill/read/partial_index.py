@@ -7,7 +7,7 @@ from typing import Any
 
 from vecfill.postgres import read_sql
 from vecfill.postgres.catalogue import Leaf
-from vecfill.postgres.database import Connection
+from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import transaction
@@ -22,7 +22,7 @@ scan reads pages in order."""
 BIG_PAGES = 10_000
 """Heap pages of a leaf (80 MB) above which a full count for a few rows is worth a hint."""
 
-_FORCED = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
+FORCED = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
 """Makes the planner use the index if it can: we limit the number of rows ourselves instead of trusting estimates."""
 
 Listed = list[tuple[str, str, int]]
@@ -44,13 +44,25 @@ def list_open_rows(
     most = max_listed_rows(leaf)
     if not leaf.partial or not leaf.only or not most:
         return None
-    with transaction(connection, _FORCED | relation.access.reading, read_only=True) as cursor:
-        row = cursor.execute(read_sql.explain_open_rows(selection, relation, leaf), ()).fetchone()
-        if row is None or not set(leaf.partial) & set(_index_names(row[0][0]["Plan"])):
+    with transaction(connection, FORCED | relation.access.reading, read_only=True) as cursor:
+        if not _is_listed(cursor, relation, selection, leaf):
             return None
         query = read_sql.list_open_rows(selection, relation, leaf, excluded=bool(excluded))
         rows: Listed = cursor.execute(query, (most + 1, *([list(excluded)] if excluded else []))).fetchall()
     return rows if len(rows) <= most else None
+
+
+def is_listed(connection: Connection, relation: Relation, selection: Selection, leaf: Leaf) -> bool:
+    """Whether a partial index lists the open rows of a leaf."""
+    if not leaf.partial or not leaf.only:
+        return False
+    with transaction(connection, FORCED | relation.access.reading, read_only=True) as cursor:
+        return _is_listed(cursor, relation, selection, leaf)
+
+
+def _is_listed(cursor: Cursor, relation: Relation, selection: Selection, leaf: Leaf) -> bool:
+    row = cursor.execute(read_sql.explain_open_rows(selection, relation, leaf), ()).fetchone()
+    return row is not None and bool(set(leaf.partial) & set(_index_names(row[0][0]["Plan"])))
 
 
 def _index_names(plan: dict[str, Any]) -> Iterator[str]:

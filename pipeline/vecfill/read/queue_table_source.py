@@ -11,7 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import psycopg
 from psycopg import sql
@@ -25,6 +25,7 @@ from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSED, Selection
 from vecfill.postgres.target_sql import where
+from vecfill.read.look import Look, Lookout
 from vecfill.read.queue_findings import left_out, statuses
 from vecfill.read.queue_table_reader import NextEntries, QueueTableReader
 from vecfill.read.queue_upkeep import QueueCounts, put_back_claims, settle_needless
@@ -48,6 +49,7 @@ class QueueTableSource(TableSource):
         counts: what the result of the run says of the queue table.
     """
 
+    remembers_failures: ClassVar[bool] = True
     missing: Selection
     counts: QueueCounts
 
@@ -65,7 +67,11 @@ class QueueTableSource(TableSource):
 
     def at(self, relation: Relation) -> Self:
         """Returns the same source of the target as it is now."""
-        return replace(self, relation=_with_leaf(relation))
+        return replace(self, relation=_with_leaf(relation), lookout=Lookout())
+
+    def look(self, excluded: tuple[str, ...] = ()) -> Look:
+        """Looks for an entry that waits or is stuck; ``excluded`` says nothing here."""
+        return self.session.run(lambda connection: self.lookout.look_at_queue(connection, self.relation))
 
     def survey(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from psycopg import sql
 
@@ -15,6 +15,7 @@ from vecfill.job import Unit, Worker
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import Session
+from vecfill.read.look import Look, Lookout
 from vecfill.read.ordered_rows import OrderedList
 from vecfill.read.pieces import Pieces
 from vecfill.read.reader import Reader
@@ -33,6 +34,7 @@ class TableSource:
         selection: the rows to take.
         order: what follows ORDER BY, to take the rows in this order; None for the order of the table.
         pieces: the size of the survey's statements.
+        lookout: what the looks have learned.
     """
 
     session: Session
@@ -40,6 +42,23 @@ class TableSource:
     selection: Selection = MISSING
     order: sql.Composable | None = None
     pieces: Pieces = field(default_factory=Pieces)
+    lookout: Lookout = field(default_factory=Lookout)
+
+    remembers_failures: ClassVar[bool] = False
+    """Whether rows that failed are remembered where the rows are taken from, and so are not found again."""
+
+    def look(self, excluded: tuple[str, ...] = ()) -> Look:
+        """Looks cheaply whether there may be eligible rows; ``excluded`` are keys to pass over.
+
+        Raises:
+            As ``survey``.
+        """
+        return self.session.run(
+            lambda connection: self.lookout.look(connection, self.relation, self.selection, excluded)
+        )
+
+    def requeue_failed(self) -> None:
+        """Does nothing: only a ledger remembers rows that failed, to try them again."""
 
     def survey(
         self,
@@ -76,7 +95,7 @@ class TableSource:
 
     def at(self, relation: Relation) -> Self:
         """Returns the same source of the target as it is now."""
-        return replace(self, relation=relation)
+        return replace(self, relation=relation, lookout=Lookout())
 
     def plan(
         self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from vecfill.interruptible import Stopped
 from vecfill.ledger import queue
@@ -18,6 +18,7 @@ from vecfill.ledger.target_notes import mark_scanned
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import EMPTIED, UNKNOWN, Selection
+from vecfill.read.look import Look
 from vecfill.read.pieces import applied
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Survey, survey
@@ -52,6 +53,7 @@ class TrackedSource(TableSource):
         counts: what the result of the run says of the ledger.
     """
 
+    remembers_failures: ClassVar[bool] = True
     settling: Selection
     to_scan: set[int] = field(default_factory=set)
     counts: LedgerCounts = field(default_factory=LedgerCounts)
@@ -75,6 +77,15 @@ class TrackedSource(TableSource):
         """Returns the same source of the target as it is now; a partition that was attached is read as a whole."""
         before, now = ({leaf.oid for leaf in one.table.leaves} for one in (self.relation, relation))
         return replace(self, relation=with_queue(relation), to_scan=self.to_scan & now | now - before)
+
+    def look(self, excluded: tuple[str, ...] = ()) -> Look:
+        """Looks at the queue; ``excluded`` says nothing here, since the ledger sets failed rows aside."""
+        found = self.session.run(lambda connection: queue.queue_of(connection, self.relation))
+        return Look(rows=found.entries, oldest_s=found.oldest_s, pages=found.pages)
+
+    def requeue_failed(self) -> None:
+        """Queues the failed rows whose next attempt is due."""
+        self.session.run(lambda connection: queue.renew_failures(connection, self.relation))
 
     def survey(
         self,

@@ -1,0 +1,1 @@
+"""A long-lived worker that keeps the vectors of one or several targets up to date."""

@@ -1,0 +1,124 @@
+"""The rounds of a watch: a cheap look, a drain if there may be work, and a wait."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+
+from vecfill.backfill.drain import Drain
+from vecfill.backfill.prepare import CHANGED
+from vecfill.backfill.run_state import RunState
+from vecfill.backfill.tally import FINAL
+from vecfill.blocks import OUTCOMES
+from vecfill.job import Stop
+from vecfill.read.look import Look
+from vecfill.watching.drains import Drains
+from vecfill.watching.patience import Backoff, time_to_look, time_to_scan
+from vecfill.watching.target_state import TargetState
+
+log = logging.getLogger(__name__)
+
+REQUEUE_S = 30.0
+"""Seconds between two looks for failed rows whose next attempt is due."""
+
+SAY_EVERY_S = 60.0
+"""Seconds of small drains that one line of the log sums up."""
+
+MANY_ROWS = 100
+"""Rows of a drain that gets a line of its own."""
+
+LONGEST_STUCK_S = 5.0
+"""Longest wait before work that did not help is tried again, such as rows that others lock."""
+
+
+class Rounds:
+    """Looks and drains until a stop."""
+
+    def __init__(self, drains: Drains, state: TargetState, run: RunState, *, stop: Stop, interval: float) -> None:
+        self._drains, self._state, self._run, self._stop, self._interval = drains, state, run, stop, interval
+        self._stuck, self._stuck_rows, self._again_at = Backoff(interval, LONGEST_STUCK_S), 0, 0.0
+        self._pending, self._scan_at = False, 0.0
+        self._requeue_at = time.monotonic() + REQUEUE_S
+        self._said_at, self._unsaid = time.monotonic(), Counter[str]()
+
+    def until_stopped(self) -> None:
+        """Makes round after round."""
+        while not self._stop.is_set():
+            wait = self._round()
+            self._state.turned()
+            self._say()
+            self._stop.wait(wait)
+        self._say(now=True)
+
+    def _round(self) -> float:
+        """Looks, and drains if there may be work; returns the seconds to wait before the next round."""
+        if self._drains.stale:
+            self._drains.refresh()
+        if self._drains.fresh:
+            return self._drained(self._drains.drain(), None)
+        if time.monotonic() > self._requeue_at:
+            self._requeue_at = time.monotonic() + REQUEUE_S
+            self._drains.requeue_failed()
+        try:
+            look = self._drains.look()
+        except CHANGED:
+            self._drains.refresh()
+            return 0.0
+        self._answered()
+        self._state.looked(look)
+        self._pending = bool(look.rows) or (look.scans and self._pending)
+        if not self._pending or not self._due(look):
+            return time_to_look(self._interval, look.pages)
+        started = time.monotonic()
+        drain = self._drains.drain()
+        self._pending = False
+        self._scan_at = time.monotonic() + time_to_scan(time.monotonic() - started) if look.scans else 0.0
+        return self._drained(drain, look)
+
+    def _due(self, look: Look) -> bool:
+        """Whether a drain may help now: the last one did, or there is other work, or it is long ago."""
+        now = time.monotonic()
+        if look.scans:
+            return now >= self._scan_at
+        return look.rows != self._stuck_rows or now >= self._again_at
+
+    def _drained(self, drain: Drain, look: Look | None) -> float:
+        """Accounts for a drain; returns the seconds to wait."""
+        counts = {outcome: drain.tally.total(outcome) for outcome in OUTCOMES}
+        self._state.drain_ends(drain)
+        self._state.surveyed(drain.after.coverage, len(self._drains.aside))
+        self._note(counts)
+        if drain.tally.rows or look is None or look.scans:
+            self._stuck.succeeded()
+            self._stuck_rows = 0
+            return 0.0 if drain.tally.rows else self._interval
+        self._stuck_rows, wait = look.rows, self._stuck.failed()
+        self._again_at = time.monotonic() + wait
+        return self._interval
+
+    def _answered(self) -> None:
+        """Says that a wait is over: the server answers again."""
+        if what := self._run.waiting.what:
+            log.warning("the wait for %s is over", what, extra={"event": "resume"})
+        self._state.waits_for = None
+
+    def _note(self, counts: dict[str, int]) -> None:
+        some = {outcome: rows for outcome, rows in counts.items() if rows}
+        if not some:
+            return
+        self._unsaid.update({**some, "drains": 1})
+        trouble = some.keys() - set(FINAL) - {"stale"}
+        if trouble or sum(some.values()) >= MANY_ROWS:
+            self._say(now=True)
+
+    def _say(self, *, now: bool = False) -> None:
+        """Sums up what was drained since the last line."""
+        if not now and time.monotonic() - self._said_at < SAY_EVERY_S:
+            return
+        self._said_at = time.monotonic()
+        if self._unsaid:
+            drains = self._unsaid.pop("drains")
+            text = ", ".join(f"{rows:,} {outcome}" for outcome, rows in self._unsaid.items())
+            log.info("%s in %d drains", text, drains, extra={"event": "drained", "drains": drains, **self._unsaid})
+        self._unsaid = Counter()

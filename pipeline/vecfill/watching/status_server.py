@@ -1,0 +1,109 @@
+"""Metrics and probes over HTTP: ``/metrics``, ``/healthz`` and ``/readyz``, from memory alone."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from vecfill.errors import ConfigError
+from vecfill.watching.health import Health
+from vecfill.watching.metrics import registry_of
+
+log = logging.getLogger(__name__)
+
+PLAIN = "text/plain; charset=utf-8"
+
+Page = Callable[[], tuple[HTTPStatus, str, bytes]]
+
+SILENT_S = 10.0
+"""Seconds after which a client that sends nothing is left alone."""
+
+
+@contextmanager
+def serving(health: Health, host: str, port: int) -> Iterator[int]:
+    """Serves until the end of the body; yields the port.
+
+    Raises:
+        ConfigError: the address cannot be used, such as a port that is taken.
+    """
+    registry = registry_of(health)
+
+    def probe(troubles: list[str]) -> tuple[HTTPStatus, str, bytes]:
+        status = HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK
+        return status, PLAIN, ("\n".join(troubles or ["ok"]) + "\n").encode()
+
+    pages: dict[str, Page] = {
+        "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)),
+        "/healthz": lambda: probe([f"{target}: its loop is stuck" for target in health.stuck]),
+        "/readyz": lambda: probe([f"{target}: not ready" for target in health.waiting]),
+    }
+    kind = type("Server", (_Server,), {"address_family": socket.AF_INET6 if ":" in host else socket.AF_INET})
+    try:
+        server = kind((host, port), type("Handler", (_Handler,), {"pages": pages}))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"--metrics {port} on --metrics-host {host}: {reason}: choose another port or address, or 0 for a free port"
+        ) from error
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
+    at = server.server_address[1]
+    log.info("metrics at http://%s:%d/metrics", f"[{host}]" if ":" in host else host, at, extra={"port": at})
+    try:
+        yield at
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # a client that keeps its connection must not hold up the end
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is no trouble of ours."""
+        log.debug("a request to the metrics failed", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD of the pages; everything else with 4xx, or 501 for methods that HTTP does not know."""
+
+    pages: ClassVar[dict[str, Page]] = {}
+    timeout = SILENT_S
+    server_version, sys_version = "vecfill", ""
+
+    def do_GET(self) -> None:
+        """Answers with a page."""
+        path = self.path.partition("?")[0]
+        if (page := self.pages.get(path)) is None:
+            self._answer(HTTPStatus.NOT_FOUND, PLAIN, ("try " + ", ".join(self.pages) + "\n").encode())
+        else:
+            self._answer(*page())
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _refuse(self) -> None:
+        self._answer(HTTPStatus.METHOD_NOT_ALLOWED, PLAIN, b"GET or HEAD\n", Allow="GET, HEAD")
+
+    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse  # noqa: N815
+
+    def _answer(self, status: HTTPStatus, kind: str, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Requests are not logged: there is one every few seconds."""

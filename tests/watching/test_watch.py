@@ -1,0 +1,141 @@
+"""A watch fills what comes and refreshes what changes until it is stopped; a fault of one target is its own."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import psycopg
+import pytest
+from tests.ledger.tracked import assert_current, queue, tracked_docs
+from tests.tables import DOCS, INLINE, add_docs, another, make_docs, wait_until
+from tests.watching.watched import watched, watching
+
+from vecfill import ConfigError, track
+from vecfill.config.target import Target
+from vecfill.watching import patience
+
+FILLED = "SELECT count(*) = %s FROM docs WHERE embedding IS NOT NULL"
+
+
+def wait_for(connect: psycopg.Connection, rows: int) -> None:
+    wait_until(lambda: connect.execute(FILLED, [rows]).fetchone()[0])
+
+
+def wait_until_current(connect: psycopg.Connection, number: int = 1) -> None:
+    wait_until(lambda: not queue(connect, number))
+
+
+def test_a_tracked_target_follows_its_edits(database, connect):
+    tracked_docs(connect, database, 5, filled=False)
+    with watching(watched(database)) as going:
+        wait_for(connect, 5)
+        add_docs(connect, 6, 7)
+        connect.execute("UPDATE docs SET title = 'new' WHERE id = 1; UPDATE docs SET title = '' WHERE id = 2")
+        connect.execute("DELETE FROM docs WHERE id = 3")
+        wait_until_current(connect)
+        result = going.end()
+    assert_current(connect)
+    assert (result.exit_code, result.targets[0].error) == (0, None)
+    assert result.targets[0].rows["updated"] == 8
+    assert connect.execute("SELECT holder FROM vecfill.target").fetchone() == (None,)
+    (outcome, counts) = connect.execute("SELECT outcome, counts FROM vecfill.run ORDER BY started DESC").fetchone()
+    assert (outcome, counts["updated"]) == ("stopped", 8)
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_target_that_is_not_tracked_is_filled(database, connect, monkeypatch, indexed):
+    monkeypatch.setattr(patience, "SCAN_EVERY_S", 0.02)
+    make_docs(connect, 5)
+    if indexed:
+        connect.execute("CREATE INDEX ON docs (id) WHERE embedding IS NULL")
+    with watching(watched(database)):
+        wait_for(connect, 5)
+        add_docs(connect, 6, 9)
+        wait_for(connect, 9)
+    assert_current(connect)
+
+
+def test_a_row_that_fails_is_set_aside_and_does_not_hold_up_the_others(database, connect):
+    make_docs(connect, 3)
+    connect.execute("CREATE INDEX ON docs (id) WHERE embedding IS NULL")
+    connect.execute(
+        "CREATE SEQUENCE tries; CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM nextval('tries'); RAISE 'never'; END $$;"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON docs FOR EACH ROW WHEN (OLD.id = 2) EXECUTE FUNCTION refuse()"
+    )
+    with watching(watched(database)) as going:
+        wait_for(connect, 2)
+        add_docs(connect, 4, 4)
+        wait_for(connect, 3)
+        tries = connect.execute("SELECT last_value FROM tries").fetchone()
+        for row in range(5, 8):
+            add_docs(connect, row, row)
+            wait_for(connect, row - 1)
+        result = going.end()
+    assert connect.execute("SELECT last_value FROM tries").fetchone() == tries
+    assert result.targets[0].rows == {"updated": 6, "refused": 1}
+
+
+def test_a_locked_row_is_filled_once_it_is_free_and_others_meanwhile(database, connect):
+    tracked_docs(connect, database, 3)
+    with watching(watched(database)), another(database) as other:
+        other.execute("SELECT FROM docs WHERE id = 1 FOR UPDATE")
+        connect.execute("UPDATE docs SET note = 'x', embedding = NULL WHERE id = 2")
+        wait_for(connect, 3)
+        other.execute("UPDATE docs SET title = 'mine' WHERE id = 1")
+        other.commit()
+        wait_until_current(connect)
+    assert_current(connect)
+
+
+def test_the_target_changes_under_the_watch(database, connect):
+    make_docs(connect, 4)
+    connect.execute("CREATE INDEX ON docs (id) WHERE embedding IS NULL")
+    with watching(watched(database)):
+        wait_for(connect, 4)
+        connect.execute("ALTER TABLE docs ALTER COLUMN embedding TYPE halfvec(8); ALTER TABLE docs ADD more int")
+        add_docs(connect, 5, 5)
+        wait_for(connect, 5)
+
+
+def test_a_fault_of_one_target_ends_it_alone(database, connect, monkeypatch):
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("vecfill.watching.target_loop.LASTING_S", 0.05)
+    tracked_docs(connect, database, 3)
+    make_docs(connect, 2, table="more")
+    track(more := Target(table="public.more", text="{title}"), database=database)
+    with watching(watched(database), watched(database, more)) as going:
+        wait_until(lambda: connect.execute("SELECT count(embedding) = 2 FROM more").fetchone()[0])
+        connect.execute("ALTER TABLE more RENAME title TO name; INSERT INTO more VALUES (3, 'a', 'b')")
+        wait_until(lambda: "watch public.more" not in {thread.name for thread in threading.enumerate()})
+        add_docs(connect, 4, 4)
+        wait_for(connect, 4)
+        result = going.end()
+    assert [bool(one.error) for one in result.targets] == [False, True]
+    assert result.exit_code == 1
+
+
+def test_what_cannot_work_is_said_before_anything_is_written(database, connect):
+    make_docs(connect, 3)
+    wrong = replace(DOCS, text="{no_such_column}")
+    with (
+        watching(watched(database), watched(database, wrong)) as going,
+        pytest.raises(ConfigError, match=r"public\.docs: .*no_such_column"),
+    ):
+        going.ended()
+    assert connect.execute("SELECT count(embedding) FROM docs").fetchone() == (0,)
+
+
+def test_it_stands_by_while_a_run_holds_the_lease_and_then_takes_over(database, connect):
+    tracked_docs(connect, database, 3)
+    connect.execute(
+        "UPDATE vecfill.target SET holder = 'somebody', held_until = now() + interval '1 hour', holder_name = 'one'"
+    )
+    add_docs(connect, 4, 4)
+    state = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecfill' AND datname = current_database()"
+    with watching(watched(database, options=replace(INLINE, lease=0.2))):
+        wait_until(lambda: connect.execute(state).fetchone()[0])
+        assert connect.execute(FILLED, [3]).fetchone()[0]
+        connect.execute("UPDATE vecfill.target SET held_until = now()")
+        wait_for(connect, 4)
