@@ -21,6 +21,9 @@ from vecfill.queue_retry import retry_entries
 
 T = TypeVar("T")
 
+NOT_NEEDED = ("text", "text_sql", "key", "set", "dim", "zero_is_missing")
+"""Settings of a target that the ledger knows or that do not matter here."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:

@@ -12,7 +12,6 @@ import pytest
 
 import vecfill as package
 from vecfill.cli import VERBS
-from vecfill.cli.failures import NOT_NEEDED
 from vecfill.cli.search import WRITTEN
 from vecfill.cli.watch import ONCE
 from vecfill.config.connection import DatabaseOptions
@@ -26,6 +25,7 @@ from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.config.verify import VerifyOptions
 from vecfill.config.watch import WatchOptions
+from vecfill.remembered_failures import NOT_NEEDED
 
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {

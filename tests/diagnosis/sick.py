@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 
+import click
 import psycopg
 
 from vecfill import Diagnosis, DoctorOptions, Finding, Model, Target, doctor
+from vecfill.cli import vecfill as command_line
 
 JOBS = Target(table="public.jobs", text="{title} at {company}")
 UPSERT = (
@@ -33,6 +36,14 @@ def examiner(database: str, target: Target, model: Model | None = None) -> Calla
         return doctor(target, model, database=database, options=DoctorOptions(measure=measure))
 
     return examine
+
+
+def understood(found: Diagnosis) -> list[str]:
+    """The verbs of the commands among the remedies, each of which the command line understands."""
+    lines = [shlex.split(line) for one in found.findings for line in one.remedy if line.startswith("vecfill ")]
+    for _, verb, *arguments in lines:
+        command_line.get_command(click.Context(command_line), verb).make_context(verb, arguments)
+    return sorted({line[1] for line in lines})
 
 
 def make_board(connect: psycopg.Connection, *, errors: str = NOT_NULL) -> None:

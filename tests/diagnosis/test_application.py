@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from psycopg.conninfo import conninfo_to_dict
-from tests.diagnosis.sick import JOBS, NOT_NULL, UPSERT, examiner, findings, make_board, severities
+from tests.diagnosis.sick import JOBS, NOT_NULL, UPSERT, examiner, findings, make_board, severities, understood
 from tests.tables import make_docs, role
 
+from vecfill.config.queue_options import QueueOptions
 from vecfill.diagnosis.task_tables import meaning
 from vecfill.diagnosis.upserts import Table, is_not_null_fault, missing_columns
 
@@ -25,6 +28,7 @@ def test_the_fault_of_the_origin_is_named_with_what_mends_it(connect, database):
     update, run = fault.remedy
     assert update.startswith('UPDATE "public"."jobs" SET "embedding" = $1 WHERE "id" = $2;')
     assert run.startswith("vecfill run --table public.jobs --text '{title} at {company}'")
+    assert understood(found) == ["run"]
     assert severities(found, "model") == dict.fromkeys(
         ("upsert-without-columns", "queue-failing", "queue-stuck", "queue-without-vector", "coverage", "newest-vector"),
         "problem",
@@ -68,6 +72,41 @@ def test_a_queue_without_a_foreign_key_is_known_by_its_names(connect, database):
     make_board(connect)
     connect.execute("ALTER TABLE embedding_queue DROP CONSTRAINT embedding_queue_job_id_fkey")
     assert findings(examiner(database, JOBS)(), "queue-failing")
+
+
+def test_a_queue_table_of_the_settings_is_judged_as_a_run_sees_it(connect, database):
+    make_board(connect)
+    connect.execute(
+        "INSERT INTO jobs (title, company) VALUES ('new', 'x');"
+        "UPDATE embedding_queue SET status = 'dead' WHERE status = 'failed'"
+    )
+    queue = QueueOptions(
+        **{"table": "embedding_queue", "key": ("job_id",), "failed": "dead"},
+        **{"claimed": "updated_at", "error": "error_message"},
+    )
+    found = examiner(database, replace(JOBS, queue=queue, set=("updated_at = now()",)))()
+    said = {
+        (one.name, one.severity, one.remedy[0])
+        for one in found.findings
+        if one.name.startswith("queue-") and one.remedy
+    }
+    given = (
+        "--table public.jobs --queue-table embedding_queue --queue-key job_id --queue-failed dead"
+        " --queue-claimed updated_at --queue-error error_message"
+    )
+    run = f"vecfill run {given.replace('--queue-table', QUEUED)} --model MODEL"
+    assert said == {
+        ("queue-failing", "problem", f"vecfill retry {given} --all"),
+        ("queue-stuck", "problem", run),
+        ("queue-without-vector", "problem", f"vecfill retry {given} --lost"),
+        ("queue-without-vector", "advice", f"{run} --queue-rest"),
+        ("queue-table", "advice", 'CREATE INDEX CONCURRENTLY ON "public"."embedding_queue" ("job_id");'),
+    }
+    assert understood(found) == ["retry", "run"]
+    assert NOT_NULL in findings(found, "upsert-without-columns")[0].what
+
+
+QUEUED = "--text '{title} at {company}' --set 'updated_at = now()' --queue-table"
 
 
 def test_a_queue_that_this_role_may_not_read_is_named(connect, database):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.diagnosis.sick import examiner, findings, severities
+from tests.diagnosis.sick import examiner, findings, severities, understood
 from tests.ledger.tracked import fill, make_partitioned_docs, tracked_docs
 from tests.tables import DOCS, MODEL, another, make_docs, meanwhile, rest, role, vectors, wait_until
 
@@ -145,6 +145,7 @@ def test_what_the_ledger_says(connect, database, examine):
         "UPDATE vecfill.run SET outcome = 'failed', exit_code = 1, counts = '{\"error\": \"the disk is full\"}'"
     )
     found = examine()
+    assert understood(found) == ["run"]
     assert severities(found) == {"change-queue": "problem", "last-run": "problem", "ledger-rows": "advice"}
     assert "the disk is full" in findings(found, "last-run")[0].what
     connect.execute(findings(found, "ledger-rows")[0].remedy[0])

@@ -16,11 +16,8 @@ from vecfill.config.options import options_of
 from vecfill.config.output import Output
 from vecfill.config.settings import QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
-from vecfill.remembered_failures import Failures
+from vecfill.remembered_failures import NOT_NEEDED, Failures
 from vecfill.remembered_failures import failures as list_failures
-
-NOT_NEEDED = ("text", "text_sql", "key", "set", "dim", "zero_is_missing")
-"""Settings of a target that the ledger knows or that do not matter here."""
 
 
 @click.command()

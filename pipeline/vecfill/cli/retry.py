@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from vecfill.cli.failures import NOT_NEEDED
 from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.cli.targets import for_each_target
 from vecfill.config.connection import DatabaseOptions
@@ -18,7 +17,7 @@ from vecfill.config.output import Output
 from vecfill.config.retry import RetryOptions
 from vecfill.config.settings import Settings
 from vecfill.config.target import Target
-from vecfill.remembered_failures import Retried
+from vecfill.remembered_failures import NOT_NEEDED, Retried
 from vecfill.remembered_failures import retry as retry_rows
 
 log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ function or in a job of pg_cron.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import psycopg
 from psycopg import sql
 
 from vecfill.diagnosis import queries
+from vecfill.diagnosis.adopted_checks import adopted, adopted_table, read_adopted
 from vecfill.diagnosis.finding import Finding, ok, problem
 from vecfill.diagnosis.look import Examined, made, statement
 from vecfill.diagnosis.task_checks import Tasks, judged, task_tables, tasks_of
@@ -42,13 +44,15 @@ class Trace:
 def application(look: Examined) -> Iterator[Finding]:
     """Looks at the application's tasks, and for the statement that makes them fail."""
     tasks: list[Tasks] = []
-    for one in task_tables(look):
+    own = adopted_table(look)
 
-        def judge(look: Examined, table: TaskTable = one) -> Iterable[Finding]:
-            tasks.append(found := tasks_of(look, table))
-            return judged(found)
+    def judge(look: Examined, table: TaskTable) -> Iterable[Finding]:
+        tasks.append(found := read_adopted(look, table) if table == own else tasks_of(look, table))
+        return adopted(look, found) if table == own else judged(found)
 
-        yield from made("queue-table", judge, look)
+    others = [one for one in task_tables(look) if own is None or (one.schema, one.name) != (own.schema, own.name)]
+    for one in [*([own] if own else []), *others]:
+        yield from made("queue-table", functools.partial(judge, table=one), look)
     yield from made("upsert-without-columns", lambda look: _upserts(look, tasks), look)
 
 

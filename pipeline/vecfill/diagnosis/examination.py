@@ -34,6 +34,7 @@ from vecfill.ledger.registry import Tracked
 from vecfill.postgres.catalogue import find_table
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.introspect import inspect
+from vecfill.postgres.queue_introspect import with_queue_table
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import selection_of
 from vecfill.postgres.server import server_of
@@ -172,6 +173,8 @@ def _examined(look: Look) -> tuple[Look, list[Finding]]:
             return look, [table_checks.broken_target(look, str(fault))]
         raise error from None
     _check_users_sql(look, relation)
+    if relation.table.key:
+        with_queue_table(look.connection, relation, look.target, writing=False)
     relation, target, tracked = _quick(relation), look.target, None
     found: list[Finding] = []
     try:

@@ -114,7 +114,7 @@ def failures(look: Examined) -> Iterator[Finding]:
         yield ok("failures", "no row has failed")
         return
     what = f"{sum(row.rows for row in rows):,} rows failed; {rows[0].rows:,} of them by: {rows[0].message}"
-    yield advice("failures", what, look.command("failures", text=False), look.command("retry", text=False))
+    yield advice("failures", what, look.command("failures"), look.command("retry", "--all"))
 
 
 _FAILURES = sql.SQL("SELECT message, pg_catalog.count(*) AS rows FROM {failures} GROUP BY 1 ORDER BY 2 DESC")

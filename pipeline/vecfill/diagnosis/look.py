@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from psycopg.rows import namedtuple_row
 
 from vecfill.config.model import Model
 from vecfill.config.target import Target
+from vecfill.diagnosis.commands import command, run_command
 from vecfill.diagnosis.finding import Finding, unknown
 from vecfill.errors import ConfigError, DatabaseError
 from vecfill.ledger.registry import Tracked
@@ -76,22 +76,13 @@ class Look:
             cursor.row_factory = namedtuple_row
             return cursor.execute(query, parameters).fetchall()
 
-    def command(self, verb: str, *more: str, text: bool = True) -> str:
+    def command(self, verb: str, *more: str) -> str:
         """Returns the command line of a verb on this target."""
-        target = self.target
-        words = ["vecfill", verb, "--table", target.table]
-        if text:
-            words += ["--text", target.text] if target.text is not None else []
-            words += ["--text-sql", target.text_sql] if target.text_sql is not None else []
-        words += ["--column", target.column] if target.column != "embedding" else []
-        words += ["--where", target.where] if target.where else []
-        return " ".join((*map(shlex.quote, words), *more))
+        return command(verb, self.target, *more)
 
     def run_command(self, *more: str) -> str:
-        """Returns the command line of a run, with a place for what is not known."""
-        text = () if self.target.text or self.target.text_sql else ("--text '{TITLE}'",)
-        model = ("--model", shlex.quote(self.model.name)) if self.model else ("--model MODEL",)
-        return self.command("run", *text, *model, *more)
+        """Returns the command line of a run."""
+        return run_command(self.target, self.model, *more)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from psycopg import sql
@@ -34,6 +34,7 @@ class Tasks:
         errors: the most frequent error texts and their entries.
         without_vector: entries that are done although their row has no vector.
         again: the statement that puts these back.
+        words: what statuses mean, where the target's settings say so.
     """
 
     table: TaskTable
@@ -42,6 +43,7 @@ class Tasks:
     errors: Sequence[Any]
     without_vector: int
     again: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -50,7 +52,7 @@ class Tasks:
 
     def of(self, kind: str) -> list[Any]:
         """The rows whose status means this."""
-        return [row for row in self.rows if meaning(row.status or "") == kind]
+        return [row for row in self.rows if (self.words.get(row.status) or meaning(row.status or "")) == kind]
 
     def count(self, kind: str) -> int:
         """Entries whose status means this."""
@@ -74,8 +76,8 @@ def task_tables(look: Examined) -> list[TaskTable]:
     return [one for one in found if one][:MOST_TABLES]
 
 
-def tasks_of(look: Examined, one: TaskTable) -> Tasks:
-    """Reads the counts of a table of tasks."""
+def tasks_of(look: Examined, one: TaskTable, words: Mapping[str, str] | None = None) -> Tasks:
+    """Reads the counts of a table of tasks; ``words`` are what statuses mean by the target's settings."""
     name = sql.Identifier(one.schema, one.name)
     status, refers = sql.Identifier("vecfill_q", one.status), sql.Identifier("vecfill_q", one.refers)
     rows = look.ask(
@@ -84,9 +86,9 @@ def tasks_of(look: Examined, one: TaskTable) -> Tasks:
     errors: Sequence[Any] = ()
     if one.error:
         errors = look.ask(sql.SQL(_ERRORS).format(name=name, error=sql.Identifier("vecfill_q", one.error)))
-    found = Tasks(table=one, name=name.as_string(), rows=rows, errors=errors, without_vector=0)
+    found = Tasks(table=one, name=name.as_string(), rows=rows, errors=errors, without_vector=0, words=words or {})
     done = [row.status for row in found.of("done")]
-    if not done:
+    if not done or words:
         return found
     parts = {
         "name": name,
@@ -152,8 +154,8 @@ def judged(found: Tasks) -> Iterator[Finding]:
         )
 
 
-def failing(found: Tasks) -> Iterator[Finding]:
-    """Tasks of which most fail."""
+def failing(found: Tasks, *mend: str) -> Iterator[Finding]:
+    """Tasks of which most fail; ``mend`` in place of the statement that puts them back."""
     failed, done = found.count("failed"), found.count("done")
     if not failed or failed < FAILING_SHARE * (failed + done):
         return
@@ -162,7 +164,7 @@ def failing(found: Tasks) -> Iterator[Finding]:
     yield problem(
         "queue-failing",
         f"{found.label}: {failed:,} of {failed + done:,} finished entries failed{error}",
-        _put_back(found, found.statuses("failed")),
+        *(mend or [_put_back(found, found.statuses("failed"))]),
     )
 
 

@@ -1,0 +1,79 @@
+"""The queue table that the target's settings name, from which runs take their work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg import sql
+
+from vecfill.backfill.meter import duration
+from vecfill.diagnosis import queries
+from vecfill.diagnosis.finding import Finding, advice, ok, problem
+from vecfill.diagnosis.look import Examined
+from vecfill.diagnosis.task_checks import Tasks, failing, tasks_of
+from vecfill.diagnosis.task_tables import TaskTable
+from vecfill.postgres.queue_introspect import with_queue_table
+from vecfill.postgres.queue_table import QueueTable
+from vecfill.postgres.selection import selection_of
+from vecfill.read.queue_findings import QueueFindings, queue_findings
+
+
+def adopted_table(look: Examined) -> TaskTable | None:
+    """Returns the queue table of the settings, in the form of a table of tasks; None without one."""
+    queue = look.target.queue
+    found = look.ask(queries.IDENTITY, queue.table) if queue.table else []
+    if not found:
+        return None
+    key = [part.name for part in look.relation.table.key]
+    return TaskTable(
+        schema=found[0].schema,
+        name=found[0].name,
+        refers=(queue.key or key)[0],
+        key=key[0],
+        status=queue.status,
+        error=queue.error,
+        queued_at=None,
+        taken_at=queue.claimed,
+    )
+
+
+def read_adopted(look: Examined, table: TaskTable) -> Tasks:
+    """Reads its statuses and errors, by the words of the settings."""
+    queue = look.target.queue
+    words = {queue.pending: "pending", queue.processing: "taken", queue.done: "done", queue.failed: "failed"}
+    return tasks_of(look, table, words)
+
+
+def adopted(look: Examined, tasks: Tasks) -> Iterator[Finding]:
+    """Judges the queue table, by what a run and ``status`` see in it.
+
+    Raises:
+        ConfigError: the table does not fit the settings.
+    """
+    relation = with_queue_table(look.connection, look.relation, look.target, writing=False)
+    found = queue_findings(look.connection, relation, selection_of(look.target))
+    yield ok("queue-table", f"{found.table}: {', '.join(f'{n:,} {status}' for status, n in found.statuses.items())}")
+    yield from failing(tasks, look.command("retry", "--all"))
+    yield from left(look, found)
+    if not found.indexed:
+        what = f"no index finds the entries of a key in {found.table}: each batch reads the whole table"
+        yield advice("queue-table", what, _index(relation.queue_table))
+
+
+def left(look: Examined, found: QueueFindings) -> Iterator[Finding]:
+    """Judges entries that are stuck, and rows that no open entry names."""
+    if found.stuck:
+        age = f", the oldest claim is {duration(found.oldest_claim_s)} old" if found.oldest_claim_s else ""
+        what = f"{found.table}: {found.stuck:,} entries are stuck{age}; the next run takes them over"
+        yield problem("queue-stuck", what, look.run_command())
+    if found.lost:
+        what = f"{found.table}: all entries of {found.lost:,} rows are done although they have no vector"
+        yield problem("queue-without-vector", what, look.command("retry", "--lost"), look.run_command())
+    if found.unnamed:
+        what = f"{found.table}: {found.unnamed:,} rows without a vector have no entry"
+        yield advice("queue-without-vector", what, look.run_command("--queue-rest"))
+
+
+def _index(queue: QueueTable) -> str:
+    key = sql.SQL(", ").join(sql.Identifier(part.name) for part in queue.key)
+    return sql.SQL("CREATE INDEX CONCURRENTLY ON {} ({});").format(queue.name, key).as_string()
