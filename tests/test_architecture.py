@@ -28,6 +28,7 @@ VERBS = {
         "adoption",
         "backfill",
         "demo",
+        "planning",
         "queue_retry",
         "remembered_failures",
         "table_status",

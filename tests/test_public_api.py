@@ -30,7 +30,16 @@ def public(found) -> set[str]:
 
 @pytest.mark.parametrize(
     "function",
-    [vecfill.run, vecfill.search, vecfill.status, vecfill.track, vecfill.verify, vecfill.retry, vecfill.watch],
+    [
+        vecfill.run,
+        vecfill.plan,
+        vecfill.search,
+        vecfill.status,
+        vecfill.track,
+        vecfill.verify,
+        vecfill.retry,
+        vecfill.watch,
+    ],
 )
 def test_everything_that_a_signature_names_is_exported(function):
     hints = typing.get_type_hints(function)
@@ -46,6 +55,7 @@ def test_everything_that_a_signature_names_is_exported(function):
         vecfill.Model,
         vecfill.RunOptions,
         vecfill.RunResult,
+        vecfill.RunPlan,
         vecfill.Status,
         vecfill.VerifyResult,
         vecfill.Watched,

@@ -15,6 +15,7 @@ from vecfill.config.limits import WriteLimits
 from vecfill.config.model import Model
 from vecfill.config.options import chosen, options_of
 from vecfill.config.output import Output
+from vecfill.config.plan import PlanOptions
 from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings import OPTIONS, OUTPUT, Settings
@@ -151,6 +152,7 @@ def test_names_are_unique_over_all_specs():
         VerifyOptions,
         DoctorOptions,
         WatchOptions,
+        PlanOptions,
         Output,
     )
     assert len({one.name for one in found}) == len(found) == len(OPTIONS) + len(OUTPUT)

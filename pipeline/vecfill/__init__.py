@@ -7,9 +7,10 @@
 ...     database="postgresql://localhost/app",
 ... )  # doctest: +SKIP
 
-``run`` fills, ``track`` has it refresh what changes too, ``watch`` does so until it is stopped, ``search`` finds the
-rows nearest to a text, ``status`` counts, ``verify`` compares, ``doctor`` examines. ``vecfill.__all__`` has every name
-that their signatures use. Every error that vecfill raises on purpose is a ``VecfillError``; the tree is in
+``run`` fills, ``plan`` tells what a run would do, ``track`` has it refresh what changes too, ``watch`` does so until it
+is stopped, ``search`` finds the rows nearest to a text, ``status`` counts, ``verify`` compares, ``doctor`` examines.
+``vecfill.__all__`` has every name that their signatures use. Every error that vecfill raises on purpose is a
+``VecfillError``; the tree is in
 ``vecfill.errors``. The log goes to the logger ``vecfill``, which is silent until a program adds a handler.
 """
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from vecfill.config.engine import EngineOptions as EngineOptions
     from vecfill.config.limits import WriteLimits as WriteLimits
     from vecfill.config.model import Model as Model
+    from vecfill.config.plan import PlanOptions as PlanOptions
     from vecfill.config.queue_options import QueueOptions as QueueOptions
     from vecfill.config.retry import RetryOptions as RetryOptions
     from vecfill.config.run import RunOptions as RunOptions
@@ -65,6 +67,14 @@ if TYPE_CHECKING:
     from vecfill.job import Stop as Stop
     from vecfill.ledger.recorded_runs import Holder as Holder
     from vecfill.ledger.recorded_runs import RunRecord as RunRecord
+    from vecfill.planning.plan import plan as plan
+    from vecfill.planning.record import ApiCost as ApiCost
+    from vecfill.planning.record import Rate as Rate
+    from vecfill.planning.record import Refusal as Refusal
+    from vecfill.planning.record import Resources as Resources
+    from vecfill.planning.record import RunPlan as RunPlan
+    from vecfill.planning.record import TextEstimate as TextEstimate
+    from vecfill.planning.record import TokenEstimate as TokenEstimate
     from vecfill.postgres.database import Database as Database
     from vecfill.read.queue_findings import QueueFindings as QueueFindings
     from vecfill.read.queue_upkeep import QueueCounts as QueueCounts
@@ -107,6 +117,7 @@ _EXPORTS = {
     "config.engine": ("EngineOptions",),
     "config.limits": ("WriteLimits",),
     "config.model": ("Model",),
+    "config.plan": ("PlanOptions",),
     "config.queue_options": ("QueueOptions",),
     "config.retry": ("RetryOptions",),
     "config.run": ("RunOptions",),
@@ -136,6 +147,8 @@ _EXPORTS = {
     ),
     "job": ("Stop",),
     "ledger.recorded_runs": ("Holder", "RunRecord"),
+    "planning.plan": ("plan",),
+    "planning.record": ("ApiCost", "Rate", "Refusal", "Resources", "RunPlan", "TextEstimate", "TokenEstimate"),
     "postgres.database": ("Database",),
     "read.queue_findings": ("QueueFindings",),
     "read.queue_upkeep": ("QueueCounts",),

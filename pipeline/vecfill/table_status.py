@@ -23,12 +23,12 @@ from vecfill.postgres.introspect import inspect
 from vecfill.postgres.queue_introspect import with_queue_table
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.row_security import check_visible
-from vecfill.postgres.selection import selection_of
+from vecfill.postgres.selection import CHANGED, selection_of
 from vecfill.postgres.session import Session
 from vecfill.read.pieces import Pieces
 from vecfill.read.queue_findings import QueueFindings, queue_findings
 from vecfill.read.survey import Coverage, survey
-from vecfill.read.tracked import changed_rows
+from vecfill.read.tracked import pending, with_queue
 
 LAST_RUNS = 10
 """Ended runs that a status has."""
@@ -204,7 +204,7 @@ def _from_ledger(
     _, outdated = queue.failures_waiting(connection, relation, changed)
     coverage = replace(
         counted,
-        changed=changed_rows(connection, relation, changed),
+        changed=pending(connection, with_queue(relation), changed).states.get(CHANGED, 0),
         unknown=tracked.unknown or 0,
         failed=counted.failed + outdated,
     )

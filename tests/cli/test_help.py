@@ -18,6 +18,7 @@ from vecfill.config.connection import DatabaseOptions
 from vecfill.config.doctor import DoctorOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
+from vecfill.config.plan import PlanOptions
 from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings import OUTPUT, QUEUE_SETTINGS
 from vecfill.config.status import StatusOptions
@@ -30,6 +31,7 @@ from vecfill.remembered_failures import NOT_NEEDED
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {
     "run": (*options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile), *OUTPUT.values()),
+    "plan": (*options_of(DatabaseOptions, Target, Model, RunOptions, PlanOptions), *OUTPUT.values()),
     "track": (*options_of(DatabaseOptions, Target, Model, TrackOptions, without=QUEUE_SETTINGS), *OUTPUT.values()),
     "verify": (*options_of(DatabaseOptions, Target, Model, VerifyOptions, without=QUEUE_SETTINGS), *OUTPUT.values()),
     "failures": (*options_of(DatabaseOptions, Target, without=(*NOT_NEEDED, *QUEUE_SETTINGS)), *OUTPUT.values()),

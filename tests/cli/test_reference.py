@@ -7,6 +7,7 @@ from pathlib import Path
 import vecfill
 from vecfill.cli.reference import reference_page
 from vecfill.config.doctor import DoctorOptions
+from vecfill.config.plan import PlanOptions
 from vecfill.config.retry import RetryOptions
 from vecfill.config.settings import OPTIONS, OUTPUT
 from vecfill.config.status import StatusOptions
@@ -15,6 +16,7 @@ from vecfill.config.verify import VerifyOptions
 from vecfill.config.watch import WatchOptions
 
 VERB = {
+    PlanOptions: "plan",
     VerifyOptions: "verify",
     TrackOptions: "track",
     RetryOptions: "retry",

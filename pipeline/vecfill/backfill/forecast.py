@@ -119,17 +119,22 @@ def vector_bytes(vector: VectorColumn) -> int:
 def confirm(
     ahead: Forecast, label: str, consent: Callable[[str], bool], *, yes: bool, excess: str | None = None
 ) -> Forecast:
-    """Logs the forecast, and asks for confirmation above a limit, or about another ``excess``.
+    """Logs the forecast, and asks for confirmation as ``check_confirmed``."""
+    for line in ahead.lines(label):
+        log.info("%s", line, extra={"target": label})
+    check_confirmed(ahead, consent, yes=yes, excess=excess)
+    return ahead
+
+
+def check_confirmed(ahead: Forecast, consent: Callable[[str], bool], *, yes: bool, excess: str | None = None) -> None:
+    """Asks for confirmation above a limit, or about another ``excess``.
 
     Raises:
         ConfigError: the forecast exceeds a limit, and nobody confirmed it.
     """
-    for line in ahead.lines(label):
-        log.info("%s", line, extra={"target": label})
     excess = excess or ahead.excess()
     if excess and not yes and not consent(excess):
         raise ConfigError(f"refusing to start: {excess}; pass --yes to proceed or --limit to do part of it")
-    return ahead
 
 
 def size(count: int) -> str:

@@ -111,11 +111,12 @@ def prepare(
         return prepared
     if line := session.interruptible(lambda: prompt_line(model)):  # may ask the hub
         log.info("%s", line, extra={"model": model.name})
-    ahead = _confirmed(prepared, options, consent)
+    ahead, excess = forecast_of(prepared, options)
+    confirm(ahead, prepared.relation.table.label, consent, yes=options.yes, excess=excess)
     session.run(lambda connection: log_sort(connection, prepared.source, prepared.before.open, options.limit))
-    sample = _sample(prepared, options)
+    sample = stored_sample(prepared, options)
     prepared.startup.done("survey")
-    return replace(prepared, job=_job(prepared, sample, options), forecast=ahead)
+    return replace(prepared, job=job_of(prepared, sample, options), forecast=ahead)
 
 
 def surveyed(session: Session, target: Target, model: Model, options: RunOptions, intent: Intent) -> Prepared:
@@ -212,17 +213,15 @@ def _inspected(
     return relation, tracked, selection
 
 
-def _confirmed(prepared: Prepared, options: RunOptions, consent: Callable[[str], bool]) -> Forecast:
-    """Forecasts the cost for the server; asks if it exceeds a limit."""
+def forecast_of(prepared: Prepared, options: RunOptions) -> tuple[Forecast, str | None]:
+    """Forecasts the cost for the server; also returns what else needs confirmation, if anything does."""
     relation = prepared.relation
     effects = prepared.source.session.run(lambda connection: update_effects(connection, relation))
-    ahead = forecast(relation, prepared.found, effects, options.limit)
     excess = tracked_checks.excess_of_changes(prepared.tracked, options, prepared.before)
-    confirm(ahead, relation.table.label, consent, yes=options.yes, excess=excess)
-    return ahead
+    return forecast(relation, prepared.found, effects, options.limit), excess
 
 
-def _sample(prepared: Prepared, options: RunOptions) -> Sample:
+def stored_sample(prepared: Prepared, options: RunOptions) -> Sample:
     """Draws stored vectors for the model to make again, unless the ledger tells whose they are."""
     coverage, source = prepared.before, prepared.source
     if not coverage.filled or not tracked_checks.needs_sample(prepared.tracked, options, coverage):
@@ -232,7 +231,8 @@ def _sample(prepared: Prepared, options: RunOptions) -> Sample:
     )
 
 
-def _job(prepared: Prepared, sample: Sample, options: RunOptions) -> Job:
+def job_of(prepared: Prepared, sample: Sample, options: RunOptions) -> Job:
+    """Returns the job for the engine."""
     source, relation = prepared.source, prepared.source.relation
     encode = EncodeSpec(
         model=portable(prepared.model),

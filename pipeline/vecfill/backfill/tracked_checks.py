@@ -15,7 +15,7 @@ from vecfill.config.target import Target
 from vecfill.encode.fingerprint import fingerprint_of, same_space
 from vecfill.errors import ConfigError, DatabaseError, MixedModelsError, PartialRunError
 from vecfill.ledger.layout_sql import rights_to_run
-from vecfill.ledger.models import other_models, writers
+from vecfill.ledger.models import NOT_REGISTERED, other_models, writers
 from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
@@ -127,10 +127,9 @@ def check_models(
     if others and options.select != "all":
         figures = ", ".join(f"{rows:,} by {name}" for name, rows in others.items())
         column = f"{relation.table.label}.{relation.table.vector.name}"
-        line = (
-            f"{column} holds {figures}, and this is {model.name} (model {relation.ledger.model} of the ledger), with "
-            "other weights or other settings"
-        )
+        number = relation.ledger.model
+        own = "not in the ledger yet" if number == NOT_REGISTERED else f"model {number} of the ledger"
+        line = f"{column} holds {figures}, and this is {model.name} ({own}), with other weights or other settings"
         if found.coverage.open and not options.allow_mixed:
             raise MixedModelsError(
                 f"{line}: choose the other model, or pass --select all to replace its vectors, or --allow-mixed to "

@@ -19,6 +19,7 @@ from vecfill.termination import keep_code, raise_on_sigterm, stop_code
 VERBS = {
     "run": "Fill every missing vector of a table.",
     "watch": "Keep the vectors of tables up to date until stopped.",
+    "plan": "Show what a run would do: rows, texts, tokens, time and cost.",
     "status": "Count the rows with and without a vector.",
     "track": "Remember where each vector comes from, and capture changes.",
     "untrack": "Stop tracking a target.",

@@ -177,8 +177,9 @@ def _money(
     growth: float,
     months: float,
 ) -> Money:
-    from vecfill.bench.api.plan import Money, own_price
+    from vecfill.bench.api.plan import Money
     from vecfill.encode.api.prices import load
+    from vecfill.encode.api.terms import own_price
 
     table = load(prices)
     own = table.find(remote.api_name, remote.api.url)

@@ -18,6 +18,7 @@ from vecfill.config.doctor import DoctorOptions
 from vecfill.config.model import Model
 from vecfill.config.options import ENV_PREFIX, Option, inner_specs, options_of
 from vecfill.config.output import Output
+from vecfill.config.plan import PlanOptions
 from vecfill.config.queue_options import QueueOptions
 from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
@@ -46,6 +47,7 @@ OPTIONS = {
         VerifyOptions,
         DoctorOptions,
         WatchOptions,
+        PlanOptions,
     )
 }
 """Every setting by name."""

@@ -27,7 +27,7 @@ from vecfill.errors import LeaseError, VecfillError
 from vecfill.ledger.registry import Tracked
 from vecfill.ledger.run_log import RunLog
 from vecfill.log_fields import in_context
-from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import Session, transaction
@@ -103,12 +103,7 @@ class Lease:
         with transaction(connection) as cursor:
             query = sql.SQL(_TAKE).format(held.ledger.targets)
             if not cursor.execute(query, (held.ledger.id, self.holder, _own_name(), self.seconds)).fetchone():
-                query = sql.SQL(_HOLDER).format(held.ledger.targets)
-                name, since, left = cursor.execute(query, (held.ledger.id,)).fetchone() or ("another run", "?", 0)
-                raise LeaseError(
-                    f"{relation.table.label} is being worked on by {name} since {since}: wait for it, or stop it; if "
-                    f"it died, its lease ends in {max(0, left or 0):.0f} s"
-                )
+                raise _held(cursor, relation) or _held_by(relation, "another run", "?", 0.0)
         if self._record:
             self._record.begin(connection, held)
         if self._relation is None:
@@ -161,6 +156,24 @@ class Lease:
         return row is not None or not first
 
 
+def held_by_other(connection: Connection, relation: Relation) -> LeaseError | None:
+    """Returns the error of a run that starts now, if another run holds the target; takes nothing."""
+    with transaction(connection, read_only=True) as cursor:
+        return _held(cursor, relation)
+
+
+def _held(cursor: Cursor, relation: Relation) -> LeaseError | None:
+    found = cursor.execute(sql.SQL(_HOLDER).format(relation.ledger.targets), (relation.ledger.id,)).fetchone()
+    return _held_by(relation, *found) if found else None
+
+
+def _held_by(relation: Relation, name: str, since: str, left: float) -> LeaseError:
+    return LeaseError(
+        f"{relation.table.label} is being worked on by {name} since {since}: wait for it, or stop it; if it died, its "
+        f"lease ends in {max(0, left):.0f} s"
+    )
+
+
 def lost(relation: Relation) -> LeaseError:
     """Returns the error of a run whose target another run took over."""
     return LeaseError(
@@ -181,7 +194,8 @@ RETURNING id
 _HOLDER = """
 SELECT holder_name, pg_catalog.to_char(held_since, 'YYYY-MM-DD HH24:MI:SS "UTC"'),
   (EXTRACT(epoch FROM held_until OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp()))::pg_catalog.float8
-FROM {} WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4
+FROM {} WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4 AND holder IS NOT NULL
+  AND held_until OPERATOR(pg_catalog.>=) pg_catalog.clock_timestamp()
 """
 
 _RENEW = """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vecfill.ledger import emptied_sql, failure_sql, queue_sql
+from vecfill.ledger import emptied_sql, failure_sql, pending_sql, queue_sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
@@ -50,6 +51,12 @@ def queue_of(connection: Connection, relation: Relation) -> Queue:
     return Queue(entries=entries, oldest_s=oldest_s, pages=size // relation.access.server.block_bytes)
 
 
+def pages_of(connection: Connection, relation: Relation) -> int:
+    """Returns the heap pages of the queue."""
+    size: int = _run(connection, relation, queue_sql.size(relation))[0][0]
+    return size // relation.access.server.block_bytes
+
+
 def queue_leaf(relation: Relation) -> Leaf:
     """Returns the queue as something to scan beside the leaves of the target."""
     return Leaf(name=relation.ledger.changes, only=True, pages=0, queue=True)
@@ -60,14 +67,47 @@ def renew_failures(connection: Connection, relation: Relation) -> None:
     _run(connection, relation, failure_sql.queue_due(relation), fetch=False)
 
 
-def changed_rows(connection: Connection, selection: Selection, apply: Apply) -> int:
-    """Returns how many queued rows a run would give another vector; ``apply`` runs a statement over the queue."""
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """Rows that the queue and the failures name, in the states in which a settled queue would show them.
+
+    Attributes:
+        states: rows by state, without those of tables that are counted as a whole.
+        noted: such tables' rows that their edit makes changed or emptied, though nobody knows their vector's origin.
+        bytes: of the texts of ``states``.
+    """
+
+    states: Mapping[str, int]
+    noted: Mapping[str, int]
+    bytes: int
+
+
+def pending(
+    connection: Connection, relation: Relation, selection: Selection, scanned: Sequence[int], apply: Apply
+) -> Pending:
+    """Counts what a run would take from the queue, and writes nothing.
+
+    Args:
+        connection: to the target's database.
+        relation: the tracked target.
+        selection: the rows to take.
+        scanned: oids of the tables that are counted as a whole.
+        apply: runs a statement over the queue.
+    """
+    found: list[tuple[Any, ...]] = []
 
     def count(bounds: Bounds, some: Relation) -> int:
-        query = queue_sql.count_changed(selection, some, tuple(bounds))
-        return int(_run(connection, some, query, tuple(bounds.values()))[0][0])
+        query = pending_sql.queued(selection, some, tuple(bounds), len(bounds) + 1)
+        rows = _run(connection, some, query, (*bounds.values(), list(scanned)))
+        found.extend(rows)
+        return len(rows)
 
-    return apply(0, None, count)
+    apply(0, None, count)
+    found += _run(connection, relation, pending_sql.retried(selection, relation, 1), (list(scanned),))
+    states, noted = Counter[str](), Counter[str]()
+    for state, rows, _, is_scanned in found:
+        (noted if is_scanned else states)[state] += rows
+    return Pending(states=states, noted=noted, bytes=sum(size for _, _, size, is_scanned in found if not is_scanned))
 
 
 def failures_waiting(connection: Connection, relation: Relation, selection: Selection) -> tuple[int, int]:
@@ -128,9 +168,7 @@ def queue_emptied(connection: Connection, selection: Selection, leaf: Leaf, appl
 
 def _parts(connection: Connection, relation: Relation) -> Iterator[tuple[int, int | None]]:
     """Yields first and end page of the parts of the queue; the last has no end, for entries that come meanwhile."""
-    query = queue_sql.size(relation)
-    pages = _run(connection, relation, query)[0][0] // relation.access.server.block_bytes
-    starts = range(0, max(1, pages), PIECE_PAGES)
+    starts = range(0, max(1, pages_of(connection, relation)), PIECE_PAGES)
     for start in starts:
         yield start, None if start == starts[-1] else start + PIECE_PAGES
 

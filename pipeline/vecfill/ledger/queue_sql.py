@@ -41,7 +41,7 @@ def has_origin(relation: Relation) -> sql.Composed:
     )
 
 
-def _edited(relation: Relation) -> sql.Composed:
+def edited(relation: Relation) -> sql.Composed:
     """Condition: the entry's row was edited, or moved to another key: deleted and inserted by one transaction.
 
     A row that moves between partitions fires the triggers of both, and takes its vector along, outdated or not.
@@ -60,7 +60,7 @@ def _beside(relation: Relation, kind: LiteralString) -> sql.Composed:
 
 
 def moves(relation: Relation) -> Query:
-    """Returns the times of the transactions that deleted rows and inserted rows, see ``_edited``."""
+    """Returns the times of the transactions that deleted rows and inserted rows, see ``edited``."""
     return sql.SQL("SELECT DISTINCT vecfill_c.at FROM {} AS vecfill_c WHERE {}").format(
         relation.ledger.changes, _of_a_move(relation)
     )
@@ -81,11 +81,11 @@ def is_emptied(selection: Selection, relation: Relation) -> sql.Composed:
 def _is_unnoted(selection: Selection, relation: Relation) -> sql.Composed:
     """Condition: the entry's row was edited, and its vector is of unknown origin; see ``note_edits``."""
     filled = entry_row(relation, sql.SQL("NOT {}").format(selection.missing(relation)))
-    return sql.SQL("({} AND NOT {} AND {})").format(_edited(relation), has_origin(relation), filled)
+    return sql.SQL("({} AND NOT {} AND {})").format(edited(relation), has_origin(relation), filled)
 
 
 def remove_repeated(relation: Relation) -> Query:
-    """Keeps one entry of each key and kind; all of those that tell a row that moved, see ``_edited``."""
+    """Keeps one entry of each key and kind; all of those that tell a row that moved, see ``edited``."""
     tracking = relation.ledger
     return sql.SQL(_REPEATED).format(
         changes=tracking.changes, columns=tracking.key_columns, same_key=tracking.same_key("vecfill_c", "vecfill_d")
@@ -216,31 +216,6 @@ def length(relation: Relation) -> Query:
         "SELECT pg_catalog.count(*), (EXTRACT(epoch FROM pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.min(at)))"
         "::pg_catalog.float8, pg_catalog.pg_relation_size({}::pg_catalog.regclass) FROM {}"
     ).format(sql.Literal(relation.ledger.changes.as_string()), relation.ledger.changes)
-
-
-def count_changed(selection: Selection, relation: Relation, bounds: Sequence[str]) -> Query:
-    """Returns how many queued rows a run would give another vector, by the selection of missing and changed rows."""
-    tracking = relation.ledger
-    changed = sql.SQL(
-        "NOT {missing} AND NOT {blank} AND {where} AND NOT {failed} AND (vecfill_c.edited AND NOT {known} OR {open})"
-    ).format(
-        missing=selection.missing(relation),
-        blank=relation.user_sql.blank,
-        where=where(relation),
-        failed=failed(relation),
-        known=has_origin(relation),
-        open=selection.open(relation),
-    )
-    return sql.SQL(
-        "SELECT pg_catalog.count(*) FROM (SELECT {keys}, pg_catalog.bool_or({edited}) AS edited\n"
-        "  FROM {changes} AS vecfill_c WHERE {within} GROUP BY {keys}) AS vecfill_c WHERE {changed}"
-    ).format(
-        keys=tracking.key_columns,
-        edited=_edited(relation),
-        changes=tracking.changes,
-        within=entry_within(bounds),
-        changed=entry_row(relation, changed),
-    )
 
 
 def size(relation: Relation) -> Query:

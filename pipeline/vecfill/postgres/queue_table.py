@@ -63,6 +63,7 @@ class QueueTable:
         indexed: an index finds the entries of a key.
         mark: tells this run's claims from others: microseconds of the time of the claim or, if there is no such column
             for them, the first transaction that can be this run's.
+        taking_over: abandoned entries wait too, as if a run had taken them over.
     """
 
     label: str
@@ -85,6 +86,7 @@ class QueueTable:
     single: bool
     indexed: bool
     mark: int
+    taking_over: bool = False
 
     def keys_of(self, alias: str) -> sql.Composed:
         """Returns the key columns of an entry."""
@@ -99,7 +101,10 @@ class QueueTable:
 
     def waits(self, *, listed: bool) -> sql.Composable:
         """Condition: the entry names a row to survey, or to read if its place is ``listed``."""
-        return self.is_open() if listed else self.has_status(self.pending)
+        if listed:
+            return self.is_open()
+        pending = self.has_status(self.pending)
+        return sql.SQL("({} OR {})").format(pending, self.is_abandoned) if self.taking_over else pending
 
     def is_named_row(self, target: str, alias: str) -> sql.Composed:
         """Condition: a row of the target has the key that ``named_keys_of`` returned."""

@@ -93,18 +93,31 @@ class QueueTableSource(TableSource):
             self.counts.taken_over += put_back_claims(connection, self.relation)
             for reason, count in settle_needless(connection, self.relation, self.missing).items():
                 self.counts.settled[reason] += count
-            named = survey(
-                connection,
-                self.relation,
-                self.selection,
-                excluded=excluded,
-                earlier=earlier,
-                pieces=self.pieces,
-                leaves=(self._last,),
-            )
-            return self._with_the_rest(connection, named, excluded)
+            return self._named(connection, excluded=excluded, earlier=earlier)
 
         return self.session.run(look, stopped=stopped)
+
+    def dry_survey(self) -> Survey:
+        """Counts what a survey of a run would find, and leaves the queue table as it is.
+
+        Raises:
+            As ``TableSource.survey``.
+        """
+        queue = replace(self.relation.queue_table, taking_over=True)
+        source = replace(self, relation=replace(self.relation, queue=queue))
+        return self.session.run(lambda connection: source._named(connection, excluded=(), earlier=None))
+
+    def _named(self, connection: Connection, *, excluded: tuple[str, ...], earlier: Survey | None) -> Survey:
+        named = survey(
+            connection,
+            self.relation,
+            self.selection,
+            excluded=excluded,
+            earlier=earlier,
+            pieces=self.pieces,
+            leaves=(self._last,),
+        )
+        return self._with_the_rest(connection, named, excluded)
 
     def plan(
         self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ its changes wait in the queue. After that the queue names all that a run has to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
@@ -182,10 +182,13 @@ class TrackedSource(TableSource):
         self.to_scan.clear()
 
 
-def changed_rows(connection: Connection, relation: Relation, changed: Selection) -> int:
-    """Returns how many queued rows of a tracked target a run would give another vector."""
-    queued = with_queue(relation)
-    return queue.changed_rows(connection, changed, applied(connection, queued, len(queued.table.leaves) - 1))
+def pending(
+    connection: Connection, relation: Relation, selection: Selection, scanned: Sequence[int] = ()
+) -> queue.Pending:
+    """Counts what a run would take from the queue, the last leaf of ``with_queue``; see ``queue.pending``."""
+    return queue.pending(
+        connection, relation, selection, scanned, applied(connection, relation, len(relation.table.leaves) - 1)
+    )
 
 
 def with_failures(found: Survey, without: int, outdated: int) -> Survey:

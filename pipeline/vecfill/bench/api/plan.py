@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from vecfill.bench.corpus import Corpus
 from vecfill.config.model import Model
 from vecfill.encode.api.prices import Machine, Price, PriceTable
 from vecfill.encode.api.requester import PROBE
-from vecfill.encode.api.token_counts import Counts, Exact
+from vecfill.encode.api.token_counts import Counts, count_tokens, read_tokenizer
 from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 
@@ -60,21 +59,6 @@ class Money:
         """Rent and power together."""
         power = self.prices.power.usd_per_kwh if self.prices.power else 0.0
         return self.machine.usd_per_hour + self.machine.watts / 1_000.0 * power
-
-
-def own_price(api: Model, listed: Price | None) -> Price | None:
-    """The table's entry, or the price of --price-per-million in its place, which has no batch price."""
-    asked = api.api
-    if asked.price_per_million is None:
-        return listed
-    host, source = asked.host, "--price-per-million"
-    if listed is None:
-        today = datetime.now(UTC).date()
-        listed = Price(provider=host, host=host, model=api.api_name, dimension=None, source=source, dated=today)
-    else:
-        source = f"{source} for the price, {listed.source} for the limits"
-    price = {"usd_per_million_tokens": asked.price_per_million, "batch_usd_per_million_tokens": None}
-    return listed.model_copy(update={**price, "source": source})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +113,7 @@ def counted(corpus: Corpus, local: Model, api: Model) -> Tokens:
 def _tokens(name: str, texts: tuple[str, ...]) -> Counts:
     if name.startswith("hash:"):
         raise ConfigError(f"model {name} has no tokenizer to count tokens with: name the API's by --tokenizer")
-    return Exact(locate_model(Model(name=name)), None).prepare(list(texts)).tokens
+    return count_tokens(read_tokenizer(locate_model(Model(name=name))), list(texts))
 
 
 def needed(plan: Plan, tokens: Tokens) -> Needs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import UTC, datetime
 from importlib.util import find_spec
 
 from vecfill.config.api import KEY_VARIABLES, ApiOptions, check_url
@@ -21,6 +22,23 @@ def price_of(model: Model) -> float | None:
         return model.api.price_per_million
     found = _listed(model)
     return found.usd_per_million_tokens if found else None
+
+
+def own_price(model: Model, listed: prices.Price | None) -> prices.Price | None:
+    """Returns the table's entry, or the price of --price-per-million in its place, which has no batch price."""
+    asked = model.api
+    if asked.price_per_million is None:
+        return listed
+    host, source = asked.host, "--price-per-million"
+    if listed is None:
+        today = datetime.now(UTC).date()
+        listed = prices.Price(
+            provider=host, host=host, model=model.api_name, dimension=None, source=source, dated=today
+        )
+    else:
+        source = f"{source} for the price, {listed.source} for the limits"
+    price = {"usd_per_million_tokens": asked.price_per_million, "batch_usd_per_million_tokens": None}
+    return listed.model_copy(update={**price, "source": source})
 
 
 def limits_of(model: Model) -> Limits:

@@ -94,16 +94,8 @@ class Exact:
     exact = True
 
     def __init__(self, name: str, max_tokens: int | None) -> None:
-        from tokenizers import Tokenizer
-
         self.max_tokens = max_tokens or INPUT_TOKENS
-        file = _file(name)
-        try:
-            self._tokenizer: Any = Tokenizer.from_file(str(file))
-        except Exception as error:  # the Rust library raises Exception itself
-            raise ConfigError(f"--tokenizer {file} cannot be read: {error}: name another model or folder") from error
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        self._tokenizer = read_tokenizer(name)
 
     def prepare(self, texts: list[str]) -> Prepared:
         """Counts, and cuts texts that are too long after the last whole token that fits."""
@@ -149,8 +141,29 @@ def split_into_requests(sizes: Counts | npt.NDArray[np.int64], max_inputs: int, 
         yield slice(start, len(sizes))
 
 
-def _file(name: str) -> Path:
-    file = fetched(name, "tokenizer.json")
+def read_tokenizer(name: str) -> Any:
+    """Returns the tokenizer of a hub id, a folder, or a file, without padding and truncation.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read.
+    """
+    from tokenizers import Tokenizer
+
+    file = Path(name) if name.endswith(".json") else fetched(name, "tokenizer.json")
     if file is None or not file.is_file():
         raise ConfigError(f"--tokenizer {name} has no tokenizer.json: name a model or folder that has one")
-    return file
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the Rust library raises Exception itself
+        raise ConfigError(f"--tokenizer {file} cannot be read: {error}: name another model or folder") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def count_tokens(tokenizer: Any, texts: list[str]) -> Counts:
+    """Returns int32 [n], the tokens of each text, special ones included."""
+    tokens = np.zeros(len(texts), np.int32)
+    for part in parts_of(texts):
+        tokens[part] = [len(one) for one in tokenizer.encode_batch_fast(texts[part])]
+    return tokens
