@@ -179,12 +179,14 @@ def rest(connect: psycopg.Connection, table: str = "docs") -> str:
 
 
 @contextmanager
-def role(connect: psycopg.Connection, database: str, rights: str = "SELECT, UPDATE") -> Iterator[str]:
-    """URI of the database for a role that owns nothing and has these rights on ``docs``."""
+def role(
+    connect: psycopg.Connection, database: str, rights: str = "SELECT, UPDATE", *, table: str = "docs"
+) -> Iterator[str]:
+    """URI of the database for a role that owns nothing and has these rights on one table."""
     name = connect.execute("SELECT 'filler_' || current_database()").fetchone()[0]
     quoted = sql.Identifier(name)
     connect.execute(sql.SQL("CREATE ROLE {} LOGIN").format(quoted))
-    connect.execute(sql.SQL("GRANT {} ON docs TO {}").format(sql.SQL(rights), quoted))
+    connect.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(rights), sql.SQL(table), quoted))
     try:
         yield make_conninfo(database, user=name)
     finally:

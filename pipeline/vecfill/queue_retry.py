@@ -8,7 +8,7 @@ from vecfill.errors import ConfigError
 from vecfill.postgres import queue_put_back_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.queue_introspect import with_queue_table
+from vecfill.postgres.queue_introspect import check_queue_table, with_queue_table
 from vecfill.postgres.selection import selection_of
 from vecfill.read.queue_upkeep import put_back
 
@@ -33,6 +33,7 @@ def retry_entries(connection: Connection, target: Target, which: RetryOptions) -
             "KEY, --all or --lost"
         )
     relation = with_queue_table(connection, inspect(connection, target, text_needed=False), target)
+    check_queue_table(connection, relation)
     if which.lost and relation.queue_table.done is None:
         raise ConfigError(
             f"--lost: entries of {relation.queue_table.label} are deleted when they are done, so none is left to put "

@@ -20,7 +20,7 @@ from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.queue_introspect import with_queue_table
+from vecfill.postgres.queue_introspect import check_queue_table, with_queue_table
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.selection import CHANGED, selection_of
@@ -219,7 +219,7 @@ def _from_queue_table(connection: Connection, found: _Found) -> QueueFindings | 
     if found.target.queue.table is None:
         return None
     try:
-        relation = with_queue_table(connection, found.relation, found.target, writing=False)
+        relation = with_queue_table(connection, found.relation, found.target)
     except ConfigError:
         return None
     return queue_findings(connection, relation, selection_of(found.target))
@@ -236,7 +236,7 @@ def _run_needs(connection: Connection, found: _Found) -> str | None:
         check_writable(relation)
         check_sql(connection, relation, selection_of(found.target))
         check_one_queue(found.tracked, found.target)
-        with_queue_table(connection, relation, found.target)
+        check_queue_table(connection, with_queue_table(connection, relation, found.target))
     except psycopg.errors.LockNotAvailable as error:  # the count is known, and a run would wait for the table
         return f"{relation.table.label} is locked as a whole by another session: {server_message(error)}"
     except ConfigError as error:

@@ -42,8 +42,9 @@ def make_board(
         f" attempts int, error text, started_at {stamp}, finished_at {stamp});"
         "CREATE INDEX ON embedding_queue (job_id)"
     )
-    add_jobs(connect, 1, rows)
-    enqueue(connect, 1, rows)
+    if rows:
+        add_jobs(connect, 1, rows)
+        enqueue(connect, 1, rows)
 
 
 def add_jobs(connect: psycopg.Connection, first: int, last: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg import sql
 
 from vecfill.backfill.checks import understood
+from vecfill.errors import ConfigError
 from vecfill.postgres import order_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
@@ -28,10 +29,15 @@ def check_order(connection: Connection, relation: Relation, order: sql.Composabl
     """Plans the order, alone and as we embed it; the server runs nothing.
 
     Raises:
-        ConfigError: it is no list of sort keys over a row of the target.
+        ConfigError: it is no list of sort keys over a row of the target, or a queue table has an order of its own.
     """
     if order is None:
         return
+    if relation.queue is not None:
+        raise ConfigError(
+            f"--order-by sorts rows of {relation.table.label}, and entries of {relation.queue.label} have an order of "
+            "their own: use --queue-order"
+        )
     complaint = f"--order-by does not work as SQL sort keys on {relation.table.label}"
     with (
         transaction(connection, relation.access.reading, read_only=True) as cursor,

@@ -27,7 +27,7 @@ from vecfill.ledger.lease import Lease
 from vecfill.ledger.registry import Tracked, find_tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.queue_introspect import with_queue_table
+from vecfill.postgres.queue_introspect import check_queue_table, with_queue_table
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.selection import Selection, selection_of
@@ -197,8 +197,9 @@ def _inspected(
     tracked_checks.check_select(relation, tracked, options)
     tracked_checks.check_one_queue(tracked, target)
     relation = with_queue_table(connection, relation, target)
-    again = relation.queue is not None and relation.queue.embed_filled
-    selection = selection_of(target, (options.select or "changed") if tracked else None, queue=again)
+    with intent.obstacle():
+        check_queue_table(connection, relation)
+    selection = selection_of(target, (options.select or "changed") if tracked else None, queue=relation.queue)
     if tracked:
         with intent.obstacle():
             tracked_checks.check_rights(connection, tracked.relation)

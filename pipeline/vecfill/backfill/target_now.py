@@ -11,7 +11,7 @@ from vecfill.errors import ConfigError
 from vecfill.interruptible import Stopped
 from vecfill.postgres.database import Connection
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.queue_introspect import with_queue_table
+from vecfill.postgres.queue_introspect import check_queue_table, with_queue_table
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.row_security import check_visible
 from vecfill.write.sink import TableSink
@@ -60,7 +60,7 @@ def _inspected(connection: Connection, prepared: Prepared, thorough: bool) -> Re
         if now.access.policies and not held.access.policies:
             check_visible(connection, now)
         if thorough:
-            with_queue_table(connection, now, prepared.target)
+            check_queue_table(connection, with_queue_table(connection, now, prepared.target))
             checks.check_sql(connection, now, selection)
             checks.check_write(connection, now, selection)
     except ConfigError as error:

@@ -24,7 +24,7 @@ class QueueOptions(Spec):
 
     Attributes:
         table: in SQL notation; None if the target has no queue table.
-        key: columns that hold the target's key, in its order; empty for columns of the same names.
+        key: columns that hold the target's key, in its order; empty for those of a foreign key, or of the same names.
         status: the column of the four values below, of any type that can hold them.
         pending, processing, done, failed: what the status column says; ``done`` may be ``delete``.
         claimed: when an entry was taken; without it, nothing tells which entries were abandoned.
@@ -47,7 +47,7 @@ class QueueOptions(Spec):
         "Column of the queue table that holds the target's key; repeat it for a composite key, in the key's order.",
         default=(),
         name="queue_key",
-        unset="the key's own column names",
+        unset="those of its foreign key, or of the same names",
         metavar="NAME",
     )
     status: str = option(

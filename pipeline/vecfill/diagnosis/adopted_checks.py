@@ -24,12 +24,12 @@ def adopted_table(look: Examined) -> TaskTable | None:
     found = look.ask(queries.IDENTITY, queue.table) if queue.table else []
     if not found:
         return None
-    key = [part.name for part in look.relation.table.key]
+    first = with_queue_table(look.connection, look.relation, look.target).queue_table.key[0]
     return TaskTable(
         schema=found[0].schema,
         name=found[0].name,
-        refers=(queue.key or key)[0],
-        key=key[0],
+        refers=first.name,
+        key=first.target,
         status=queue.status,
         error=queue.error,
         queued_at=None,
@@ -50,7 +50,7 @@ def adopted(look: Examined, tasks: Tasks) -> Iterator[Finding]:
     Raises:
         ConfigError: the table does not fit the settings.
     """
-    relation = with_queue_table(look.connection, look.relation, look.target, writing=False)
+    relation = with_queue_table(look.connection, look.relation, look.target)
     found = queue_findings(look.connection, relation, selection_of(look.target))
     yield ok("queue-table", f"{found.table}: {', '.join(f'{n:,} {status}' for status, n in found.statuses.items())}")
     yield from failing(tasks, look.command("retry", "--all"))

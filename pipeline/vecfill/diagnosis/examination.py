@@ -174,7 +174,7 @@ def _examined(look: Look) -> tuple[Look, list[Finding]]:
         raise error from None
     _check_users_sql(look, relation)
     if relation.table.key:
-        with_queue_table(look.connection, relation, look.target, writing=False)
+        with_queue_table(look.connection, relation, look.target)
     relation, target, tracked = _quick(relation), look.target, None
     found: list[Finding] = []
     try:

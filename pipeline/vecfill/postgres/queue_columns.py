@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString
 
 from psycopg import sql
 
@@ -24,11 +24,26 @@ WHERE t.oid = $1::pg_catalog.oid
 """
 
 
+_NAMES: LiteralString = """ARRAY(
+    SELECT a.attname::pg_catalog.text FROM pg_catalog.unnest(c.{keys}) WITH ORDINALITY AS k (number, n)
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.{table} AND a.attnum = k.number ORDER BY k.n)"""
+
+_REFERENCES = """
+SELECT {own}, {theirs} FROM pg_catalog.pg_constraint AS c
+WHERE c.contype = 'f' AND c.conrelid = $1::pg_catalog.oid AND c.confrelid = $2::pg_catalog.oid
+""".format(own=_NAMES.format(keys="conkey", table="conrelid"), theirs=_NAMES.format(keys="confkey", table="confrelid"))
+
+_OWN = """
+SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a
+WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND (a.attidentity <> '' OR a.atthasdef)
+"""
+
+
 class QueueColumns:
     """Looks up the columns that the settings name."""
 
-    def __init__(self, cursor: Any, options: QueueOptions, label: str, columns: Mapping[str, Column]) -> None:
-        self.cursor, self.options, self.label, self.columns = cursor, options, label, columns
+    def __init__(self, cursor: Any, options: QueueOptions, oid: int, label: str, columns: Mapping[str, Column]) -> None:
+        self.cursor, self.options, self.oid, self.label, self.columns = cursor, options, oid, label, columns
 
     def column(self, setting: str, name: str) -> Column:
         """Returns a column.
@@ -76,28 +91,44 @@ class QueueColumns:
         return Stamp(name=name, now=now, exact=column.typmod in (-1, 6), nullable=not column.not_null)
 
     def key(self, relation: Relation) -> tuple[EntryKey, ...]:
-        """Returns the key columns.
+        """Returns the key columns: those that the settings name, else those of a foreign key, else of the same names.
 
         Raises:
-            ConfigError: they are not as many as the target's.
+            ConfigError: there are none, or not as many as the target's.
         """
         targets = [part.name for part in relation.table.key]
-        names = self.options.key or tuple(targets)
+        names = self.options.key or self._references(relation, targets) or self._same_names(relation, targets)
         if len(names) != len(targets):
             raise ConfigError(
                 f"--queue-key names {len(names)} columns, and the key of {relation.table.label} has {len(targets)} "
                 f"({', '.join(targets)}): name a column of {self.label} for each"
             )
-        for name in names:
-            if name not in self.columns and not self.options.key:
-                raise ConfigError(
-                    f"the queue table {self.label} has no column {name} like the key of {relation.table.label}: name "
-                    f"the column that holds it by --queue-key: {', '.join(sorted(self.columns))}"
-                )
         return tuple(
             EntryKey(name=self.column("key", name).name, target=part.name, equals=part.equals)
             for name, part in zip(names, relation.table.key, strict=True)
         )
+
+    def _references(self, relation: Relation, targets: Sequence[str]) -> tuple[str, ...]:
+        """Returns the columns of the foreign key that references the target's key; empty without one, or with two."""
+        found = self.cursor.execute(_REFERENCES, (self.oid, relation.table.oid)).fetchall()
+        named = [dict(zip(theirs, own, strict=True)) for own, theirs in found if set(theirs) == set(targets)]
+        return tuple(named[0][name] for name in targets) if len(named) == 1 else ()
+
+    def _same_names(self, relation: Relation, targets: Sequence[str]) -> tuple[str, ...]:
+        """Returns the target's own names, unless the queue table fills such a column by itself: it numbers its entries.
+
+        Raises:
+            ConfigError: it has no such columns, or fills them by itself.
+        """
+        own = {name for (name,) in self.cursor.execute(_OWN, (self.oid,)).fetchall()}
+        for name in targets:
+            if name not in self.columns or name in own:
+                why = "numbers its entries by" if name in own else "has no column"
+                raise ConfigError(
+                    f"the queue table {self.label} {why} {name}, the name of the key of {relation.table.label}: name "
+                    f"the column that holds the key by --queue-key: {', '.join(sorted(self.columns))}"
+                )
+        return tuple(targets)
 
     def order(self) -> tuple[sql.Composable, ...]:
         """Returns what sorts the entries.

@@ -34,14 +34,13 @@ MARKS = 1_000_000
 """Microseconds of a second: the range of a run's mark."""
 
 
-def with_queue_table(connection: Connection, relation: Relation, target: Target, *, writing: bool = True) -> Relation:
+def with_queue_table(connection: Connection, relation: Relation, target: Target) -> Relation:
     """Returns the target with its queue table; unchanged if it has none.
 
     Args:
         connection: to the target's database.
         relation: the target, with its key.
         target: the user's settings.
-        writing: also check that this role can claim and settle entries.
 
     Raises:
         ConfigError: there is no such table, or it cannot be this target's queue table.
@@ -50,13 +49,12 @@ def with_queue_table(connection: Connection, relation: Relation, target: Target,
         return relation
     with transaction(connection, read_only=True) as cursor:
         table = _found(cursor, target.queue.table, relation)
-        found = QueueColumns(cursor, target.queue, f"{table.schema}.{table.name}", columns_of(cursor, table.oid))
+        found = QueueColumns(
+            cursor, target.queue, table.oid, f"{table.schema}.{table.name}", columns_of(cursor, table.oid)
+        )
         _check_table(table, found.label, relation)
         queue = _resolved(cursor, found, table, relation)
-    found_relation = replace(relation, queue=queue)
-    if writing:
-        _check_statements(connection, found_relation)
-    return found_relation
+    return replace(relation, queue=queue)
 
 
 def _found(cursor: Any, name: str, relation: Relation) -> Table:
@@ -146,13 +144,15 @@ def _is_indexed(indexes: list[Index], key: set[int]) -> bool:
     return any(index.whole and index.valid and index.columns[:1] and index.columns[0] in key for index in indexes)
 
 
-def _check_statements(connection: Connection, relation: Relation) -> None:
-    """Plans the statements on the queue table; the server runs nothing.
+def check_queue_table(connection: Connection, relation: Relation) -> None:
+    """Plans the statements on the queue table, if there is one; the server runs nothing.
 
     Raises:
         ConfigError: a right is missing, or a column does not take what it gets.
     """
-    queue = relation.queue_table
+    queue = relation.queue
+    if queue is None:
+        return
     with transaction(connection, relation.access.reading, read_only=True) as cursor:
         for query in queue_table_sql.checks(relation):
             try:

@@ -14,6 +14,7 @@ from typing import Literal
 from psycopg import sql
 
 from vecfill.config.target import Target
+from vecfill.postgres.queue_table import QueueTable
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.target_sql import embedding, is_zero, where
 from vecfill.postgres.template import hash_expression
@@ -219,16 +220,16 @@ MISSING_OR_ZERO = Selection(name=MISSED, missing=_has_no_vector_or_zeros)
 """Rows without a vector or with a placeholder: zeros, or an empty array."""
 
 
-def selection_of(target: Target, select: Select | None = None, *, queue: bool = False) -> Selection:
+def selection_of(target: Target, select: Select | None = None, *, queue: QueueTable | None = None) -> Selection:
     """Returns the rows that a run of this target takes.
 
     Args:
         target: the target.
         select: ``changed`` and ``all`` need a tracked target; None for an untracked one.
-        queue: also those that have a vector and that open entries of the queue table name.
+        queue: the queue table, if its open entries also ask for rows that have a vector.
     """
     missing = (MISSING_OR_ZERO if target.zero_is_missing else MISSING).missing
-    if queue:
+    if queue is not None and queue.embed_filled:
         return Selection(name=QUEUED, missing=missing, reasons=(MISSED, QUEUED), refresh=_queued)
     if select is None:
         return Selection(name=MISSED, missing=missing)
