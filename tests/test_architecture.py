@@ -37,6 +37,7 @@ VERBS = {
         "vector_search",
     ),
     "diagnosis",
+    "migration",
     "verification",
     "watching",
 }
@@ -79,6 +80,7 @@ PURE = {
     "engine/pools.py",
     "postgres/checks_sql.py",
     "postgres/order_sql.py",
+    "postgres/migrate_sql.py",
     "postgres/template.py",
     "postgres/read_sql.py",
     "postgres/search_sql.py",

@@ -12,6 +12,7 @@ from vecfill.config.connection import DatabaseOptions
 from vecfill.config.doctor import DoctorOptions
 from vecfill.config.engine import EngineOptions
 from vecfill.config.limits import WriteLimits
+from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
 from vecfill.config.model import Model
 from vecfill.config.options import chosen, options_of
 from vecfill.config.output import Output
@@ -152,6 +153,9 @@ def test_names_are_unique_over_all_specs():
         VerifyOptions,
         DoctorOptions,
         WatchOptions,
+        MigrateOptions,
+        LockOptions,
+        IndexOptions,
         PlanOptions,
         Output,
     )

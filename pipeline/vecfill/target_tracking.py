@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import psycopg
 from psycopg import sql
 
 from vecfill import adoption
@@ -16,12 +15,12 @@ from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql, trigger_sql
+from vecfill.ledger.ddl import execute
 from vecfill.ledger.key_types import KeyTypes, changed_types, retype
 from vecfill.ledger.registry import TargetRow, condition_of, find_targets, has_tables, ledger_version
 from vecfill.ledger.trigger_sql import Watched
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.dependencies import Reads, base_columns, compared_by_image, reads
-from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import selection_of
@@ -94,6 +93,33 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
     relation = inspect(connection, target)
     check_writable(relation)
     check_sql(connection, relation, selection_of(target), writing=False)
+    planned = plan_tracking(connection, relation, target, triggers=triggers)
+    if not dry_run:
+        execute(connection, relation.table.label, planned.statements)
+    return planned.result
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingPlan:
+    """What tracking a target takes.
+
+    Attributes:
+        number: the target's number in the ledger.
+        statements: in order; one transaction runs them.
+        result: what ``track`` returns once they have run.
+    """
+
+    number: int
+    statements: list[sql.Composed]
+    result: TrackResult
+
+
+def plan_tracking(connection: Connection, relation: Relation, target: Target, *, triggers: bool = True) -> TrackingPlan:
+    """Plans the tracking of a target, whose embedding column need not exist yet.
+
+    Raises:
+        ConfigError: the text reads a column that a write changes; this role may not create temporary objects.
+    """
     text, where = _reads(connection, relation, target)
     key = [part.name for part in relation.table.key]
     _check_text(relation, target, text)
@@ -119,9 +145,7 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
         ),
         _register(relation, target, row, anew=found is None, scan=found is None or changed),
     ]
-    if not dry_run:
-        execute(connection, relation.table.label, ddl)
-    return TrackResult(
+    result = TrackResult(
         table=relation.table.label,
         ddl=tuple(statement.as_string() for statement in ddl),
         grants=tuple(one.as_string() for one in layout_sql.grants(relation, sql.SQL("ROLE"))),
@@ -130,6 +154,7 @@ def _track(connection: Connection, target: Target, *, triggers: bool, dry_run: b
         elsewhere=tuple(sorted({*text.relations, *text.functions})),
         beside=tuple(others),
     )
+    return TrackingPlan(number=number, statements=ddl, result=result)
 
 
 def _tables(
@@ -214,22 +239,3 @@ def _register(relation: Relation, target: Target, row: dict[str, Any], *, anew: 
         sql.SQL(", scanned = '{{}}', holder = NULL" if scan else "").format(),
         sql.Literal(tracking.id),
     )
-
-
-def execute(connection: Connection, label: str, ddl: list[sql.Composed], *, verb: str = "tracked") -> None:
-    """Runs the statements in one transaction.
-
-    Raises:
-        ConfigError: this role may not; another object has a name of the ledger's, or depends on it.
-    """
-    try:
-        with transaction(connection) as cursor:
-            for statement in ddl:
-                cursor.execute(statement, ())
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.DependentObjectsStillExist) as error:
-        raise ConfigError(
-            f"{label} cannot be {verb} by this role: {server_message(error)}: run it as the table's "
-            "owner with CREATE on the database, or give the statements of --dry-run to a DBA"
-        ) from error
-    except (psycopg.errors.DuplicateSchema, psycopg.errors.DuplicateTable) as error:
-        raise ConfigError(f"{server_message(error)}: choose another --state-schema") from error

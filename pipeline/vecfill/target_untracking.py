@@ -9,12 +9,14 @@ from psycopg import sql
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql
+from vecfill.ledger.ddl import execute
+from vecfill.ledger.migrations import check_no_migration
 from vecfill.ledger.registry import condition_of, find_targets, ledger_version
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.session import open_session, transaction
 from vecfill.postgres.tracking import Tracking
-from vecfill.target_tracking import TrackResult, execute
+from vecfill.target_tracking import TrackResult
 
 
 def untrack(target: Target, *, database: str | Database | None = None, dry_run: bool = False) -> TrackResult:
@@ -46,6 +48,7 @@ def _untrack(connection: Connection, target: Target, *, dry_run: bool) -> TrackR
                 if tracked
                 else f"{column} is not tracked: nothing to remove"
             )
+        check_no_migration(cursor, target.state_schema, found.id)
         row = cursor.execute(_count(target.state_schema), ()).fetchone()
     relation = replace(relation, tracking=Tracking.of(target.state_schema, found.id, ()))
     last = layout_sql.drop_shared(target.state_schema) if row and row[0] == 1 else ()

@@ -16,6 +16,7 @@ from vecfill.cli.search import WRITTEN
 from vecfill.cli.watch import ONCE
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.doctor import DoctorOptions
+from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.plan import PlanOptions
@@ -38,6 +39,8 @@ OFFERS = {
     "watch": (*options_of(DatabaseOptions, Target, Model, RunOptions, WatchOptions, without=ONCE), *OUTPUT.values()),
     "doctor": (*options_of(DatabaseOptions, Target, Model, DoctorOptions), *OUTPUT.values()),
     "status": (*options_of(DatabaseOptions, Target, StatusOptions), *OUTPUT.values()),
+    "migrate start": options_of(MigrateOptions, LockOptions),
+    "migrate run": options_of(IndexOptions),
     "search": (*options_of(DatabaseOptions, Target, Model, without=WRITTEN), *OUTPUT.values()),
 }
 
@@ -84,7 +87,7 @@ def test_the_top_lists_the_verbs_with_an_example_on_its_own_lines(vecfill):
     [pytest.param(verb, option, id=f"{verb} {option.name}") for verb, options in OFFERS.items() for option in options],
 )
 def test_every_option_shows_its_flag_variable_and_default(vecfill, verb, option):
-    out, default = words(vecfill(verb, "--help").out), option.default
+    out, default = words(vecfill(*verb.split(), "--help").out), option.default
     assert f"{option.flag} " in out
     assert f"[env: VECFILL_{option.name.upper()}{f'; default: {default}' if default else ''}]" in out
     assert words(option.info.description) in out

@@ -7,6 +7,7 @@ from pathlib import Path
 import vecfill
 from vecfill.cli.reference import reference_page
 from vecfill.config.doctor import DoctorOptions
+from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
 from vecfill.config.plan import PlanOptions
 from vecfill.config.retry import RetryOptions
 from vecfill.config.settings import OPTIONS, OUTPUT
@@ -23,6 +24,9 @@ VERB = {
     StatusOptions: "status",
     DoctorOptions: "doctor",
     WatchOptions: "watch",
+    MigrateOptions: "migrate start",
+    LockOptions: "migrate start",
+    IndexOptions: "migrate run",
 }
 """A verb that takes the options of a spec, if `run` does not."""
 

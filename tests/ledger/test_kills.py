@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psycopg
 import pytest
+from tests.kills import killed_before_commit
 from tests.ledger.tracked import assert_current, fill, queue, tracked_docs
 from tests.soak.runs import start
 from tests.tables import DOCS, another, make_docs, wait_until
@@ -24,28 +24,6 @@ DELETE FROM docs WHERE id = 3; INSERT INTO docs (id, title, note) VALUES (3, 'ne
 UPDATE docs SET title = CASE WHEN title = '' THEN 'back {n}' ELSE '' END WHERE id = 4;
 UPDATE docs SET id = -id WHERE abs(id) = 5
 """
-
-
-def killed_before_commit(number: int, work) -> bool:
-    """Forks a process that does the work and is killed before its commit of this number; False if it made fewer."""
-    if pid := os.fork():
-        _, status = os.waitpid(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        assert code in (0, -signal.SIGKILL)
-        return code != 0
-    code, commit, commits = 1, psycopg.Connection.commit, iter(range(1, number))
-
-    def commit_or_die(connection):
-        if next(commits, None) is None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        commit(connection)
-
-    try:
-        psycopg.Connection.commit = commit_or_die
-        work()
-        code = 0
-    finally:
-        os._exit(code)
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ VERBS = {
     "verify": "Embed a sample of the texts again and compare the vectors.",
     "doctor": "Examine a target: what is wrong, and what mends it.",
     "search": "Find the rows nearest to a text.",
+    "migrate": "Move a tracked target to another model without an outage.",
     "demo": "Fill a table of 17,269 job listings on an embedded server.",
     "bench": "Measure vecfill against the alternatives.",
     "db": "Start, query or stop the embedded PostgreSQL server.",

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.doctor import DoctorOptions
+from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
 from vecfill.config.model import Model
 from vecfill.config.options import ENV_PREFIX, Option, inner_specs, options_of
 from vecfill.config.output import Output
@@ -48,6 +49,9 @@ OPTIONS = {
         DoctorOptions,
         WatchOptions,
         PlanOptions,
+        MigrateOptions,
+        LockOptions,
+        IndexOptions,
     )
 }
 """Every setting by name."""

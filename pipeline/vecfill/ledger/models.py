@@ -29,17 +29,20 @@ def model_number(connection: Connection, schema: str, digest: str, name: str, de
         name: of the model, for messages.
         details: the fingerprint spelled out.
     """
-    table = sql.Identifier(schema, "model")
-    insert = sql.SQL(
-        "INSERT INTO {} (fingerprint, name, details) VALUES ($1, $2, $3::pg_catalog.jsonb) ON CONFLICT DO NOTHING"
-    ).format(table)
     with transaction(connection) as cursor:
         row = cursor.execute(_find(schema), (digest,)).fetchone()
         if row is None:
-            cursor.execute(insert, (digest, name, json.dumps(details)))
+            cursor.execute(register_model(schema, digest, name, details), ())
             row = cursor.execute(_find(schema), (digest,)).fetchone()
     assert row is not None  # noqa: S101
     return int(row[0])
+
+
+def register_model(schema: str, digest: str, name: str, details: Mapping[str, Any]) -> sql.Composed:
+    """Registers a model, unless the ledger has it."""
+    return sql.SQL(
+        "INSERT INTO {} (fingerprint, name, details) VALUES ({}, {}, {}::pg_catalog.jsonb) ON CONFLICT DO NOTHING"
+    ).format(sql.Identifier(schema, "model"), *map(sql.Literal, (digest, name, json.dumps(details))))
 
 
 NOT_REGISTERED = -1

@@ -1,0 +1,85 @@
+"""Prints what the verbs of ``vecfill migrate`` did, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+from vecfill.cli.report import print_line
+from vecfill.config.settings import Settings
+from vecfill.migration.ending import EndResult
+from vecfill.migration.fill import MigrationRun
+from vecfill.migration.obstacles import Obstacle
+from vecfill.migration.start import StartResult
+from vecfill.migration.state import IndexState, MigrationStatus
+
+
+def print_started(done: StartResult, settings: Settings) -> None:
+    """Prints what ``start`` did, or the statements of ``--dry-run``."""
+    if settings.dry_run and done.created:
+        print_statements(done.ddl)
+        click.echo("-- afterwards `vecfill migrate run` fills the column and builds its indexes:")
+        for statement in done.later:
+            click.echo(f"-- {statement};")
+        _print_obstacles(done.obstacles, done.column, prefix="-- ")
+        return
+    what = "is added" if done.created else "was added before"
+    click.echo(f"{done.table}: column {done.new_column} {done.type} {what} beside {done.column}, and is tracked")
+    _print_obstacles(done.obstacles, done.column)
+    click.echo("next: `vecfill migrate run` with the same model; the application goes on with the old column")
+
+
+def _print_obstacles(found: Iterable[Obstacle], column: str, prefix: str = "") -> None:
+    for one in found:
+        click.echo(f"{prefix}{one.kind} {one.name} uses {column}: change it before `vecfill migrate finish`")
+
+
+def print_statements(ddl: Iterable[str]) -> None:
+    """Prints statements as a script for psql."""
+    click.echo("BEGIN;")
+    for statement in ddl:
+        click.echo(f"{statement};")
+    click.echo("COMMIT;")
+
+
+def print_run(done: MigrationRun) -> None:
+    """Prints what ``run`` did."""
+    print_line(done.filled)
+    for index in done.indexes:
+        how = "built" + (" without parallel workers" if index.serial else "") if index.built else "was built before"
+        click.echo(f"index {index.name} on {index.table}: {how}, as {index.old}")
+    if done.drained:
+        print_line(done.drained)
+    click.echo(f"phase: {done.phase}; `vecfill migrate status` says what comes next")
+
+
+def print_status(found: MigrationStatus, _: Settings) -> None:
+    """Prints where a migration stands."""
+    click.echo(f"{found.table}: {found.old_column} to {found.new_column}, {found.model}")
+    for phase, at in found.phases:
+        click.echo(f"  {at:%Y-%m-%d %H:%M:%S} UTC  {phase}")
+    if found.coverage:
+        counts = found.coverage.coverage
+        queued = found.coverage.ledger.queued if found.coverage.ledger else 0
+        click.echo(
+            f"{found.new_column}: {counts.filled:,} of {counts.total:,} rows have a vector ({counts.percent:.2f}%), "
+            f"{counts.changed:,} are behind their texts, {counts.failed:,} failed, {queued:,} queued changes"
+        )
+    for index in found.indexes:
+        click.echo(f"index {index.name} on {index.table}: {_state(index)}, as {index.old}")
+    _print_obstacles(found.obstacles, found.old_column)
+    click.echo(f"next: {found.next}")
+
+
+def _state(index: IndexState) -> str:
+    return index.state if index.percent is None else f"{index.state}, {index.percent:.0f}%"
+
+
+def print_ended(done: EndResult, settings: Settings) -> None:
+    """Prints what ``finish`` or ``abandon`` did, or the statements of ``--dry-run``."""
+    if settings.dry_run:
+        print_statements(done.ddl)
+        return
+    when = "" if done.done else " before"
+    click.echo(f"{done.table}: {done.phase}{when}: column {done.dropped} is gone, and {done.kept} is tracked")

@@ -1,0 +1,1 @@
+"""``vecfill migrate``: moves a tracked target to another model beside the application's use of the table."""

@@ -1,0 +1,91 @@
+"""Short transactions under the lock that keeps others from the table: got at once, or tried again after a pause."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import psycopg
+from psycopg import sql
+
+from vecfill.config.migrate import LockOptions
+from vecfill.errors import ConfigError, TableLockedError
+from vecfill.ledger.ddl import understood
+from vecfill.postgres.database import Connection, Cursor
+from vecfill.postgres.migrate_sql import lock_table
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import Session, transaction
+
+STATEMENT_TIMEOUT = "60s"
+"""Of the statements after the lock is there; they write a few rows of the catalogue."""
+
+
+def under_lock(
+    session: Session,
+    relation: Relation,
+    options: LockOptions,
+    work: Callable[[Cursor], Sequence[sql.Composed]],
+    *,
+    verb: str,
+) -> None:
+    """Locks the table with its partitions, and runs statements, all or none.
+
+    Others queue behind the attempt for at most ``options.lock_timeout`` seconds. Attempts go on, with random pauses,
+    for ``options.lock_wait`` seconds.
+
+    Args:
+        session: to the target's database.
+        relation: the target.
+        options: how long to wait.
+        work: looks once more, and returns the statements.
+        verb: what becomes of the table, for messages, such as ``prepared for a migration``.
+
+    Raises:
+        ConfigError: this role may not; another object depends on what is to be dropped.
+        TableLockedError: the table stayed locked.
+    """
+    until = time.monotonic() + options.lock_wait
+
+    def attempt(connection: Connection) -> None:
+        with understood(relation.table.label, verb):
+            _locked(connection, relation, options, work)
+
+    while True:
+        try:
+            session.run(attempt)
+            return
+        except TableLockedError as error:
+            if time.monotonic() >= until:
+                raise TableLockedError(
+                    f"{relation.table.label} could not be locked within {options.lock_wait:.0f} s, since other "
+                    "sessions use it in long transactions: nothing was changed: run the command again, or raise "
+                    "--lock-wait"
+                ) from error
+
+
+def _locked(
+    connection: Connection,
+    relation: Relation,
+    options: LockOptions,
+    work: Callable[[Cursor], Sequence[sql.Composed]],
+) -> None:
+    """One attempt; the limit holds for the locks of all partitions together."""
+    limit = f"{options.lock_timeout * 1000:.0f}ms"
+    with transaction(connection, {"lock_timeout": limit, "statement_timeout": limit}) as cursor:
+        try:
+            cursor.execute(lock_table(relation), ())
+        except psycopg.errors.QueryCanceled as error:
+            raise psycopg.errors.LockNotAvailable(f"no lock of {relation.table.label} within {limit}") from error
+        cursor.execute(sql.SQL("SET LOCAL statement_timeout TO {}").format(sql.Literal(STATEMENT_TIMEOUT)), ())
+        for statement in work(cursor):
+            cursor.execute(statement, ())
+
+
+def refuse_unless_confirmed(excess: str, consent: Callable[[str], bool], *, yes: bool) -> None:
+    """Asks before something that costs, or cannot be undone.
+
+    Raises:
+        ConfigError: nobody confirmed it.
+    """
+    if not yes and not consent(excess):
+        raise ConfigError(f"refusing to start: {excess}; pass --yes to proceed")

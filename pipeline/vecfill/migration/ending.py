@@ -1,0 +1,164 @@
+"""``vecfill migrate finish`` and ``abandon``: drop one of the two columns with its tracking, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from psycopg import sql
+
+from vecfill.config.migrate import LockOptions
+from vecfill.config.target import Target
+from vecfill.errors import ConfigError
+from vecfill.ledger import layout_sql
+from vecfill.ledger.migrations import ABANDONED, FINISHED, INDEXED, Migration, end, reach
+from vecfill.migration.brief_lock import refuse_unless_confirmed, under_lock
+from vecfill.migration.look import NO_CONSENT, Found, check_free, check_owner, need
+from vecfill.postgres.database import Connection, Cursor, Database
+from vecfill.postgres.migrate_sql import drop_column
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import open_session
+from vecfill.postgres.tracking import Tracking
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndResult:
+    """What ``migrate finish`` or ``migrate abandon`` did, or with ``dry_run`` would do.
+
+    Attributes:
+        table: ``schema.table``.
+        phase: ``finished`` or ``abandoned``.
+        dropped: the column that is gone; ``kept`` the one that stays.
+        ddl: the statements, in order.
+        done: False if an earlier call had done it.
+    """
+
+    table: str
+    phase: str
+    dropped: str
+    kept: str
+    ddl: tuple[str, ...]
+    done: bool
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "exit_code"}
+
+
+def finish(
+    target: Target,
+    *,
+    database: str | Database | None = None,
+    locks: LockOptions | None = None,
+    dry_run: bool = False,
+    yes: bool = False,
+    consent: Callable[[str], bool] = NO_CONSENT,
+) -> EndResult:
+    """Drops the old column, its indexes and its tracking; the new column stays, and is tracked.
+
+    Args:
+        target: the target with its old column or its new one.
+        database: connection string; None takes libpq's environment.
+        locks: how long to wait for the table; None takes the defaults.
+        dry_run: return the statements and run none.
+        yes: drop without asking.
+        consent: called if ``yes`` is not set; True drops.
+
+    Raises:
+        ConfigError: no migration; it has not come so far; another object uses the old column; consent was refused.
+        LeaseError: a run works on the old column.
+        TableLockedError: the table stayed locked.
+    """
+
+    def check(found: Found) -> None:
+        migration, label = found.migration, found.relation.table.label
+        if migration.phase != INDEXED:
+            raise ConfigError(
+                f"{label}.{migration.new_column} is not complete yet: the migration is {migration.phase}: run `vecfill "
+                "migrate run` first, or `vecfill migrate abandon` to give it up"
+            )
+
+    return _ended(target, FINISHED, database, locks, check, dry_run=dry_run, yes=yes, consent=consent)
+
+
+def abandon(
+    target: Target,
+    *,
+    database: str | Database | None = None,
+    locks: LockOptions | None = None,
+    dry_run: bool = False,
+    yes: bool = False,
+    consent: Callable[[str], bool] = NO_CONSENT,
+) -> EndResult:
+    """Drops the new column, its indexes and its tracking, at any time; arguments and errors are those of ``finish``."""
+    return _ended(target, ABANDONED, database, locks, lambda _: None, dry_run=dry_run, yes=yes, consent=consent)
+
+
+def _ended(
+    target: Target,
+    phase: str,
+    database: str | Database | None,
+    locks: LockOptions | None,
+    check: Callable[[Found], None],
+    *,
+    dry_run: bool,
+    yes: bool,
+    consent: Callable[[str], bool],
+) -> EndResult:
+    schema = target.state_schema
+    with open_session(database) as session:
+        found = session.run(lambda connection: _found(connection, target))
+        migration, relation = found.migration, found.relation
+        if migration.ended:
+            if migration.phase != phase:
+                raise ConfigError(f"the migration of {relation.table.label} was {migration.phase} before")
+            return _result(relation, migration, phase, [], done=False)
+        check(found)
+        ddl = _statements(relation, schema, migration, phase)
+        if not dry_run:
+            dropped = _columns(migration, phase)[0]
+            excess = f"{relation.table.label}.{dropped} will be dropped with its vectors and its indexes"
+            refuse_unless_confirmed(excess, consent, yes=yes)
+            number = _target_to_drop(migration, phase)
+
+            def work(cursor: Cursor) -> list[sql.Composed]:
+                check_free(cursor, schema, number, f"{relation.table.label}.{dropped}")
+                return ddl
+
+            under_lock(session, relation, locks or LockOptions(), work, verb="changed")
+        return _result(relation, migration, phase, ddl, done=True)
+
+
+def _found(connection: Connection, target: Target) -> Found:
+    found = need(connection, target)
+    if not found.migration.ended:
+        check_owner(connection, found.relation, target.state_schema)
+    return found
+
+
+def _statements(relation: Relation, schema: str, migration: Migration, phase: str) -> list[sql.Composed]:
+    tracking = Tracking.of(schema, _target_to_drop(migration, phase), ())
+    return [
+        *layout_sql.drop_lost(tracking, relation.table.name.as_string()),
+        drop_column(relation, _columns(migration, phase)[0]),
+        reach(schema, migration, phase),
+        end(schema, migration),
+    ]
+
+
+def _columns(migration: Migration, phase: str) -> tuple[str, str]:
+    """The column to drop and the one to keep."""
+    both = migration.old_column, migration.new_column
+    return both if phase == FINISHED else both[::-1]
+
+
+def _target_to_drop(migration: Migration, phase: str) -> int:
+    return migration.old_target if phase == FINISHED else migration.new_target
+
+
+def _result(relation: Relation, migration: Migration, phase: str, ddl: list[sql.Composed], *, done: bool) -> EndResult:
+    dropped, kept = _columns(migration, phase)
+    statements = tuple(statement.as_string() for statement in ddl)
+    return EndResult(table=relation.table.label, phase=phase, dropped=dropped, kept=kept, ddl=statements, done=done)

@@ -1,0 +1,249 @@
+"""``vecfill migrate start``: adds the column for the new vectors and tracks it, in one transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from psycopg import sql
+
+from vecfill.backfill.checks import check_writable
+from vecfill.backfill.forecast import size, vector_bytes
+from vecfill.config.migrate import LockOptions, MigrateOptions
+from vecfill.config.model import Model
+from vecfill.config.target import Target
+from vecfill.encode.fingerprint import Fingerprint, fingerprint_of
+from vecfill.encode.model_files import dimension_of
+from vecfill.errors import ConfigError
+from vecfill.ledger import layout_sql, migrations
+from vecfill.ledger.completed_target import find_completed, need_tracked
+from vecfill.ledger.models import register_model
+from vecfill.ledger.registry import condition_of, ledger_version
+from vecfill.migration.brief_lock import refuse_unless_confirmed, under_lock
+from vecfill.migration.carry_over import grants_of, properties_of
+from vecfill.migration.look import NO_CONSENT, check_owner, find
+from vecfill.migration.obstacles import Obstacle, obstacles_of
+from vecfill.migration.twins import plan_twins
+from vecfill.postgres.database import Connection, Cursor, Database
+from vecfill.postgres.introspect import inspect
+from vecfill.postgres.migrate_sql import MAX_INDEXED, MAX_NAME, NewColumn, Twin, add_column, suffixed, twin_statements
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.search_sql import EXTENSION_SCHEMA
+from vecfill.postgres.session import open_session, transaction
+from vecfill.postgres.tracking import Tracking
+from vecfill.postgres.update_effects import update_effects
+from vecfill.target_tracking import plan_tracking
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartResult:
+    """What ``migrate start`` did, or with ``dry_run`` would do.
+
+    Attributes:
+        table: ``schema.table``.
+        column: the old column; ``new_column`` the new one, of ``type``.
+        ddl: the statements, in order.
+        later: the statements that ``migrate run`` will build indexes with.
+        obstacles: what else uses the old column.
+        created: False if the migration had been started before.
+    """
+
+    table: str
+    column: str
+    new_column: str
+    type: str
+    ddl: tuple[str, ...]
+    later: tuple[str, ...]
+    obstacles: tuple[Obstacle, ...]
+    created: bool
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "exit_code"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    relation: Relation
+    column: NewColumn
+    twins: list[Twin]
+    statements: list[sql.Composed]
+    obstacles: tuple[Obstacle, ...]
+    published: tuple[str, ...]
+
+
+def start(
+    target: Target,
+    model: Model,
+    *,
+    database: str | Database | None = None,
+    options: MigrateOptions | None = None,
+    locks: LockOptions | None = None,
+    dry_run: bool = False,
+    yes: bool = False,
+    consent: Callable[[str], bool] = NO_CONSENT,
+) -> StartResult:
+    """Adds a column for the new model's vectors to a tracked target; from then on both columns can be kept fresh.
+
+    Args:
+        target: the tracked target, with its old column; ``dim`` is that of the new vectors.
+        model: the new model.
+        database: connection string; None takes libpq's environment.
+        options: the new column; None takes the defaults.
+        locks: how long to wait for the table; None takes the defaults.
+        dry_run: return the statements and run none.
+        yes: start without asking.
+        consent: called if the start needs a confirmation and ``yes`` is not set.
+
+    Raises:
+        ConfigError: the target is not tracked; the migration cannot work as given; consent was refused.
+        TableLockedError: the table stayed locked.
+    """
+    options, locks = options or MigrateOptions(), locks or LockOptions()
+    own, dim = fingerprint_of(model), dimension_of(model) or target.dim
+    if dim is None:
+        raise ConfigError(f"model {model.name} does not declare its dimension: pass --dim")
+    target = replace(target, dim=None)
+    with open_session(database) as session:
+        if found := session.run(lambda connection: _started(connection, target, own)):
+            return found
+        plan = session.run(lambda connection: _plan(connection, target, own, dim, options))
+        if not dry_run:
+            _confirm(plan, consent, yes=yes)
+            work: Callable[[Cursor], list[sql.Composed]] = lambda _: plan.statements  # noqa: E731
+            under_lock(session, plan.relation, locks, work, verb="prepared for a migration")
+        return _result(plan)
+
+
+def _started(connection: Connection, target: Target, own: Fingerprint) -> StartResult | None:
+    """What was started before, perhaps by a command that was killed before it could tell."""
+    found = find(connection, target)
+    if found is None or found.migration.ended:
+        return None
+    migration, label = found.migration, found.relation.table.label
+    if own.digest != found.digest:
+        raise ConfigError(
+            f"{label}.{migration.old_column} is being migrated to {migration.model_name}, and this is {own.name}: "
+            "choose the same model with the same settings, or run `vecfill migrate abandon` first"
+        )
+    column = inspect(connection, replace(target, column=migration.new_column), text_needed=False, key_needed=False)
+    vector = column.table.vector
+    return StartResult(
+        table=label,
+        column=migration.old_column,
+        new_column=migration.new_column,
+        type=f"{vector.kind}({vector.dim})" if vector.declared else vector.kind,
+        ddl=(),
+        later=(),
+        obstacles=(),
+        created=False,
+    )
+
+
+def _plan(connection: Connection, target: Target, own: Fingerprint, dim: int, options: MigrateOptions) -> _Plan:
+    tracked = need_tracked(connection, target, "a migration")
+    target, _ = find_completed(connection, target, tracked.relation)
+    relation = replace(inspect(connection, target), tracking=tracked.relation.ledger)
+    check_writable(relation)
+    check_owner(connection, relation, target.state_schema)
+    column = _new_column(connection, relation, dim, options)
+    twins = plan_twins(connection, relation, column)
+    vector = replace(relation.table.vector, name=column.name, kind=column.kind, dim=dim, declared=True, not_null=False)
+    names = (*relation.table.columns, column.name)
+    ahead = replace(relation, table=replace(relation.table, vector=vector, columns=names))
+    tracking = plan_tracking(connection, ahead, replace(target, column=column.name))
+    schema, condition = target.state_schema, condition_of(target)
+    with transaction(connection, read_only=True) as cursor:
+        version = ledger_version(cursor, schema) or 0
+    begin = migrations.begin(
+        *(schema, relation, condition),
+        targets=(relation.ledger.id, tracking.number),
+        new_column=column.name,
+        digest=own.digest,
+    )
+    return _Plan(
+        relation=relation,
+        column=column,
+        twins=twins,
+        statements=[
+            add_column(relation, column),
+            *properties_of(connection, relation, column.name),
+            *layout_sql.upgrades(schema, version),
+            *tracking.statements,
+            *grants_of(connection, relation.ledger, Tracking.of(schema, tracking.number, ())),
+            register_model(schema, own.digest, own.name, own.details),
+            begin,
+        ],
+        obstacles=obstacles_of(connection, relation),
+        published=update_effects(connection, relation).publications,
+    )
+
+
+def _new_column(connection: Connection, relation: Relation, dim: int, options: MigrateOptions) -> NewColumn:
+    """Checks that the column can be added and indexed.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    old = relation.table.vector
+    name, kind = options.to_column or suffixed(old.name, "_next"), options.to_type or old.kind
+    if name in relation.table.columns:
+        raise ConfigError(
+            f"--to-column {name}: {relation.table.label} has a column of this name: choose another, or drop that one"
+        )
+    if len(name.encode()) > MAX_NAME:
+        raise ConfigError(f"--to-column {name}: a name has at most {MAX_NAME} bytes: choose a shorter one")
+    with transaction(connection, read_only=True) as cursor:
+        schema = cursor.execute(EXTENSION_SCHEMA, ()).fetchone()
+    if schema is None and not kind.endswith("[]"):
+        raise ConfigError("this database has no pgvector: CREATE EXTENSION vector")
+    if relation.table.vector_indexes and dim > MAX_INDEXED["halfvec"]:
+        raise ConfigError(
+            f"the new model gives {dim} dimensions, and a vector index takes at most {MAX_INDEXED['halfvec']} (as "
+            f"halfvec), so {', '.join(relation.table.vector_indexes)} cannot have a twin: set --truncate-dim, or drop "
+            "the index first"
+        )
+    return NewColumn(name=name, kind=kind, dim=dim, schema=None if kind.endswith("[]") or not schema else schema[0])
+
+
+def _confirm(plan: _Plan, consent: Callable[[str], bool], *, yes: bool) -> None:
+    """Says what the migration will cost, and asks where others have to act first."""
+    relation, column = plan.relation, plan.column
+    label = relation.table.label
+    vector = replace(relation.table.vector, kind=column.kind, dim=column.dim)
+    pages = sum(leaf.pages for leaf in relation.table.leaves)
+    indexes = sum(index.bytes for index in relation.table.indexes if index.is_for_vectors)
+    share = column.dim / (relation.table.vector.dim or column.dim)
+    log.info(
+        "%s: each row gets %s for the new vector beside the old, and is written anew: the table, now %s, grows by that "
+        "and its old row versions; the new indexes take up to %s; the server does not tell how much disk is free",
+        *(label, size(vector_bytes(vector)), size(pages * relation.access.server.block_bytes)),
+        size(int(indexes * share)),
+        extra={"target": label},
+    )
+    if plan.published:
+        refuse_unless_confirmed(
+            f"{label} is published by {', '.join(plan.published)}, and its subscribers stop at the first change of a "
+            f"row that has column {column.name}, unless their table has it: add it there first",
+            *(consent,),
+            yes=yes,
+        )
+
+
+def _result(plan: _Plan) -> StartResult:
+    column = plan.column
+    return StartResult(
+        table=plan.relation.table.label,
+        column=plan.relation.table.vector.name,
+        new_column=column.name,
+        type=column.kind if column.schema is None else f"{column.kind}({column.dim})",
+        ddl=tuple(statement.as_string() for statement in plan.statements),
+        later=tuple(statement.as_string() for statement in twin_statements(plan.twins)),
+        obstacles=plan.obstacles,
+        created=True,
+    )

@@ -1,0 +1,158 @@
+"""``vecfill migrate status``: the truth about a migration, from the ledger and the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from vecfill.config.target import Target
+from vecfill.ledger.migrations import INDEXED, Migration
+from vecfill.migration.index_build import current_twins
+from vecfill.migration.look import need
+from vecfill.migration.obstacles import Obstacle, obstacles_of
+from vecfill.migration.twins import TwinState, state_of
+from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.introspect import inspect
+from vecfill.postgres.migrate_sql import Twin
+from vecfill.postgres.session import open_session, transaction
+from vecfill.table_status import Status, status
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexState:
+    """A twin of an index: ``state`` is missing, building, invalid, detached or ready; ``percent`` while it is built."""
+
+    old: str
+    name: str
+    table: str
+    state: str
+    percent: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrationStatus:
+    """Where a migration stands.
+
+    Attributes:
+        table: ``schema.table``.
+        old_column, new_column: the two columns.
+        model: the new model.
+        phase: the last phase that was reached; ``phases`` has all with their times.
+        coverage: of the new column, as ``status`` counts it; None if the migration has ended.
+        indexes: the twins of the old column's indexes.
+        obstacles: what else uses the old column.
+        next: what to do now, in one sentence.
+    """
+
+    table: str
+    old_column: str
+    new_column: str
+    model: str
+    phase: str
+    phases: tuple[tuple[str, datetime], ...]
+    coverage: Status | None
+    indexes: tuple[IndexState, ...]
+    obstacles: tuple[Obstacle, ...]
+    next: str
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        found = asdict(replace(self, coverage=None))
+        del found["exit_code"]
+        return {
+            **found,
+            "phases": [{"phase": phase, "at": at.isoformat()} for phase, at in self.phases],
+            "coverage": self.coverage.as_dict() if self.coverage else None,
+        }
+
+
+def migration_status(target: Target, *, database: str | Database | None = None) -> MigrationStatus:
+    """Says where the migration of a target stands, and what to do next. The role needs SELECT, on the ledger too.
+
+    Args:
+        target: the target with its old column or its new one.
+        database: connection string; None takes libpq's environment.
+
+    Raises:
+        ConfigError: no migration was started.
+    """
+    with open_session(database) as session:
+        found = session.run(lambda connection: need(connection, target))
+        migration, label = found.migration, found.relation.table.label
+        if migration.ended:
+            return _status(label, migration, next_step=_AFTER[migration.phase].format(migration.kept))
+        new = replace(target, column=migration.new_column, dim=None)
+        old = replace(new, column=migration.old_column)
+        counted = status(new, database=session.database)
+        indexes = session.run(lambda connection: _indexes(connection, old, new))
+        obstacles = session.run(lambda connection: _obstacles(connection, old))
+    step = _next(migration, counted, indexes)
+    return _status(label, migration, counted=counted, indexes=indexes, obstacles=obstacles, next_step=step)
+
+
+def _status(
+    label: str,
+    migration: Migration,
+    *,
+    counted: Status | None = None,
+    indexes: tuple[IndexState, ...] = (),
+    obstacles: tuple[Obstacle, ...] = (),
+    next_step: str,
+) -> MigrationStatus:
+    return MigrationStatus(
+        table=label,
+        old_column=migration.old_column,
+        new_column=migration.new_column,
+        model=migration.model_name,
+        phase=migration.phase,
+        phases=migration.phases,
+        coverage=counted,
+        indexes=indexes,
+        obstacles=obstacles,
+        next=next_step,
+    )
+
+
+def _indexes(connection: Connection, old: Target, new: Target) -> tuple[IndexState, ...]:
+    twins = current_twins(connection, old, new)
+    with transaction(connection, read_only=True) as cursor:
+        return tuple(_index(twin, state_of(cursor, twin)) for twin in twins)
+
+
+def _index(twin: Twin, state: TwinState) -> IndexState:
+    if state.building:
+        word = "building"
+    elif not state.exists:
+        word = "missing"
+    elif not state.attached:
+        word = "detached"
+    else:
+        word = "ready" if state.valid else "invalid"
+    return IndexState(old=twin.old, name=twin.name, table=twin.table, state=word, percent=state.done)
+
+
+def _obstacles(connection: Connection, old: Target) -> tuple[Obstacle, ...]:
+    return obstacles_of(connection, inspect(connection, old, text_needed=False, key_needed=False))
+
+
+def _next(migration: Migration, counted: Status, indexes: tuple[IndexState, ...]) -> str:
+    queued = counted.ledger.queued if counted.ledger else 0
+    if migration.phase != INDEXED or any(index.state != "ready" for index in indexes):
+        return "run `vecfill migrate run` to fill the new column and build its indexes; it goes on where it ended"
+    if counted.coverage.open or queued:
+        return (
+            f"run `vecfill run --column {migration.new_column}` with the new model: some rows of the new column are "
+            "behind their texts"
+        )
+    return (
+        f"move the application: read {migration.new_column} with queries of {migration.model_name}, keep both columns "
+        "fresh with `vecfill run`, and run `vecfill migrate finish` when nothing reads the old column"
+    )
+
+
+_AFTER = {
+    "finished": "nothing to do: `vecfill run --column {}` keeps the new column fresh",
+    "abandoned": "nothing to do: `vecfill run --column {}` keeps the old column fresh",
+}

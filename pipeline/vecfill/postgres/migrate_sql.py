@@ -1,0 +1,186 @@
+"""The DDL of a migration to another column, and the twins of indexes. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.template import verbatim_sql
+
+MAX_NAME = 63
+"""Bytes of an identifier."""
+
+MAX_INDEXED = {"vector": 2_000, "halfvec": 4_000}
+"""Most dimensions that an HNSW or IVFFlat index takes, by type."""
+
+
+def suffixed(name: str, suffix: str) -> str:
+    """Returns a name with a suffix, shortened so that the server takes it whole."""
+    return name.encode()[: MAX_NAME - len(suffix)].decode(errors="ignore") + suffix
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewColumn:
+    """The column for the new vectors.
+
+    Attributes:
+        name: not yet taken.
+        kind: one of the values of ``VECTOR_KINDS``.
+        dim: dimension of the new model.
+        schema: of pgvector; None for an array.
+    """
+
+    name: str
+    kind: str
+    dim: int
+    schema: str | None
+
+    @property
+    def type(self) -> sql.Composable:
+        """Its type in SQL."""
+        if self.schema is None:
+            return verbatim_sql(self.kind)
+        return sql.SQL("{}.{}({})").format(
+            sql.Identifier(self.schema), sql.Identifier(self.kind), sql.Literal(self.dim)
+        )
+
+
+def add_column(relation: Relation, column: NewColumn) -> sql.Composed:
+    """Adds the column; without a default no row is written."""
+    return sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
+        relation.table.name, sql.Identifier(column.name), column.type
+    )
+
+
+def drop_column(relation: Relation, name: str) -> sql.Composed:
+    """Drops a column with its indexes; other objects that use it keep the server from it."""
+    return sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(relation.table.name, sql.Identifier(name))
+
+
+def lock_table(relation: Relation) -> sql.Composed:
+    """Takes the lock that all further statements need, of the partitions too."""
+    return sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(relation.table.name)
+
+
+_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\w+|::|\s+|.""", re.DOTALL)
+
+
+def twin_definition(rest: str, old: str, old_dim: int | None, kind: str, column: NewColumn) -> str:
+    """Rewrites the part of an index's definition from USING on for another column.
+
+    Args:
+        rest: as ``pg_get_indexdef`` writes it with an empty search path.
+        old: the old column's name, quoted as in ``rest``.
+        old_dim: its dimension; casts to it are made to the new one.
+        kind: its type.
+        column: the new column.
+    """
+    new = sql.Identifier(column.name).as_string()
+    tokens = _TOKEN.findall(rest)
+    solid = [place for place, token in enumerate(tokens) if not token.isspace()]
+    before = dict(zip(solid[1:], (tokens[place] for place in solid), strict=False))
+    after = dict(zip(solid, (tokens[place] for place in solid[1:]), strict=False))
+    for place in solid:
+        token = tokens[place]
+        if token == old and before.get(place) not in (".", "::") and after.get(place) not in ("(", "."):
+            tokens[place] = new
+        elif token == str(old_dim) and before.get(place) == "(" and after.get(place) == ")":
+            tokens[place] = str(column.dim)
+    found = "".join(tokens)
+    indexed = "halfvec" if column.kind == "vector" and column.dim > MAX_INDEXED["vector"] else column.kind
+    if found.startswith(("USING hnsw", "USING ivfflat")) and column.schema is not None:
+        found = _as_kind(found, new, kind, indexed, column)
+    return found
+
+
+def _as_kind(rest: str, new: str, kind: str, indexed: str, column: NewColumn) -> str:
+    """Has a vector index on the column itself compare another type: its operator class, and a cast where needed."""
+    plain = re.match(rf"(USING \w+ \(){re.escape(new)}(?: ([^()]*?))?\)", rest)
+    if plain is None or (indexed == kind == column.kind):
+        return rest
+    schema = sql.Identifier(column.schema or "").as_string()
+    classes = plain[2] or f"{schema}.{kind}_l2_ops"
+    classes = re.sub(rf"\b{kind}_(\w+)_ops\b", rf"{indexed}_\1_ops", classes)
+    operand = new if indexed == column.kind else f"(({new})::{schema}.{indexed}({column.dim}))"
+    return f"{plain[1]}{operand} {classes}){rest[plain.end() :]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twin:
+    """The index on the new column that stands for one on the old.
+
+    Attributes:
+        old: name of the old index.
+        name: of the twin.
+        schema: of both.
+        table: that both index, quoted, with its schema.
+        table_oid: its oid.
+        partitioned: it has no rows of its own but the indexes of partitions attached.
+        parent: name of the twin that it is to be attached to; None for the index of a whole table.
+        parent_schema: of that.
+        rest: its definition from USING on.
+    """
+
+    old: str
+    name: str
+    schema: str
+    table: str
+    table_oid: int
+    partitioned: bool
+    parent: str | None
+    parent_schema: str | None
+    rest: str
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """Its name with its schema."""
+        return sql.Identifier(self.schema, self.name)
+
+
+def create_twin(twin: Twin) -> sql.Composed:
+    """Builds a twin beside the table's use; of a partitioned one only the frame."""
+    return sql.SQL("CREATE INDEX {} {} ON {} {}").format(
+        *(sql.SQL("") if twin.partitioned else sql.SQL("CONCURRENTLY"), sql.Identifier(twin.name)),
+        *(verbatim_sql(f"ONLY {twin.table}" if twin.partitioned else twin.table), verbatim_sql(twin.rest)),
+    )
+
+
+def drop_index(twin: Twin) -> sql.Composed:
+    """Drops what a build that failed has left."""
+    return sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(twin.identifier)
+
+
+def attach_twin(twin: Twin) -> sql.Composed:
+    """Makes the twin of a partition a part of the one of the whole table."""
+    return sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(
+        sql.Identifier(twin.parent_schema or "", twin.parent or ""), twin.identifier
+    )
+
+
+def twin_statements(twins: list[Twin]) -> Iterator[sql.Composed]:
+    """Yields the statements that build the twins, to show them."""
+    for twin in twins:
+        yield create_twin(twin)
+        if twin.parent:
+            yield attach_twin(twin)
+
+
+INDEXES = """
+SELECT i.indexrelid, c.relname::pg_catalog.text, n.nspname::pg_catalog.text, i.indrelid,
+  pg_catalog.format('%I.%I', tn.nspname, t.relname), c.relkind::pg_catalog.text OPERATOR(pg_catalog.=) 'I',
+  (SELECT h.inhparent FROM pg_catalog.pg_inherits AS h WHERE h.inhrelid OPERATOR(pg_catalog.=) i.indexrelid),
+  pg_catalog.pg_get_indexdef(i.indexrelid), pg_catalog.format('%I', c.relname), i.indisvalid AND i.indisready
+FROM pg_catalog.pg_index AS i
+JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+JOIN pg_catalog.pg_class AS t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+JOIN pg_catalog.pg_namespace AS tn ON tn.oid OPERATOR(pg_catalog.=) t.relnamespace
+WHERE i.indrelid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[])
+ORDER BY c.relkind OPERATOR(pg_catalog.<>) 'I', (
+  SELECT pg_catalog.count(*) FROM pg_catalog.pg_partition_ancestors(i.indrelid::pg_catalog.regclass)), c.relname
+"""
+"""The indexes of a table and its partitions; those that others are attached to first, the topmost before the rest."""
