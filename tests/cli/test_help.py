@@ -20,6 +20,7 @@ from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.plan import PlanOptions
+from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings import OUTPUT, QUEUE_SETTINGS
 from vecfill.config.status import StatusOptions
@@ -36,6 +37,7 @@ OFFERS = {
     "track": (*options_of(DatabaseOptions, Target, Model, TrackOptions, without=QUEUE_SETTINGS), *OUTPUT.values()),
     "verify": (*options_of(DatabaseOptions, Target, Model, VerifyOptions, without=QUEUE_SETTINGS), *OUTPUT.values()),
     "failures": (*options_of(DatabaseOptions, Target, without=(*NOT_NEEDED, *QUEUE_SETTINGS)), *OUTPUT.values()),
+    "retry": (*options_of(DatabaseOptions, Target, RetryOptions, without=NOT_NEEDED), *OUTPUT.values()),
     "watch": (*options_of(DatabaseOptions, Target, Model, RunOptions, WatchOptions, without=ONCE), *OUTPUT.values()),
     "doctor": (*options_of(DatabaseOptions, Target, Model, DoctorOptions), *OUTPUT.values()),
     "status": (*options_of(DatabaseOptions, Target, StatusOptions), *OUTPUT.values()),

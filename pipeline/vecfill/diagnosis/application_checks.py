@@ -57,7 +57,8 @@ def application(look: Examined) -> Iterator[Finding]:
 
 
 def _upserts(look: Examined, tasks: Sequence[Tasks]) -> Iterator[Finding]:
-    required = tuple(row.name for row in look.ask(queries.REQUIRED_COLUMNS, look.oid))
+    key = {part.name for part in look.relation.table.key}  # which every upsert gives
+    required = tuple(row.name for row in look.ask(queries.REQUIRED_COLUMNS, look.oid) if row.name not in key)
     if required:
         table = Table(schema=look.schema, name=look.table, embedding=look.relation.table.vector.name, required=required)
         traces = [*_traces(tasks), *_cron_traces(look)]

@@ -49,7 +49,7 @@ def _triggers(look: Examined, tracked: Tracked) -> Iterator[Finding]:
         return
     with transaction(look.connection, read_only=True) as cursor:
         found = triggers_of(cursor, tracked.relation, tracked.relation.ledger)
-    off = [(table, name) for table, _, name, enabled in found if not enabled]
+    off = sorted((table, name) for table, _, name, enabled in found if not enabled)
     names = {row.oid: row.name for row in look.ask(queries.TABLE_NAMES, look.tree)}
     enable = (statement("ALTER TABLE {} ENABLE TRIGGER {}", names[table], (name,)) for table, name in off)
     what = f"disabled: {', '.join(sorted({name for _, name in off}))}" if off else "some are missing"
