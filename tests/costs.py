@@ -31,3 +31,6 @@ BUFFERS_A_QUEUED_CHANGE = 15
 
 BUFFERS_A_CHANGE = 200
 """Bound of the buffers for one changed row: from its place in the queue until it is out of it."""
+
+BUFFERS_OF_A_LOOK = 20
+"""Bound of the buffers for one look of a watch that finds nothing; it looks twice a second."""

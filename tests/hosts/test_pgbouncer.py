@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import psycopg
 import pytest
-from tests.hosts.conftest import POOL
+from tests.pooler import POOL
 from tests.tables import DOCS, INLINE, MODEL, assert_every_vector_is_its_texts, make_docs
 
 from vecfill.backfill.run import run

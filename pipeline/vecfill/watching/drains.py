@@ -17,6 +17,7 @@ from vecfill.backfill.work import Work, drain_with, engine_opened
 from vecfill.engine.choice import choose, gpu_count
 from vecfill.engine.inline import InlineEngine
 from vecfill.job import Engine, Job, Stop
+from vecfill.postgres.read_sql import suggested_index
 from vecfill.read.look import Look
 from vecfill.watching.rows_aside import RowsAside
 from vecfill.watching.watched import Watched
@@ -72,6 +73,17 @@ class Drains:
         return self.prepared
 
     @property
+    def label(self) -> str:
+        """``schema.table``."""
+        return self._now.relation.table.label
+
+    @property
+    def index_ddl(self) -> str:
+        """The statement that makes an index of the rows without a vector, of the first partition if there are some."""
+        relation = self._now.relation
+        return suggested_index(relation, relation.table.leaves[0]).as_string()
+
+    @property
     def stale(self) -> bool:
         """Whether it is time to refresh."""
         return time.monotonic() - self._refreshed_at > REFRESH_S
@@ -105,6 +117,8 @@ class Drains:
             drain.most_sweeps = 1 if engine is self._engine else MAX_SWEEPS
             drain_with(engine, drain)
         self.prepared = drain.prepared
+        if self._engine is not None and not drain.after.eligible:
+            self._engine.encode.forget()
         if not self.prepared.source.remembers_failures:
             self.aside.add(drain.tally.quarantine)
         return drain
@@ -160,4 +174,3 @@ class Drains:
             self._engine.retarget(job)
         self._job = job
         yield self._engine
-        self._engine.encode.forget()

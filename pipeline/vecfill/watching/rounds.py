@@ -38,7 +38,7 @@ class Rounds:
     def __init__(self, drains: Drains, state: TargetState, run: RunState, *, stop: Stop, interval: float) -> None:
         self._drains, self._state, self._run, self._stop, self._interval = drains, state, run, stop, interval
         self._stuck, self._stuck_rows, self._again_at = Backoff(interval, LONGEST_STUCK_S), 0, 0.0
-        self._pending, self._scan_at = False, 0.0
+        self._pending, self._scan_at, self._explained = False, 0.0, False
         self._requeue_at = time.monotonic() + REQUEUE_S
         self._said_at, self._unsaid = time.monotonic(), Counter[str]()
 
@@ -67,6 +67,7 @@ class Rounds:
             return 0.0
         self._answered()
         self._state.looked(look)
+        self._explain(look)
         self._pending = bool(look.rows) or (look.scans and self._pending)
         if not self._pending or not self._due(look):
             return time_to_look(self._interval, look.pages)
@@ -102,6 +103,22 @@ class Rounds:
         if what := self._run.waiting.what:
             log.warning("the wait for %s is over", what, extra={"event": "resume"})
         self._state.waits_for = None
+
+    def _explain(self, look: Look) -> None:
+        """Says once why it looks less often than it was asked to."""
+        if self._explained:
+            return
+        label, wait = self._drains.label, time_to_look(self._interval, look.pages)
+        if look.scans:
+            self._explained = True
+            log.info(
+                "%s has no partial index of the rows without a vector and is not tracked, so it is scanned after "
+                "inserts and updates, every %.0f s at most: `vecfill track`, or %s, makes this cheaper",
+                *(label, time_to_scan(0), self._drains.index_ddl),
+            )
+        elif wait > self._interval:
+            self._explained = True
+            log.info("a look at %s reads %d pages, so that the next comes after %.0f s", label, look.pages, wait)
 
     def _note(self, counts: dict[str, int]) -> None:
         some = {outcome: rows for outcome, rows in counts.items() if rows}

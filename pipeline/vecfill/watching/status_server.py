@@ -27,6 +27,9 @@ Page = Callable[[], tuple[HTTPStatus, str, bytes]]
 SILENT_S = 10.0
 """Seconds after which a client that sends nothing is left alone."""
 
+STOP_LOOK_S = 0.1
+"""How often the server looks whether it is to end."""
+
 
 @contextmanager
 def serving(health: Health, host: str, port: int) -> Iterator[int]:
@@ -54,7 +57,7 @@ def serving(health: Health, host: str, port: int) -> Iterator[int]:
         raise ConfigError(
             f"--metrics {port} on --metrics-host {host}: {reason}: choose another port or address, or 0 for a free port"
         ) from error
-    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(STOP_LOOK_S,), name="metrics", daemon=True)
     thread.start()
     at = server.server_address[1]
     log.info("metrics at http://%s:%d/metrics", f"[{host}]" if ":" in host else host, at, extra={"port": at})

@@ -1,0 +1,54 @@
+"""A watch looks twice a second, so a look must cost next to nothing, and scans are announced and rare."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+from tests.costs import BUFFERS_OF_A_LOOK
+from tests.ledger.tracked import fill, tracked_docs
+from tests.read.test_partial_index import buffers, make_filled
+from tests.tables import DOCS, INLINE, MODEL, make_docs, wait_until
+from tests.watching.watched import watched, watching
+
+from vecfill.backfill.prepare import prepare
+from vecfill.postgres.database import Database
+from vecfill.postgres.session import Session
+from vecfill.watching import patience
+
+LOOKS = 20
+
+
+def looks(database: str, number: int) -> int:
+    """Entries that the last look of a prepared source found."""
+    with closing(Session.connect(Database(database))) as session:
+        source = prepare(session, DOCS, MODEL, INLINE).source
+        return [source.look() for _ in range(number)][-1].rows
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_look_that_finds_nothing_costs_few_buffers(database, connect, tracked):
+    if tracked:
+        tracked_docs(connect, database, 2_000)
+        connect.execute("VACUUM vecfill.change_1")
+    else:
+        make_filled(connect, 40_000, 20)
+        assert fill(database, allow_mixed=True).updated == 20
+        looks(database, 1)  # marks the entries of rows that have their vector now
+    one, _ = buffers(connect, lambda: looks(database, 1))
+    many, found = buffers(connect, lambda: looks(database, 1 + LOOKS))
+    assert found == 0
+    assert (many - one) / LOOKS < BUFFERS_OF_A_LOOK
+
+
+def test_without_an_index_the_table_is_scanned_only_after_changes_and_that_is_said(
+    database, connect, caplog, monkeypatch
+):
+    caplog.set_level("INFO", "vecfill")
+    monkeypatch.setattr(patience, "SCAN_EVERY_S", 0.05)
+    make_docs(connect, 5)
+    with watching(watched(database)):
+        wait_until(lambda: connect.execute("SELECT count(embedding) = 5 FROM docs").fetchone()[0])
+        wait_until(lambda: any("no partial index" in one.getMessage() for one in caplog.records))
+    (said,) = [one.getMessage() for one in caplog.records if "no partial index" in one.getMessage()]
+    assert 'CREATE INDEX CONCURRENTLY ON "public"."docs" ("id") WHERE "embedding" IS NULL' in said
