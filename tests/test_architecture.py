@@ -19,7 +19,18 @@ FILES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 250
 
 CORE = {
-    *("config", "errors", "blocks", "bisection", "folders", "interruptible", "log_fields", "postgres", "secret"),
+    *(
+        "config",
+        "errors",
+        "blocks",
+        "bisection",
+        "folders",
+        "hooks",
+        "interruptible",
+        "log_fields",
+        "postgres",
+        "secret",
+    ),
     "termination",
 }
 STAGES = {"read", "encode", "write"}

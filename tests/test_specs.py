@@ -11,6 +11,7 @@ from vecfill.config.api import ApiOptions
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.doctor import DoctorOptions
 from vecfill.config.engine import EngineOptions
+from vecfill.config.hooks import HookOptions
 from vecfill.config.limits import WriteLimits
 from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
 from vecfill.config.model import Model
@@ -157,6 +158,7 @@ def test_names_are_unique_over_all_specs():
         LockOptions,
         IndexOptions,
         PlanOptions,
+        HookOptions,
         Output,
     )
     assert len({one.name for one in found}) == len(found) == len(OPTIONS) + len(OUTPUT)

@@ -16,6 +16,7 @@ from vecfill.cli.search import WRITTEN
 from vecfill.cli.watch import ONCE
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.doctor import DoctorOptions
+from vecfill.config.hooks import HookOptions
 from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
@@ -32,7 +33,7 @@ from vecfill.remembered_failures import NOT_NEEDED
 
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {
-    "run": (*options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile), *OUTPUT.values()),
+    "run": (*options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, HookOptions), *OUTPUT.values()),
     "plan": (*options_of(DatabaseOptions, Target, Model, RunOptions, PlanOptions), *OUTPUT.values()),
     "track": (*options_of(DatabaseOptions, Target, Model, TrackOptions, without=QUEUE_SETTINGS), *OUTPUT.values()),
     "verify": (*options_of(DatabaseOptions, Target, Model, VerifyOptions, without=QUEUE_SETTINGS), *OUTPUT.values()),

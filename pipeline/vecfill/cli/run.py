@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.cli.progress import shown
 from vecfill.cli.report import print_line, print_result
-from vecfill.cli.targets import as_dict, carry_out, worst
+from vecfill.cli.targets import Ended, as_dict, carry_out, failed, worst
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.engine import EngineOptions
+from vecfill.config.hooks import HookOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
@@ -28,10 +29,12 @@ from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings import Settings
 from vecfill.config.target import Target
 from vecfill.engine.warm import Warm
+from vecfill.errors import VecfillError
+from vecfill.hooks import run_hooks
 
 
 @click.command()
-@settings_options(options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile))
+@settings_options(options_of(DatabaseOptions, Target, Model, RunOptions, ReportFile, HookOptions))
 @output_options
 def run(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Fill every missing vector of a table.
@@ -55,20 +58,46 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
     Exit codes: 0 every row is filled, or --limit is reached; 1 failed; 2 usage or configuration error, nothing written;
     3 complete except for rows that failed or were refused; 4 another run works on this tracked target; 5 incomplete
     (see the counts); 130, 143 stopped by a signal.
+
+    --on-end and --on-fail run a command after each target, also if it failed or did not start. It gets the target's
+    JSON object on stdin, and VECFILL_RUN_EXIT_CODE, _OUTCOME, _TABLE, _ERROR and VECFILL_RUN_ID in its environment; its
+    output goes to stderr. If it fails or takes longer than --hook-timeout, the log says so, and the exit code stays.
     """
     log_to_stderr(output)
     targets = Settings.load_all(flags, config)
     with closing(_Kept()) as kept:
         several = len(targets) > 1
-        fills = [_prepared(settings, kept, output, several=several) for settings in targets]
-        kept.open_reports(settings.report for settings in targets)
+        with _hooks_told(targets):
+            fills = [_prepared(settings, kept, output, several=several) for settings in targets]
+            kept.open_reports(settings.report for settings in targets)
         show = print_line if several else print_result
-        ended = carry_out(targets, fills, (lambda _: None) if output.quiet or output.json else show)
+        ended = carry_out(targets, fills, (lambda _: None) if output.quiet or output.json else show, _hooks)
     wrote = any(isinstance(one, RunResult) and one.updated for one in ended)
     code = worst((one.exit_code for one in ended), wrote=wrote)
     if output.json:
         click.echo(json.dumps(as_dict(targets, ended, code)))
     sys.exit(code)
+
+
+@contextmanager
+def _hooks_told(targets: Sequence[Settings]) -> Iterator[None]:
+    """Tells the hooks of an error that prevents every run."""
+    try:
+        yield
+    except VecfillError as error:
+        for settings in targets:
+            if _hooks(settings, failed(settings, error)):
+                break
+        raise
+
+
+def _hooks(settings: Settings, ended: Ended) -> BaseException | None:
+    """Runs the commands of a target that has ended; returns the signal that interrupted them, if one did."""
+    try:
+        run_hooks(settings.of(HookOptions), ended.as_dict())
+    except KeyboardInterrupt as stop:
+        return stop
+    return None
 
 
 class _Kept:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 import click
 
-from vecfill.cli.error_lines import defect, print_error, report_failure
+from vecfill.cli.error_lines import defect, described, print_error, report_failure
 from vecfill.cli.logs import log_to_stderr
 from vecfill.config.output import Output
 from vecfill.config.settings import Settings
@@ -87,7 +87,10 @@ def for_each_target(
 
 
 def carry_out(
-    targets: Sequence[Settings], work: Sequence[Callable[[], E]], show: Callable[[Any], None] = lambda _: None
+    targets: Sequence[Settings],
+    work: Sequence[Callable[[], E]],
+    show: Callable[[Any], None] = lambda _: None,
+    after: Callable[[Settings, Ended], BaseException | None] = lambda *_: None,
 ) -> list[E | Failed]:
     """Calls each target's ``work`` in turn. With one target, its error is raised.
 
@@ -98,25 +101,56 @@ def carry_out(
         targets: their settings.
         work: the function to call for each.
         show: called with each result at once.
+        after: called then, and with each ``Failed``; returns the signal that interrupted it, if one did.
     """
     if len(targets) == 1:
-        show(alone := work[0]())
-        return [alone]
-    return list(_in_order(targets, work, show))
+        return [_alone(targets[0], work[0], show, after)]
+    return list(_in_order(targets, work, show, after))
+
+
+def _alone(
+    settings: Settings,
+    work: Callable[[], E],
+    show: Callable[[Any], None],
+    after: Callable[[Settings, Ended], BaseException | None],
+) -> E:
+    try:
+        ended = work()
+    except BaseException as error:
+        after(settings, failed(settings, error))
+        raise
+    show(ended)
+    after(settings, ended)
+    return ended
+
+
+def failed(settings: Settings, error: BaseException) -> Failed:
+    """Returns a target that this error ended; prints nothing."""
+    if isinstance(error, KeyboardInterrupt):
+        return Failed(str(settings.table), "stopped", stop_code(error))
+    return Failed(str(settings.table), *(described(error) or defect(error)))
 
 
 def _in_order(
-    targets: Sequence[Settings], work: Sequence[Callable[[], E]], show: Callable[[Any], None]
+    targets: Sequence[Settings],
+    work: Sequence[Callable[[], E]],
+    show: Callable[[Any], None],
+    after: Callable[[Settings, Ended], BaseException | None],
 ) -> Iterator[E | Failed]:
     gone: dict[object, int] = {}
+    stop: BaseException | None = None
     for settings, of_target in zip(targets, work, strict=True):
         place = settings.database, settings.password_command
+        if stop:
+            yield _failed(settings, "stopped", stop_code(stop))
+            return
         ended = _failed(settings, SAME_SERVER, gone[place]) if place in gone else _tried(settings, of_target)
         if isinstance(ended, Failed):
             if ended.gone:
                 gone[place] = ended.exit_code
         else:
             show(ended)
+        stop = after(settings, ended)
         yield ended
         if is_stop(ended.exit_code):
             return

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.doctor import DoctorOptions
+from vecfill.config.hooks import HookOptions
 from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
 from vecfill.config.model import Model
 from vecfill.config.options import ENV_PREFIX, Option, inner_specs, options_of
@@ -52,6 +53,7 @@ OPTIONS = {
         MigrateOptions,
         LockOptions,
         IndexOptions,
+        HookOptions,
     )
 }
 """Every setting by name."""
