@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ from tests.tables import DOCS, INLINE, MODEL, assert_every_vector_is_its_texts, 
 
 from vecfill.backfill.run import run
 from vecfill.config.engine import EngineOptions
+from vecfill.config.queue_options import QueueOptions
 from vecfill.config.run import RunOptions
 from vecfill.diagnosis.examination import doctor
 from vecfill.encode.hash_encoder import HashEncoder
@@ -124,4 +126,13 @@ def test_a_tracked_target(docs, pooler, database):
     result = run(DOCS, MODEL, database=pooler, options=INLINE)
     assert (result.updated, result.queued_after) == (3, 0)
     assert_every_vector_is_its_texts(docs, rows=ROWS)
+    assert_nothing_left(pooler, database)
+
+
+def test_a_queue_table(docs, pooler, database):
+    docs.execute("CREATE TABLE queue (doc bigint REFERENCES docs, status text DEFAULT 'pending', at timestamptz)")
+    docs.execute("INSERT INTO queue SELECT id FROM docs WHERE id <= 1000")
+    target = replace(DOCS, queue=QueueOptions(table="queue", claimed="at"))
+    result = run(target, MODEL, database=pooler, options=INLINE)
+    assert (result.updated, result.queue.after) == (1_000, {"completed": 1_000})
     assert_nothing_left(pooler, database)

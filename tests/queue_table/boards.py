@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import psycopg
-from tests.tables import DIM
+from tests.tables import DIM, MODEL
 
 from vecfill.config.queue_options import QueueOptions
 from vecfill.config.target import Target
+from vecfill.encode.stage import EncodeSpec
+from vecfill.job import Job
+from vecfill.postgres.database import Database
+from vecfill.postgres.introspect import inspect
+from vecfill.postgres.queue_introspect import with_queue_table
+from vecfill.postgres.selection import MISSING, selection_of
+from vecfill.postgres.session import Session
+from vecfill.read.queue_table_source import QueueTableSource
+from vecfill.read.source import TableSource
+from vecfill.write.sink import TableSink
 
 QUEUE = QueueOptions(
     table="embedding_queue",
@@ -24,6 +34,19 @@ BOARD = Target(table="public.jobs", text="{title}", queue=QUEUE)
 def board(**changes: object) -> Target:
     """The target with other settings of its queue table."""
     return replace(BOARD, queue=replace(QUEUE, **changes))
+
+
+def job_of_board(database: str) -> Job:
+    """The stages of a run on the board; the connection of its source is the caller's to close."""
+    session = Session(Database(database))
+    relation = session.run(lambda connection: with_queue_table(connection, inspect(connection, BOARD), BOARD))
+    selection = selection_of(BOARD, queue=relation.queue)
+    source = QueueTableSource.of(TableSource(session=session, relation=relation, selection=selection), MISSING)
+    return Job(
+        source=source,
+        encode=EncodeSpec(model=MODEL, dim=DIM, arity=1, column="jobs.embedding"),
+        sink=TableSink(database=session.database, relation=source.relation, selection=selection),
+    )
 
 
 def make_board(
