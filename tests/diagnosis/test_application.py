@@ -109,6 +109,18 @@ def test_a_queue_table_of_the_settings_is_judged_as_a_run_sees_it(connect, datab
 QUEUED = "--text '{title} at {company}' --set 'updated_at = now()' --queue-table"
 
 
+def test_a_role_that_may_not_write_the_queue_table_of_the_settings(connect, database):
+    make_board(connect)
+    make_docs(connect)
+    target = replace(JOBS, queue=QueueOptions(table="embedding_queue", key=("job_id",)))
+    with role(connect, database) as uri:
+        connect.execute(f"GRANT SELECT, UPDATE ON jobs TO {conninfo_to_dict(uri)['user']}")
+        connect.execute(f"GRANT SELECT ON embedding_queue TO {conninfo_to_dict(uri)['user']}")
+        (lacks,) = [one for one in findings(examiner(uri, target)(), "privileges") if one.severity == "problem"]
+        connect.execute(lacks.remedy[0])
+        assert "privileges" not in severities(examiner(uri, target)())
+
+
 def test_a_queue_that_this_role_may_not_read_is_named(connect, database):
     make_board(connect)
     make_docs(connect)

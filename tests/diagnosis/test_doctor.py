@@ -8,12 +8,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from tests.diagnosis.sick import examiner, findings, severities, understood
 from tests.ledger.tracked import fill, make_partitioned_docs, tracked_docs
 from tests.tables import DOCS, MODEL, another, make_docs, meanwhile, rest, role, vectors, wait_until
 
 import vecfill as package
 from vecfill import ConfigError, Model, Target, doctor
+from vecfill.diagnosis import table_checks
 from vecfill.diagnosis.meanings import MEANINGS
 
 PAGE = Path(package.__file__).parents[2] / "docs" / "doctor.md"
@@ -123,6 +125,31 @@ def test_invalid_and_harmful_indexes_with_their_statements(connect, examine):
     assert "serves <->" in findings(found, "vector-index")[0].what
 
 
+def test_an_index_that_a_search_cannot_use(connect, examine):
+    make_docs(connect, 3)
+    connect.execute("CREATE INDEX near ON docs USING hnsw ((binary_quantize(embedding)::bit(8)) bit_hamming_ops)")
+    (found,) = findings(examine(), "index-operator")
+    assert "`vecfill search` can use none of public.near (hnsw, bit_hamming_ops)" in found.what
+
+
+def test_a_big_table_is_estimated_from_a_sample(connect, examine, monkeypatch):
+    make_docs(connect, 2_000)
+    connect.execute("ALTER TABLE docs ADD created_at timestamptz DEFAULT now()")
+    monkeypatch.setattr(table_checks, "COUNTED_PAGES", 1)
+    monkeypatch.setattr(table_checks, "SAMPLED_PAGES", 10)
+    found = examine()
+    (coverage,) = findings(found, "coverage")
+    assert re.match(r"about [\d,]+ of [\d,]+ rows have a text but no vector \(100%\)", coverage.what)
+    assert not findings(found, "newest-vector")
+
+
+def test_a_ledger_of_a_newer_version_is_a_finding(connect, database, examine):
+    tracked_docs(connect, database)
+    connect.execute("UPDATE vecfill.ledger SET version = 99")
+    (ledger,) = findings(examine(), "ledger")
+    assert (ledger.severity, "the ledger has version 99" in ledger.what) == ("problem", True)
+
+
 def test_disabled_triggers_and_a_replication_role_with_what_mends_them(connect, database, examine):
     tracked_docs(connect, database)
     name = connect.execute("SELECT current_database()").fetchone()[0]
@@ -173,6 +200,19 @@ def test_a_role_without_any_right_gets_a_page_too(connect, database):
         found = examiner(uri, DOCS, MODEL)(measure=True)
     unchecked = ("old-transaction", "replication-lag", "update-cost", "coverage")
     assert severities(found) == {"privileges": "problem", **dict.fromkeys(unchecked, "unknown")}
+
+
+def test_rights_on_the_ledger_that_are_missing_are_granted_by_the_statements(connect, database):
+    tracked_docs(connect, database)
+    with role(connect, database) as uri:
+        name = conninfo_to_dict(uri)["user"]
+        connect.execute(
+            f"GRANT USAGE ON SCHEMA vecfill TO {name}; GRANT SELECT ON ALL TABLES IN SCHEMA vecfill TO {name}"
+        )
+        (lacks,) = findings(examiner(uri, DOCS, MODEL)(), "ledger")
+        for statement in lacks.remedy:
+            connect.execute(statement)
+        assert "ledger" not in severities(examiner(uri, DOCS, MODEL)())
 
 
 def test_policies_that_hide_every_row(connect, database):

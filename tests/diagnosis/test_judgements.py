@@ -74,13 +74,14 @@ def test_replication():
 
 def test_slots():
     slots = [
-        row(name="it's", active=False, wal_status="extended", kept=6 * 10**9),
-        row(name="slow", active=True, wal_status="extended", kept=6 * 10**9),
-        row(name="gone", active=False, wal_status="lost", kept=None),
-        row(name="fine", active=True, wal_status="reserved", kept=1_000),
+        row(name="it's", active=False, wal_status="extended", kept=6 * 10**9, xmin_age=None),
+        row(name="slow", active=True, wal_status="extended", kept=6 * 10**9, xmin_age=5),
+        row(name="gone", active=False, wal_status="lost", kept=None, xmin_age=None),
+        row(name="fine", active=True, wal_status="reserved", kept=1_000, xmin_age=None),
+        row(name="old", active=True, wal_status="reserved", kept=1_000, xmin_age=2_000_000),
     ]
     found = list(replication_checks.retained(slots))
-    assert [one.severity for one in found] == ["problem", "advice", "problem"]
+    assert [one.severity for one in found] == ["problem", "advice", "problem", "problem"]
     assert found[0].remedy == ("SELECT pg_drop_replication_slot('it''s');",)
     assert by_severity(replication_checks.retained([])) == [("replication-slot", "ok")]
 

@@ -9,10 +9,11 @@ from psycopg import sql
 from vecfill.backfill.meter import duration
 from vecfill.diagnosis import queries
 from vecfill.diagnosis.finding import Finding, advice, ok, problem
-from vecfill.diagnosis.look import Examined
+from vecfill.diagnosis.look import Examined, grants_in
 from vecfill.diagnosis.task_checks import Tasks, failing, tasks_of
 from vecfill.diagnosis.task_tables import TaskTable
-from vecfill.postgres.queue_introspect import with_queue_table
+from vecfill.errors import ConfigError
+from vecfill.postgres.queue_introspect import check_queue_table, with_queue_table
 from vecfill.postgres.queue_table import QueueTable
 from vecfill.postgres.selection import selection_of
 from vecfill.read.queue_findings import QueueFindings, queue_findings
@@ -21,17 +22,17 @@ from vecfill.read.queue_findings import QueueFindings, queue_findings
 def adopted_table(look: Examined) -> TaskTable | None:
     """Returns the queue table of the settings, in the form of a table of tasks; None without one."""
     queue = look.target.queue
-    found = look.ask(queries.IDENTITY, queue.table) if queue.table else []
-    if not found:
+    if queue.table is None or not look.relation.table.key:
         return None
-    first = with_queue_table(look.connection, look.relation, look.target).queue_table.key[0]
+    found = with_queue_table(look.connection, look.relation, look.target).queue_table
+    (table,) = look.ask(queries.IDENTITY, queue.table)
     return TaskTable(
-        schema=found[0].schema,
-        name=found[0].name,
-        refers=first.name,
-        key=first.target,
-        status=queue.status,
-        error=queue.error,
+        schema=table.schema,
+        name=table.name,
+        refers=found.key[0].name,
+        key=found.key[0].target,
+        status=found.status,
+        error=found.error,
         queued_at=None,
         taken_at=queue.claimed,
     )
@@ -51,6 +52,10 @@ def adopted(look: Examined, tasks: Tasks) -> Iterator[Finding]:
         ConfigError: the table does not fit the settings.
     """
     relation = with_queue_table(look.connection, look.relation, look.target)
+    try:
+        check_queue_table(look.connection, relation)
+    except ConfigError as error:
+        yield problem("privileges", str(error), *grants_in(str(error)))
     found = queue_findings(look.connection, relation, selection_of(look.target))
     yield ok("queue-table", f"{found.table}: {', '.join(f'{n:,} {status}' for status, n in found.statuses.items())}")
     yield from failing(tasks, look.command("retry", "--all"))

@@ -14,6 +14,7 @@ from vecfill.diagnosis.finding import Finding, advice, ok, problem
 from vecfill.diagnosis.look import Examined, statement
 from vecfill.postgres.known_problems import known_problems
 from vecfill.postgres.search_sql import OPERATORS
+from vecfill.vector_search import comparison
 
 UNUSED_BYTES, UNUSED_AGE = 1_000_000, 10_000
 """Size and age, in transactions of the server, of an index from which a lack of scans is worth a word."""
@@ -77,10 +78,15 @@ def never_scanned(indexes: Sequence[Any]) -> Iterator[Finding]:
 
 
 def operators(look: Examined) -> Iterator[Finding]:
-    """Operators by which the application searches, by pg_stat_statements, against those that the indexes serve."""
+    """Operators of searches, ours and by pg_stat_statements the application's, against those that the indexes serve."""
     indexes = [one for one in for_vectors(look) if one.valid]
     extension = look.ask(queries.HAS_STATEMENTS)
-    if not indexes or not extension:
+    if not indexes:
+        return
+    if comparison(look.connection, look.relation)[1].index is None:
+        names = ", ".join(f"{one.name} ({one.method}, {one.opclass})" for one in indexes)
+        yield advice("index-operator", f"`vecfill search` can use none of {names}, and reads every vector")
+    if not extension:
         return
     query = f"""
         SELECT s.query, s.calls FROM {extension[0].schema}.pg_stat_statements AS s

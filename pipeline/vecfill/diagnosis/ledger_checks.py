@@ -10,7 +10,7 @@ from vecfill.backfill.meter import duration
 from vecfill.backfill.tracked_checks import check_rights
 from vecfill.diagnosis import queries
 from vecfill.diagnosis.finding import Finding, advice, ok, problem
-from vecfill.diagnosis.look import Examined, statement
+from vecfill.diagnosis.look import Examined, grants_in, statement
 from vecfill.errors import ConfigError
 from vecfill.ledger.models import writers
 from vecfill.ledger.queue import Queue, queue_of
@@ -78,11 +78,7 @@ def rights(look: Examined) -> Iterator[Finding]:
     try:
         check_rights(look.connection, look.tracked.relation)
     except ConfigError as error:
-        message = str(error)
-        grants = (
-            [f"{one.strip()};" for one in message.partition("ledger: ")[2].split(";")] if "GRANT" in message else []
-        )
-        yield problem("ledger", message, *grants)
+        yield problem("ledger", str(error), *grants_in(str(error)))
         return
     yield ok("ledger", "its tables are there, and this role may use them")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -138,6 +139,11 @@ def made(name: str, check: Check, look: Look) -> Iterator[Finding]:
 
 
 LOCKED = "another session has locked the table: see table-lock"
+
+
+def grants_in(message: str) -> list[str]:
+    """Returns the GRANTs that a message asks for, as statements."""
+    return [f"{one.strip()};" for one in re.findall(r"GRANT [A-Z][^;]* ON [^;]* TO [^;]*", message)]
 
 
 def statement(text: str, *names: Sequence[str] | str) -> str:

@@ -138,7 +138,7 @@ ORDER BY seconds DESC
 """
 
 SLOTS = """
-SELECT s.slot_name::pg_catalog.text AS name, s.active, s.wal_status,
+SELECT s.slot_name::pg_catalog.text AS name, s.active, s.wal_status, pg_catalog.age(s.xmin) AS xmin_age,
   pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn)::pg_catalog.int8 AS kept
 FROM pg_catalog.pg_replication_slots AS s ORDER BY 4 DESC NULLS LAST
 """

@@ -14,6 +14,8 @@ from vecfill.diagnosis.look import Look
 from vecfill.postgres.replication import Replication, replication, role_without_replication_stats
 
 LAG_S, LAG_BYTES, KEPT_BYTES = 30.0, 1_000_000_000, 5_000_000_000
+OLD_XMIN = 1_000_000
+"""Transactions whose dead rows a slot may keep from vacuum."""
 
 
 def lag(look: Look) -> Iterator[Finding]:
@@ -49,7 +51,7 @@ def slots(look: Look) -> Iterator[Finding]:
 
 
 def retained(rows: Sequence[Any]) -> Iterator[Finding]:
-    """Judges slots: those that nobody reads and that hold WAL, or have lost it."""
+    """Judges slots: those that nobody reads and that hold WAL, or have lost it, or that hold vacuum back."""
     found = False
     for row in rows:
         kept, drop = row.kept or 0, f"SELECT pg_drop_replication_slot({sql.Literal(row.name).as_string()});"
@@ -57,6 +59,10 @@ def retained(rows: Sequence[Any]) -> Iterator[Finding]:
             state = "active" if row.active else "not active"
             what = f"slot {row.name} is {state}, retains {size(kept)} of WAL, and its WAL is {row.wal_status}"
             yield problem("replication-slot", f"{what}: reconnect its reader, or drop it", drop)
+            found = True
+        elif row.xmin_age is not None and row.xmin_age > OLD_XMIN:
+            what = f"slot {row.name} keeps vacuum from the dead rows of {row.xmin_age:,} transactions"
+            yield problem("replication-slot", f"{what}: its reader is behind, or gone: drop it then", drop)
             found = True
         elif kept > KEPT_BYTES:
             yield advice("replication-slot", f"slot {row.name} retains {size(kept)} of WAL: its reader is behind")
