@@ -76,6 +76,26 @@ def _ignore(_: object) -> None:
     pass
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """What holds all workers of a run back at the moment, as the process that started it decides.
+
+    Attributes:
+        paused: why nothing may be read or written; None if the run goes on.
+        max_rate: rows per second of all writers together, in place of their limit; ``inf`` for none, None for theirs.
+        share: share of the time in which a writer may write.
+    """
+
+    paused: str | None = None
+    max_rate: float | None = None
+    share: float = 1.0
+
+    @property
+    def waits_for(self) -> str | None:
+        """The end of a pause, in words; None without one."""
+        return f"the end of a pause ({self.paused})" if self.paused else None
+
+
 @dataclass(kw_only=True)
 class Worker:
     """The context of one worker of a stage, the same for every engine.
@@ -85,6 +105,7 @@ class Worker:
         threads: CPU threads for computing; None keeps the library's number.
         stopped: whether the run should stop; checked before and during waits.
         stop: requests a stop of the run, with the reason.
+        hold: what holds the run back at the moment.
         encoded: counts rows as encoded, also while their block is being encoded.
         committed: called with the number of rows that a transaction of this worker has updated.
         shared: what ``Encode.shared`` returned, or a proxy with the same methods as coroutines.
@@ -95,6 +116,7 @@ class Worker:
     threads: int | None = None
     stopped: Callable[[], bool] = _never
     stop: Callable[[str], None] = _ignore
+    hold: Callable[[], Hold] = Hold
     encoded: Callable[[int], None] = _ignore
     committed: Callable[[int], None] = _ignore
     shared: Any = None
@@ -154,9 +176,10 @@ class Job:
 
 @dataclass
 class Stop:
-    """A request to finish the blocks in flight and end."""
+    """A request to finish the blocks in flight and end; until then, what holds the run back."""
 
     reason: str | None = None
+    hold: Hold = field(default_factory=Hold)
     _event: threading.Event = field(default_factory=threading.Event)
 
     def set(self, reason: str, *, override: bool = False) -> None:

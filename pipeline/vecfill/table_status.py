@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,7 +15,8 @@ from vecfill.backfill.tracked_checks import check_one_queue
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import queue
-from vecfill.ledger.completed_target import find_completed
+from vecfill.ledger.adjust_run import adjust_run
+from vecfill.ledger.completed_target import find_completed, need_tracked
 from vecfill.ledger.recorded_runs import Holder, RunRecord, recorded_runs
 from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection, Database
@@ -122,8 +124,9 @@ def status(target: Target, *, database: str | Database | None = None) -> Status:
 class Watch:
     """Looks at a target again and again, on one connection."""
 
-    def __init__(self, target: Target, database: str | Database | None) -> None:
-        self._target = target
+    def __init__(self, target: Target, database: str | Database | None, changes: Mapping[str, Any] = {}) -> None:
+        """Takes ``changes`` of settings, for the first look to make in the run in progress."""
+        self._target, self._changes = target, changes
         self._place = Database.resolve(database)
         self._session: Session | None = None
         self._pieces = Pieces()
@@ -148,6 +151,9 @@ class Watch:
 
     def _look(self, connection: Connection) -> Status:
         found = _find(connection, self._target)
+        if self._changes:
+            adjust_run(connection, need_tracked(connection, self._target, "--set").relation, self._changes)
+            self._changes = {}
         coverage = self._counted(connection, found.relation)
         ledger = None
         if found.tracked:

@@ -41,7 +41,7 @@ OFFERS = {
     "retry": (*options_of(DatabaseOptions, Target, RetryOptions, without=NOT_NEEDED), *OUTPUT.values()),
     "watch": (*options_of(DatabaseOptions, Target, Model, RunOptions, WatchOptions, without=ONCE), *OUTPUT.values()),
     "doctor": (*options_of(DatabaseOptions, Target, Model, DoctorOptions), *OUTPUT.values()),
-    "status": (*options_of(DatabaseOptions, Target, StatusOptions), *OUTPUT.values()),
+    "status": (*options_of(DatabaseOptions, Target, StatusOptions, without=("set",)), *OUTPUT.values()),
     "migrate start": options_of(MigrateOptions, LockOptions),
     "migrate run": options_of(IndexOptions),
     "search": (*options_of(DatabaseOptions, Target, Model, without=WRITTEN), *OUTPUT.values()),

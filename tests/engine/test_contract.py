@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import psycopg
@@ -19,12 +20,12 @@ from tests.tables import (
     vectors,
 )
 
-from vecfill.backfill.order import order_of
+from vecfill.backfill.order import keys as order_keys
 from vecfill.backfill.work import commits_told
 from vecfill.config.api import ApiOptions
 from vecfill.config.model import Model
 from vecfill.errors import ConfigError, DatabaseError, MixedModelsError, PartialRunError, VecfillError
-from vecfill.job import Job, Stop
+from vecfill.job import Hold, Job, Stop
 from vecfill.read.units import PageRange, RowUnit
 
 ROWS = 6_000
@@ -174,9 +175,25 @@ def test_a_stream_without_units_ends_at_once(connect, database, open_engine):
 
 def test_lists_of_rows_in_an_order_are_units_too(connect, database, open_engine):
     job, _ = job_and_units(connect, database, 1_500)
-    source = replace(job.source, order=order_of("id DESC"))
+    source = replace(job.source, order=order_keys("id DESC"))
     blocks = source.plan(source.survey(), limit=1_100, most_rows=512)
     source.close()
     assert [block.rows for block in blocks] == [512, 512, 76]
     assert counts(pa.concat_tables(open_engine(job).stream(blocks, Stop()))) == {"updated": 1_100}
     assert connect.execute("SELECT min(id) FROM docs WHERE embedding IS NOT NULL").fetchone() == (401,)
+
+
+def test_a_pause_holds_the_workers_until_it_ends_or_the_run_is_to_stop(connect, database, open_engine):
+    job, units = job_and_units(connect, database, 1_000)
+    engine = open_engine(job)
+    for end, expected in (
+        (lambda stop: setattr(stop, "hold", Hold()), {"updated": 1_000}),
+        (lambda stop: stop.set("enough"), {}),
+    ):
+        connect.execute("UPDATE docs SET embedding = NULL")
+        stop = Stop(hold=Hold(paused="a test"))
+        timer = threading.Timer(0.5, end, [stop])
+        timer.start()
+        results = list(engine.stream(units, stop))
+        timer.join()
+        assert (counts(pa.concat_tables(results)) if results else {}) == expected

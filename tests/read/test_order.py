@@ -11,7 +11,7 @@ from tests.ledger.tracked import assert_current, fill, make_partitioned_docs
 from tests.tables import DOCS, assert_every_vector_is_its_texts, make_docs, relation_of, survey_of
 
 from vecfill import track
-from vecfill.backfill.order import order_of
+from vecfill.backfill.order import keys as order_keys
 from vecfill.errors import ConfigError
 from vecfill.postgres import order_sql
 from vecfill.postgres.database import Database
@@ -27,7 +27,7 @@ def filled(connect: psycopg.Connection) -> list[int]:
 
 def listed(database: str, order: str, limit: int | None = None, **wish) -> list[OrderedRows]:
     relation = relation_of(database, replace(DOCS, **wish))
-    rows = OrderedList(relation=relation, selection=MISSING, order=order_of(order))
+    rows = OrderedList(relation=relation, selection=MISSING, order=order_keys(order))
     with Database(database).connect() as connection:
         buckets = survey_of(database, relation).buckets
         return rows.blocks(connection, buckets, limit=limit, most_rows=MAX_BLOCK_ROWS)
@@ -105,7 +105,7 @@ def test_an_index_gives_the_order_at_the_cost_of_the_limit(database, connect, ca
         "CREATE INDEX ON docs (created); ANALYZE docs"
     )
     relation = relation_of(database)
-    query = order_sql.explain(MISSING, relation, order_of("created DESC"), 100).as_string()
+    query = order_sql.explain(MISSING, relation, order_keys("created DESC"), 100).as_string()
     plan = connect.execute(query.replace("FORMAT JSON", "ANALYZE, BUFFERS, FORMAT JSON")).fetchone()[0][0]["Plan"]
     buffers = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
     assert buffers < 20 < relation.table.leaves[0].pages

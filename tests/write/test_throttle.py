@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import threading
@@ -22,7 +23,7 @@ from tests.tables import DOCS, INLINE, MODEL, add_docs, assert_every_vector_is_i
 from vecfill.backfill.run import run
 from vecfill.config.limits import NO_WRITE_LIMITS, WriteLimits
 from vecfill.errors import ConfigError
-from vecfill.job import Stop
+from vecfill.job import Hold, Stop, Worker
 from vecfill.postgres import server_programs
 from vecfill.postgres.database import Database
 from vecfill.postgres.replication import role_without_replication_stats
@@ -65,16 +66,13 @@ def test_what_is_no_amount_is_told(given):
 
 
 def test_writers_share_the_rate_and_batches_hold_a_second_of_it():
-    assert WriteLimits(max_rate=100, max_replication_lag="3s").per_writer(4) == WriteLimits(
-        max_rate=25, max_replication_lag="3s"
-    )
-    assert NO_WRITE_LIMITS.per_writer(4) == NO_WRITE_LIMITS
-    assert [Throttle(WriteLimits(max_rate=rate)).max_batch_rows(2_000) for rate in (None, 10_000, 100.5, 0.1)] == [
-        2_000,
-        2_000,
-        100,
-        1,
-    ]
+    def most(rate: float | None, peers: int = 1, **hold: float) -> int:
+        worker = Worker(peers=peers, hold=lambda: Hold(**hold))
+        return Throttle(WriteLimits(max_rate=rate), worker).max_batch_rows(2_000)
+
+    assert [most(rate) for rate in (None, 10_000, 100.5, 0.1)] == [2_000, 2_000, 100, 1]
+    assert [most(100, peers=4), most(100, peers=4, max_rate=400), most(100, max_rate=math.inf)] == [25, 100, 2_000]
+    assert [most(None, share=0.5), most(100, share=0.5), most(None, share=0.0001)] == [1_000, 100, 1]
 
 
 # -- rows a second

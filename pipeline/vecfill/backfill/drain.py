@@ -197,6 +197,7 @@ class Drain:
             sweep=len(self.tally.sweeps),
             tally=self.tally,
             workers=engine.workers,
+            max_rate=self.stop.hold.max_rate,
             reached=reached,
         )
 

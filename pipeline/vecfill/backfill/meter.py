@@ -86,6 +86,7 @@ class Meter:
         """Takes the state of a sweep at ``now``, in seconds of any clock."""
         if event.sweep != self._sweep:
             self.position, self._sweep, self._encoded = 0, event.sweep, Pace()
+        self.max_rate = event.max_rate or self.max_rate
         encoded, written = (min(max(rows, event.done), event.eligible) for rows in event.reached())
         self._encoded.update(encoded, now)
         encode_s = self._encoded.left(event.eligible - encoded, now)

@@ -20,7 +20,7 @@ from vecfill.read.source import TableSource
 log = logging.getLogger(__name__)
 
 
-def order_of(order_by: str | None) -> sql.Composable | None:
+def keys(order_by: str | None) -> sql.Composable | None:
     """Returns what follows ORDER BY; None for the order of the table."""
     return verbatim_sql(order_by) if order_by is not None else None
 

@@ -7,12 +7,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import psycopg
-
-from vecfill.backfill import checks, tracked_checks
+from vecfill.backfill import checks, order, pacing, tracked_checks
 from vecfill.backfill.forecast import Forecast, confirm, forecast
 from vecfill.backfill.intent import Intent, RunIntent
-from vecfill.backfill.order import check_order, log_sort, order_of
 from vecfill.backfill.startup import StartupTimes
 from vecfill.backfill.stored_sample import Sample, draw_sample
 from vecfill.config.model import Model
@@ -26,6 +23,7 @@ from vecfill.job import Job
 from vecfill.ledger.lease import Lease
 from vecfill.ledger.registry import Tracked, find_tracked
 from vecfill.postgres.database import Connection
+from vecfill.postgres.driver_errors import TABLE_CHANGED
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.queue_introspect import check_queue_table, with_queue_table
 from vecfill.postgres.relation import Relation
@@ -40,9 +38,6 @@ from vecfill.read.tracked import LedgerCounts, TrackedSource
 from vecfill.write.sink import TableSink
 
 log = logging.getLogger(__name__)
-
-CHANGED = psycopg.ProgrammingError, psycopg.InternalError, psycopg.NotSupportedError
-"""Errors of a statement on a table that another session has changed since it was inspected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +108,7 @@ def prepare(
         log.info("%s", line, extra={"model": model.name})
     ahead, excess = forecast_of(prepared, options)
     confirm(ahead, prepared.relation.table.label, consent, yes=options.yes, excess=excess)
-    session.run(lambda connection: log_sort(connection, prepared.source, prepared.before.open, options.limit))
+    session.run(lambda connection: order.log_sort(connection, prepared.source, prepared.before.open, options.limit))
     sample = stored_sample(prepared, options)
     prepared.startup.done("survey")
     return replace(prepared, job=job_of(prepared, sample, options), forecast=ahead)
@@ -158,7 +153,9 @@ def _surveyed(session: Session, target: Target, model: Model, options: RunOption
         relation, tracked, selection = session.run(
             lambda connection: _inspected(connection, target, options, fingerprint, intent)
         )
-        source = TableSource(session=session, relation=relation, selection=selection, order=order_of(options.order_by))
+        source = TableSource(
+            session=session, relation=relation, selection=selection, order=order.keys(options.order_by)
+        )
         if tracked:
             whole = options.audit or options.select == "all"
             settling = selection if options.select == "all" else selection_of(target, "changed")
@@ -170,7 +167,7 @@ def _surveyed(session: Session, target: Target, model: Model, options: RunOption
     relation, tracked, source = look()
     try:
         found = intent.survey(source)
-    except CHANGED:
+    except TABLE_CHANGED:
         relation, tracked, source = look()
         found = intent.survey(source)
     coverage = found.coverage
@@ -207,7 +204,8 @@ def _inspected(
         relation = tracked.relation
         tracked_checks.warn_not_watched(tracked)
     intent.check(connection, relation, selection)
-    check_order(connection, relation, order_of(options.order_by))
+    order.check_order(connection, relation, order.keys(options.order_by))
+    pacing.check_pause_query(connection, options.write_limits)
     check_visible(connection, relation)
     checks.warn_no_row_can_miss(relation, selection)
     checks.warn_known_problems(connection, relation, standbys=options.write_limits.watches_standbys)

@@ -19,6 +19,7 @@ class Progress:
         sweep: its number, from 1; 0 before the first.
         tally: the account so far.
         workers: number of workers per stage.
+        max_rate: rows per second that all writers together may write at the moment; None if that is as the run began.
         reached: returns the rows encoded and committed in this sweep as of now, of blocks in flight too. Any thread may
             call it.
     """
@@ -29,4 +30,5 @@ class Progress:
     sweep: int = 0
     tally: Tally = field(default_factory=Tally)
     workers: dict[str, int] = field(default_factory=dict)
+    max_rate: float | None = None
     reached: Callable[[], tuple[int, int]] = lambda: (0, 0)

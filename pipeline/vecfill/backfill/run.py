@@ -80,7 +80,7 @@ def run(
         with prepared.source.ending():
             if prepared.job is not None and not stop.is_set():
                 tell(Progress(step="engine"))
-                with engine_opened(work, prepared, options, warm) as engine:
+                with work.pacing.watching(prepared.relation), engine_opened(work, prepared, options, warm) as engine:
                     drain_with(engine, drain, report)
                 work.lease.check(stop.reason)
         result = result_of(drain, started, work.record.run_id)

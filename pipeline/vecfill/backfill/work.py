@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from vecfill.backfill.drain import Drain
+from vecfill.backfill.pacing import Pacing
 from vecfill.backfill.prepare import Prepared
 from vecfill.backfill.row_report import Report, TargetReport
 from vecfill.backfill.run_state import RunState
@@ -34,11 +35,12 @@ from vecfill.postgres.session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Connection, lease and record of whoever fills a target."""
+    """Connection, lease, record and pacing of whoever fills a target."""
 
     session: Session
     lease: Lease
     record: RunLog
+    pacing: Pacing
 
 
 @contextlib.contextmanager
@@ -54,7 +56,8 @@ def at_work(
         DatabaseError: a driver error that the body did not handle.
         LeaseError: another run took over meanwhile.
     """
-    record = RunLog(model.name, chosen(target, model, options), state.fields)
+    pacing = Pacing(place, options.write_limits, stop)
+    record = RunLog(model.name, chosen(target, model, options), state.fields, pacing.adjust)
     with (
         logged_with(run_id=record.run_id, target=target.table),
         wrap_driver_errors(),
@@ -63,7 +66,7 @@ def at_work(
         Lease(session.database, options.lease, stop=stop.set, record=record) as lease,
         _noted(record, stop),
     ):
-        yield Work(session=session, lease=lease, record=record)
+        yield Work(session=session, lease=lease, record=record, pacing=pacing)
 
 
 @contextlib.contextmanager

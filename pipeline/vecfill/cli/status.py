@@ -16,6 +16,7 @@ import click
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.cli.targets import Failed, as_dict, carry_out, worst
+from vecfill.config.adjustments import parse_adjustments
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
@@ -31,7 +32,7 @@ AGAIN_S = 2.0
 
 
 @click.command()
-@settings_options(options_of(DatabaseOptions, Target, StatusOptions))
+@settings_options(options_of(DatabaseOptions, Target, StatusOptions, without=("set",)))
 @output_options
 def status(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Count the rows with and without a vector.
@@ -43,11 +44,15 @@ def status(config: Path | None, output: Output, **flags: Any) -> None:
     A tracked target needs no --text. Its status also shows the rows whose text changed, the vectors of unknown origin,
     the rows that failed, the queue of changes, the run in progress on any machine, and the last runs.
 
+    With --set it first changes a setting of the run in progress, which follows within a second or two. The change ends
+    with the run.
+
     Counts every [[target]] of a file; --table selects one.
 
     \b
     vecfill status -d postgresql://localhost/app -t public.jobs --text '{title} at {company}'
     vecfill status -d postgresql://localhost/app -t public.jobs --watch
+    vecfill status -d postgresql://localhost/app -t public.jobs --set max_rate=500
     """
     log_to_stderr(output)
     targets = Settings.load_all(flags, config)
@@ -67,7 +72,8 @@ def status(config: Path | None, output: Output, **flags: Any) -> None:
 
 
 def _prepared(settings: Settings) -> Watch:
-    return Watch(settings.of(Target), database_of(settings))
+    changes = parse_adjustments(settings.of(StatusOptions).adjust)
+    return Watch(settings.of(Target), database_of(settings), changes)
 
 
 def _textless(settings: Settings, found: Status | Failed) -> bool:

@@ -10,6 +10,8 @@ from rich.text import Text
 
 from vecfill.backfill.meter import duration, line
 from vecfill.cli.report import coverage_table, queue_lines
+from vecfill.config.limits import WriteLimits
+from vecfill.config.options import options_of
 from vecfill.ledger.recorded_runs import Holder, RunRecord
 from vecfill.table_status import LedgerStatus, Status
 
@@ -53,7 +55,7 @@ def _running(held: Holder) -> str:
     by = f"{held.by}, since {held.since:%Y-%m-%d %H:%M:%S} UTC"
     if held.run is None:
         return by
-    by = f"{held.run.model}, {by}"
+    by = ", ".join([held.run.model, by, *_limits(held.run)])
     state = held.run.progress
     if state is None:
         return f"{by}: starting"
@@ -61,6 +63,12 @@ def _running(held: Holder) -> str:
     if "done" not in state and state["waiting_for"]:
         far = f"{far}, waiting for: {state['waiting_for']}"
     return f"{by}: {far} ({duration(held.run.heartbeat_s)} ago)"
+
+
+def _limits(run: RunRecord) -> list[str]:
+    """The settings that hold a run back."""
+    names = [option.name for option in options_of(WriteLimits)] + ["pause"]
+    return [f"{name}={run.settings[name]}" for name in names if name in run.settings]
 
 
 def _runs(runs: Sequence[RunRecord]) -> Table:

@@ -1,9 +1,10 @@
-"""Limits that spare the server: rows per second, and pauses for replication."""
+"""What spares the server: limits of the rate, and reasons to pause."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+
+from pydantic import Field
 
 from vecfill.config.spec import Spec, option, spec
 from vecfill.errors import ConfigError
@@ -20,6 +21,10 @@ class WriteLimits(Spec):
         max_rate: rows per second, of all writers together.
         max_replication_lag: how far the slowest standby may be behind: a time (``30s``) or WAL (``256MB``).
         max_slot_wal: how much WAL a replication slot may keep (``10GB``).
+        pause_file: path of a file on the machine of the command; the run pauses while it exists.
+        pause_query: a SELECT that returns one boolean; the run pauses while it is true. NULL and no row are not.
+        max_latency: how long a probe of the server may take (``50ms``) before writers slow down.
+        pause: pause whatever else allows; only ``vecfill status --set pause=false`` ends that.
     """
 
     max_rate: float | None = option("Write at most X rows per second.", default=None, gt=0)
@@ -30,6 +35,18 @@ class WriteLimits(Spec):
         "Pause while a replication slot retains more WAL than this, such as 10GB.", default=None
     )
 
+    pause_file: str | None = option(
+        "Pause while this file exists, on the machine of this command.", default=None, metavar="FILE"
+    )
+    pause_query: str | None = option(
+        "Pause while this SELECT returns true, such as one for office hours or load.", default=None, metavar="SQL"
+    )
+    max_latency: str | None = option(
+        "Write in smaller batches with pauses while a probe of the server takes longer than this, such as 50ms.",
+        default=None,
+    )
+    pause: bool = Field(default=False)
+
     def __post_init__(self) -> None:
         lag, kept = self.max_replication_lag, self.max_slot_wal
         if lag is not None and not (self.max_lag_s or self.max_lag_bytes):
@@ -38,6 +55,17 @@ class WriteLimits(Spec):
             )
         if kept is not None and not self.max_slot_bytes:
             raise ConfigError(f"--max-slot-wal {kept!r}: write an amount of WAL such as 512MB or 10GB")
+
+        if self.max_latency is not None and not self.max_latency_s:
+            raise ConfigError(f"--max-latency {self.max_latency!r}: write a time such as 50ms or 1s")
+        for flag, value in (("--pause-file", self.pause_file), ("--pause-query", self.pause_query)):
+            if value is not None and not value.strip():
+                raise ConfigError(f"{flag} is empty: give a {'path' if flag == '--pause-file' else 'SELECT'}")
+
+    @property
+    def max_latency_s(self) -> float | None:
+        """Seconds that a probe may take."""
+        return _amount(self.max_latency, _SECONDS)
 
     @property
     def max_lag_s(self) -> float | None:
@@ -67,11 +95,7 @@ class WriteLimits(Spec):
     @property
     def may_wait(self) -> bool:
         """Whether a write may have to wait."""
-        return self.max_rate is not None or self.watches_replication
-
-    def per_writer(self, writers: int) -> WriteLimits:
-        """The limits of one of ``writers`` writers: they share the rate, and each watches the replication."""
-        return self if self.max_rate is None else replace(self, max_rate=self.max_rate / writers)
+        return self != NO_WRITE_LIMITS
 
 
 NO_WRITE_LIMITS = WriteLimits()

@@ -9,6 +9,8 @@ from typing import Any
 
 import ray
 
+from vecfill.job import Hold
+
 REPEATED_S = 5.0
 """What a worker logged less long ago is not logged again: all of them lose the same server."""
 
@@ -24,6 +26,7 @@ class Coordinator:
     def __init__(self, encoders: int) -> None:
         self._busy = [0] * encoders
         self._reason: str | None = None
+        self._hold = Hold()
         self._log: list[logging.LogRecord] = []
         self._logged_at: dict[str, float] = {}
         self._members: list[Any] = []
@@ -48,6 +51,18 @@ class Coordinator:
     def reason(self) -> str | None:
         """The reason for the stop; None if none was requested."""
         return self._reason
+
+    def set_hold(self, hold: Hold) -> None:
+        """Sets what holds the workers back."""
+        self._hold = hold
+
+    def hold(self) -> Hold:
+        """What holds the workers back."""
+        return self._hold
+
+    def is_paused(self) -> bool:
+        """Whether readers wait; a stop ends that."""
+        return self._hold.paused is not None and self._reason is None
 
     def take_encoder(self) -> int | None:
         """Returns the least busy encoder and counts a block for it; None once a stop is requested."""

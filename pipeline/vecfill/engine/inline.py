@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from vecfill.engine.threads import Stages, stream
-from vecfill.job import Job, Shared, Stop, Unit, Worker
+from vecfill.job import Hold, Job, Shared, Stop, Unit, Worker
 from vecfill.log_fields import in_context
 
 
@@ -37,6 +37,7 @@ class InlineEngine:
         self._worker = Worker(
             stopped=self._stopped,
             stop=self._ask_to_stop,
+            hold=self._hold,
             encoded=self._count_encoded,
             committed=self._count_committed,
             shared=self._shared,
@@ -53,6 +54,9 @@ class InlineEngine:
 
     def _ask_to_stop(self, reason: str) -> None:
         self._stop.set(reason)
+
+    def _hold(self) -> Hold:
+        return self._stop.hold
 
     def _count_encoded(self, rows: int) -> None:
         with self._lock:  # two blocks at a time

@@ -98,6 +98,7 @@ class RayEngine:
         worker = Worker(
             stopped=lambda: stop.is_set() or abandoned.is_set(),
             stop=stop.set,
+            hold=lambda: stop.hold,
             committed=self._coordinator.add_committed.remote,
         )
         reader = self._job.source.reader(worker)
@@ -136,18 +137,23 @@ class RayEngine:
 
     @contextlib.contextmanager
     def _relayed(self, stop: Stop) -> Iterator[None]:
-        """Passes a stop on to the workers, and takes their log and their counts of rows.
+        """Passes a stop and what holds the run back on to the workers, and takes their log and their counts of rows.
 
         Runs in its own thread: a signal handler must not call Ray.
         """
         done = threading.Event()
+        hold = stop.hold
+        ray.get(self._coordinator.set_hold.remote(hold))  # before the first worker asks
 
         def relay() -> None:
+            nonlocal hold
             ended = False
             while not ended:
                 ended = done.wait(RELAY_EVERY_S)
                 if stop.is_set():
                     ray.get(self._coordinator.set.remote(stop.reason))
+                if hold != (hold := stop.hold):
+                    ray.get(self._coordinator.set_hold.remote(hold))
                 self._take_news()
 
         with ThreadPoolExecutor(1, "stop-relay") as threads:

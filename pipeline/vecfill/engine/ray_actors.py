@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
@@ -14,8 +15,9 @@ from ray.data import ActorPoolStrategy, Dataset
 from vecfill.blocks import RESULT_SCHEMA
 from vecfill.engine.encoders import RETRIES
 from vecfill.engine.pools import READ_CPUS, WRITE_CPUS
+from vecfill.engine.threads import PAUSE_CHECK_S
 from vecfill.engine.worker_log import log_to_driver
-from vecfill.job import Sink, Source, Unit, Worker
+from vecfill.job import Hold, Sink, Source, Unit, Worker
 
 BlockCall = Callable[[pa.Table], pa.Table]
 
@@ -30,6 +32,7 @@ def _worker(coordinator: Any, **more: Any) -> Worker:
     return Worker(
         stopped=lambda: bool(ray.get(coordinator.is_set.remote())),
         stop=lambda reason: ray.get(coordinator.set.remote(reason)),
+        hold=lambda: cast(Hold, ray.get(coordinator.hold.remote())),
         **more,
     )
 
@@ -46,7 +49,9 @@ class ReadUnits:
         _join(coordinator)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """A block of one unit in, a TextBlock out; an empty one once a stop is requested."""
+        """A block of one unit in, a TextBlock out; waits while the run is paused, and is empty after a stop."""
+        while ray.get(self._coordinator.is_paused.remote()):
+            time.sleep(PAUSE_CHECK_S)
         if ray.get(self._coordinator.is_set.remote()):
             return self._read.nothing()
         return self._read(pickle.loads(block["item"][0].as_py()))  # noqa: S301 -- our own

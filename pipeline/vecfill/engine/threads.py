@@ -18,6 +18,9 @@ OTHERS = 3
 """Blocks in flight outside the encoder: one being read, one being written, and one waiting for the model, so that the
 model never waits for the server."""
 
+PAUSE_CHECK_S = 0.1
+"""How often a paused reader checks whether the pause is over."""
+
 Block = Future[pa.Table | None]
 
 
@@ -45,7 +48,7 @@ def stream(stages: Stages, units: Sequence[Unit], stop: Stop, *, abandon: Callab
         closing(_Flight(abandon, (read, encode, write))) as flight,
     ):
         for unit in units:
-            text = read.submit(in_context(_text), stages, unit, stop)
+            text = read.submit(in_context(_text), stages, unit, stop, flight)
             vectors = encode.submit(in_context(_vectors), stages, text, stop)
             flight.blocks.append(write.submit(in_context(_result), stages, vectors))
             if len(flight.blocks) >= stages.calls + OTHERS:
@@ -60,11 +63,12 @@ class _Flight:
 
     def __init__(self, abandon: Callable[[], object], pools: Sequence[ThreadPoolExecutor]) -> None:
         self.blocks: deque[Block] = deque()
-        self.whole = False
+        self.whole = self.abandoned = False
         self._abandon, self._pools = abandon, pools
 
     def close(self) -> None:
-        if not self.whole:  # an error, or a second signal: calls in flight send nothing more to an API
+        self.abandoned = not self.whole
+        if self.abandoned:  # an error, or a second signal: calls in flight send nothing more to an API
             self._abandon()
         for block in self.blocks:
             block.cancel()
@@ -72,8 +76,11 @@ class _Flight:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _text(stages: Stages, unit: Unit, stop: Stop) -> pa.Table | None:
-    return None if stop.is_set() else stages.read(unit)
+def _text(stages: Stages, unit: Unit, stop: Stop, flight: _Flight) -> pa.Table | None:
+    """Reads a block once the run is not paused."""
+    while stop.hold.paused and not flight.abandoned and not stop.wait(PAUSE_CHECK_S):
+        pass
+    return None if stop.is_set() or flight.abandoned else stages.read(unit)
 
 
 def _vectors(stages: Stages, text: Block, stop: Stop) -> pa.Table | None:

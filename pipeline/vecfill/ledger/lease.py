@@ -43,6 +43,9 @@ RELEASE_S = 3.0
 BEATS = 4
 """Renewals in the time of a lease."""
 
+LOOK_S = 1.0
+"""Seconds between two looks at the settings of the run, on the connection of the renewals."""
+
 
 class Lease:
     """The right to work on one tracked target; a context manager that gives it back.
@@ -122,8 +125,15 @@ class Lease:
 
     def _renew(self) -> None:
         with closing(Session(self._database, stopped=self._over.is_set)) as session:
-            while not self._over.wait(self.seconds / BEATS):
+            renew_every = self.seconds / BEATS
+            look_every = min(LOOK_S, renew_every) if self._record else renew_every
+            due = time.monotonic() + renew_every
+            while not self._over.wait(min(look_every, max(0.0, due - time.monotonic()))):
                 try:
+                    if time.monotonic() < due:
+                        session.run(self._looked)
+                        continue
+                    due = time.monotonic() + renew_every
                     kept = session.run(self._renewed)
                 except (VecfillError, psycopg.Error) as error:
                     if not self._over.is_set():
@@ -142,6 +152,10 @@ class Lease:
         if row and self._record:
             self._record.beat(connection)
         return row is not None
+
+    def _looked(self, connection: Connection) -> None:
+        if self._record:
+            self._record.look(connection)
 
     def _release(self, connection: Connection) -> bool:
         """Returns False if another run has taken over; True if that is not known, since an attempt may have worked."""

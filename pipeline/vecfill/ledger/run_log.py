@@ -17,7 +17,7 @@ from psycopg import sql
 
 from vecfill.errors import VecfillError
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.driver_errors import is_transient, server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 
@@ -38,11 +38,18 @@ class RunLog:
     """
 
     def __init__(
-        self, model: str, settings: Mapping[str, Any], progress: Callable[[], Mapping[str, Any] | None] = lambda: None
+        self,
+        model: str,
+        settings: Mapping[str, Any],
+        progress: Callable[[], Mapping[str, Any] | None] = lambda: None,
+        adjust: Callable[[Mapping[str, Any]], None] = lambda _: None,
     ) -> None:
-        """Takes the model's name, the settings without secrets, and a function that returns the state of the run."""
+        """Takes the model's name, the settings without secrets, and two functions.
+
+        ``progress`` returns the state of the run; ``adjust`` takes the settings in the ledger, which others may change.
+        """
         self.run_id = str(uuid.uuid4())
-        self._model, self._settings, self._progress = model, settings, progress
+        self._model, self._settings, self._progress, self._adjust = model, settings, progress, adjust
         self._relation: Relation | None = None
         self._end: tuple[str, int, Mapping[str, Any]] | None = None
         self._warned = False
@@ -56,6 +63,22 @@ class RunLog:
     def beat(self, connection: Connection) -> None:
         """Writes that the run is alive, and how far it is."""
         self._write(connection, _BEAT, (self.run_id, json.dumps(self._progress())))
+
+    def look(self, connection: Connection) -> None:
+        """Reads the settings, which somebody may have changed."""
+        if self._relation is None:
+            return
+        query = sql.SQL(_LOOK).format(sql.Identifier(self._relation.ledger.schema, "run"))
+        try:
+            with transaction(connection, _PATIENCE, read_only=True, first=query, parameters=(self.run_id,)) as cursor:
+                row = cursor.fetchone()
+        except psycopg.Error as error:
+            if is_transient(error):
+                raise
+            log.debug("the settings of the run cannot be read: %s", server_message(error))
+            return
+        if row is not None:
+            self._adjust(row[0])
 
     def note_end(self, outcome: str, exit_code: int, counts: Mapping[str, Any]) -> None:
         """Notes how the run ended, for ``end`` to write."""
@@ -93,6 +116,8 @@ _BEAT = """
 UPDATE {} SET heartbeat = pg_catalog.clock_timestamp(), progress = $2::pg_catalog.jsonb
 WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid
 """
+
+_LOOK = "SELECT settings FROM {} WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid"
 
 _END = """
 UPDATE {} SET heartbeat = pg_catalog.clock_timestamp(), finished = pg_catalog.clock_timestamp(),

@@ -11,6 +11,9 @@ import psycopg
 from vecfill.errors import DatabaseError, Fault, SecretError, classify
 from vecfill.postgres.timeouts import SETTINGS, is_interrupt
 
+TABLE_CHANGED = psycopg.ProgrammingError, psycopg.InternalError, psycopg.NotSupportedError
+"""Errors of a statement on a table that another session has changed since it was inspected."""
+
 _INSUFFICIENT = "53"
 """Class of insufficient resources, such as a full disk, which no single row causes."""
 

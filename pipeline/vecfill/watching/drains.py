@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from vecfill.backfill.drain import MAX_SWEEPS, Drain
-from vecfill.backfill.prepare import CHANGED, Prepared, prepare
+from vecfill.backfill.prepare import Prepared, prepare
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.work import Work, drain_with, engine_opened
 from vecfill.engine.choice import choose, gpu_count
 from vecfill.engine.inline import InlineEngine
 from vecfill.job import Engine, Job, Stop
+from vecfill.postgres.driver_errors import TABLE_CHANGED
 from vecfill.postgres.read_sql import suggested_index
 from vecfill.read.look import Look
 from vecfill.watching.rows_aside import RowsAside
@@ -153,7 +154,7 @@ class Drains:
         before, fresh = self._now, self.fresh
         try:
             found = before.source.survey(excluded=excluded, earlier=before.found)
-        except CHANGED:
+        except TABLE_CHANGED:
             return False
         self.prepared = replace(before, found=found)
         return fresh or not found.eligible or (before.job is not None and found.eligible < MANY_ROWS)

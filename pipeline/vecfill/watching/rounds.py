@@ -7,11 +7,11 @@ import time
 from collections import Counter
 
 from vecfill.backfill.drain import Drain
-from vecfill.backfill.prepare import CHANGED
 from vecfill.backfill.run_state import RunState
 from vecfill.backfill.tally import FINAL
 from vecfill.blocks import OUTCOMES
 from vecfill.job import Stop
+from vecfill.postgres.driver_errors import TABLE_CHANGED
 from vecfill.read.look import Look
 from vecfill.watching.drains import Drains
 from vecfill.watching.patience import Backoff, time_to_look, time_to_scan
@@ -55,21 +55,21 @@ class Rounds:
         """Looks, and drains if there may be work; returns the seconds to wait before the next round."""
         if self._drains.stale:
             self._drains.refresh()
-        if self._drains.fresh:
+        if self._drains.fresh and not self._stop.hold.paused:
             return self._drained(self._drains.drain(), None)
         if time.monotonic() > self._requeue_at:
             self._requeue_at = time.monotonic() + REQUEUE_S
             self._drains.requeue_failed()
         try:
             look = self._drains.look()
-        except CHANGED:
+        except TABLE_CHANGED:
             self._drains.refresh()
             return 0.0
         self._answered()
         self._state.looked(look)
         self._explain(look)
         self._pending = bool(look.rows) or (look.scans and self._pending)
-        if not self._pending or not self._due(look):
+        if not self._pending or not self._due(look) or self._stop.hold.paused:
             return time_to_look(self._interval, look.pages)
         started = time.monotonic()
         drain = self._drains.drain()
@@ -102,7 +102,7 @@ class Rounds:
         """Says that a wait is over: the server answers again."""
         if what := self._run.waiting.what:
             log.warning("the wait for %s is over", what, extra={"event": "resume"})
-        self._state.waits_for = None
+        self._state.waits_for = self._stop.hold.waits_for
 
     def _explain(self, look: Look) -> None:
         """Says once why it looks less often than it was asked to."""

@@ -8,12 +8,13 @@ from collections.abc import MutableMapping
 from contextlib import closing
 from typing import Any
 
+from vecfill.backfill.prepare import Prepared
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.run_state import RunState
 from vecfill.backfill.work import Work, at_work
 from vecfill.engine.signals import exit_code
 from vecfill.errors import BudgetError, LeaseError, StoppedError
-from vecfill.job import BUDGET, LOCKED, Stop
+from vecfill.job import BUDGET, LOCKED, Hold, Stop
 from vecfill.ledger.lease import LOST
 from vecfill.log_fields import logged_with
 from vecfill.postgres.database import Database
@@ -90,12 +91,19 @@ class TargetLoop:
             at_work(watched.target, watched.model, self._place, watched.options, stop=stop, state=run) as work,
             closing(Drains(work, watched, stop=stop, kept=self._kept, progress=tell)) as drains,
         ):
-            self._begin(drains)
-            Rounds(drains, self.state, run, stop=stop, interval=watched.interval).until_stopped()
+            prepared = self._begin(drains)
+            with work.pacing.watching(prepared.relation, self._held):
+                Rounds(drains, self.state, run, stop=stop, interval=watched.interval).until_stopped()
             work.lease.check(stop.reason)
             self._end_of_stop(work)
 
-    def _begin(self, drains: Drains) -> None:
+    def _held(self, hold: Hold) -> None:
+        """Notes a pause, in which a drain may wait for long."""
+        if hold.paused:
+            self.state.waits_for = hold.waits_for
+            self.state.turned()
+
+    def _begin(self, drains: Drains) -> Prepared:
         """Prepares the target; waits while another program works on it, and until the whole watch may start."""
         while True:
             try:
@@ -115,6 +123,7 @@ class TargetLoop:
             self._wait(0)
         log.info("watching %s", prepared.relation.table.label, extra={"event": "watching"})
         self.recovered()
+        return prepared
 
     def recovered(self) -> None:
         """Notes that the target is watched, perhaps again."""

@@ -31,8 +31,8 @@ class TableSink:
 
     @property
     def may_wait(self) -> bool:
-        """Whether a rate or lag limit may make a write wait for long."""
-        return self.limits.may_wait
+        """Whether a limit may make a write wait for long; a run of a tracked target may get one at any time."""
+        return self.limits.may_wait or self.relation.tracking is not None
 
     def writer(self, worker: Worker) -> Writer:
         """Returns the write stage of one worker, with its own connection."""

@@ -58,7 +58,7 @@ class Writer:
         self._stopped, self._table_locked = worker.stopped, False
         self._committed = worker.committed
         self._size = BatchSize(INDEXED_ROWS if relation.table.vector_indexes else START_ROWS)
-        self._throttle = Throttle(limits.per_writer(worker.peers), stopped=worker.stopped)
+        self._throttle = Throttle(limits, worker)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Writes every row of the block and commits each batch; after a stop it skips the rows still waiting.
@@ -75,8 +75,10 @@ class Writer:
                 piece = table.slice(start, even_batch_rows(table.num_rows - start, most))
                 if not self._throttle.wait_until_allowed(piece.num_rows, self._session):
                     break
+                began = time.perf_counter()
                 for part, result, seconds in self._write_piece(piece):
                     results.append(_result_row(part, result, seconds))
+                self._throttle.wrote(time.perf_counter() - began)
                 start += piece.num_rows
         except StoppedError as error:
             log.warning("a batch of %d rows is not counted, and a rerun continues: %s", piece.num_rows, error)
