@@ -35,6 +35,20 @@ def test_the_fault_of_the_origin_is_named_with_what_mends_it(connect, database):
     )
 
 
+def test_a_trigger_that_may_fill_the_columns_speaks_for_a_function(connect, database):
+    make_board(connect)
+    connect.execute("DELETE FROM embedding_queue; UPDATE jobs SET embedding = '[1,2,3,4,5,6,7,8]'")
+    connect.execute(f"CREATE FUNCTION store(job uuid, vec vector) RETURNS void LANGUAGE sql AS $$ {UPSERT} $$")
+    assert severities(examiner(database, JOBS)(), "model") == {"upsert-without-columns": "problem"}
+    connect.execute(
+        "CREATE FUNCTION filled() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.title := 'a'; NEW.company := 'b'; RETURN NEW; END $$;"
+        "CREATE TRIGGER fill BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION filled();"
+        "SELECT store(id, embedding) FROM jobs"
+    )
+    assert severities(examiner(database, JOBS)(), "model") == {}
+
+
 def test_the_statements_of_the_queue_put_its_tasks_back(connect, database):
     make_board(connect)
     examine = examiner(database, JOBS)
@@ -66,6 +80,33 @@ def test_jobs_and_errors_of_pg_cron_are_read(connect, database):
     connect.execute("INSERT INTO cron.job_run_details VALUES ('failed', 'SELECT fill()', %s)", [f"ERROR:  {NOT_NULL}"])
     (fault,) = findings(examiner(database, JOBS)(), "upsert-without-columns")
     assert "the job of pg_cron 7 does; cron.job_run_details has 1 times the error" in fault.what
+
+
+def test_statements_that_were_planned_and_never_succeeded_and_searches_that_no_index_serves(connect, database):
+    """A stand-in for pg_stat_statements, which the embedded server lacks; tried with the real one on 17.10."""
+    make_board(connect)
+    connect.execute(
+        "DROP TABLE embedding_queue; CREATE SCHEMA stats; CREATE INDEX ON jobs USING hnsw (embedding vector_l2_ops)"
+    )
+    connect.execute("CREATE TABLE stats.pg_stat_statements (dbid oid, query text, calls int8)")
+    connect.execute(
+        "INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)"
+        " VALUES (99999, 'pg_stat_statements', 10, 'stats'::regnamespace, false, '1.11')"
+    )
+    for query, calls in ((UPSERT, 0), ("SELECT id FROM jobs ORDER BY embedding <=> $1", 5)):
+        connect.execute(
+            "INSERT INTO stats.pg_stat_statements SELECT oid, %s, %s FROM pg_database"
+            " WHERE datname = current_database()",
+            [query, calls],
+        )
+    found = examiner(database, JOBS)()
+    assert (
+        "a statement in pg_stat_statements that never succeeded does"
+        in findings(found, "upsert-without-columns")[0].what
+    )
+    assert findings(found, "index-operator")[0].what.startswith("5 searches by <=>, which no index serves")
+    connect.execute("UPDATE stats.pg_stat_statements SET calls = 3")
+    assert "upsert-without-columns" not in severities(examiner(database, JOBS)())
 
 
 def test_a_queue_without_a_foreign_key_is_known_by_its_names(connect, database):

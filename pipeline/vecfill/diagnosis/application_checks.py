@@ -19,6 +19,7 @@ from vecfill.diagnosis import queries
 from vecfill.diagnosis.adopted_checks import adopted, adopted_table, read_adopted
 from vecfill.diagnosis.finding import Finding, ok, problem
 from vecfill.diagnosis.look import Examined, made, statement
+from vecfill.diagnosis.recorded_statements import recorded_statements
 from vecfill.diagnosis.task_checks import Tasks, judged, task_tables, tasks_of
 from vecfill.diagnosis.task_tables import TaskTable
 from vecfill.diagnosis.upserts import Table, is_not_null_fault, missing_columns
@@ -62,17 +63,23 @@ def _upserts(look: Examined, tasks: Sequence[Tasks]) -> Iterator[Finding]:
     if required:
         table = Table(schema=look.schema, name=look.table, embedding=look.relation.table.vector.name, required=required)
         traces = [*_traces(tasks), *_cron_traces(look)]
-        yield from upserts(look, table, list(_statements(look, table)), traces, tasks)
+        filling = [row.name for row in look.ask(queries.TRIGGERS_BEFORE_INSERT, look.tree)]
+        statements = [] if filling else list(_statements(look, table))  # such a trigger may fill the columns
+        yield from upserts(look, table, statements, traces, tasks)
 
 
 def _statements(look: Examined, table: Table) -> Iterator[Statement]:
-    """Looks through functions and jobs of pg_cron."""
+    """Looks through functions, jobs of pg_cron, and statements that were planned and never succeeded."""
     sources = look.ask(queries.FUNCTIONS, look.table, look.target.state_schema)
     if look.ask(queries.HAS_CRON)[0].jobs:
         sources = [*sources, *_permitted(look, queries.CRON_JOBS)]
     for one in sources:
         for columns in missing_columns(one.source, table):
             yield Statement(place=one.name, columns=columns)
+    for recorded in recorded_statements(look, r"insert\s+into"):
+        if not recorded.calls:
+            for columns in missing_columns(recorded.query, table):
+                yield Statement(place="a statement in pg_stat_statements that never succeeded", columns=columns)
 
 
 def _traces(tasks: Sequence[Tasks]) -> Iterator[Trace]:

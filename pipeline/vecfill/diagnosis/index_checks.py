@@ -6,12 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import psycopg
-from psycopg import sql
-
 from vecfill.diagnosis import queries
 from vecfill.diagnosis.finding import Finding, advice, ok, problem
 from vecfill.diagnosis.look import Examined, statement
+from vecfill.diagnosis.recorded_statements import recorded_statements
 from vecfill.postgres.known_problems import known_problems
 from vecfill.postgres.search_sql import OPERATORS
 from vecfill.vector_search import comparison
@@ -80,23 +78,12 @@ def never_scanned(indexes: Sequence[Any]) -> Iterator[Finding]:
 def operators(look: Examined) -> Iterator[Finding]:
     """Operators of searches, ours and by pg_stat_statements the application's, against those that the indexes serve."""
     indexes = [one for one in for_vectors(look) if one.valid]
-    extension = look.ask(queries.HAS_STATEMENTS)
     if not indexes:
         return
     if comparison(look.connection, look.relation)[1].index is None:
         names = ", ".join(f"{one.name} ({one.method}, {one.opclass})" for one in indexes)
         yield advice("index-operator", f"`vecfill search` can use none of {names}, and reads every vector")
-    if not extension:
-        return
-    query = f"""
-        SELECT s.query, s.calls FROM {extension[0].schema}.pg_stat_statements AS s
-        WHERE s.dbid = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
-          AND s.query ~ '<(=|-|#|[+])>' AND pg_catalog.strpos(pg_catalog.lower(s.query), pg_catalog.lower($1)) > 0
-        ORDER BY s.calls DESC LIMIT 200"""  # noqa: S608 -- the schema is quoted by the server
-    try:
-        statements = look.ask(sql.SQL(query), look.table)
-    except psycopg.errors.ObjectNotInPrerequisiteState:  # not in shared_preload_libraries
-        return
+    statements = recorded_statements(look, "<(=|-|#|[+])>")
     served = {operator for one in indexes if (operator := operator_of(one.opclass))}
     yield from unserved(statements, served, look.relation.table.vector.name, indexes[0])
 

@@ -85,6 +85,18 @@ SELECT pg_catalog.quote_ident(n.nspname::pg_catalog.text) AS schema FROM pg_cata
 JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'pg_stat_statements'
 """
 
+STATEMENTS = """
+SELECT s.query, s.calls FROM {schema}.pg_stat_statements AS s
+WHERE s.dbid = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
+  AND pg_catalog.strpos(pg_catalog.lower(s.query), pg_catalog.lower($1)) > 0 AND s.query ~* $2::pg_catalog.text
+ORDER BY s.calls DESC LIMIT $3::pg_catalog.int8
+"""
+
+TRIGGERS_BEFORE_INSERT = """
+SELECT DISTINCT g.tgname::pg_catalog.text AS name FROM pg_catalog.pg_trigger AS g
+WHERE g.tgrelid = ANY ($1::pg_catalog.oid[]) AND g.tgtype & 7 = 7 AND g.tgenabled <> 'D' ORDER BY 1
+"""
+
 TRIGGERS_ON_UPDATE = f"""
 SELECT DISTINCT g.tgname::pg_catalog.text AS name,
   pg_catalog.format('%I.%I', n.nspname, p.proname) AS function, g.tgenabled::pg_catalog.text AS enabled
