@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,22 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("soak" if config.getoption("--soak") else "vecfill")
     for name in [name for name in os.environ if name.startswith(("PG", "VECFILL_")) or name == "DATABASE_URL"]:
         del os.environ[name]
+    if not hasattr(config, "workerinput"):
+        _share_a_cache(config)
     # Two workers share two cores: threads of torch that spin while they wait for one another take a third of the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _share_a_cache(config: pytest.Config) -> None:
+    """Gives this run a cache folder, which all its processes share, so that a model is proven once for all of them.
+
+    Matplotlib keeps its own, whose list of fonts takes seconds to make.
+    """
+    before = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    os.environ.setdefault("MPLCONFIGDIR", str(before / "matplotlib"))
+    folder = tempfile.TemporaryDirectory(prefix="vecfill-tests-cache-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["XDG_CACHE_HOME"] = folder.name
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m deselects

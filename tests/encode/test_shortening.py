@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from transformers import PreTrainedTokenizerFast
 
 from vecfill.encode.shortening import BATCH_CHARS, MARGIN, parts_of
-from vecfill.encode.tokenization import Tokenization
+from vecfill.encode.tokenization import Tokenization, TokenizerSpec
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyzö数据", "\u0301"]
 
@@ -70,8 +70,8 @@ texts = st.lists(
 @settings(deadline=None, max_examples=25)
 @given(st.lists(texts, min_size=1, max_size=3), st.integers(3, 12), st.integers(1, 400), st.sampled_from([None, "q: "]))
 def test_the_tokens_are_those_of_the_whole_text(original, texts, limit, cut_chars, prompt):
-    cut = Tokenization(original, limit, prompt, cut_chars=cut_chars)(texts)
-    whole = Tokenization(original, limit, prompt)(texts)
+    cut = Tokenization(TokenizerSpec.of(original), limit, prompt, cut_chars=cut_chars)(texts)
+    whole = Tokenization(TokenizerSpec.of(original), limit, prompt)(texts)
     np.testing.assert_array_equal(cut.ids, whole.ids)
     np.testing.assert_array_equal(cut.lengths, whole.lengths)
     assert (cut.n_tokens > limit).tolist() == (whole.n_tokens > limit).tolist()
@@ -93,7 +93,7 @@ def test_parts_cover_all_texts_and_bound_the_memory(texts, alone):
 @pytest.mark.parametrize(("name", "original"), [*CUT.items(), *WHOLE.items()], ids=[*CUT, *WHOLE])
 def test_who_cuts_and_what_is_counted(name, original):
     long, short = "engineer of data " * 12_000, "engineer of data"
-    tokens = Tokenization(original, 8, None)([short, long, short])
+    tokens = Tokenization(TokenizerSpec.of(original), 8, None)([short, long, short])
     whole = len(original(long, verbose=False)["input_ids"])
     counts = [len(original(short)["input_ids"]), min(tokens.n_tokens[1], whole), len(original(short)["input_ids"])]
     assert tokens.n_tokens.tolist() == counts

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.encode.words import SENTENCES, tokenizer
 
-from vecfill.encode.tokenization import Tokenization
+from vecfill.encode.tokenization import Tokenization, TokenizerSpec
 
 VARIANTS = {
     "both ends": tokenizer(model_input_names=["input_ids", "token_type_ids", "attention_mask"]),
@@ -25,7 +25,7 @@ VARIANTS = {
     st.sampled_from([None, "", "query: "]),
 )
 def test_inputs_are_those_of_transformers(original, texts, limit, prompt):
-    tokenize = Tokenization(original, limit, prompt)
+    tokenize = Tokenization(TokenizerSpec.of(original), limit, prompt)
     tokens = tokenize(texts)
     prompted = [(prompt or "") + text for text in texts]
     cut = {"truncation": "longest_first", "max_length": limit} if limit else {}
@@ -41,7 +41,7 @@ def test_inputs_are_those_of_transformers(original, texts, limit, prompt):
 
 def test_any_rows_in_any_order():
     original = VARIANTS["left"]
-    tokenize = Tokenization(original, 8, None)
+    tokenize = Tokenization(TokenizerSpec.of(original), 8, None)
     rows = np.array([2, 0, 0])
     ours = tokenize.padded(tokenize(SENTENCES), rows)
     wanted = original(
@@ -52,12 +52,12 @@ def test_any_rows_in_any_order():
 
 
 def test_no_texts():
-    tokens = Tokenization(VARIANTS["both ends"], 8, None)([])
+    tokens = Tokenization(TokenizerSpec.of(VARIANTS["both ends"]), 8, None)([])
     assert len(tokens.ids) == len(tokens.lengths) == len(tokens.n_tokens) == 0
 
 
 def test_the_original_is_left_alone():
     original = tokenizer()
     before = original.backend_tokenizer.to_str()
-    Tokenization(original, 4, "query: ")(SENTENCES)
+    Tokenization(TokenizerSpec.of(original), 4, "query: ")(SENTENCES)
     assert original.backend_tokenizer.to_str() == before

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from tests.needs import needs
 
 from vecfill.config.model import Model
-from vecfill.encode.load import load_model
+from vecfill.encode.load import load_model as load
 from vecfill.encode.model_files import dimension_of
 from vecfill.encode.model_location import locate_model
+from vecfill.encode.native.native_encoder import NativeEncoder
 from vecfill.encode.prompts import prompt_line
 from vecfill.errors import ConfigError
 
@@ -49,9 +51,17 @@ def assert_same(ours, theirs):
     assert np.abs(ours - theirs).max(initial=0) <= 1e-5
 
 
-@pytest.fixture(scope="module")
-def minilm():
-    return load_model(Model(name=MINILM, device="cpu", dtype="float32"))
+def load_model(model, **values):
+    """Loads it for the library: this file is about that way."""
+    return load(replace(model, encoder="library"), **values)
+
+
+@pytest.fixture(scope="module", params=["library", "auto"])
+def minilm(request):
+    """The real model, computed by the library and by our own pass."""
+    encoder = load(Model(name=MINILM, device="cpu", dtype="float32", encoder=request.param))
+    assert isinstance(encoder, NativeEncoder) == (request.param == "auto")
+    return encoder
 
 
 @pytest.fixture(scope="module")

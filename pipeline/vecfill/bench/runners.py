@@ -57,7 +57,13 @@ def _missing(results: pa.Table) -> str:
 def warmed(encode: Any) -> tuple[Any, dict[str, Any]]:
     """Loads a stage's model; returns it and its facts for the report."""
     encoder = encode.warm()
-    return encoder, {"loaded": time.monotonic(), "dtype": encoder.dtype, "device": encoder.device}
+    facts = {"dtype": encoder.dtype, "device": encoder.device, "way": encoder.way}
+    return encoder, {"loaded": time.monotonic(), **facts}
+
+
+def _padding(facts: dict[str, Any], counted: float | None) -> float | None:
+    """Our own pass computes no padding; of the library's it was counted."""
+    return 0.0 if facts["way"] == "native" else counted
 
 
 @dataclass(kw_only=True)
@@ -82,7 +88,7 @@ class Inline(Runner):
         self._open()
         _, facts = warmed(self._encode)
         shares = [share for share in (self._padding_of_a_block(), self._padding_of_a_block()) if share is not None]
-        return {**facts, "padding": shares[-1] if shares else None}
+        return {**facts, "padding": _padding(facts, shares[-1] if shares else None)}
 
     def measure(self) -> Measured:
         """Fills the table."""
@@ -150,7 +156,7 @@ class EncoderAlone(Runner):
         self._encode(self._blocks[0])
         with padding_counted(self.work.model.name) as padding:
             self._encode(self._blocks[-1])
-        return {**facts, "padding": padding.share}
+        return {**facts, "padding": _padding(facts, padding.share)}
 
     def measure(self) -> Measured:
         """Encodes block after block."""

@@ -70,6 +70,11 @@ class Padding:
         return 1.0 - sum(int(tokens) for _, tokens in self._batches) / positions if positions else None
 
 
+def _is_transformer(kind: type) -> bool:
+    """Whether it is the library's Transformer, which is not imported for a model that our own pass computes."""
+    return kind.__name__ == "Transformer" and kind.__module__.startswith("sentence_transformers.")
+
+
 @contextmanager
 def padding_counted(model: str) -> Iterator[Padding]:
     """Counts the input of every SentenceTransformer of this process; nothing for a model without weights."""
@@ -77,11 +82,10 @@ def padding_counted(model: str) -> Iterator[Padding]:
     if model.startswith("hash:"):
         yield padding
         return
-    from sentence_transformers.base.modules import Transformer
     from torch.nn.modules.module import register_module_forward_pre_hook
 
     def hook(module: Any, inputs: tuple[Any, ...]) -> None:
-        if isinstance(module, Transformer) and {"input_ids", "attention_mask"} <= set(inputs[0]):
+        if _is_transformer(type(module)) and {"input_ids", "attention_mask"} <= set(inputs[0]):
             padding.add(inputs[0])
 
     handle = register_module_forward_pre_hook(hook)

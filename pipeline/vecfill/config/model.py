@@ -14,7 +14,7 @@ API_PREFIX = "openai:"
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
-LOCAL_ONLY = ("revision", "prompt_name", "dtype", "device", "trust_remote_code")
+LOCAL_ONLY = ("revision", "prompt_name", "dtype", "device", "encoder", "trust_remote_code")
 """Fields that an API model does not have."""
 
 
@@ -33,6 +33,8 @@ class Model(Spec):
         dtype: type of the computation; ``auto`` is bfloat16 if it is fast on the device and its vectors match
             those of float32, else float32.
         device: ``cuda`` or ``cpu``; ``auto`` takes CUDA if available.
+        encoder: ``library`` always computes with sentence-transformers; ``auto`` uses our own forward pass where it was
+            proven to give the same vectors.
         trust_remote_code: runs Python code that comes with a hub model.
         api: settings of the API; only for ``openai:NAME``.
     """
@@ -53,6 +55,10 @@ class Model(Spec):
     )
     device: Literal["auto", "cuda", "cpu"] = option(
         "Compute on this device; auto uses a GPU if there is one.", default="auto"
+    )
+    encoder: Literal["auto", "library"] = option(
+        "Compute with this; auto is vecfill's own forward pass where it was proven equal to sentence-transformers.",
+        default="auto",
     )
     trust_remote_code: bool = option("Run the Python code that comes with a hub model.", default=False)
     api: ApiOptions = Field(default_factory=ApiOptions)

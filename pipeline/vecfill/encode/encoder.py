@@ -30,6 +30,10 @@ class Encoder(Protocol):
         """Type that the model computes in, such as ``float32``."""
 
     @property
+    def way(self) -> str:
+        """Who computes: ``native`` (our own pass), ``library`` (sentence-transformers), ``api`` or ``stand-in``."""
+
+    @property
     def max_tokens(self) -> int | None:
         """Length in tokens that texts are cut to; None without a limit."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from vecfill.encode.model_files import fetched
 from vecfill.encode.model_location import hash_dimension, locate_model
 from vecfill.encode.prompts import prompt_of_rows
 from vecfill.errors import ConfigError
+from vecfill.folders import cache, replace_file
 
 _NOT_COMPUTED_WITH = {"onnx", "openvino", "README.md", ".gitattributes", ".git", ".cache"}
 """Files and folders in a model's folder that a run does not read."""
@@ -70,10 +71,18 @@ def _api(model: Model) -> dict[str, Any]:
 def _local(model: Model) -> dict[str, Any]:
     if hash_dimension(model) is not None:
         return {"model": model.name}
-    location = locate_model(model)
-    weights = _folder(Path(location)) if Path(location).is_absolute() else _hub(location, model.revision)
     prompt = prompt_of_rows(model)
-    return weights | ({"prompt": prompt} if prompt else {})
+    return files_of(model) | ({"prompt": prompt} if prompt else {})
+
+
+def files_of(model: Model) -> dict[str, Any]:
+    """Returns what identifies the files of a local model: their content, or the hub's commit.
+
+    Raises:
+        ConfigError: as ``fingerprint_of``.
+    """
+    location = locate_model(model)
+    return _folder(Path(location)) if Path(location).is_absolute() else _hub(location, model.revision)
 
 
 def _hub(name: str, revision: str | None) -> dict[str, Any]:
@@ -113,10 +122,10 @@ class _Known:
 
     @classmethod
     def load(cls) -> _Known:
-        try:
-            place = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vecfill" / "files.json"
-        except RuntimeError:  # no home folder
+        folder = cache()
+        if folder is None:
             return cls(None, {})
+        place = folder / "files.json"
         try:
             return cls(place, dict(json.loads(place.read_text())))
         except (OSError, ValueError):
@@ -139,10 +148,5 @@ class _Known:
         """Writes the digests; another process may replace them, which costs a repetition."""
         if not self._new or self._place is None:
             return
-        part = self._place.with_suffix(f".{os.getpid()}")
-        try:
-            self._place.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(self._digests))
-            part.replace(self._place)
-        except OSError:
-            return
+        with suppress(OSError):
+            replace_file(self._place, json.dumps(self._digests))

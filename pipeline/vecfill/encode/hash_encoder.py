@@ -35,6 +35,7 @@ class HashEncoder:
 
     device: Final = "cpu"
     dtype: Final = "float32"
+    way: Final = "stand-in"
     max_tokens: Final = None
 
     def __init__(self, dim: int) -> None:

@@ -53,9 +53,9 @@ def load_model(
             raise ConfigError(f"--max-tokens is {model.max_tokens} but {model.name} counts no tokens: leave it out")
         return HashEncoder(width)
     temporary()  # torch cannot be imported without one
-    from vecfill.encode.transformer import TransformerEncoder
+    from vecfill.encode.local_encoder import local_encoder
 
-    return TransformerEncoder(model, threads=threads)
+    return local_encoder(model, threads)
 
 
 def blocks_at_once(model: Model) -> int:

@@ -21,15 +21,15 @@ from vecfill.folders import expanded
 ReadJson = Callable[[str], Any]
 """Returns a model's JSON file by its relative path, parsed, or None if the model has no such file."""
 
-_LEGACY_POOLING = (
-    "pooling_mode_cls_token",
-    "pooling_mode_max_tokens",
-    "pooling_mode_mean_tokens",
-    "pooling_mode_mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens",
-    "pooling_mode_lasttoken",
-)
-"""Flags of models saved before sentence-transformers 6; mean pooling where all are off."""
+LEGACY_POOLING = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""Flags of models saved before sentence-transformers 6, in the order of the results; mean pooling where all are off."""
 
 HUB_S = 5.0
 """Seconds that the hub may take to answer."""
@@ -144,7 +144,7 @@ def _pooled(config: Mapping[str, Any]) -> int | None:
     width = config.get("embedding_dimension", config.get("word_embedding_dimension"))
     modes = config.get("pooling_mode")
     if modes is None:
-        count = sum(bool(config.get(flag)) for flag in _LEGACY_POOLING) or 1
+        count = sum(bool(config.get(flag)) for flag in LEGACY_POOLING) or 1
     else:
         count = 1 if isinstance(modes, str) else len(modes)
     return width * count if isinstance(width, int) else None

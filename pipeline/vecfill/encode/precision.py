@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sentence_transformers import SentenceTransformer
 from torch import nn
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 _log = logging.getLogger(__name__)
 

@@ -47,12 +47,12 @@ def prompt_of_rows(model: Model) -> str | None:
     """
     if model.is_api or hash_dimension(model) is not None:
         return None
-    prompts, default = _declared(model)
+    prompts, default = declared(model)
     return row_prompt(model, prompts, default)
 
 
-def _declared(model: Model) -> tuple[dict[str, str], str | None]:
-    """The model's prompts by name, and the name of its default, by its files."""
+def declared(model: Model) -> tuple[dict[str, str], str | None]:
+    """Returns the model's prompts by name, and the name of its default, by its files."""
     settings = reader(locate_model(model), model.revision)("config_sentence_transformers.json") or {}
     prompts = BUILT_IN | {name: text or "" for name, text in (settings.get("prompts") or {}).items()}
     return prompts, settings.get("default_prompt_name")
@@ -66,7 +66,7 @@ def prompt_line(model: Model) -> str | None:
     """
     if model.is_api or hash_dimension(model) is not None:
         return None
-    prompts, default = _declared(model)
+    prompts, default = declared(model)
     prompt = row_prompt(model, prompts, default)
     others = [f"{name} ({text!r})" for name, text in prompts.items() if text and text != prompt]
     if not prompt and not others:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Transformer
 
 from vecfill.config.model import Model
 from vecfill.encode.precision import PROBE_TEXTS
 from vecfill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
 
 _UNLIMITED = 10**9
 """Tokenizers without a limit report 10^30."""
@@ -21,8 +23,10 @@ def limit_tokens(model: Model, net: SentenceTransformer) -> int | None:
 
     Some tokenizers know no length, or a longer one than the model has positions: then the positions are the limit.
     """
+    from sentence_transformers.base.modules import Transformer
+
     if model.max_tokens is not None:
-        _check_limit(model, model.max_tokens, net)
+        check_limit(model, limit_range(model, net))
         if not _obeys(net, model.max_tokens):
             raise ConfigError(
                 f"--max-tokens is {model.max_tokens} but model {model.name} cuts texts by itself, at another length: "
@@ -51,16 +55,32 @@ def _obeys(net: SentenceTransformer, wanted: int) -> bool:
     return ids is not None and ids.shape[-1] == wanted
 
 
-def _check_limit(model: Model, wanted: int, net: SentenceTransformer) -> None:
-    if net.transformers_model is None:
-        raise ConfigError(f"--max-tokens is {wanted} but model {model.name} has no length limit: leave it out")
-    lowest = 1 + (net.tokenizer.num_special_tokens_to_add(False) if getattr(net, "tokenizer", None) is not None else 0)
-    highest = _positions(net)
-    if not lowest <= wanted <= (highest or wanted):
+def check_limit(model: Model, possible: tuple[int, int | None]) -> None:
+    """Checks ``--max-tokens`` against the lowest and the highest length that the model takes; None knows no highest.
+
+    Raises:
+        ConfigError: it is outside.
+    """
+    lowest, highest = possible
+    if model.max_tokens is not None and not lowest <= model.max_tokens <= (highest or model.max_tokens):
         raise ConfigError(
-            f"--max-tokens is {wanted} but model {model.name} takes {lowest} to {highest or 'any'} tokens: "
+            f"--max-tokens is {model.max_tokens} but model {model.name} takes {lowest} to {highest or 'any'} tokens: "
             "choose a number in that range"
         )
+
+
+def limit_range(model: Model, net: SentenceTransformer) -> tuple[int, int | None]:
+    """Returns the lowest and the highest ``--max-tokens`` that the net takes; None if there is no highest.
+
+    Raises:
+        ConfigError: it has no length limit at all.
+    """
+    if net.transformers_model is None:
+        raise ConfigError(
+            f"--max-tokens is {model.max_tokens} but model {model.name} has no length limit: leave it out"
+        )
+    special = net.tokenizer.num_special_tokens_to_add(False) if getattr(net, "tokenizer", None) is not None else 0
+    return 1 + special, _positions(net)
 
 
 def _positions(net: SentenceTransformer) -> int | None:

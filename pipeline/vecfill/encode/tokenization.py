@@ -5,6 +5,7 @@ At each call transformers sets padding and truncation on its tokenizer, which ev
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -17,6 +18,39 @@ from vecfill.encode.encoding import Flags, Positions
 from vecfill.encode.shortening import CUT_CHARS, Shortening, parts_of
 
 Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSpec:
+    """A fast tokenizer of transformers, apart from that library.
+
+    Attributes:
+        definition: JSON of the tokenizers library.
+        types: whether the model takes token types.
+        pad: id and token type of the padding.
+        pads_left: whether padding comes before the tokens.
+        cuts_left: whether truncation drops the beginning of a text.
+        splits_special: whether special tokens in a text are plain text.
+    """
+
+    definition: str
+    types: bool
+    pad: tuple[int, int]
+    pads_left: bool
+    cuts_left: bool
+    splits_special: bool
+
+    @classmethod
+    def of(cls, original: Any) -> TokenizerSpec:
+        """Takes it from a tokenizer of transformers that has a padding token, and leaves that alone."""
+        return cls(
+            definition=original.backend_tokenizer.to_str(),
+            types="token_type_ids" in original.model_input_names,
+            pad=(int(original.pad_token_id), int(original.pad_token_type_id)),
+            pads_left=original.padding_side == "left",
+            cuts_left=original.truncation_side == "left",
+            splits_special=bool(original.split_special_tokens),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,28 +70,42 @@ class Tokens:
     lengths: npt.NDArray[np.int32]
     n_tokens: npt.NDArray[np.int32]
 
+    def places(self, rows: Positions) -> tuple[Ids, Ids]:
+        """Returns the lengths of some texts, and where their tokens start."""
+        starts = np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+        return self.lengths[rows].astype(np.int64), starts[rows]
+
+    def packed(self, rows: Positions) -> tuple[Ids, Ids | None]:
+        """Returns the tokens of some texts, one text after the other, and their token types."""
+        lengths, starts = self.places(rows)
+        source = np.arange(int(lengths.sum())) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+        return self.ids[source], None if self.types is None else self.types[source]
+
 
 class Tokenization:
     """Turns texts into tokens, and tokens into the padded rectangles that a model takes."""
 
     def __init__(
-        self, original: Any, max_tokens: int | None, prompt: str | None, *, cut_chars: int = CUT_CHARS
+        self, spec: TokenizerSpec, max_tokens: int | None, prompt: str | None, *, cut_chars: int = CUT_CHARS
     ) -> None:
-        """Clones a fast tokenizer of transformers that has a padding token.
+        """Makes a tokenizer.
 
         Args:
-            original: is left alone.
+            spec: which one.
             max_tokens: None truncates no text.
             prompt: put before each text.
             cut_chars: length of a text from which only its beginning is tokenized.
         """
-        self._tokenizer = _clone(original, max_tokens)
-        self._shortening = Shortening(self._tokenizer, max_tokens, original.truncation_side == "left", cut_chars)
+        self._spec, self._tokenizer = spec, _made(spec, max_tokens)
+        self._shortening = Shortening(self._tokenizer, max_tokens, spec.cuts_left, cut_chars)
         self._special = self._tokenizer.num_special_tokens_to_add(False)
         self._prompt = prompt or ""
-        self._has_types = "token_type_ids" in original.model_input_names
-        self._pad, self._pad_type = int(original.pad_token_id), int(original.pad_token_type_id)
-        self._left = original.padding_side == "left"
+
+    def with_prompt(self, prompt: str | None) -> Tokenization:
+        """Returns the same tokenization with another prompt."""
+        other = copy(self)
+        other._prompt = prompt or ""
+        return other
 
     def __call__(self, texts: list[str]) -> Tokens:
         """Tokenizes; the Rust code releases the GIL."""
@@ -80,34 +128,33 @@ class Tokenization:
         cut = (sum(len(rest) - self._special for rest in one.overflowing) for one in found)
         return Tokens(
             ids=_flat([one.ids for one in found], lengths),
-            types=_flat([one.type_ids for one in found], lengths) if self._has_types else None,
+            types=_flat([one.type_ids for one in found], lengths) if self._spec.types else None,
             lengths=lengths,
             n_tokens=lengths + np.fromiter(cut, np.int32, len(found)),
         )
 
     def padded(self, tokens: Tokens, rows: Positions) -> dict[str, Ids]:
         """Returns the model's inputs for some texts: int64 [len(rows), longest], padded on the tokenizer's own side."""
-        lengths = tokens.lengths[rows].astype(np.int64)[:, None]
-        starts = (np.cumsum(tokens.lengths, dtype=np.int64) - tokens.lengths)[rows][:, None]
+        lengths, starts = (places[:, None] for places in tokens.places(rows))
         width = int(lengths.max())
-        column = np.arange(width) - (width - lengths if self._left else 0)
+        column = np.arange(width) - (width - lengths if self._spec.pads_left else 0)
         inside = (column >= 0) & (column < lengths)
         source = (starts + column)[inside]
-        features = {"input_ids": _scattered(tokens.ids[source], inside, self._pad)}
+        features = {"input_ids": _scattered(tokens.ids[source], inside, self._spec.pad[0])}
         if tokens.types is not None:
-            features["token_type_ids"] = _scattered(tokens.types[source], inside, self._pad_type)
+            features["token_type_ids"] = _scattered(tokens.types[source], inside, self._spec.pad[1])
         return features | {"attention_mask": inside.astype(np.int64)}
 
 
-def _clone(original: Any, max_tokens: int | None) -> Tokenizer:
-    clone = Tokenizer.from_str(original.backend_tokenizer.to_str())
-    clone.encode_special_tokens = original.split_special_tokens
-    clone.no_padding()
+def _made(spec: TokenizerSpec, max_tokens: int | None) -> Tokenizer:
+    made = Tokenizer.from_str(spec.definition)
+    made.encode_special_tokens = spec.splits_special
+    made.no_padding()
     if max_tokens is None:
-        clone.no_truncation()
+        made.no_truncation()
     else:
-        clone.enable_truncation(max_tokens, direction=original.truncation_side)
-    return clone
+        made.enable_truncation(max_tokens, direction="left" if spec.cuts_left else "right")
+    return made
 
 
 def _joined(parts: list[Tokens]) -> Tokens:

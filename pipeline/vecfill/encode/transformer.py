@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,11 @@ from transformers.utils import logging as transformers_logging
 
 from vecfill.config.model import Model
 from vecfill.encode.block_progress import Advance, no_progress
+from vecfill.encode.compute_device import resolve_device
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding, one_line
-from vecfill.encode.forward import forward_of
 from vecfill.encode.model_location import locate_model
+from vecfill.encode.padded_pass import forward_of
 from vecfill.encode.precision import lower, lower_where_it_helps
 from vecfill.encode.prompts import row_prompt
 from vecfill.encode.token_limit import limit_tokens
@@ -50,31 +51,33 @@ class TransformerEncoder:
         device: ``cuda`` or ``cpu``, as resolved once at loading.
         dtype: type that the transformer computes in, such as ``float32``; the returned vectors are always float32.
         max_tokens: length in tokens that texts are cut to; None if the model has no limit.
+        net: the SentenceTransformer.
     """
 
-    def __init__(self, model: Model, threads: int | None = None) -> None:
-        """Loads the model.
+    way: Final = "library"
 
-        Args:
-            model: what to load.
-            threads: CPU threads for torch, as Ray would allow a GPU actor only one; None keeps torch's number.
+    def __init__(self, model: Model) -> None:
+        """Loads the model.
 
         Raises:
             ConfigError: no such model, weights or device; an unknown prompt name; truncate_dim or max_tokens outside
                 the model's range.
         """
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.device = _resolve_device(model.device)
-        self._net = _load(model, self.device)
-        self.dim = _output_dimension(model, self._net)
-        self.max_tokens = limit_tokens(model, self._net)
-        self._prompt = row_prompt(model, self._net.prompts, self._net.default_prompt_name)
+        self.device = resolve_device(model.device)
+        self.net = _load(model, self.device)
+        self.dim = _output_dimension(model, self.net)
+        self.max_tokens = limit_tokens(model, self.net)
+        self._prompt = row_prompt(model, self.net.prompts, self.net.default_prompt_name)
         self._asks_as_configured = model.prompt is not None or model.prompt_name is not None
-        self.dtype = _set_dtype(model, self._net)
-        self._forward = forward_of(self._net, self.max_tokens, self._prompt, self.dim)
+        self.dtype = _set_dtype(model, self.net)
+        self._forward = forward_of(self.net, self.max_tokens, self._prompt, self.dim)
         if self._forward is None:
             _log.info("only sentence-transformers can prepare this model's inputs: tokens are not counted")
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether we prepare the texts; else only the library can."""
+        return self._forward is not None
 
     def encode(self, texts: list[str], max_batch_tokens: int, advance: Advance = no_progress) -> Encoding:
         """Returns the vectors of ``SentenceTransformer.encode`` for the texts, as float32 [n, dim].
@@ -84,10 +87,7 @@ class TransformerEncoder:
         """
         if self._forward is None:
             return self._encode_by_library(texts, max_batch_tokens)
-        tokens = self._forward.tokenize(texts)
-        truncated = np.greater(tokens.n_tokens, tokens.lengths)
-        vectors = self._forward(tokens, max_batch_tokens, advance)
-        return Encoding.of(vectors, n_tokens=tokens.n_tokens, truncated=truncated)
+        return self._forward.encode(texts, max_batch_tokens, advance)
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
         """Returns the float32 vector [dim] of a search query.
@@ -97,16 +97,16 @@ class TransformerEncoder:
         """
         arguments: dict[str, Any] = {"convert_to_tensor": True, "show_progress_bar": False}
         if self._asks_as_configured:
-            tensor = self._net.encode([text], prompt=self._prompt, **arguments)
+            tensor = self.net.encode([text], prompt=self._prompt, **arguments)
         else:
-            tensor = self._net.encode_query([text], **arguments)
+            tensor = self.net.encode_query([text], **arguments)
         vector: npt.NDArray[np.float32] = _to_host(tensor)[0]
         return vector
 
     def _encode_by_library(self, texts: list[str], max_batch_tokens: int) -> Encoding:
         """Encodes with a model whose inputs only the library can prepare; tokens are then not counted."""
         batch = max(1, min(LIBRARY_BATCH[self.device], max_batch_tokens // LIBRARY_TOKENS))
-        tensor = self._net.encode(
+        tensor = self.net.encode(
             texts, batch_size=batch, prompt=self._prompt, convert_to_tensor=True, show_progress_bar=False
         )
         return Encoding.of(_to_host(tensor).reshape(len(texts), self.dim))
@@ -116,13 +116,6 @@ def _to_host(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
     """Casts on the device, then copies once: NumPy has no bfloat16."""
     array: npt.NDArray[np.float32] = tensor.to(torch.float32).cpu().contiguous().numpy()
     return array
-
-
-def _resolve_device(device: str) -> str:
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise ConfigError("--device is cuda but torch finds no CUDA device: use auto or cpu, or check the driver")
-    return ("cuda" if available else "cpu") if device == "auto" else device
 
 
 def _load(model: Model, device: str) -> SentenceTransformer:

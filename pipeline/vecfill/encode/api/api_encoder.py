@@ -44,6 +44,7 @@ class ApiEncoder:
 
     device: Final = "api"
     dtype: Final = "float32"
+    way: Final = "api"
 
     def __init__(
         self,

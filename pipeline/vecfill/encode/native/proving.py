@@ -1,0 +1,115 @@
+"""Compares our pass with sentence-transformers on hard texts, once for a model, a kind of device and a type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sentence_transformers import SentenceTransformer
+
+from vecfill.config.model import Model
+from vecfill.encode.native.architecture import NotNativeError
+from vecfill.encode.native.hard_texts import ORDINARY, hard_texts
+from vecfill.encode.native.module_chain import ModuleChain
+from vecfill.encode.native.native_encoder import NativeEncoder
+from vecfill.encode.native.proof import Proof
+from vecfill.encode.padded_pass import inputs_of, same_inputs
+from vecfill.encode.precision import AGREE_COSINE, fast_bfloat16
+from vecfill.encode.prompts import row_prompt
+from vecfill.encode.token_limit import limit_range
+from vecfill.encode.tokenization import Tokenization, TokenizerSpec
+from vecfill.encode.transformer import TransformerEncoder
+
+Vectors = npt.NDArray[np.float32]
+
+FLOAT32_COSINE, FLOAT32_DIFFERENCE = 0.999999, 1e-5
+"""Lowest cosine and largest difference in float32; the difference is of the vector's largest number where that is above
+1, since rounding grows with it."""
+
+_BATCH_TOKENS = 512
+"""Small batches, so that texts of many lengths meet in some of them."""
+
+_PROMPT = "search_query: "
+"""A prompt that a user might give."""
+
+
+def prove(model: Model, chain: ModuleChain, folder: Path) -> Proof:
+    """Compares both for the model as it is without the user's settings, but for its type.
+
+    Raises:
+        ConfigError: the library cannot load the model.
+        NotNativeError: our pass cannot: a weight is missing, or the library prepares texts in its own way.
+        Exception: any error of torch.
+    """
+    plain = Model(name=model.name, revision=model.revision, device=model.device, dtype="float32")
+    library = TransformerEncoder(plain)
+    spec, limits = _tokenizer(library, plain)
+    proof = Proof(
+        agrees=True,
+        dtype=_dtype(model),
+        cosine=1.0,
+        difference=0.0,
+        max_tokens=library.max_tokens,
+        limits=limits,
+        tokenizer=spec,
+    )
+    tokenizer: Any = library.net.tokenizer
+    texts = hard_texts(library.max_tokens, tokenizer.get_added_vocab())
+    if not _same_tokens(library.net, proof, texts):
+        return replace(proof, agrees=False, reason="its tokens differ from the library's")
+    pairs = list(_pairs(plain, library.net, NativeEncoder(plain, chain, folder, proof), texts))
+    ours, theirs = (np.concatenate(vectors) for vectors in zip(*pairs, strict=True))
+    return _compared(proof, ours, theirs)
+
+
+def _dtype(model: Model) -> str:
+    if model.dtype == "auto":
+        return "bfloat16" if fast_bfloat16("cpu") else "float32"
+    return model.dtype
+
+
+def _tokenizer(library: TransformerEncoder, plain: Model) -> tuple[TokenizerSpec, tuple[int, int | None]]:
+    """The tokenizer that the library makes of the model's files, and the lengths that a user may set."""
+    if not library.counts_tokens:
+        raise NotNativeError("only the library can prepare its inputs")
+    spec, limits = TokenizerSpec.of(library.net.tokenizer), limit_range(plain, library.net)
+    if limits[0] == 1:
+        raise NotNativeError("its tokenizer adds no special token, so that an empty text has no tokens")
+    return spec, limits
+
+
+def _same_tokens(net: SentenceTransformer, proof: Proof, texts: list[str]) -> bool:
+    plain = Tokenization(proof.tokenizer, proof.max_tokens, None)
+    prompts = (None, _PROMPT)
+    return all(same_inputs(plain.with_prompt(one), texts, inputs_of(net, texts, one)[0]) for one in prompts)
+
+
+def _pairs(
+    model: Model, net: SentenceTransformer, native: NativeEncoder, texts: list[str]
+) -> Iterator[tuple[Vectors, Vectors]]:
+    """Our vectors and the library's, float32 [n, dim] each: of rows and of queries, with the model's own prompts."""
+    prompt, queries = row_prompt(model, net.prompts, net.default_prompt_name), list(ORDINARY)
+    yield native.encode(texts, _BATCH_TOKENS).vectors, net.encode(texts, prompt=prompt, show_progress_bar=False)
+    yield (
+        np.stack([native.encode_query(one) for one in queries]),
+        net.encode_query(queries, show_progress_bar=False),
+    )
+
+
+def _compared(proof: Proof, ours: Vectors, theirs: Vectors) -> Proof:
+    if ours.shape != theirs.shape:
+        return replace(proof, agrees=False, reason=f"its vectors have the shape {ours.shape}, not {theirs.shape}")
+    scale = np.maximum(1.0, np.abs(theirs).max(axis=1, keepdims=True))
+    difference = float((np.abs(ours - theirs) / scale).max())
+    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    products = np.sum(ours.astype(np.float64) * theirs, axis=1)
+    cosine = float(np.where((ours == theirs).all(axis=1), 1.0, products / np.maximum(norms, 1e-30)).min())
+    exact = proof.dtype == "float32"
+    agrees = cosine >= (FLOAT32_COSINE if exact else AGREE_COSINE) and (not exact or difference <= FLOAT32_DIFFERENCE)
+    figures = f"cosine {cosine:.6f}, difference {difference:.1e}"
+    reason = "" if agrees else f"its vectors differ from the library's: {figures}"
+    return replace(proof, agrees=agrees, reason=reason, cosine=cosine, difference=difference)

@@ -1,0 +1,75 @@
+"""The library's pass over token batches: its own modules, fed by us.
+
+We choose the batches, their order and the padding; the library computes: Transformer, Pooling, Dense, Normalize and
+whatever else the model consists of.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.util import truncate_embeddings
+
+from vecfill.encode.encoding import Positions
+from vecfill.encode.forward import Forward
+from vecfill.encode.precision import PROBE_TEXTS
+from vecfill.encode.tokenization import Tokenization, TokenizerSpec, Tokens
+
+_CONSTANT_INPUTS = frozenset({"modality", "prompt_length"})
+"""Values that the library passes beside the tokens: the same for all texts."""
+
+
+class PaddedPass:
+    """Computes a batch as a rectangle, as wide as its longest text."""
+
+    def __init__(self, net: SentenceTransformer, tokenize: Tokenization, constants: dict[str, Any]) -> None:
+        """Takes the net, how its tokens are padded, and the inputs that are the same for all texts."""
+        self._net, self._tokenize, self._constants = net, tokenize, constants
+
+    def __call__(self, tokens: Tokens, rows: Positions) -> torch.Tensor:
+        """Returns float32 [len(rows), dim] on the device."""
+        inputs = self._tokenize.padded(tokens, rows)
+        features: dict[str, Any] = {name: torch.from_numpy(ids).to(self._net.device) for name, ids in inputs.items()}
+        vectors = self._net(features | self._constants)["sentence_embedding"]
+        if self._net.truncate_dim is not None:
+            vectors = truncate_embeddings(vectors, self._net.truncate_dim)
+        return torch.Tensor.float(vectors)
+
+
+def forward_of(net: SentenceTransformer, max_tokens: int | None, prompt: str | None, dim: int) -> Forward | None:
+    """Returns a forward pass by the library, or None if only the library can prepare the net's inputs.
+
+    That is so if the first module is not a plain Transformer (StaticEmbedding, CLIP), has its own settings for texts,
+    has no fast tokenizer, or gives inputs that differ from ours, such as a chat template's. We compare on this very
+    net: both prepare the same texts, in three scripts, an empty one and one longer than any limit.
+    """
+    first, tokenizer = net[0], getattr(net, "tokenizer", None)
+    if type(first) is not Transformer or first.processing_kwargs or not _can_be_cloned(tokenizer):
+        return None
+    tokenize = Tokenization(TokenizerSpec.of(tokenizer), max_tokens, prompt)
+    texts = [*PROBE_TEXTS[:3], "", "a", " ".join(PROBE_TEXTS) * (1 + (max_tokens or 0) // len(PROBE_TEXTS))]
+    theirs, constants = inputs_of(net, texts, prompt)
+    if not same_inputs(tokenize, texts, theirs):
+        return None
+    return Forward(tokenize, PaddedPass(net, tokenize, constants), dim, net.device)
+
+
+def _can_be_cloned(tokenizer: Any) -> bool:
+    return getattr(tokenizer, "is_fast", False) and tokenizer.pad_token_id is not None
+
+
+def inputs_of(net: SentenceTransformer, texts: list[str], prompt: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the library's inputs for texts, and apart those that are the same for all texts."""
+    inputs: dict[str, Any] = dict(net.preprocess(texts, prompt=prompt))
+    return inputs, {name: inputs.pop(name) for name in _CONSTANT_INPUTS & inputs.keys()}
+
+
+def same_inputs(tokenize: Tokenization, texts: list[str], theirs: dict[str, Any]) -> bool:
+    """Whether the library's inputs for the texts are ours: the same names and ids."""
+    ours: dict[str, npt.NDArray[np.int64]] = tokenize.padded(tokenize(texts), np.arange(len(texts)))
+    return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
