@@ -177,7 +177,7 @@ def test_the_examples_load(file):
 
 
 def test_there_is_an_example_for_each_kind_of_user():
-    assert len(CONFIGS) == 4
+    assert len(CONFIGS) == 5
 
 
 def test_every_setting_is_described():

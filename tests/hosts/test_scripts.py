@@ -72,10 +72,13 @@ def test_systemd_takes_the_units(tmp_path):
     assert run("systemd-analyze", "verify", tmp_path / "vecfill.service").stderr != ""
 
 
-def test_the_unit_calls_what_there_is_and_stops_the_run_alone(vecfill):
-    text = (UNITS / "vecfill.service").read_text()
+@pytest.mark.parametrize(
+    ("unit", "kind", "success"), [("vecfill", "oneshot", "5 143"), ("vecfill-watch", "notify", "143")]
+)
+def test_the_units_call_what_there_is_and_stop_our_process_alone(vecfill, unit, kind, success):
+    text = (UNITS / f"{unit}.service").read_text()
     (command,) = re.findall(r"^ExecStart=/opt/vecfill/bin/vecfill (.+)$", text, re.MULTILINE)
-    assert vecfill(*command.split()[:1], "--help").code == 0
-    assert all(flag in vecfill("run", "--help").out for flag in re.findall(r"--\w+", command))
-    assert "\nKillMode=mixed\n" in text
-    assert "\nSuccessExitStatus=5 143\n" in text
+    offered = vecfill(command.split()[0], "--help")
+    assert offered.code == 0
+    assert all(f"{flag} " in offered.out for flag in re.findall(r"--[\w-]+", command))
+    assert {"KillMode=mixed", f"Type={kind}", f"SuccessExitStatus={success}"} <= set(text.splitlines())
