@@ -201,3 +201,29 @@ def test_a_look_writes_nothing_and_counts_what_a_run_takes(connect, database):
         found = surveyed(session, BOARD, MODEL, INLINE, Look()).found
     assert (found.eligible, found.coverage.missing, found.coverage.unqueued) == (6, 6, 0)
     assert entries(connect, "xmin::text, ctid::text, status") == before
+
+
+def test_a_status_that_no_setting_names_is_said(connect, drain, caplog):
+    make_board(connect, 3)
+    enqueue(connect, 1, 2, "waiting")
+    with caplog.at_level("WARNING", "vecfill"):
+        drain()
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said == (
+        "entries of public.embedding_queue with a status that no setting names are left alone: 2 waiting; the settings "
+        "name pending, processing, completed, failed"
+    )
+
+
+def test_a_big_table_is_estimated_where_the_count_would_cost_more_than_the_run(connect, drain, monkeypatch):
+    monkeypatch.setattr("vecfill.read.queue_table_source.COUNTED_PAGES", 1)
+    make_board(connect, 10)
+    add_jobs(connect, 11, 2_000)
+    connect.execute("ANALYZE")
+    result = drain(board(), limit=1)
+    assert (result.before.missing, result.before.unqueued, result.before.estimated) == (10, 1_990, False)
+    connect.execute("UPDATE embedding_queue SET status = 'completed' WHERE id > 3")
+    connect.execute("VACUUM ANALYZE")
+    result = drain()
+    assert (result.updated, result.after.unqueued, result.queue.unnamed) == (2, None, None)
+    assert (result.after.estimated, result.after.total, result.after.filled) == (True, 2_000, 1)  # as ANALYZE saw it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -87,6 +88,8 @@ def _resolved(cursor: Any, found: QueueColumns, table: Table, relation: Relation
             f"a unique index of the queue table {found.label} contains {status.name}, so that two entries of one key "
             "could not both be done: drop it, or make it partial (WHERE the entry is pending)"
         )
+    names = [name for name in ("pending", "processing", "done", "failed") if getattr(options, name) != DELETE]
+    values = {name: _value(cursor, found, status, name) for name in names}
     key, marked = found.key(relation), claimed is not None and claimed.exact
     indexes = indexes_of(cursor, {table.oid: 0})
     return QueueTable(
@@ -94,10 +97,11 @@ def _resolved(cursor: Any, found: QueueColumns, table: Table, relation: Relation
         name=sql.Identifier(table.schema, table.name),
         key=key,
         status=status.name,
-        pending=_value(cursor, found, status, "pending"),
-        processing=_value(cursor, found, status, "processing"),
-        done=None if options.done == DELETE else _value(cursor, found, status, "done"),
-        failed=_value(cursor, found, status, "failed"),
+        pending=values["pending"],
+        processing=values["processing"],
+        done=values.get("done"),
+        failed=values["failed"],
+        words=_as_text(cursor, values.values()),
         claimed=claimed,
         finished=found.stamp("finished", options.finished),
         attempts=found.optional("attempts", options.attempts),
@@ -137,6 +141,12 @@ def _value(cursor: Any, found: QueueColumns, status: Column, name: str) -> sql.C
             f"{type_name(cursor, status)}: {server_message(error)}: write the value that the table uses"
         ) from error
     return value
+
+
+def _as_text(cursor: Any, values: Iterable[sql.Composable]) -> tuple[str, ...]:
+    """Returns values as the server shows them."""
+    texts = (sql.SQL("{}::pg_catalog.text").format(value) for value in values)
+    return tuple(cursor.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(texts)), ()).fetchone())
 
 
 def _is_indexed(indexes: list[Index], key: set[int]) -> bool:

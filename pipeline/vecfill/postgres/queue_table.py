@@ -52,6 +52,7 @@ class QueueTable:
         key: the key columns.
         status: the status column.
         pending, processing, done, failed: its values, cast to its type; ``done`` is None if entries are deleted.
+        words: the same values as text, as the server shows them.
         claimed, finished: timestamp columns to set.
         attempts, error: other columns to set.
         error_length: the longest text that ``error`` takes; None for any.
@@ -74,6 +75,7 @@ class QueueTable:
     processing: sql.Composable
     done: sql.Composable | None
     failed: sql.Composable
+    words: tuple[str, ...]
     claimed: Stamp | None
     finished: Stamp | None
     attempts: str | None

@@ -27,11 +27,31 @@ def counts(queue: QueueTable) -> Query:
     )
 
 
-def has_work(queue: QueueTable) -> Query:
-    """Returns whether an entry waits or is stuck."""
-    return sql.SQL(
-        "SELECT EXISTS (SELECT FROM {queue} WHERE {pending}) OR EXISTS (SELECT FROM {queue} WHERE {stuck})"
-    ).format(queue=entries(queue), pending=queue.has_status(queue.pending), stuck=queue.is_abandoned)
+def has_work(relation: Relation) -> Query:
+    """Returns whether an entry waits or is stuck whose row ``where`` selects."""
+    queue, selected = relation.queue_table, _selected(relation)
+    exists = sql.SQL("EXISTS (SELECT FROM {} WHERE {} AND {})")
+    return sql.SQL("SELECT {} OR {}").format(
+        exists.format(entries(queue), queue.has_status(queue.pending), selected),
+        exists.format(entries(queue), queue.is_abandoned, selected),
+    )
+
+
+def null_fraction(relation: Relation) -> Query:
+    """Returns the share of the target's rows without a vector by the planner's statistics, if there are any."""
+    return sql.SQL(_NULL_FRACTION).format(
+        oid=sql.Literal(relation.table.oid), column=sql.Literal(relation.table.vector.name)
+    )
+
+
+_NULL_FRACTION = """
+SELECT s.null_frac FROM pg_catalog.pg_stats AS s, pg_catalog.pg_class AS c
+WHERE c.oid OPERATOR(pg_catalog.=) {oid}::pg_catalog.oid AND s.tablename OPERATOR(pg_catalog.=) c.relname
+  AND s.schemaname OPERATOR(pg_catalog.=) (
+    SELECT n.nspname FROM pg_catalog.pg_namespace AS n WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace)
+  AND s.attname OPERATOR(pg_catalog.=) {column}::pg_catalog.name
+ORDER BY s.inherited DESC LIMIT 1
+"""
 
 
 def stuck(queue: QueueTable) -> Query:

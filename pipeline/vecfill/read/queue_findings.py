@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vecfill.postgres import queue_table_sql
 from vecfill.postgres.database import Connection
+from vecfill.postgres.queue_table import QueueTable
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import Query
+from vecfill.read.survey import Coverage
 from vecfill.read.unreadable_rows import is_row_fault
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +75,30 @@ def statuses(connection: Connection, relation: Relation) -> dict[str, int]:
         return dict(sorted((str(status), int(count)) for status, count in cursor.fetchall()))
 
 
+def warn_unknown(queue: QueueTable, statuses: Mapping[str, int]) -> None:
+    """Warns about entries whose status none of the settings names: a run leaves them alone."""
+    unknown = {status: count for status, count in statuses.items() if status not in queue.words}
+    if unknown:
+        log.warning(
+            "entries of %s with a status that no setting names are left alone: %s; the settings name %s",
+            *(queue.label, ", ".join(f"{count:,} {status}" for status, count in unknown.items())),
+            ", ".join(queue.words),
+            extra={"queue_table": queue.label, "statuses": unknown},
+        )
+
+
+def with_estimate(connection: Connection, relation: Relation, coverage: Coverage) -> Coverage:
+    """Returns a coverage with the planner's estimate of the rows with a vector; the others are not counted."""
+    table = relation.table
+    query = queue_table_sql.null_fraction(relation)
+    with transaction(connection, relation.access.reading, read_only=True, first=query) as cursor:
+        row = cursor.fetchone()
+    if row is None or table.vector.not_null:
+        return replace(coverage, unqueued=None)
+    without = round(coverage.total * float(row[0])) - coverage.missing - coverage.empty
+    return replace(coverage, filled=max(0, coverage.filled - max(0, without)), unqueued=None)
+
+
 def left_out(connection: Connection, relation: Relation, selection: Selection) -> tuple[int | None, int | None]:
     """Returns how many rows without a vector have only entries that are done, and how many no entry at all.
 
@@ -81,11 +111,6 @@ def left_out(connection: Connection, relation: Relation, selection: Selection) -
             raise
         return None, None
     return lost, unnamed
-
-
-def has_work(connection: Connection, relation: Relation) -> bool:
-    """Returns whether an entry waits or is stuck: cheap with an index on the status."""
-    return bool(_row(connection, relation, queue_table_sql.has_work(relation.queue_table))[0])
 
 
 def _row(connection: Connection, relation: Relation, query: Query) -> tuple[Any, ...]:

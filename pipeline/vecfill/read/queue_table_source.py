@@ -26,7 +26,7 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSED, Selection
 from vecfill.postgres.target_sql import where
 from vecfill.read.look import Look, Lookout
-from vecfill.read.queue_findings import left_out, statuses
+from vecfill.read.queue_findings import left_out, statuses, warn_unknown, with_estimate
 from vecfill.read.queue_table_reader import NextEntries, QueueTableReader
 from vecfill.read.queue_upkeep import QueueCounts, put_back_claims, settle_needless
 from vecfill.read.reader import Reader
@@ -36,8 +36,9 @@ from vecfill.read.units import MAX_BLOCK_BYTES, block_rows, plan_units
 
 log = logging.getLogger(__name__)
 
-COUNTED_PAGES = 10_000
-"""Heap pages of a target (80 MB) up to which the rows that the queue table leaves out are counted: some 50 ms."""
+COUNTED_PAGES, PAGES_PER_ROW = 10_000, 4
+"""Heap pages of a target (80 MB, some 50 ms) up to which the rows that the queue table leaves out are counted, and how
+many more may be read for each row to embed: the run then takes much longer than the count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,7 @@ class QueueTableSource(TableSource):
         def look(connection: Connection) -> Survey:
             if self.counts.before is None:
                 self.counts.before = statuses(connection, self.relation)
+                warn_unknown(self.relation.queue_table, self.counts.before)
             self.counts.taken_over += put_back_claims(connection, self.relation)
             for reason, count in settle_needless(connection, self.relation, self.missing).items():
                 self.counts.settled[reason] += count
@@ -117,7 +119,7 @@ class QueueTableSource(TableSource):
             pieces=self.pieces,
             leaves=(self._last,),
         )
-        return self._with_the_rest(connection, named, excluded)
+        return self._with_the_rest(connection, named, excluded, earlier)
 
     def plan(
         self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()
@@ -175,19 +177,31 @@ class QueueTableSource(TableSource):
         leaves = tuple(range(self._last))
         return survey(connection, relation, selection, pieces=self.pieces, leaves=leaves, **given)
 
-    def _with_the_rest(self, connection: Connection, named: Survey, excluded: tuple[str, ...]) -> Survey:
+    def _counts_all(self, named: Survey, earlier: Survey | None) -> bool:
+        """Whether to scan the table for what the queue table leaves out; in all surveys of a run or in none."""
+        if earlier is not None:
+            return earlier.coverage.unqueued is not None
+        pages = sum(leaf.pages for leaf in self.relation.table.leaves)
+        return pages <= COUNTED_PAGES + PAGES_PER_ROW * named.eligible
+
+    def _with_the_rest(
+        self, connection: Connection, named: Survey, excluded: tuple[str, ...], earlier: Survey | None
+    ) -> Survey:
         """Adds the rows without a vector that no open entry names: as work if they are wanted, else as a count."""
         rest = None
         if self.relation.queue_table.rest:
             rest = self._count(connection, _rest_of(self.relation), self.missing, excluded=excluded)
-        coverage = replace(named.coverage, unqueued=None)
-        if sum(leaf.pages for leaf in self.relation.table.leaves) <= COUNTED_PAGES:
-            plain = self._count(connection, replace(self.relation, queue=None), self.missing, exact=True)
+        if not self._counts_all(named, earlier):
+            coverage = with_estimate(connection, self.relation, named.coverage)
+        else:
+            whole = self._count(connection, replace(self.relation, queue=None), self.missing, exact=True).coverage
+            taken = named.coverage.missing + (rest.coverage.missing if rest else 0)
             coverage = replace(
-                plain.coverage, missing=named.coverage.missing, changed=named.coverage.changed, unqueued=0
+                whole,
+                missing=named.coverage.missing,
+                changed=named.coverage.changed,
+                unqueued=max(0, whole.missing - taken),
             )
-            taken = coverage.missing + (rest.coverage.missing if rest else 0)
-            coverage = replace(coverage, unqueued=max(0, plain.coverage.missing - taken))
             self.counts.lost, self.counts.unnamed = left_out(connection, self.relation, self.missing)
         if rest is None:
             return replace(named, coverage=coverage)
