@@ -69,12 +69,20 @@ def test_from_a_third_of_a_run_on_the_time_left_is_within_a_quarter(run, limit):
 
 
 def test_the_rate_falls_while_nothing_arrives():
-    meter = Meter()
+    meter, tally = Meter(), Tally()
     for now, rows in [(1, 100), (2, 200), (3, 300), (4, 300), (13, 300)]:
-        meter.update(Progress(eligible=1_000, sweep=1, reached=lambda rows=rows: (rows, 0)), now)
+        meter.update(Progress(eligible=1_000, sweep=1, tally=tally, reached=lambda rows=rows: (rows, 0)), now)
         if now in (3, 4):
             assert meter.rate == pytest.approx(100)
     assert meter.rate == pytest.approx(200 / 11)
+
+
+def test_the_next_drain_of_a_watch_begins_anew():
+    """Its first sweep has the number of the last one's."""
+    meter = Meter()
+    for now, (rows, tally) in enumerate([(498, Tally()), (122, Tally())]):
+        meter.update(Progress(done=rows, eligible=rows, sweep=1, tally=tally, workers={"write": 1}), now)
+    assert (meter.position, meter.left) == (122, 0)
 
 
 def test_the_start_up_is_shown_by_step_with_its_seconds():

@@ -26,7 +26,7 @@ def wait_until_current(connect: psycopg.Connection, number: int = 1) -> None:
     wait_until(lambda: not queue(connect, number))
 
 
-def test_a_tracked_target_follows_its_edits(database, connect):
+def test_a_tracked_target_follows_its_edits(database, connect, vecfill):
     tracked_docs(connect, database, 5, filled=False)
     with watching(watched(database)) as going:
         wait_for(connect, 5)
@@ -41,6 +41,8 @@ def test_a_tracked_target_follows_its_edits(database, connect):
     assert connect.execute("SELECT holder FROM vecfill.target").fetchone() == (None,)
     (outcome, counts) = connect.execute("SELECT outcome, counts FROM vecfill.run ORDER BY started DESC").fetchone()
     assert (outcome, counts["updated"]) == ("stopped", 8)
+    shown = vecfill("status", "-d", database, "-t", "docs", "--text", "{title}")
+    assert (shown.code, "stopped (0)" in shown.out) == (0, True), shown.err
 
 
 @pytest.mark.parametrize("indexed", [True, False])

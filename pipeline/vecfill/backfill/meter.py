@@ -79,13 +79,13 @@ class Meter:
     rate: float | None = None
     left: float | None = None
     waits_for: str | None = None
-    _sweep: int = 0
+    _of: tuple[object, int] | None = None
     _encoded: Pace = field(default_factory=Pace)
 
     def update(self, event: Progress, now: float) -> None:
         """Takes the state of a sweep at ``now``, in seconds of any clock."""
-        if event.sweep != self._sweep:
-            self.position, self._sweep, self._encoded = 0, event.sweep, Pace()
+        if self._of is None or self._of[0] is not event.tally or self._of[1] != event.sweep:
+            self.position, self._of, self._encoded = 0, (event.tally, event.sweep), Pace()
         self.max_rate = event.max_rate or self.max_rate
         encoded, written = (min(max(rows, event.done), event.eligible) for rows in event.reached())
         self._encoded.update(encoded, now)

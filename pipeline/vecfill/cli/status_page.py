@@ -76,7 +76,10 @@ def _runs(runs: Sequence[RunRecord]) -> Table:
     for name in ("started (UTC)", "took", "rows", "rows/s", "outcome"):
         table.add_column(name, justify="right" if name in ("took", "rows", "rows/s") else "left", overflow="fold")
     for run in runs:
-        rows, rate = "" if run.rows is None else f"{run.rows:,}", f"{run.rows_per_s:,.0f}" if run.rows else ""
+        rows, rate = (
+            "" if run.rows is None else f"{run.rows:,}",
+            f"{run.rows_per_s:,.0f}" if run.rows and run.rows_per_s else "",
+        )
         table.add_row(f"{run.started:%Y-%m-%d %H:%M:%S}", duration(run.seconds), rows, rate, Text(_outcome(run)))
     return table
 

@@ -137,5 +137,11 @@ class Rounds:
         if self._unsaid:
             drains = self._unsaid.pop("drains")
             text = ", ".join(f"{rows:,} {outcome}" for outcome, rows in self._unsaid.items())
-            log.info("%s in %d drains", text, drains, extra={"event": "drained", "drains": drains, **self._unsaid})
+            log.info(
+                "%s in %d drain%s",
+                text,
+                drains,
+                "s" * (drains > 1),
+                extra={"event": "drained", "drains": drains, **self._unsaid},
+            )
         self._unsaid = Counter()
