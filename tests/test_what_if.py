@@ -27,6 +27,11 @@ HELD = (
     "UPDATE vecfill.target SET holder = 'x', holder_name = 'ada@node1, process 71', held_since = now(),"
     " held_until = now() + interval '20 s'"
 )
+WORKING = (
+    "UPDATE vecfill.run SET outcome = NULL, exit_code = NULL, finished = NULL;"
+    "UPDATE vecfill.target SET holder = (SELECT id FROM vecfill.run), holder_name = 'ada@node1, process 71',"
+    " held_since = now(), held_until = now() + interval '20 s'"
+)
 DIED = (
     "UPDATE vecfill.run SET outcome = NULL, exit_code = NULL, finished = NULL;"
     "UPDATE vecfill.target SET holder = 'x', holder_name = 'ada@node1, process 71', held_since = now(),"
@@ -46,8 +51,10 @@ TRACK, RUN = ("track",), ("run",)
 
 STATES: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "Searches find nothing new": (ORIGIN,),
-    "The run is slow": (TRACK, RUN, HELD),
-    "The database is slow because of a run": (),
+    "The run is slow": (TRACK, RUN, WORKING),
+    "The database is slow because of a run": (TRACK, RUN, WORKING),
+    "The next run should spare the server": (TRACK,),
+    "Somebody asks how long it takes, and what it costs": (),
     "A row fails": (FAILS, TRACK),
     "The model changes": (TRACK, RUN, EDITED),
     "The text of many rows changes at once": (MANY, TRACK, RUN, ALL_EDITED),
