@@ -98,6 +98,7 @@ def test_a_model_of_another_dimension_and_a_table_without_a_key(connect, databas
     found = examiner(database, DOCS, Model(name="hash:4"))()
     assert severities(found) == {"key": "problem", "model": "problem", "coverage": "advice"}
     assert findings(found, "key")[0].remedy == ('ALTER TABLE "public"."docs" ADD PRIMARY KEY ("id");',)
+    assert findings(found, "model")[0].remedy == ('ALTER TABLE "public"."docs" ADD COLUMN "embedding_4" vector(4);',)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,12 @@ def test_disabled_triggers_and_a_replication_role_with_what_mends_them(connect, 
         assert problem.remedy[1].endswith("--model hash:8 --audit")
         connect.execute(problem.remedy[0])
     assert severities(examine()) == {}
+
+
+def test_a_tracked_target_is_migrated_to_a_model_of_another_dimension(connect, database):
+    tracked_docs(connect, database)
+    (model,) = findings(examiner(database, DOCS, Model(name="hash:4"))(), "model")
+    assert model.remedy == ("vecfill migrate start --table public.docs --model hash:4",)
 
 
 def test_what_the_ledger_says(connect, database, examine):

@@ -16,6 +16,7 @@ WITHOUT: dict[str, tuple[str, ...]] = {
     "track": tuple(QUEUE_SETTINGS),
     "failures": (*NOT_NEEDED, *QUEUE_SETTINGS),
     "retry": NOT_NEEDED,
+    "migrate start": (*NOT_NEEDED, *QUEUE_SETTINGS),
 }
 """Settings of a target that a verb does not take."""
 

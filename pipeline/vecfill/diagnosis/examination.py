@@ -25,7 +25,7 @@ from vecfill.diagnosis import (
     update_checks,
 )
 from vecfill.diagnosis.finding import SEVERITIES, Diagnosis, Finding, problem
-from vecfill.diagnosis.look import LIMITS, Check, Examined, Look, made
+from vecfill.diagnosis.look import LOCK_MS, Check, Examined, Look, made
 from vecfill.diagnosis.meanings import MEANINGS
 from vecfill.errors import ConfigError
 from vecfill.ledger.completed_target import find_completed
@@ -101,7 +101,7 @@ def _diagnosis(
 def _look(
     connection: Connection, database: Database, target: Target, model: Model | None, options: DoctorOptions
 ) -> Look:
-    with transaction(connection, {"lock_timeout": LIMITS["lock_timeout"]}, read_only=True) as cursor:
+    with transaction(connection, {"lock_timeout": str(LOCK_MS)}, read_only=True) as cursor:
         server = server_of(cursor)  # which reads this role's own time limits
         oid, schema, table = _identity(cursor, target.table, server.block_bytes)
     return Look(
@@ -153,7 +153,7 @@ def _check_free(look: Look) -> None:
         ConfigError: it is no table.
         psycopg.errors.LockNotAvailable: another session has locked it.
     """
-    with transaction(look.connection, LIMITS, read_only=True) as cursor:
+    with transaction(look.connection, look.limits, read_only=True) as cursor:
         find_table(cursor, look.target.table, look.server.block_bytes)
 
 
@@ -175,14 +175,14 @@ def _examined(look: Look) -> tuple[Look, list[Finding]]:
     _check_users_sql(look, relation)
     if relation.table.key:
         with_queue_table(look.connection, relation, look.target)
-    relation, target, tracked = _quick(relation), look.target, None
+    relation, target, tracked = _quick(look, relation), look.target, None
     found: list[Finding] = []
     try:
         target, tracked = find_completed(look.connection, target, relation)
     except ConfigError as error:
         found.append(problem("ledger", str(error)))
     if tracked:
-        tracked = replace(tracked, relation=_quick(tracked.relation))
+        tracked = replace(tracked, relation=_quick(look, tracked.relation))
         relation = tracked.relation if target != look.target else replace(relation, tracking=None)
     given = {field.name: getattr(look, field.name) for field in fields(Look)}
     given |= {"target": target, "model": look.model or _model_of(look, relation, tracked)}
@@ -199,7 +199,7 @@ def _check_users_sql(look: Look, relation: Relation) -> None:
     if relation.access.policies or not (given.where or given.assignments or given.text_sql):
         return
     try:
-        check_sql(look.connection, _quick(relation), selection_of(look.target))
+        check_sql(look.connection, _quick(look, relation), selection_of(look.target))
     except psycopg.errors.LockNotAvailable:
         return
     except ConfigError as error:
@@ -207,9 +207,9 @@ def _check_users_sql(look: Look, relation: Relation) -> None:
             raise
 
 
-def _quick(relation: Relation) -> Relation:
+def _quick(look: Look, relation: Relation) -> Relation:
     """Has the statements of other rooms, too, keep the time limits of a check."""
-    return replace(relation, access=replace(relation.access, settings={**relation.access.settings, **LIMITS}))
+    return replace(relation, access=replace(relation.access, settings={**relation.access.settings, **look.limits}))
 
 
 def _model_of(look: Look, relation: Relation, tracked: Tracked | None) -> Model | None:

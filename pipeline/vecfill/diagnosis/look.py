@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import namedtuple
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,7 +11,6 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import sql
 from psycopg.abc import QueryNoTemplate
-from psycopg.rows import namedtuple_row
 
 from vecfill.config.model import Model
 from vecfill.config.target import Target
@@ -24,8 +24,8 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.server import Server
 from vecfill.postgres.session import transaction
 
-LIMITS = {"lock_timeout": "500ms", "statement_timeout": "5s"}
-"""Of every statement of a check: a lock request that waits makes other sessions queue behind it."""
+LOCK_MS, STATEMENT_MS = 500, 5_000
+"""Time limits of every statement of a check: a lock request that waits makes other sessions queue behind it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,11 @@ class Look:
     measure: bool
 
     @property
+    def limits(self) -> dict[str, str]:
+        """The settings of a transaction; never looser than those of the role."""
+        return time_limits(self.server, LOCK_MS, STATEMENT_MS)
+
+    @property
     def label(self) -> str:
         """``schema.table`` for messages."""
         return f"{self.schema}.{self.table}"
@@ -73,9 +78,9 @@ class Look:
         Raises:
             psycopg.Error: of the server, such as a missing right or a time limit.
         """
-        with transaction(self.connection, LIMITS, read_only=True) as cursor:
-            cursor.row_factory = namedtuple_row
-            return cursor.execute(query, parameters).fetchall()
+        with transaction(self.connection, self.limits, read_only=True, first=query, parameters=parameters) as cursor:
+            row = namedtuple("row", [column.name for column in cursor.description or ()])  # type: ignore[misc]
+            return [row(*values) for values in cursor.fetchall()]
 
     def command(self, verb: str, *more: str) -> str:
         """Returns the command line of a verb on this target."""
@@ -129,7 +134,9 @@ def made(name: str, check: Check, look: Look) -> Iterator[Finding]:
     except psycopg.errors.LockNotAvailable:
         yield unknown(name, LOCKED)
     except psycopg.errors.QueryCanceled as error:
-        yield unknown(name, f"took longer than a check may ({LIMITS['statement_timeout']}): {server_message(error)}")
+        yield unknown(
+            name, f"took longer than a check may ({look.limits['statement_timeout']} ms): {server_message(error)}"
+        )
     except (ConfigError, DatabaseError) as error:  # of another room, which explains it
         yield unknown(name, str(error))
     except psycopg.Error as error:
@@ -139,6 +146,14 @@ def made(name: str, check: Check, look: Look) -> Iterator[Finding]:
 
 
 LOCKED = "another session has locked the table: see table-lock"
+
+
+def time_limits(server: Server, lock_ms: int, statement_ms: int) -> dict[str, str]:
+    """Returns these time limits as settings, or those of the role where they are shorter."""
+    return {
+        "lock_timeout": str(min(lock_ms, server.lock_timeout_ms or lock_ms)),
+        "statement_timeout": str(min(statement_ms, server.statement_timeout_ms or statement_ms)),
+    }
 
 
 def grants_in(message: str) -> list[str]:

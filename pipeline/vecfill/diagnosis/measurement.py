@@ -1,7 +1,7 @@
 """Measures what an update of a vector costs, on a few rows, in a transaction that is rolled back.
 
 It takes only rows that nobody has locked, gives them random vectors twice, and reads what the server says of the second
-time. Other sessions may wait for these rows until it is rolled back, twice ``TIME_LIMIT`` at most.
+time. Other sessions may wait for these rows until it is rolled back, two seconds at most.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from psycopg import sql
 
 from vecfill.diagnosis import queries
-from vecfill.diagnosis.look import Examined
+from vecfill.diagnosis.look import Examined, time_limits
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Cursor
 from vecfill.postgres.relation import Relation
@@ -21,8 +21,7 @@ from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import Query, assignments, embedding, where
 
 ROWS = 10
-TIME_LIMIT = "1s"
-SETTINGS = {"lock_timeout": "300ms", "statement_timeout": TIME_LIMIT}
+LOCK_MS, STATEMENT_MS = 300, 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,9 @@ def measured(look: Examined) -> Measured | None:
     kind = look.ask(queries.COLUMN_TYPE, look.oid, relation.table.vector.name)[0].type
     if leaf is None or not relation.table.vector.dim or not (leaf.only or relation.table.plain):
         return None
-    with transaction(look.connection, {**relation.locking, **SETTINGS}) as cursor:
+    with transaction(
+        look.connection, {**relation.locking, **time_limits(look.server, LOCK_MS, STATEMENT_MS)}
+    ) as cursor:
         places = [place for (place,) in cursor.execute(_free_rows(relation, leaf), (ROWS,)).fetchall()]
         found = _measured(cursor, _update(relation, leaf, kind), relation.table.vector.dim, places) if places else None
         cursor.connection.rollback()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -193,7 +194,8 @@ def _fit(look: Examined, model: Model, given: int) -> Iterator[Finding]:
     except ConfigError as error:
         beside = f"{look.relation.table.vector.name}_{given}"
         add = statement(f"ALTER TABLE {{}} ADD COLUMN {{}} vector({given})", look.name, (beside,))
-        yield problem("model", str(error), add)
+        migrate = look.command("migrate start", "--model", shlex.quote(model.name))
+        yield problem("model", str(error), migrate if look.tracked else add)
         return
     yield ok("model", f"{model.name} gives {given} dimensions, as the column has")
 
