@@ -19,6 +19,7 @@ from vecfill.config.adjustments import parse_adjustments
 from vecfill.config.limits import WriteLimits
 from vecfill.errors import ConfigError
 from vecfill.job import Stop
+from vecfill.postgres import pacing_sql
 from vecfill.postgres.database import Database
 from vecfill.postgres.session import Session
 
@@ -133,6 +134,13 @@ def test_what_is_no_query_of_one_boolean_is_refused(database, connect, query, wh
     assert connect.execute("SELECT count(embedding) FROM docs").fetchone() == (0,)
 
 
+def test_a_query_that_takes_too_long_is_refused_before_the_run(database, connect, monkeypatch):
+    monkeypatch.setitem(pacing_sql.SETTINGS, "statement_timeout", "50ms")
+    make_docs(connect, 3)
+    with pytest.raises(ConfigError, match="--pause-query takes longer than its limit of 50ms"):
+        fill(database, **paused(pause_query="SELECT true FROM pg_sleep(9)"))
+
+
 @pytest.mark.parametrize(
     "given", [{"max_latency": "50"}, {"max_latency": "0ms"}, {"pause_file": " "}, {"pause_query": ""}]
 )
@@ -171,8 +179,8 @@ def test_a_slow_server_is_said_and_so_is_its_end(database, connect, said, monkey
 
 
 def test_a_run_on_a_slow_server_still_ends(database, connect, said):
-    make_docs(connect, 50)
-    assert fill(database, **paused(max_latency="0.0001ms")).updated == 50
+    make_docs(connect, 10)
+    assert fill(database, **paused(max_latency="0.0001ms")).updated == 10
     assert said("slowing down: a probe of the server took")
 
 

@@ -12,6 +12,7 @@ from tests.tables import DOCS, INLINE, add_docs, another, make_docs, wait_until
 from tests.watching.watched import watched, watching
 
 from vecfill import ConfigError, track
+from vecfill.config.limits import WriteLimits
 from vecfill.config.target import Target
 from vecfill.watching import patience
 
@@ -89,6 +90,25 @@ def test_a_locked_row_is_filled_once_it_is_free_and_others_meanwhile(database, c
         other.commit()
         wait_until_current(connect)
     assert_current(connect)
+
+
+def test_a_pause_holds_the_watch_and_is_seen(database, connect, tmp_path, caplog):
+    tracked_docs(connect, database, 3)
+    pause = tmp_path / "pause"
+    pause.touch()
+    options = replace(INLINE, write_limits=WriteLimits(pause_file=str(pause)), lease=1.0)
+    waits = "SELECT progress ->> 'waiting_for' FROM vecfill.run WHERE outcome IS NULL"
+    add_docs(connect, 4, 4)
+    with watching(watched(database, options=options)):
+        wait_until(lambda: "pausing: " in caplog.text)
+        add_docs(connect, 5, 5)
+        assert connect.execute(FILLED, [3]).fetchone()[0]
+        pause.unlink()
+        wait_for(connect, 5)
+        pause.touch()
+        wait_until(lambda: caplog.text.count("pausing: ") == 2)
+        wait_until(lambda: "the end of a pause" in (connect.execute(waits).fetchone()[0] or ""))
+    assert "stopped after a pause of" in caplog.text
 
 
 def test_the_target_changes_under_the_watch(database, connect):

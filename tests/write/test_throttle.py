@@ -27,6 +27,7 @@ from vecfill.job import Hold, Stop, Worker
 from vecfill.postgres import server_programs
 from vecfill.postgres.database import Database
 from vecfill.postgres.replication import role_without_replication_stats
+from vecfill.postgres.session import Session
 from vecfill.write.throttle import Throttle
 
 # -- what a user writes
@@ -72,7 +73,15 @@ def test_writers_share_the_rate_and_batches_hold_a_second_of_it():
 
     assert [most(rate) for rate in (None, 10_000, 100.5, 0.1)] == [2_000, 2_000, 100, 1]
     assert [most(100, peers=4), most(100, peers=4, max_rate=400), most(100, max_rate=math.inf)] == [25, 100, 2_000]
-    assert [most(None, share=0.5), most(100, share=0.5), most(None, share=0.0001)] == [1_000, 100, 1]
+    assert [most(None, share=0.5), most(100, share=0.5), most(None, share=0.0001)] == [1_000, 100, 250]
+
+
+@pytest.mark.parametrize(("share", "allowed"), [(1.0, True), (0.5, False)])
+def test_a_writer_rests_after_a_batch_if_it_may_not_write_all_the_time(share, allowed):
+    """A stop ends the rest, and only that asks for a stop."""
+    throttle = Throttle(worker=Worker(hold=lambda: Hold(share=share), stopped=lambda: True))
+    throttle.wrote(20.0)
+    assert throttle.wait_until_allowed(1, Session(Database(""))) is allowed
 
 
 # -- rows a second

@@ -147,12 +147,17 @@ def check_pause_query(connection: Connection, limits: WriteLimits) -> None:
     """
     if limits.pause_query is None:
         return
-    with (
-        understood("--pause-query does not work as one SELECT of one boolean", "correct it"),
-        transaction(connection, pacing_sql.SETTINGS, read_only=True) as cursor,
-    ):
-        for query in pacing_sql.pause_checks(verbatim_sql(limits.pause_query)):
-            cursor.execute(query, ())
+    complaint = "--pause-query does not work as one SELECT of one boolean"
+    try:
+        with (
+            understood(complaint, "correct it"),
+            transaction(connection, pacing_sql.SETTINGS, read_only=True) as cursor,
+        ):
+            for query in pacing_sql.pause_checks(verbatim_sql(limits.pause_query)):
+                cursor.execute(query, ())
+    except psycopg.errors.QueryCanceled as error:
+        limit = pacing_sql.SETTINGS["statement_timeout"]
+        raise ConfigError(f"--pause-query takes longer than its limit of {limit}: make it faster") from error
 
 
 def _state_of(path: str) -> Iterator[str]:

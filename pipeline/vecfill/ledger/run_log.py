@@ -52,7 +52,7 @@ class RunLog:
         self._model, self._settings, self._progress, self._adjust = model, settings, progress, adjust
         self._relation: Relation | None = None
         self._end: tuple[str, int, Mapping[str, Any]] | None = None
-        self._warned = False
+        self._warned, self._waits_for = False, None
 
     def begin(self, connection: Connection, relation: Relation) -> None:
         """Writes the row, and removes the oldest rows of the target beyond ``KEPT``."""
@@ -62,10 +62,12 @@ class RunLog:
 
     def beat(self, connection: Connection) -> None:
         """Writes that the run is alive, and how far it is."""
-        self._write(connection, _BEAT, (self.run_id, json.dumps(self._progress())))
+        progress = self._progress()
+        self._waits_for = _wait_of(progress)
+        self._write(connection, _BEAT, (self.run_id, json.dumps(progress)))
 
     def look(self, connection: Connection) -> None:
-        """Reads the settings, which somebody may have changed."""
+        """Reads the settings, which somebody may have changed; a wait that begins or ends is written at once."""
         if self._relation is None:
             return
         query = sql.SQL(_LOOK).format(sql.Identifier(self._relation.ledger.schema, "run"))
@@ -79,6 +81,8 @@ class RunLog:
             return
         if row is not None:
             self._adjust(row[0])
+        if _wait_of(self._progress()) != self._waits_for:
+            self.beat(connection)
 
     def note_end(self, outcome: str, exit_code: int, counts: Mapping[str, Any]) -> None:
         """Notes how the run ended, for ``end`` to write."""
@@ -101,6 +105,10 @@ class RunLog:
             level = logging.DEBUG if self._warned else logging.WARNING
             log.log(level, "the run is not recorded in %s: %s", table.as_string(), server_message(error))
             self._warned = True
+
+
+def _wait_of(progress: Mapping[str, Any] | None) -> Any:
+    return progress.get("waiting_for") if progress else None
 
 
 _BEGIN = """

@@ -20,6 +20,9 @@ CHECK_EVERY_S = 1.0
 MAX_CATCH_UP_S = 1.0
 """Longest delay of a batch that later batches may catch up with; a write aims at half a second."""
 
+SMALLEST = 1 / 8
+"""Share of a whole batch below which none shrinks: its start and commit cost the server as much as the rows."""
+
 MAX_REST_S = 30.0
 """Longest rest between two batches of a writer that may write in a share of the time."""
 
@@ -51,7 +54,7 @@ class Throttle:
     def max_batch_rows(self, rows: int) -> int:
         """Limits a batch of ``rows`` rows to one second's worth, for an even rate, and to the share of the time."""
         hold = self.worker.hold()
-        return max(1, int(min(rows * hold.share, self._rate(hold))))
+        return max(1, int(min(rows * max(SMALLEST, hold.share), self._rate(hold))))
 
     def wait_until_allowed(self, rows: int, session: Session) -> bool:
         """Waits until ``rows`` rows may be written.
