@@ -86,7 +86,7 @@ def test_the_probes_ask_for_pages_on_the_port_of_the_metrics():
 
 def samples() -> set[str]:
     """Names of all samples that a watch may have."""
-    state = TargetState(target="t", model="m", waits_for="w", succeeded_at=1.0, lease=True)
+    state = TargetState(target="t", model="m", waiting=lambda: "w", succeeded_at=1.0, lease=True)
     state.errors["E"] += 1
     text = generate_latest(registry_of(Health([state]))).decode()
     found = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}

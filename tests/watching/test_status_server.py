@@ -71,7 +71,7 @@ def test_the_probes_follow_the_state(port, health, state, monkeypatch):
 def test_every_metric_is_there_by_target_and_model(port, state):
     state.looked(Look(rows=3, oldest_s=5.0))
     state.errors["ServerGoneError"] += 1
-    state.waits_for, state.succeeded_at, state.lease = "the server", 1.0, False
+    state.waiting, state.succeeded_at, state.lease = lambda: "the server", 1.0, False
     text = answer(port, "/metrics")[1]
     for one in METRICS:
         assert re.search(rf"^# HELP {one.name}(_total)? ", text, re.MULTILINE)

@@ -33,6 +33,9 @@ from vecfill.postgres.template import verbatim_sql
 
 log = logging.getLogger(__name__)
 
+THREAD = "vecfill pacing"
+"""Name of the thread that looks."""
+
 LOOK_S, QUERY_EVERY_S = 0.5, 1.0
 """Seconds between two looks, and between two runs of ``--pause-query``."""
 
@@ -78,7 +81,7 @@ class Pacing:
             probing = Probing(session, relation)
             self._look(session, probing)
             watch = in_context(self._watch)
-            thread = threading.Thread(target=watch, args=(session, probing), name="vecfill pacing", daemon=True)
+            thread = threading.Thread(target=watch, args=(session, probing), name=THREAD, daemon=True)
             thread.start()
             try:
                 yield

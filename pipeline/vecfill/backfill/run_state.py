@@ -39,6 +39,10 @@ class RunState:
                     self.meter.update(event, now)
         return event
 
+    def waits_for(self) -> str | None:
+        """Returns what the run waits for now; None while it goes on."""
+        return self.waiting.what if self.look() is None else self.meter.waits_for
+
     def end(self) -> None:
         """Nothing is in flight any more: the position is what is finished."""
         with self._lock:

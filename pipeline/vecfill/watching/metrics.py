@@ -113,7 +113,7 @@ METRICS = (
         GaugeMetricFamily,
         "1 while the work waits, with what for: the server, replication, a pause.",
         ("reason",),
-        lambda state: [((state.waits_for,), 1.0)] if state.waits_for else [],
+        lambda state: [((reason,), 1.0)] if (reason := state.waiting()) else [],
     ),
 )
 

@@ -102,7 +102,6 @@ class Rounds:
         """Says that a wait is over: the server answers again."""
         if what := self._run.waiting.what:
             log.warning("the wait for %s is over", what, extra={"event": "resume"})
-        self._state.waits_for = self._stop.hold.waits_for
 
     def _explain(self, look: Look) -> None:
         """Says once why it looks less often than it was asked to."""

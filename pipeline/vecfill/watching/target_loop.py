@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import closing
 from typing import Any
 
+from vecfill.backfill.pacing import THREAD as PACING_THREAD
 from vecfill.backfill.prepare import Prepared
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.run_state import RunState
 from vecfill.backfill.work import Work, at_work
 from vecfill.engine.signals import exit_code
 from vecfill.errors import BudgetError, LeaseError, StoppedError
-from vecfill.job import BUDGET, LOCKED, Hold, Stop
+from vecfill.job import BUDGET, LOCKED, Stop
 from vecfill.ledger.lease import LOST
 from vecfill.log_fields import logged_with
 from vecfill.postgres.database import Database
@@ -29,6 +30,20 @@ log = logging.getLogger(__name__)
 
 LEASE_LOOK_S = 5.0
 """Longest time between two attempts to take a lease that another program holds."""
+
+
+class _Polled(Stop):
+    """A stop that notes when somebody asks for it: who works or waits asks all the time, who is stuck does not."""
+
+    def __init__(self, asked: Callable[[], None]) -> None:
+        super().__init__()
+        self._asked = asked
+
+    def is_set(self) -> bool:
+        """Whether the stop was requested."""
+        if threading.current_thread().name != PACING_THREAD:  # which asks whatever the others do
+            self._asked()
+        return super().is_set()
 
 
 class TargetLoop:
@@ -47,7 +62,7 @@ class TargetLoop:
         self._place = Database.resolve(watched.database)
         self._backoff = Backoff()
         self.state = TargetState(target=watched.target.table, model=watched.model.name)
-        self.stop = Stop()
+        self.stop: Stop = _Polled(self.state.turned)
         self.checked = threading.Event()
         self.ended: WatchEnded | None = None
         self._fault: Exception | None = None
@@ -83,25 +98,18 @@ class TargetLoop:
         def tell(event: Progress) -> None:
             run(event)
             self.state.drains_now(event.tally)
-            self.state.waits_for = run.meter.waits_for
-            self.state.turned()
 
         stop = self.stop
+        self.state.waiting = lambda: "a pause" if stop.hold.paused else run.waits_for()
         with (
             at_work(watched.target, watched.model, self._place, watched.options, stop=stop, state=run) as work,
             closing(Drains(work, watched, stop=stop, kept=self._kept, progress=tell)) as drains,
         ):
             prepared = self._begin(drains)
-            with work.pacing.watching(prepared.relation, self._held):
+            with work.pacing.watching(prepared.relation):
                 Rounds(drains, self.state, run, stop=stop, interval=watched.interval).until_stopped()
             work.lease.check(stop.reason)
             self._end_of_stop(work)
-
-    def _held(self, hold: Hold) -> None:
-        """Notes a pause, in which a drain may wait for long."""
-        if hold.paused:
-            self.state.waits_for = hold.waits_for
-            self.state.turned()
 
     def _begin(self, drains: Drains) -> Prepared:
         """Prepares the target; waits while another program works on it, and until the whole watch may start."""
@@ -166,7 +174,7 @@ class TargetLoop:
                 log.warning("the end of the watch: %s", faults.message(error))
             self._end(exit_code(self.stop.reason) or 0)
             return
-        self.stop = Stop()
+        self.stop = _Polled(self.state.turned)
         self.state.lease = False if self.state.lease is not None else None
         if isinstance(error, LeaseError):
             log.warning("%s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vecfill.backfill.drain import Drain
@@ -38,7 +39,7 @@ class TargetState:
         coverage: at the last survey; None before it.
         failed: rows set aside at the last survey.
         lease: whether this program holds the lease; None if the target is not tracked.
-        waits_for: what the work waits for, such as the server; None while it goes on.
+        waiting: returns what the work waits for, such as the server; None while it goes on.
         succeeded_at: Unix time when the target was last seen to be up to date; None before.
     """
 
@@ -55,7 +56,7 @@ class TargetState:
     coverage: Coverage | None = None
     failed: int = 0
     lease: bool | None = None
-    waits_for: str | None = None
+    waiting: Callable[[], str | None] = lambda: None
     succeeded_at: float | None = None
     _oldest_at: float | None = None
     _turned_at: float = field(default_factory=time.monotonic)

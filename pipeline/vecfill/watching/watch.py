@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from vecfill.config.model import Model
 from vecfill.config.watch import WatchOptions
 from vecfill.encode.stage import EncodeSpec
-from vecfill.engine.signals import stopping
+from vecfill.engine.signals import SIGNALS, stopping
 from vecfill.engine.warm import Warm
 from vecfill.errors import StoppedError
 from vecfill.job import Stop, Worker
@@ -62,7 +63,7 @@ def watch(
             from vecfill.watching.status_server import serving
 
             stack.enter_context(serving(health, options.metrics_host, options.metrics))
-        watch = _Watch(loops, stop, health, options.ready_file)
+        watch = _Watch(loops, stop, health, options.ready_file, keep_handlers=signals)
         with watch.threads():
             models.load(stop)
             watch.check()
@@ -104,13 +105,16 @@ class _Models:
 class _Watch:
     """The threads of the targets, and whom to tell."""
 
-    def __init__(self, loops: Sequence[TargetLoop], stop: Stop, health: Health, ready_file: Path | None) -> None:
+    def __init__(
+        self, loops: Sequence[TargetLoop], stop: Stop, health: Health, ready_file: Path | None, *, keep_handlers: bool
+    ) -> None:
         self._loops, self._stop, self._health, self._ready_file = loops, stop, health, ready_file
         self._threads = [
             threading.Thread(target=in_context(loop), name=f"watch {loop.state.target}", daemon=True) for loop in loops
         ]
         self._manager, self._said, self._pinged_at = ServiceManager(), "", 0.0
         self._is_ready: bool | None = None
+        self._handlers = {number: signal.getsignal(number) for number in SIGNALS} if keep_handlers else {}
 
     @contextmanager
     def threads(self) -> Iterator[None]:
@@ -152,6 +156,9 @@ class _Watch:
         while not self._stop.wait(TURN_S) and any(thread.is_alive() for thread in self._threads):
             self._keep_ready_file(ready=self._health.ready)
             self._tell()
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in self._handlers.items():
+                    signal.signal(number, handler)  # Ray, started in a target's thread, has installed its own
 
     def _tell(self) -> None:
         status = f"STATUS={self._health.summary}"
