@@ -97,6 +97,21 @@ def test_one_vector_settles_all_entries_of_its_key(connect, drain):
     assert monitored(connect) == {"completed": 20, "failed": 1}
 
 
+def test_repeated_entries_side_by_side_cost_no_more_sweeps(connect, drain):
+    make_board(connect)
+    add_jobs(connect, 1, 40)
+    for _ in range(30):
+        enqueue(connect, 1, 40)
+    connect.execute("CREATE TABLE sorted AS SELECT * FROM embedding_queue ORDER BY job_id")
+    connect.execute(
+        "TRUNCATE embedding_queue; INSERT INTO embedding_queue (job_id, status) SELECT job_id, status FROM sorted"
+    )
+    assert drain(limit=3).updated == 3
+    result = drain()
+    assert (result.exit_code, result.updated, result.sweeps) == (0, 37, 1)
+    assert monitored(connect) == {"completed": 1_200}
+
+
 def test_a_row_that_fails_gives_its_entries_the_reason(connect, drain):
     make_board(connect, 8)
     connect.execute(REFUSES_ROW_5)

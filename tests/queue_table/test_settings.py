@@ -145,7 +145,25 @@ def test_a_trigger_that_takes_a_claim_back_stops_the_run(connect, database):
         " AS $$ BEGIN NEW.status = OLD.status; RETURN NEW; END $$;"
         "CREATE TRIGGER keep BEFORE UPDATE ON embedding_queue FOR EACH ROW EXECUTE FUNCTION keep()"
     )
-    with pytest.raises(ConfigError, match=r"a trigger of the queue table .* changes the status of an entry"):
+    with pytest.raises(ConfigError, match="--queue-processing: a trigger changes it: write"):
+        run(BOARD, MODEL, database=database, options=INLINE)
+    assert (filled(connect), monitored(connect)) == (0, {"pending": 3})
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        (
+            "ADD CHECK (status IN ('pending', 'processing', 'failed', 'done'))",
+            "--queue-done: .* violates check constraint",
+        ),
+        ("ADD CHECK (error IS NULL OR error <> 'a trial')", "--queue-failed: .* violates check constraint"),
+    ],
+)
+def test_a_status_that_the_table_refuses_is_found_before_anything_is_written(connect, database, statement, message):
+    make_board(connect, 3)
+    connect.execute(f"ALTER TABLE embedding_queue {statement}")
+    with pytest.raises(ConfigError, match=message):
         run(BOARD, MODEL, database=database, options=INLINE)
     assert (filled(connect), monitored(connect)) == (0, {"pending": 3})
 

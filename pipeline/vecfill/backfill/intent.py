@@ -16,6 +16,7 @@ from vecfill.ledger.lease import Lease
 from vecfill.ledger.models import model_number, note_model
 from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection
+from vecfill.postgres.queue_introspect import try_statuses
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.read.source import TableSource
@@ -69,6 +70,7 @@ class RunIntent:
         """Checks what reads and what writes."""
         check_sql(connection, relation, selection)
         check_write(connection, relation, selection)
+        try_statuses(connection, relation)
 
     def survey(self, source: TableSource) -> Survey:
         """Settles the queue of a tracked target."""

@@ -186,3 +186,30 @@ def check_queue_table(connection: Connection, relation: Relation) -> None:
                     f"the queue table {queue.label} does not take what a run writes: {server_message(error)}: correct "
                     "[target.queue]"
                 ) from error
+
+
+def try_statuses(connection: Connection, relation: Relation) -> None:
+    """Changes the status of one free entry to each of ours and rolls back: a constraint or a trigger may refuse it.
+
+    Raises:
+        ConfigError: it does.
+    """
+    queue = relation.queue
+    if queue is None:
+        return
+    with transaction(connection, relation.access.settings) as cursor:
+        for option, query in queue_table_sql.trials(queue):
+            try:
+                with connection.transaction(force_rollback=True):
+                    kept = all(row[0] for row in cursor.execute(query, ()).fetchall())
+            except psycopg.Error as error:
+                if is_transient(error):
+                    raise
+                kept, why = False, server_message(error)
+            else:
+                why = "a trigger changes it"
+            if not kept:
+                raise ConfigError(
+                    f"the queue table {queue.label} does not take the status of {option}: {why}: write the value that "
+                    "the table uses, or change the constraint or trigger"
+                )

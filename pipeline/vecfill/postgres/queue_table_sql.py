@@ -27,6 +27,13 @@ def counts(queue: QueueTable) -> Query:
     )
 
 
+def pending(queue: QueueTable) -> Query:
+    """Returns the number of pending entries."""
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(
+        entries(queue), queue.has_status(queue.pending)
+    )
+
+
 def has_work(relation: Relation) -> Query:
     """Returns whether an entry waits or is stuck whose row ``where`` selects."""
     queue, selected = relation.queue_table, _selected(relation)
@@ -126,6 +133,19 @@ def checks(relation: Relation) -> Iterator[Query]:
     return (sql.SQL("EXPLAIN {}").format(statement) for statement in statements)
 
 
+def trials(queue: QueueTable) -> Iterator[tuple[str, Query]]:
+    """Yields each change that a run makes of an entry's status, made of one entry; returns whether it took effect."""
+    one = sql.SQL("true LIMIT 1")
+    changes: list[tuple[str, sql.Composable | None, Values]] = [
+        ("--queue-processing", queue.processing, _claimed(queue)),
+        ("--queue-failed", queue.failed, failure(queue, sql.SQL("'a trial'::pg_catalog.text"))),
+        ("--queue-done", queue.done, _settled(queue) if queue.done else []),
+    ]
+    for option, value, values in changes:
+        if value is not None:
+            yield option, update(queue, one, values, queue.has_status(value))
+
+
 def entries(queue: QueueTable) -> sql.Composed:
     """Returns the queue table for FROM, UPDATE and DELETE."""
     return sql.SQL("ONLY {} AS {}").format(queue.name, sql.Identifier(ENTRY))
@@ -177,8 +197,7 @@ def settling(queue: QueueTable) -> sql.Composed:
     """Settles the entries of ``vecfill_chosen``."""
     if queue.done is None:
         return sql.SQL("DELETE FROM {} USING vecfill_chosen WHERE {}").format(entries(queue), _CHOSEN)
-    error: Values = [(queue.error, sql.SQL("NULL"))] if queue.error else []
-    return updating(queue, [(queue.status, queue.done), *error, *_finished(queue)])
+    return updating(queue, _settled(queue))
 
 
 _CHOSEN = sql.SQL("{}.ctid OPERATOR(pg_catalog.=) vecfill_chosen.vecfill_tid").format(sql.Identifier(ENTRY))
@@ -200,6 +219,12 @@ def failure(queue: QueueTable, message: sql.Composable) -> Values:
         cut = sql.SQL("pg_catalog.left({}, {})").format(message, sql.Literal(length)) if length else message
         values.append((queue.error, cut))
     return values
+
+
+def _settled(queue: QueueTable) -> Values:
+    done = queue.done or sql.SQL("NULL")
+    error: Values = [(queue.error, sql.SQL("NULL"))] if queue.error else []
+    return [(queue.status, done), *error, *_finished(queue)]
 
 
 def _finished(queue: QueueTable) -> Values:

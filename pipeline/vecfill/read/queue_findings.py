@@ -75,6 +75,11 @@ def statuses(connection: Connection, relation: Relation) -> dict[str, int]:
         return dict(sorted((str(status), int(count)) for status, count in cursor.fetchall()))
 
 
+def pending(connection: Connection, relation: Relation) -> int:
+    """Returns the number of pending entries."""
+    return int(_row(connection, relation, queue_table_sql.pending(relation.queue_table))[0])
+
+
 def warn_unknown(queue: QueueTable, statuses: Mapping[str, int]) -> None:
     """Warns about entries whose status none of the settings names: a run leaves them alone."""
     unknown = {status: count for status, count in statuses.items() if status not in queue.words}

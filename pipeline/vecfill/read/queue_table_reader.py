@@ -25,12 +25,16 @@ class NextEntries:
 
     Attributes:
         leaf: position of the queue table among the target's leaves.
-        rows: entries to claim.
+        entries: entries to claim.
+        rows: rows that they are expected to name.
+        limited: read no more rows than that.
         excluded: keys to exclude, as text from the server.
     """
 
     leaf: int
+    entries: int
     rows: int
+    limited: bool = False
     excluded: tuple[str, ...] = ()
 
 
@@ -62,7 +66,8 @@ class QueueTableReader:
             raise DatabaseError(f"entries of {label} cannot be claimed: {server_message(error)}") from error
         if not places:
             return self.nothing()
-        return self._read(RowList(leaf=unit.leaf, tids=places, rows=len(places), excluded=unit.excluded))
+        limit = unit.rows if unit.limited else None
+        return self._read(RowList(leaf=unit.leaf, tids=places, rows=unit.rows, limit=limit, excluded=unit.excluded))
 
     def nothing(self) -> pa.Table:
         """Returns a TextBlock without rows."""
@@ -74,7 +79,7 @@ class QueueTableReader:
 
     def _claim(self, connection: Connection, unit: NextEntries) -> tuple[Tid, ...]:
         relation = self._relation
-        query, parameters = queue_table_sql.claim(relation), (unit.rows,)
+        query, parameters = queue_table_sql.claim(relation), (unit.entries,)
         with transaction(connection, relation.changing_entries, first=query, parameters=parameters) as cursor:
             rows: list[tuple[Any, ...]] = cursor.fetchall()
             if not all(claimed for _, claimed in rows):

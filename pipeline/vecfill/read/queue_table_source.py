@@ -26,7 +26,7 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSED, Selection
 from vecfill.postgres.target_sql import where
 from vecfill.read.look import Look, Lookout
-from vecfill.read.queue_findings import left_out, statuses, warn_unknown, with_estimate
+from vecfill.read.queue_findings import left_out, pending, statuses, warn_unknown, with_estimate
 from vecfill.read.queue_table_reader import NextEntries, QueueTableReader
 from vecfill.read.queue_upkeep import QueueCounts, put_back_claims, settle_needless
 from vecfill.read.reader import Reader
@@ -124,18 +124,28 @@ class QueueTableSource(TableSource):
     def plan(
         self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()
     ) -> Sequence[Unit]:
-        """Splits the entries into units of equal numbers; the rows that no open entry names follow, if wanted."""
+        """Splits the entries into units of equal numbers; the rows that no open entry names follow, if wanted.
+
+        Several entries may name one row, so a unit may find fewer rows than it claims entries.
+
+        Raises:
+            StoppedError, TableLockedError, ServerGoneError: as ``survey``.
+        """
         named = [bucket for bucket in found.buckets if bucket.leaf == self._last]
         rows, size = sum(bucket.rows for bucket in named), sum(bucket.bytes for bucket in named)
-        rows = rows if limit is None else min(rows, limit)
-        aim = max(1, min(block_rows(rows, most_rows), MAX_BLOCK_BYTES * max(rows, 1) // max(size, 1)))
+        wanted = rows if limit is None else min(rows, limit)
+        aim = max(1, min(block_rows(wanted, most_rows), MAX_BLOCK_BYTES * max(rows, 1) // max(size, 1)))
         units = [
-            NextEntries(leaf=self._last, rows=min(aim, rows - start), excluded=excluded)
-            for start in range(0, rows, aim)
+            NextEntries(leaf=self._last, entries=entries, rows=share, limited=limit is not None, excluded=excluded)
+            for entries, share in _shares(self._pending(rows) if wanted else 0, wanted, rows, aim)
         ]
         others = [bucket for bucket in found.buckets if bucket.leaf != self._last]
-        left = None if limit is None else limit - rows
+        left = None if limit is None else limit - wanted
         return [*units, *plan_units(others, left, most_rows, excluded)]
+
+    def _pending(self, rows: int) -> int:
+        """Pending entries, of which there are at least as many as rows that they name."""
+        return max(rows, self.session.run(lambda connection: pending(connection, self.relation)))
 
     def reader(self, worker: Worker) -> QueueTableReader:
         """Returns the read stage of one worker."""
@@ -210,6 +220,17 @@ class QueueTableSource(TableSource):
             coverage=replace(coverage, missing=coverage.missing + rest.coverage.missing),
             buckets=(*named.buckets, *rest.buckets),
             states=Counter(named.states) + Counter({MISSED: rest.states.get(MISSED, 0)}),
+        )
+
+
+def _shares(entries: int, wanted: int, rows: int, aim: int) -> Iterator[tuple[int, int]]:
+    """Yields the entries that each unit claims, and its share of the ``wanted`` ones of the rows that they name."""
+    entries = -(-entries * wanted // max(rows, 1))
+    units = -(-entries // aim)
+    for unit in range(units):
+        yield (
+            entries * (unit + 1) // units - entries * unit // units,
+            wanted * (unit + 1) // units - wanted * unit // units,
         )
 
 
