@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from tests.diagnosis.sick import JOBS, NOT_NULL, UPSERT, examiner, findings, make_board, severities, understood
-from tests.tables import make_docs, role
+from tests.tables import MODEL, make_docs, role
 
 from vecfill.config.queue_options import QueueOptions
 from vecfill.diagnosis.task_tables import meaning
@@ -16,10 +17,10 @@ from vecfill.diagnosis.upserts import Table, is_not_null_fault, missing_columns
 BOARD = Table(schema="public", name="jobs", embedding="embedding", required=("title", "company"))
 
 
-def test_the_fault_of_the_origin_is_named_with_what_mends_it(connect, database):
+def test_the_fault_of_the_origin_is_named_with_what_mends_it(connect, database, vecfill):
     make_board(connect)
     connect.execute(f"CREATE FUNCTION store(job uuid, vec vector) RETURNS void LANGUAGE sql AS $$ {UPSERT} $$")
-    found = examiner(database, JOBS)()
+    found = examiner(database, JOBS, MODEL)()
     assert found.exit_code == 1
     (fault,) = findings(found, "upsert-without-columns")
     assert fault.severity == "problem"
@@ -27,9 +28,14 @@ def test_the_fault_of_the_origin_is_named_with_what_mends_it(connect, database):
     assert f"public.embedding_queue has 100 times the error: {NOT_NULL}" in fault.what
     update, run = fault.remedy
     assert update.startswith('UPDATE "public"."jobs" SET "embedding" = $1 WHERE "id" = $2;')
-    assert run.startswith("vecfill run --table public.jobs --text '{title} at {company}'")
+    assert run == (
+        "vecfill run --table public.jobs --text '{title} at {company}' --queue-table public.embedding_queue"
+        " --queue-key job_id --queue-error error_message --model hash:8 --queue-rest"
+    )
+    assert vecfill(*shlex.split(run)[1:], "--allow-mixed", "-d", database).code == 0
+    assert connect.execute("SELECT count(*) FROM jobs WHERE embedding IS NULL").fetchone() == (0,)
     assert understood(found) == ["run"]
-    assert severities(found, "model") == dict.fromkeys(
+    assert severities(found) == dict.fromkeys(
         ("upsert-without-columns", "queue-failing", "queue-stuck", "queue-without-vector", "coverage", "newest-vector"),
         "problem",
     )
@@ -63,12 +69,27 @@ def test_the_statements_of_the_queue_put_its_tasks_back(connect, database):
     assert not {"queue-failing", "queue-stuck", "queue-without-vector"} & severities(examine()).keys()
 
 
-def test_a_queue_without_error_texts_in_which_nothing_succeeds_raises_a_suspicion(connect, database):
+@pytest.mark.parametrize("ever", [True, False])
+def test_a_queue_that_stopped_and_keeps_no_error_text_raises_a_suspicion(connect, database, ever):
+    """As on the board of the origin, where only the application's code had the statement."""
     make_board(connect, errors="")
-    connect.execute("DELETE FROM embedding_queue WHERE status = 'completed'")
+    connect.execute("DELETE FROM embedding_queue WHERE status = 'failed'")
+    if not ever:
+        connect.execute("DELETE FROM embedding_queue WHERE status IN ('completed', 'pending')")
     (fault,) = findings(examiner(database, JOBS)(), "upsert-without-columns")
     assert fault.what.startswith("suspected: vectors of public.jobs are stored by INSERT … ON CONFLICT without title")
-    assert "no entry of public.embedding_queue succeeded" in fault.what
+    done = " and 2 are done although their row has no vector" if ever else ""
+    assert (
+        f"of the entries of public.embedding_queue 3 stay in progress{done}, and no error text says why" in fault.what
+    )
+
+
+def test_another_error_or_a_young_queue_raises_none(connect, database):
+    make_board(connect, errors="connection refused")
+    assert "upsert-without-columns" not in severities(examiner(database, JOBS)())
+    connect.execute("UPDATE embedding_queue SET error_message = NULL, created_at = now(), updated_at = now()")
+    connect.execute("UPDATE embedding_queue SET status = 'pending' WHERE status = 'failed'")
+    assert "upsert-without-columns" not in severities(examiner(database, JOBS)())
 
 
 def test_jobs_and_errors_of_pg_cron_are_read(connect, database):

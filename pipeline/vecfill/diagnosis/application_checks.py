@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -17,10 +17,11 @@ from psycopg import sql
 
 from vecfill.diagnosis import queries
 from vecfill.diagnosis.adopted_checks import adopted, adopted_table, read_adopted
+from vecfill.diagnosis.commands import run_command
 from vecfill.diagnosis.finding import Finding, ok, problem
 from vecfill.diagnosis.look import Examined, made, statement
 from vecfill.diagnosis.recorded_statements import recorded_statements
-from vecfill.diagnosis.task_checks import Tasks, judged, task_tables, tasks_of
+from vecfill.diagnosis.task_checks import STUCK_S, Tasks, as_queue, judged, task_tables, tasks_of
 from vecfill.diagnosis.task_tables import TaskTable
 from vecfill.diagnosis.upserts import Table, is_not_null_fault, missing_columns
 
@@ -119,11 +120,14 @@ def upserts(
         _FAULT,
         f"{suspected}vectors of {look.label} are stored by INSERT … ON CONFLICT without {absent} (NOT NULL, no "
         f"default): {'; '.join(seen)}",
-        *_mend(look),
+        *_mend(look, tasks),
     )
 
 
 _FAULT = "upsert-without-columns"
+
+LATE_S = 86_400.0
+"""Seconds that a task waits where whatever takes it has stopped."""
 
 
 def _by_statement(statements: Sequence[Statement]) -> Iterator[str]:
@@ -135,21 +139,29 @@ def _by_trace(traces: Sequence[Trace]) -> Iterator[str]:
 
 
 def _by_silence(tasks: Sequence[Tasks]) -> Iterator[str]:
-    for one in filter(_is_hopeless, tasks):
-        yield f"no entry of {one.label} succeeded, and it keeps no error text that says why"
+    """Yields tasks that have ended or stay without a vector, while others wait for long or none has ever had one."""
+    for one in tasks:
+        waits = max((row.queued_s or 0.0 for row in one.of("pending")), default=0.0) > LATE_S
+        signs = {
+            "failed": one.count("failed"),
+            "stay in progress": sum(row.entries for row in one.of("taken") if (row.taken_s or 0.0) > STUCK_S),
+            "are done although their row has no vector": one.without_vector,
+        }
+        if any(signs.values()) and not one.errors and (waits or one.count("done") <= one.without_vector):
+            seen = " and ".join(f"{count:,} {what}" for what, count in signs.items() if count)
+            yield f"of the entries of {one.label} {seen}, and no error text says why; the server's log does"
 
 
-def _is_hopeless(one: Tasks) -> bool:
-    """Whether tasks fail or stay in progress, and none has been done with a vector."""
-    return bool(one.count("failed") + one.count("taken")) and one.count("done") <= one.without_vector
-
-
-def _mend(look: Examined) -> tuple[str, ...]:
-    """The statement that works in place of the upsert, and the run that fills what is missing."""
+def _mend(look: Examined, tasks: Sequence[Tasks]) -> tuple[str, ...]:
+    """The statement that works in place of the upsert, and the run that drains the queue and fills what is missing."""
     names = [sql.Identifier(part.name).as_string() for part in look.relation.table.key]
     keys = " AND ".join(f"{name} = ${number}" for number, name in enumerate(names, 2))
     update = statement("UPDATE {} SET {} = $1 WHERE {}", look.name, look.column, keys or "… = $2")
-    return (f"{update} -- in place of the INSERT", look.run_command())
+    run = look.run_command()
+    if tasks and look.target.queue.table is None:
+        drained = replace(look.target, queue=as_queue(tasks[0]))
+        run = run_command(drained, look.model, "--queue-rest")
+    return (f"{update} -- in place of the INSERT", run)
 
 
 CHECKS = {"queue-table": application}

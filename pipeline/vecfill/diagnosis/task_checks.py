@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 from psycopg import sql
 
 from vecfill.backfill.meter import duration
+from vecfill.config.queue_options import QueueOptions
 from vecfill.diagnosis import queries
 from vecfill.diagnosis.finding import Finding, ok, problem
 from vecfill.diagnosis.look import Examined
-from vecfill.diagnosis.task_tables import TaskTable, meaning, task_table
+from vecfill.diagnosis.task_tables import CLAIMED_AT, TaskTable, meaning, task_table
 from vecfill.postgres.selection import selection_of
 from vecfill.postgres.target_sql import column, target
 
@@ -179,6 +181,22 @@ def stuck(found: Tasks) -> Iterator[Finding]:
             f"{duration(row.taken_s)}: its worker is gone",
             _put_back(found, sql.Literal(row.status).as_string(), f" AND {since} < now() - interval '30 minutes'"),
         )
+
+
+def as_queue(found: Tasks) -> QueueOptions:
+    """Returns the table as a queue table of the target's settings, from which a run takes its work."""
+    table = found.table
+    words = {"pending": "pending", "processing": "taken", "done": "done", "failed": "failed"}
+    seen = {name: rows[0].status for name, kind in words.items() if (rows := found.of(kind))}
+    plain = all(re.fullmatch(r"[a-z_][a-z0-9_]*", part) for part in (table.schema, table.name))
+    return QueueOptions(
+        table=found.label if plain else found.name,
+        key=(table.refers,),
+        status=table.status,
+        claimed=table.taken_at if table.taken_at in CLAIMED_AT else None,
+        error=table.error,
+        **seen,
+    )
 
 
 def _put_back(found: Tasks, statuses: str, more: str = "") -> str:

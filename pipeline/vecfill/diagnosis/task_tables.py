@@ -9,7 +9,8 @@ from typing import Any
 STATUSES = ("status", "state", "job_status", "queue_status", "task_status", "embedding_status")
 ERRORS = ("error_message", "last_error", "error", "error_text", "failure_reason", "message", "last_error_message")
 QUEUED_AT = ("created_at", "enqueued_at", "queued_at", "inserted_at", "scheduled_at", "requested_at")
-TAKEN_AT = ("started_at", "processing_started_at", "claimed_at", "locked_at", "picked_at", "updated_at", *QUEUED_AT)
+CLAIMED_AT = ("started_at", "processing_started_at", "claimed_at", "locked_at", "picked_at")
+TAKEN_AT = (*CLAIMED_AT, "updated_at", *QUEUED_AT)
 NAMES = ("queue", "outbox", "embed", "vector", "task", "job", "pending", "todo")
 
 WORDS = {
