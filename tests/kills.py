@@ -10,20 +10,31 @@ import psycopg
 
 def killed_before_commit(number: int, work) -> bool:
     """Forks a process that does the work and is killed before its commit of this number; False if it made fewer."""
+    return _killed(number, psycopg.Connection, "commit", work)
+
+
+def killed_before_statement(number: int, work) -> bool:
+    """The same for a statement of a cursor, after the first LOCK TABLE."""
+    return _killed(number, psycopg.RawCursor, "execute", work, begins="LOCK TABLE")
+
+
+def _killed(number: int, kind: type, name: str, work, *, begins: str = "") -> bool:
     if pid := os.fork():
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
         assert code in (0, -signal.SIGKILL)
         return code != 0
-    code, commit, commits = 1, psycopg.Connection.commit, iter(range(1, number))
+    code, original, calls, begun = 1, getattr(kind, name), iter(range(1, number)), not begins
 
-    def commit_or_die(connection):
-        if next(commits, None) is None:
+    def call_or_die(self, *arguments, **options):
+        nonlocal begun
+        if begun and next(calls, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
-        commit(connection)
+        begun = begun or begins in str(arguments[:1])
+        return original(self, *arguments, **options)
 
     try:
-        psycopg.Connection.commit = commit_or_die
+        setattr(kind, name, call_or_die)
         work()
         code = 0
     finally:

@@ -13,7 +13,7 @@ from vecfill.config.doctor import DoctorOptions
 from vecfill.config.engine import EngineOptions
 from vecfill.config.hooks import HookOptions
 from vecfill.config.limits import WriteLimits
-from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
+from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions, SwapOptions
 from vecfill.config.model import Model
 from vecfill.config.options import chosen, options_of
 from vecfill.config.output import Output
@@ -157,6 +157,7 @@ def test_names_are_unique_over_all_specs():
         MigrateOptions,
         LockOptions,
         IndexOptions,
+        SwapOptions,
         PlanOptions,
         HookOptions,
         Output,

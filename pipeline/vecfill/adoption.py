@@ -87,7 +87,7 @@ def _held(connection: Connection, target: Target, own: Fingerprint, lease: Lease
     tracked = find_tracked(connection, inspect(connection, target), target)
     if tracked is None:
         raise ConfigError(f"{target.table} is not tracked: run `vecfill track` with the same options first")
-    number = model_number(connection, target.state_schema, own.digest, own.name, own.details)
+    number = model_number(connection, target.state_schema, own.digest, own.name, own.recorded)
     return lease.take(connection, tracked.with_model(number))
 
 

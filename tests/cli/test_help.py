@@ -17,7 +17,7 @@ from vecfill.cli.watch import ONCE
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.doctor import DoctorOptions
 from vecfill.config.hooks import HookOptions
-from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
+from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions, SwapOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.plan import PlanOptions
@@ -44,6 +44,7 @@ OFFERS = {
     "status": (*options_of(DatabaseOptions, Target, StatusOptions, without=("set",)), *OUTPUT.values()),
     "migrate start": options_of(MigrateOptions, LockOptions),
     "migrate run": options_of(IndexOptions),
+    "migrate swap": options_of(SwapOptions, without=("refresh",)),
     "search": (*options_of(DatabaseOptions, Target, Model, without=WRITTEN), *OUTPUT.values()),
 }
 

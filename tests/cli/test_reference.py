@@ -7,7 +7,7 @@ from pathlib import Path
 import vecfill
 from vecfill.cli.reference import reference_page
 from vecfill.config.doctor import DoctorOptions
-from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
+from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions, SwapOptions
 from vecfill.config.plan import PlanOptions
 from vecfill.config.retry import RetryOptions
 from vecfill.config.settings import OPTIONS, OUTPUT
@@ -27,6 +27,7 @@ VERB = {
     MigrateOptions: "migrate start",
     LockOptions: "migrate start",
     IndexOptions: "migrate run",
+    SwapOptions: "migrate rollback",
 }
 """A verb that takes the options of a spec, if `run` does not."""
 

@@ -11,11 +11,13 @@ from tests.ledger.tracked import fill
 from tests.tables import DOCS, INLINE
 
 from vecfill import track
-from vecfill.config.migrate import LockOptions
+from vecfill.config.migrate import LockOptions, SwapOptions
 from vecfill.config.model import Model
 from vecfill.migration.ending import abandon, finish
 from vecfill.migration.fill import MigrationRun, run_migration
+from vecfill.migration.rollback import rollback
 from vecfill.migration.start import start
+from vecfill.migration.swap import swap
 from vecfill.postgres import server_programs
 
 NEW = Model(name="hash:16")
@@ -56,6 +58,20 @@ def end(database: str, act: Any = finish, **more: Any):
 
 def give_up(database: str, **more: Any):
     return end(database, abandon, **more)
+
+
+def swap_it(database: str, *, locks: LockOptions = LOCKS, dry_run: bool = False, yes: bool = False, **more: Any):
+    return swap(DOCS, NEW, database=database, locks=locks, options=SwapOptions(**more), dry_run=dry_run, yes=yes)
+
+
+def swap_back(
+    database: str, model: Model | None = None, *, locks: LockOptions = LOCKS, dry_run: bool = False, **more: Any
+):
+    return rollback(DOCS, model, database=database, locks=locks, options=SwapOptions(**more), dry_run=dry_run)
+
+
+def active(connect: psycopg.Connection, column: str = "embedding") -> tuple:
+    return connect.execute("SELECT * FROM vecfill.active_model('docs', %s)", [column]).fetchone()
 
 
 def schema(database: str, version: int, *arguments: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.kills import killed_before_commit
-from tests.migration.moving import begin, end, indexes, move, phases, searched_docs
+from tests.kills import killed_before_commit, killed_before_statement
+from tests.migration.moving import begin, end, indexes, move, phases, searched_docs, swap_back, swap_it
 from tests.tables import DOCS
 
+from vecfill.migration import swap
 from vecfill.migration.state import migration_status
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")]
@@ -34,3 +35,25 @@ def test_every_command_that_is_killed_is_done_by_the_next(connect, database):
     assert not end(database).done
     assert indexes(connect, "embedding") == {}
     assert connect.execute("SELECT embedding FROM vecfill.target").fetchall() == [("embedding_next",)]
+
+
+def test_a_swap_or_rollback_that_is_killed_after_any_statement_is_all_or_nothing(connect, database, monkeypatch):
+    searched_docs(connect, database)
+    begin(database)
+    move(database)
+    monkeypatch.setattr(swap, "drain", lambda *_: None)  # nothing is queued, and a run each time takes seconds
+    for act, phase, column in ((swap_it, "swapped", "embedding_old"), (swap_back, "rolled back", "embedding_next")):
+        before, number = phases(connect), 1
+        while killed_before_statement(number, lambda act=act: act(database)):
+            number += 1 if act is swap_it else 4
+            names = {name for (name,) in connect.execute("SELECT embedding FROM vecfill.target").fetchall()}
+            found = migration_status(DOCS, database=database)
+            assert {found.old_column, found.new_column} == names
+            if phases(connect) == before:
+                assert column not in names
+            else:
+                assert (found.phase, number > 15) == (phase, True)
+                assert column in names
+        assert number > 15
+        assert phases(connect)[-1] == phase
+        assert not act(database).done

@@ -171,7 +171,10 @@ def test_a_column_that_other_objects_use_is_told_by_its_users(connect, database)
 
 def test_a_ledger_of_the_version_before_gets_its_tables(connect, database):
     searched_docs(connect, database)
-    connect.execute("DROP TABLE vecfill.migration_phase, vecfill.migration; UPDATE vecfill.ledger SET version = 1")
+    connect.execute(
+        "DROP TABLE vecfill.migration_phase, vecfill.migration; DROP FUNCTION vecfill.active_model;"
+        "UPDATE vecfill.ledger SET version = 1"
+    )
     assert fill(database).exit_code == 0
     assert begin(database).created
     assert connect.execute("SELECT version FROM vecfill.ledger").fetchone() == (2,)

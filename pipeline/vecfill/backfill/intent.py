@@ -63,7 +63,7 @@ class RunIntent:
     def take(self, connection: Connection, tracked: Tracked, own: Fingerprint) -> Tracked:
         """See ``Intent``."""
         schema = tracked.relation.ledger.schema
-        tracked = tracked.with_model(model_number(connection, schema, own.digest, own.name, own.details))
+        tracked = tracked.with_model(model_number(connection, schema, own.digest, own.name, own.recorded))
         return self.lease.take(connection, tracked) if self.lease else tracked
 
     def check(self, connection: Connection, relation: Relation, selection: Selection) -> None:

@@ -12,8 +12,9 @@ import click
 
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.migrate_report import print_ended, print_run, print_started, print_status
+from vecfill.cli.migrate_swap import CHOICE, asked, rollback, swap
 from vecfill.cli.options import database_of, output_options, settings_options
-from vecfill.cli.progress import Shown, shown
+from vecfill.cli.progress import shown
 from vecfill.cli.targets import for_each_target
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
@@ -21,7 +22,7 @@ from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
 from vecfill.config.run import RunOptions
-from vecfill.config.settings import OPTIONS, QUEUE_SETTINGS, Settings
+from vecfill.config.settings import QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
 from vecfill.migration.ending import EndResult
 from vecfill.migration.ending import abandon as abandon_migration
@@ -31,8 +32,6 @@ from vecfill.migration.start import StartResult
 from vecfill.migration.start import start as start_migration
 from vecfill.migration.state import MigrationStatus, migration_status
 from vecfill.remembered_failures import NOT_NEEDED
-
-CHOICE = OPTIONS["yes"], OPTIONS["dry_run"]
 
 TO_FIND = options_of(DatabaseOptions, Target, without=(*NOT_NEEDED, *QUEUE_SETTINGS))
 """What names a target that the ledger knows."""
@@ -82,7 +81,7 @@ def _to_start(settings: Settings) -> Callable[[], StartResult]:
         locks=settings.of(LockOptions),
         dry_run=settings.dry_run,
         yes=settings.yes,
-        consent=_asked,
+        consent=asked,
     )
 
 
@@ -176,9 +175,9 @@ def _to_end(settings: Settings, act: Callable[..., EndResult]) -> Callable[[], E
         locks=settings.of(LockOptions),
         dry_run=settings.dry_run,
         yes=settings.yes,
-        consent=_asked,
+        consent=asked,
     )
 
 
-def _asked(excess: str) -> bool:
-    return Shown("migration", None).asked(excess)
+for command in (swap, rollback):
+    migrate.add_command(command)

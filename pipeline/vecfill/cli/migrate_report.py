@@ -9,10 +9,13 @@ import click
 from vecfill.cli.report import print_line
 from vecfill.config.settings import Settings
 from vecfill.migration.ending import EndResult
+from vecfill.migration.exchange import SwapResult
 from vecfill.migration.fill import MigrationRun
 from vecfill.migration.obstacles import Obstacle
 from vecfill.migration.start import StartResult
 from vecfill.migration.state import IndexState, MigrationStatus
+
+SHOWN_KEYS = 20
 
 
 def print_started(done: StartResult, settings: Settings) -> None:
@@ -74,6 +77,22 @@ def print_status(found: MigrationStatus, _: Settings) -> None:
 
 def _state(index: IndexState) -> str:
     return index.state if index.percent is None else f"{index.state}, {index.percent:.0f}%"
+
+
+def print_swapped(done: SwapResult, settings: Settings) -> None:
+    """Prints what ``swap`` or ``rollback`` did, or the statements of ``--dry-run``."""
+    if settings.dry_run:
+        print_statements(done.ddl)
+        return
+    when = "" if done.done else " before"
+    whose = "new" if done.phase == "swapped" else "old"
+    click.echo(f"{done.table}: {done.phase}{when}: {done.column} carries the {whose} vectors, {done.other} the others")
+    if done.behind:
+        shown = ", ".join(done.behind[:SHOWN_KEYS]) + (", …" if len(done.behind) > SHOWN_KEYS else "")
+        click.echo(
+            f"{len(done.behind):,} rows changed since the swap and have the old vector of an earlier text, until "
+            f"`vecfill run` with the old model: keys {shown}"
+        )
 
 
 def print_ended(done: EndResult, settings: Settings) -> None:

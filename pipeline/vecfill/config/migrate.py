@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from vecfill.config.spec import Spec, option, spec
@@ -48,3 +49,15 @@ class IndexOptions(Spec):
         ge=0,
         le=1_024,
     )
+
+
+@spec
+class SwapOptions(Spec):
+    """How a migration cuts over by exchanging the names of the two columns."""
+
+    after: Path | None = option("Wait until FILE exists.", default=None, metavar="FILE")
+    max_queued: int = option("Exchange although up to N changes are queued; the next run embeds them.", default=0, ge=0)
+    views: Literal["refuse", "recreate"] = option(
+        "Refuse if views use the column, or drop and recreate them with owner, grants and comment.", default="refuse"
+    )
+    refresh: bool = option("Before a rollback, embed with the old model what changed since the swap.", default=False)

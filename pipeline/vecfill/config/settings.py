@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.doctor import DoctorOptions
 from vecfill.config.hooks import HookOptions
-from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions
+from vecfill.config.migrate import IndexOptions, LockOptions, MigrateOptions, SwapOptions
 from vecfill.config.model import Model
 from vecfill.config.options import ENV_PREFIX, Option, inner_specs, options_of
 from vecfill.config.output import Output
@@ -54,6 +54,7 @@ OPTIONS = {
         LockOptions,
         IndexOptions,
         HookOptions,
+        SwapOptions,
     )
 }
 """Every setting by name."""

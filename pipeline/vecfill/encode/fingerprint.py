@@ -18,7 +18,7 @@ from vecfill.config.api import fields_in
 from vecfill.config.model import Model
 from vecfill.encode.model_files import fetched
 from vecfill.encode.model_location import hash_dimension, locate_model
-from vecfill.encode.prompts import prompt_of_rows
+from vecfill.encode.prompts import prompt_of_queries, prompt_of_rows
 from vecfill.errors import ConfigError
 from vecfill.folders import cache, replace_file
 
@@ -35,20 +35,27 @@ class Fingerprint:
     Attributes:
         name: the model's name as the user gives it.
         details: what the identity consists of; plain values.
+        query_prompt: what goes before a query, by the model's files; no part of the identity of stored vectors.
     """
 
     name: str
     details: dict[str, Any]
+    query_prompt: str | None = None
 
     @property
     def digest(self) -> str:
         """SHA-256 of the details, in hexadecimal."""
         return hashlib.sha256(json.dumps(self.details, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What the ledger keeps: the details, and what goes before a query."""
+        return self.details | ({"query_prompt": self.query_prompt} if self.query_prompt else {})
+
 
 def same_space(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether a query and rows may be compared, by the details of their models: what a query may differ in aside."""
-    free = ("prompt", "fields", "max_tokens")
+    free = ("prompt", "fields", "max_tokens", "query_prompt")
     return {k: v for k, v in one.items() if k not in free} == {k: v for k, v in other.items() if k not in free}
 
 
@@ -60,7 +67,8 @@ def fingerprint_of(model: Model) -> Fingerprint:
     """
     details = _api(model) if model.is_api else _local(model)
     settings = {"truncate_dim": model.truncate_dim, "max_tokens": model.max_tokens}
-    return Fingerprint(name=model.name, details=details | {k: v for k, v in settings.items() if v is not None})
+    details |= {name: value for name, value in settings.items() if value is not None}
+    return Fingerprint(name=model.name, details=details, query_prompt=prompt_of_queries(model))
 
 
 def _api(model: Model) -> dict[str, Any]:

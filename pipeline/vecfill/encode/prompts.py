@@ -51,6 +51,17 @@ def prompt_of_rows(model: Model) -> str | None:
     return row_prompt(model, prompts, default)
 
 
+def prompt_of_queries(model: Model) -> str | None:
+    """Returns the text that the model's files put before a query; None if there is none, or if the user chose a prompt.
+
+    Raises:
+        ConfigError: as ``locate_model``.
+    """
+    if model.is_api or hash_dimension(model) is not None or model.prompt is not None or model.prompt_name is not None:
+        return None
+    return declared(model)[0].get("query") or None
+
+
 def declared(model: Model) -> tuple[dict[str, str], str | None]:
     """Returns the model's prompts by name, and the name of its default, by its files."""
     settings = reader(locate_model(model), model.revision)("config_sentence_transformers.json") or {}

@@ -20,14 +20,14 @@ VERSION = 2
 def shared_tables(schema: str) -> Iterator[sql.Composed]:
     """Creates the schema and the tables of all targets."""
     yield sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema))
-    for statement in (*_SHARED.split(";\n"), *_MIGRATIONS.split(";\n")):
+    for statement in (*_SHARED.split(";\n"), *_MIGRATIONS.split(";\n"), _ACTIVE_MODEL):
         yield sql.SQL(statement.strip()).format(schema=sql.Identifier(schema), version=VERSION)
 
 
 def upgrades(schema: str, found: int) -> Iterator[sql.Composed]:
     """Brings the tables of a ledger of an older version up to date; version 1 had no migrations."""
     if found < VERSION:
-        for statement in _MIGRATIONS.split(";\n"):
+        for statement in (*_MIGRATIONS.split(";\n"), _ACTIVE_MODEL):
             yield sql.SQL(statement.strip()).format(schema=sql.Identifier(schema))
         yield sql.SQL("UPDATE {}.ledger SET version = {}, since = pg_catalog.now()").format(
             sql.Identifier(schema), sql.Literal(VERSION)
@@ -85,6 +85,7 @@ CREATE TABLE {schema}.migration (
   new_target pg_catalog.int4 NOT NULL,
   old_column pg_catalog.text NOT NULL,
   new_column pg_catalog.text NOT NULL,
+  to_column pg_catalog.text NOT NULL,
   model pg_catalog.int4 NOT NULL REFERENCES {schema}.model,
   ended pg_catalog.timestamptz);
 CREATE UNIQUE INDEX migration_open ON {schema}.migration (old_target) WHERE ended IS NULL;
@@ -93,6 +94,23 @@ CREATE TABLE {schema}.migration_phase (
   migration pg_catalog.int4 NOT NULL REFERENCES {schema}.migration ON DELETE CASCADE,
   phase pg_catalog.text NOT NULL,
   at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp())"""
+
+
+_ACTIVE_MODEL = """
+CREATE FUNCTION {schema}.active_model(of_table pg_catalog.regclass, of_column pg_catalog.text DEFAULT 'embedding')
+RETURNS TABLE (model pg_catalog.text, prompt pg_catalog.text, dimension pg_catalog.int4)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $vecfill$
+BEGIN
+  IF EXISTS (SELECT FROM {schema}.target AS t WHERE t.relation = of_table) THEN
+    EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', of_table);
+  END IF;
+  RETURN QUERY SELECT m.name, m.details ->> 'query_prompt', (
+    SELECT CASE WHEN a.atttypmod > 0 THEN a.atttypmod END FROM pg_attribute AS a
+    WHERE a.attrelid = of_table AND a.attname = of_column)
+  FROM {schema}.model AS m WHERE m.id IN (
+    SELECT unnest(t.models) FROM {schema}.target AS t WHERE t.relation = of_table AND t.embedding = of_column);
+END $vecfill$"""
+"""The lock, the same as a SELECT takes, keeps the answer true until the transaction ends: a swap waits for it."""
 
 
 def target_tables(relation: Relation) -> Iterator[sql.Composed]:
@@ -172,4 +190,7 @@ def drop_shared(schema: str) -> Iterator[sql.Composed]:
     """Drops the tables of all targets and the schema, which must hold nothing else."""
     for table in ("migration_phase", "migration", "run", "target", "model", "ledger"):
         yield sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(schema, table))
+    yield sql.SQL("DROP FUNCTION IF EXISTS {}(pg_catalog.regclass, pg_catalog.text)").format(
+        sql.Identifier(schema, "active_model")
+    )
     yield sql.SQL("DROP SCHEMA {}").format(sql.Identifier(schema))

@@ -99,14 +99,17 @@ class Lease:
             The target with this run as its holder.
 
         Raises:
-            LeaseError: another run holds it.
+            LeaseError: another run holds it, or the column has another name now.
         """
         relation = tracked.relation
         held = replace(relation, tracking=replace(relation.ledger, holder=self.holder))
         with transaction(connection) as cursor:
             query = sql.SQL(_TAKE).format(held.ledger.targets)
-            if not cursor.execute(query, (held.ledger.id, self.holder, _own_name(), self.seconds)).fetchone():
-                raise _held(cursor, relation) or _held_by(relation, "another run", "?", 0.0)
+            column = relation.table.vector.name
+            if not cursor.execute(query, (held.ledger.id, self.holder, _own_name(), self.seconds, column)).fetchone():
+                raise _held(cursor, relation) or LeaseError(
+                    f"{relation.table.label}: another run worked on it a moment ago, or {column} was renamed: run again"
+                )
         if self._record:
             self._record.begin(connection, held)
         if self._relation is None:
@@ -202,8 +205,10 @@ UPDATE {} SET holder = $2, holder_name = $3, held_since = pg_catalog.clock_times
 WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4
   AND (holder IS NULL OR holder OPERATOR(pg_catalog.=) $2::pg_catalog.text
     OR held_until OPERATOR(pg_catalog.<) pg_catalog.clock_timestamp())
+  AND embedding OPERATOR(pg_catalog.=) $5::pg_catalog.text
 RETURNING id
 """
+"""Not if a migration has given the column another name since this run looked at it: its vectors would go elsewhere."""
 
 _HOLDER = """
 SELECT holder_name, pg_catalog.to_char(held_since, 'YYYY-MM-DD HH24:MI:SS "UTC"'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +16,9 @@ from vecfill.postgres.relation import Relation
 STARTED, FILLED, INDEXED = "started", "filled", "indexed"
 """The new column exists and is tracked; every row has its vector; the indexes exist."""
 
+SWAPPED, ROLLED_BACK = "swapped", "rolled back"
+"""The application's column carries the new vectors; the old ones again."""
+
 FINISHED, ABANDONED = "finished", "abandoned"
 """The old column is gone; the new one is."""
 
@@ -26,6 +30,7 @@ class Migration:
     Attributes:
         old_target, new_target: numbers of the targets of the two columns.
         old_column, new_column: their names now.
+        to_column: name of the new column while the old one has the application's.
         model: number of the new model; ``model_name`` is its name.
         phases: name and time of each phase, in the order in which they were reached.
         ended: it was finished or abandoned.
@@ -36,6 +41,7 @@ class Migration:
     new_target: int
     old_column: str
     new_column: str
+    to_column: str
     model: int
     model_name: str
     ended: bool
@@ -78,7 +84,7 @@ SINCE_VERSION = 2
 """First version of the ledger that has migrations."""
 
 _FIND = """
-SELECT g.id, g.old_target, g.new_target, g.old_column, g.new_column, g.model, m.name, g.ended IS NOT NULL
+SELECT g.id, g.old_target, g.new_target, g.old_column, g.new_column, g.to_column, g.model, m.name, g.ended IS NOT NULL
 FROM {} AS g JOIN {} AS m ON m.id OPERATOR(pg_catalog.=) g.model
 WHERE g.relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid
   AND g.condition OPERATOR(pg_catalog.=) $2::pg_catalog.text
@@ -127,7 +133,7 @@ def begin(
     return sql.SQL(_BEGIN).format(
         sql.Identifier(schema, "migration"),
         sql.Literal(relation.table.name.as_string()),
-        *map(sql.Literal, (condition, *targets, relation.table.vector.name, new_column)),
+        *map(sql.Literal, (condition, *targets, relation.table.vector.name, new_column, new_column)),
         sql.Identifier(schema, "model"),
         sql.Literal(digest),
         sql.Identifier(schema, "migration_phase"),
@@ -137,8 +143,8 @@ def begin(
 
 _BEGIN = """
 WITH vecfill_m AS (
-  INSERT INTO {} (relation, condition, old_target, new_target, old_column, new_column, model)
-  VALUES ({}::pg_catalog.regclass, {}, {}, {}, {}, {},
+  INSERT INTO {} (relation, condition, old_target, new_target, old_column, new_column, to_column, model)
+  VALUES ({}::pg_catalog.regclass, {}, {}, {}, {}, {}, {},
     (SELECT id FROM {} WHERE fingerprint OPERATOR(pg_catalog.=) {})) RETURNING id)
 INSERT INTO {} (migration, phase) SELECT id, {} FROM vecfill_m
 """
@@ -148,6 +154,20 @@ def reach(schema: str, migration: Migration, phase: str) -> sql.Composed:
     """Notes that a migration has reached a phase."""
     return sql.SQL("INSERT INTO {} (migration, phase) VALUES ({}, {})").format(
         sql.Identifier(schema, "migration_phase"), sql.Literal(migration.id), sql.Literal(phase)
+    )
+
+
+def exchange(schema: str, migration: Migration, old_column: str, new_column: str) -> Iterator[sql.Composed]:
+    """Notes the new names of the two columns; a run that is at work on one of them can write nothing more."""
+    targets = [(migration.old_target, old_column), (migration.new_target, new_column)]
+    if new_column == migration.to_column:
+        targets.reverse()  # the column with the application's name gives it up first
+    for number, column in targets:
+        yield sql.SQL("UPDATE {} SET embedding = {}, holder = NULL WHERE id OPERATOR(pg_catalog.=) {}").format(
+            sql.Identifier(schema, "target"), *map(sql.Literal, (column, number))
+        )
+    yield sql.SQL("UPDATE {} SET old_column = {}, new_column = {} WHERE id OPERATOR(pg_catalog.=) {}").format(
+        sql.Identifier(schema, "migration"), *map(sql.Literal, (old_column, new_column, migration.id))
     )
 
 

@@ -12,7 +12,7 @@ from vecfill.config.migrate import LockOptions
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql
-from vecfill.ledger.migrations import ABANDONED, FINISHED, INDEXED, Migration, end, reach
+from vecfill.ledger.migrations import ABANDONED, FINISHED, INDEXED, ROLLED_BACK, SWAPPED, Migration, end, reach
 from vecfill.migration.brief_lock import refuse_unless_confirmed, under_lock
 from vecfill.migration.look import NO_CONSENT, Found, check_free, check_owner, need
 from vecfill.postgres.database import Connection, Cursor, Database
@@ -74,7 +74,7 @@ def finish(
 
     def check(found: Found) -> None:
         migration, label = found.migration, found.relation.table.label
-        if migration.phase != INDEXED:
+        if migration.phase not in (INDEXED, SWAPPED, ROLLED_BACK):
             raise ConfigError(
                 f"{label}.{migration.new_column} is not complete yet: the migration is {migration.phase}: run `vecfill "
                 "migrate run` first, or `vecfill migrate abandon` to give it up"
@@ -92,8 +92,20 @@ def abandon(
     yes: bool = False,
     consent: Callable[[str], bool] = NO_CONSENT,
 ) -> EndResult:
-    """Drops the new column, its indexes and its tracking, at any time; arguments and errors are those of ``finish``."""
-    return _ended(target, ABANDONED, database, locks, lambda _: None, dry_run=dry_run, yes=yes, consent=consent)
+    """Drops the new column, its indexes and its tracking; arguments and errors are those of ``finish``.
+
+    Raises:
+        ConfigError: as ``finish``; or the application uses the new column, since the two were swapped.
+    """
+
+    def check(found: Found) -> None:
+        if found.migration.phase == SWAPPED:
+            raise ConfigError(
+                f"{found.relation.table.label} was swapped, and the application uses {found.migration.new_column}: run "
+                "`vecfill migrate rollback` first"
+            )
+
+    return _ended(target, ABANDONED, database, locks, check, dry_run=dry_run, yes=yes, consent=consent)
 
 
 def _ended(

@@ -19,7 +19,7 @@ from vecfill.encode.fingerprint import fingerprint_of
 from vecfill.engine.warm import Warm
 from vecfill.errors import ConfigError
 from vecfill.ledger.completed_target import find_completed
-from vecfill.ledger.migrations import FILLED, INDEXED, STARTED, Migration, reach
+from vecfill.ledger.migrations import FILLED, INDEXED, STARTED, SWAPPED, Migration, reach
 from vecfill.ledger.registry import Tracked
 from vecfill.migration.index_build import BuiltIndex, build_indexes
 from vecfill.migration.look import NO_CONSENT, need
@@ -174,6 +174,11 @@ def _found(connection: Connection, target: Target, digest: str, name: str) -> tu
         raise ConfigError(
             f"the migration of {label} to column {migration.new_column} was {migration.phase}: `vecfill run` keeps "
             "its columns fresh"
+        )
+    if migration.phase == SWAPPED:
+        raise ConfigError(
+            f"{label} was swapped: `vecfill run` keeps {migration.new_column} fresh with the new model, and "
+            f"{migration.old_column} with the old one"
         )
     if digest != found.digest:
         raise ConfigError(

@@ -176,7 +176,7 @@ def _plan(connection: Connection, target: Target, own: Fingerprint, dim: int, op
             *layout_sql.upgrades(schema, version),
             *tracking.statements,
             *grants_of(connection, relation.ledger, Tracking.of(schema, tracking.number, ())),
-            register_model(schema, own.digest, own.name, own.details),
+            register_model(schema, own.digest, own.name, own.recorded),
             begin,
         ],
         obstacles=obstacles_of(connection, relation),

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from vecfill.config.target import Target
-from vecfill.ledger.migrations import INDEXED, Migration
+from vecfill.ledger.migrations import INDEXED, ROLLED_BACK, SWAPPED, Migration
 from vecfill.migration.index_build import current_twins
 from vecfill.migration.look import need
 from vecfill.migration.obstacles import Obstacle, obstacles_of
@@ -40,7 +40,7 @@ class MigrationStatus:
         model: the new model.
         phase: the last phase that was reached; ``phases`` has all with their times.
         coverage: of the new column, as ``status`` counts it; None if the migration has ended.
-        indexes: the twins of the old column's indexes.
+        indexes: the twins of the old column's indexes; none after a swap, when they have their names.
         obstacles: what else uses the old column.
         next: what to do now, in one sentence.
     """
@@ -86,7 +86,8 @@ def migration_status(target: Target, *, database: str | Database | None = None) 
         new = replace(target, column=migration.new_column, dim=None)
         old = replace(new, column=migration.old_column)
         counted = status(new, database=session.database)
-        indexes = session.run(lambda connection: _indexes(connection, old, new))
+        swapped = migration.phase == SWAPPED
+        indexes = () if swapped else session.run(lambda connection: _indexes(connection, old, new))
         obstacles = session.run(lambda connection: _obstacles(connection, old))
     step = _next(migration, counted, indexes)
     return _status(label, migration, counted=counted, indexes=indexes, obstacles=obstacles, next_step=step)
@@ -138,8 +139,14 @@ def _obstacles(connection: Connection, old: Target) -> tuple[Obstacle, ...]:
 
 
 def _next(migration: Migration, counted: Status, indexes: tuple[IndexState, ...]) -> str:
+    if migration.phase == SWAPPED:
+        return (
+            f"queries of {migration.new_column} must come from {migration.model_name} now; keep it fresh with `vecfill "
+            f"run`, and {migration.old_column} with the old model for as long as `vecfill migrate rollback` is to be "
+            "possible; then run `vecfill migrate finish`"
+        )
     queued = counted.ledger.queued if counted.ledger else 0
-    if migration.phase != INDEXED or any(index.state != "ready" for index in indexes):
+    if migration.phase not in (INDEXED, ROLLED_BACK) or any(index.state != "ready" for index in indexes):
         return "run `vecfill migrate run` to fill the new column and build its indexes; it goes on where it ended"
     if counted.coverage.open or queued:
         return (
@@ -148,7 +155,8 @@ def _next(migration: Migration, counted: Status, indexes: tuple[IndexState, ...]
         )
     return (
         f"move the application: read {migration.new_column} with queries of {migration.model_name}, keep both columns "
-        "fresh with `vecfill run`, and run `vecfill migrate finish` when nothing reads the old column"
+        "fresh with `vecfill run`, and run `vecfill migrate finish` when nothing reads the old column; an application "
+        "that cannot name another column needs `vecfill migrate swap` instead"
     )
 
 

@@ -1,0 +1,115 @@
+"""``vecfill migrate swap``: the application's column carries the new vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+
+from psycopg import sql
+
+from vecfill.config.migrate import LockOptions, SwapOptions
+from vecfill.config.model import Model
+from vecfill.config.target import Target
+from vecfill.encode.fingerprint import fingerprint_of
+from vecfill.engine.warm import Warm
+from vecfill.errors import ConfigError
+from vecfill.ledger.migrations import INDEXED, ROLLED_BACK, SWAPPED
+from vecfill.migration.brief_lock import refuse_unless_confirmed
+from vecfill.migration.cutover import Cutover
+from vecfill.migration.exchange import SwapResult, cutover_of, drain, exchange, find_open, statements_of, wait_for
+from vecfill.migration.index_build import current_twins
+from vecfill.migration.look import NO_CONSENT
+from vecfill.migration.twins import state_of
+from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.exchange_sql import OLD, without_new_vector
+from vecfill.postgres.migrate_sql import suffixed
+from vecfill.postgres.session import open_session, transaction
+
+
+def swap(
+    target: Target,
+    model: Model,
+    *,
+    database: str | Database | None = None,
+    options: SwapOptions | None = None,
+    locks: LockOptions | None = None,
+    dry_run: bool = False,
+    yes: bool = False,
+    consent: Callable[[str], bool] = NO_CONSENT,
+) -> SwapResult:
+    """Gives the new column and its indexes the names of the old ones, once every change has its new vector.
+
+    Args:
+        target: the target with its old column or its new one.
+        model: the new model, which embeds what is queued.
+        database: connection string; None takes libpq's environment.
+        options: when, and what becomes of views; None takes the defaults.
+        locks: how long to wait for the table; None takes the defaults.
+        dry_run: return the statements and run none.
+        yes: swap although rows lose their vectors.
+        consent: called about that if ``yes`` is not set.
+
+    Raises:
+        ConfigError: the migration has not come so far; other objects use the column; changes come too fast.
+        LeaseError: a run works on one of the two columns.
+        TableLockedError: the table stayed locked.
+    """
+    options, locks = options or SwapOptions(), locks or LockOptions()
+    own = fingerprint_of(model)
+    with open_session(database) as session, closing(Warm()) as warm:
+        found = session.run(lambda connection: find_open(connection, target))
+        migration, label = found.migration, found.relation.table.label
+        if migration.phase == SWAPPED:
+            return SwapResult(
+                table=label, phase=SWAPPED, column=migration.new_column, other=migration.old_column, done=False
+            )
+        if migration.phase not in (INDEXED, ROLLED_BACK):
+            raise ConfigError(f"{label}.{migration.new_column} is {migration.phase}: run `vecfill migrate run` first")
+        if own.digest != found.digest:
+            raise ConfigError(f"the migration of {label} is to {migration.model_name}, and this is {own.name}")
+        new = replace(target, column=migration.new_column, dim=None)
+        old = replace(new, column=migration.old_column)
+        cut = cutover_of(session, found, old, options, SWAPPED)
+        lost = session.run(lambda connection: _ready(connection, cut, old, new))
+        ddl = session.run(lambda connection: statements_of(connection, cut))
+        if not dry_run:
+            if lost:
+                excess = f"{lost:,} rows have a vector of the old model and none of the new, and would lose it"
+                refuse_unless_confirmed(f"{excess} in {label}.{cut.name}", consent, yes=yes)
+            wait_for(options)
+            exchange(session, cut, locks, lambda: drain(session, new, model, warm))
+        return SwapResult(table=label, phase=SWAPPED, column=cut.name, other=cut.freed, ddl=ddl)
+
+
+def _ready(connection: Connection, cut: Cutover, old: Target, new: Target) -> int:
+    """Checks what need not be looked at under the lock; returns how many rows would lose their vectors.
+
+    Raises:
+        ConfigError: an index is missing; the name for the old column is taken; it is NOT NULL.
+    """
+    relation, label = cut.relation, cut.relation.table.label
+    if cut.freed in relation.table.columns:
+        raise ConfigError(f"{label} has a column {cut.freed}, and the old column is to have that name: rename it")
+    if relation.table.vector.not_null:
+        raise ConfigError(
+            f"{label}.{cut.name} is NOT NULL, so the application could not insert rows once it is {cut.freed}: run "
+            f"ALTER TABLE {relation.table.name.as_string()} ALTER COLUMN {sql.Identifier(cut.name).as_string()} DROP "
+            "NOT NULL first"
+        )
+    twins = current_twins(connection, old, new)
+    with transaction(connection, read_only=True) as cursor:
+        states = [(twin, state_of(cursor, twin)) for twin in twins]
+        for twin, state in states:
+            if not (state.valid and state.attached):
+                raise ConfigError(f"index {twin.name} is not ready: run `vecfill migrate run` first")
+            if cursor.execute(_TAKEN, (twin.schema, suffixed(twin.old, OLD))).fetchone():
+                raise ConfigError(f"index {twin.old} is to be named {suffixed(twin.old, OLD)}, which exists: rename it")
+        row = cursor.execute(without_new_vector(relation, cut.name, cut.enters), ()).fetchone()
+    return int(row[0]) if row else 0
+
+
+_TAKEN = """
+SELECT FROM pg_catalog.pg_class AS c WHERE c.relname = $2::pg_catalog.text
+  AND c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace AS n WHERE n.nspname = $1::pg_catalog.text)
+"""
