@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 
 import pytest
 from tests.tables import make_docs
 
-from vecfill.cli.logs import JsonFormatter
+from vecfill.cli.logs import JsonFormatter, TextFormatter
+from vecfill.log_fields import WithFields, in_context, logged_with
 
 RUN = ("--text", "{title}", "-m", "hash:8", "--engine", "inline")
 
@@ -30,6 +32,29 @@ def test_a_record_is_one_line_with_its_fields(tmp_path):
         "path": str(tmp_path),
     }
     assert "\n" not in JsonFormatter().format(record("a\nb"))
+
+
+def test_a_line_of_text_names_its_target_where_there_are_several():
+    line = record("filled", target="public.docs")
+    assert [TextFormatter("%(message)s", with_target=several).format(line) for several in (False, True)] == [
+        "filled",
+        "public.docs: filled",
+    ]
+    named = record("public.docs is filled", target="public.docs")
+    assert TextFormatter("%(message)s", with_target=True).format(named) == "public.docs is filled"
+    assert TextFormatter("%(message)s", with_target=True).format(record("of all")) == "of all"
+
+
+def test_lines_carry_the_fields_of_their_work_into_other_threads():
+    line, other = record("a"), record("b", target="of its own")
+    with logged_with(target="public.docs", run_id="1"):
+        call = in_context(lambda: [WithFields().filter(one) for one in (line, other)])
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert (line.target, line.run_id, other.target) == ("public.docs", "1", "of its own")
+    WithFields().filter(bare := record("c"))
+    assert not hasattr(bare, "target")
 
 
 def test_a_traceback_is_a_field():

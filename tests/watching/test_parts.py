@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 
 import pytest
 
+from vecfill.backfill.pacing import THREAD as PACING_THREAD
 from vecfill.errors import EncodeError
 from vecfill.log_fields import logged_with
 from vecfill.watching import rows_aside
@@ -15,6 +17,7 @@ from vecfill.watching.patience import LONGEST_LOOK_S, Backoff, time_to_look, tim
 from vecfill.watching.rows_aside import RowsAside
 from vecfill.watching.said_once import SaidOnce
 from vecfill.watching.service_manager import ServiceManager
+from vecfill.watching.target_loop import _Polled
 from vecfill.watching.watched import WatchEnded, WatchResult
 
 
@@ -95,6 +98,17 @@ def test_the_service_manager_is_told_where_it_asks(tmp_path):
         assert ServiceManager(environ | {"WATCHDOG_PID": "1"}).ping_every_s is None
     manager.tell("STOPPING=1")  # nobody listens any more
     ServiceManager({}).tell("READY=1")
+
+
+def test_who_asks_for_the_stop_shows_a_sign_of_life_but_not_the_thread_of_the_pauses():
+    asked = []
+    stop = _Polled(lambda: asked.append(threading.current_thread().name))
+    assert not stop.is_set()
+    pacing = threading.Thread(target=stop.is_set, name=PACING_THREAD)
+    pacing.start()
+    pacing.join()
+    stop.set("a reason")
+    assert (stop.is_set(), stop.reason, len(asked)) == (True, "a reason", 2)
 
 
 @pytest.mark.parametrize(

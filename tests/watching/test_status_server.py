@@ -62,6 +62,10 @@ def test_the_probes_follow_the_state(port, health, state, monkeypatch):
     assert answer(port, "/readyz") == (503, "public.docs: not ready\n")
     state.is_now(WATCHING)
     assert [answer(port, path) for path in ("/healthz", "/readyz")] == [(200, "ok\n")] * 2
+    state.waiting = lambda: "the server"
+    assert [answer(port, path)[0] for path in ("/healthz", "/readyz")] == [200, 503]
+    state.waiting = lambda: "replication"
+    assert answer(port, "/readyz")[0] == 200
     state.is_now(AWAY, "a message of the server")
     assert [answer(port, path)[0] for path in ("/healthz", "/readyz")] == [200, 503]
     monkeypatch.setattr(target_state, "STUCK_S", -1.0)

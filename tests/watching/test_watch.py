@@ -8,6 +8,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 from tests.ledger.tracked import assert_current, queue, tracked_docs
+from tests.queue_table.boards import BOARD, add_jobs, enqueue, make_board
 from tests.tables import DOCS, INLINE, add_docs, another, make_docs, wait_until
 from tests.watching.watched import watched, watching
 
@@ -161,3 +162,14 @@ def test_it_stands_by_while_a_run_holds_the_lease_and_then_takes_over(database, 
         assert connect.execute(FILLED, [3]).fetchone()[0]
         connect.execute("UPDATE vecfill.target SET held_until = now()")
         wait_for(connect, 4)
+
+
+def test_a_queue_table_of_the_application_is_drained(database, connect):
+    make_board(connect, 5)
+    open_entries = "SELECT count(*) = 0 FROM embedding_queue WHERE status <> 'completed'"
+    with watching(watched(database, BOARD)):
+        wait_until(lambda: connect.execute(open_entries).fetchone()[0])
+        add_jobs(connect, 6, 7)
+        enqueue(connect, 6, 7)
+        wait_until(lambda: connect.execute(open_entries).fetchone()[0])
+    assert connect.execute("SELECT count(embedding) FROM jobs").fetchone() == (7,)

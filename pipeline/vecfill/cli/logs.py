@@ -31,16 +31,35 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, default=str, ensure_ascii=False)
 
 
+class TextFormatter(logging.Formatter):
+    """One line per record; it begins with its target where a command works on several at a time."""
+
+    def __init__(self, layout: str, *, with_target: bool) -> None:
+        super().__init__(layout)
+        self._with_target = with_target
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Returns the line without a traceback."""
+        target = getattr(record, "target", None) if self._with_target else None
+        line = super().formatMessage(record)
+        return line if target is None or target in line else f"{target}: {line}"
+
+
 def logs_json() -> bool:
     """Whether our own log is written as JSON."""
     return any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger("vecfill").handlers)
 
 
-def log_to_stderr(output: Output) -> None:
-    """Sends our own log to stderr: information and above, with ``quiet`` only errors, with ``verbose`` everything."""
+def log_to_stderr(output: Output, *, with_target: bool = False) -> None:
+    """Sends our own log to stderr: information and above, with ``quiet`` only errors, with ``verbose`` everything.
+
+    ``with_target`` has each line of text begin with its target.
+    """
     handler = logging.StreamHandler()
     text = "%(asctime)s %(levelname)s %(message)s" if output.verbose else "%(message)s"
-    handler.setFormatter(JsonFormatter() if output.log_format == "json" else logging.Formatter(text))
+    handler.setFormatter(
+        JsonFormatter() if output.log_format == "json" else TextFormatter(text, with_target=with_target)
+    )
     handler.addFilter(WithFields())
     logger = logging.getLogger("vecfill")
     logger.handlers[:] = [handler]

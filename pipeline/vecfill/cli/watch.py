@@ -51,8 +51,9 @@ def watch(config: Path | None, output: Output, **flags: Any) -> None:
     Exit codes: 130, 143 stopped by a signal, batches in flight are committed; 2 usage or configuration error, nothing
     written; 1, 5 every target has a fault that lasts, or its API budget is spent (see the log).
     """
-    log_to_stderr(output)
+    log_to_stderr(output)  # also for what is wrong with the settings
     targets = Settings.load_all(flags, config)
+    log_to_stderr(output, with_target=len(targets) > 1)
     watched = [_watched(settings, output) for settings in targets]
     result = watch_targets(*watched, options=targets[0].of(WatchOptions), signals=True)
     if output.json:

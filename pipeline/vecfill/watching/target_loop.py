@@ -23,7 +23,7 @@ from vecfill.watching import faults
 from vecfill.watching.drains import Drains
 from vecfill.watching.patience import LASTING_S, Backoff
 from vecfill.watching.rounds import Rounds
-from vecfill.watching.target_state import AWAY, ENDED, STANDBY, WATCHING, TargetState
+from vecfill.watching.target_state import AWAY, ENDED, SERVER, STANDBY, WATCHING, TargetState
 from vecfill.watching.watched import Watched, WatchEnded
 
 log = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class TargetLoop:
         """Ends the watch, or waits before the next attempt; says what happened."""
         if self.stop.is_set() and self.stop.reason not in (LOST, LOCKED, BUDGET):
             if not isinstance(error, StoppedError):
-                log.warning("the end of the watch: %s", faults.message(error))
+                log.debug("the stop ended what failed: %s", faults.message(error))
             self._end(exit_code(self.stop.reason) or 0)
             return
         self.stop = _Polled(self.state.turned)
@@ -189,7 +189,7 @@ class TargetLoop:
         log.warning(
             "%s; trying again until it passes%s",
             *(faults.message(error), "" if passes else f", for {LASTING_S:.0f} s at most"),
-            extra={"waits_for": "the server" if passes else "the target", "wait_s": wait},
+            extra={"waits_for": SERVER if passes else "the target", "wait_s": wait},
             exc_info=None if faults.known(error) else error,
         )
         self.state.is_now(AWAY, faults.message(error))

@@ -17,6 +17,9 @@ STARTING, WATCHING, STANDBY, AWAY, ENDED = "starting", "watching", "standby", "a
 
 READY = WATCHING, STANDBY
 
+SERVER = "the server"
+"""What the log says that a broken connection waits for."""
+
 STUCK_S = 180.0
 """Seconds without a turn of the loop after which it counts as stuck. A block takes about five; waits turn it too."""
 
@@ -74,7 +77,7 @@ class TargetState:
     @property
     def ready(self) -> bool:
         """Whether the target was checked, and its server answers."""
-        return self.phase in READY
+        return self.phase in READY and self.waiting() != SERVER
 
     @property
     def oldest_s(self) -> float:
