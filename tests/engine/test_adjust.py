@@ -36,7 +36,7 @@ def test_a_run_is_paused_slowed_and_let_go(database, connect, caplog, warm, opti
         wait_until(lambda: said("pausing: `vecfill status --set pause=true`"))
         for changes, sign in (
             ({"max_rate": 1.0, "pause": False}, "continuing after a pause"),
-            ({"pause": True}, "new settings by `vecfill status --set`: max_rate=1.0, pause=True"),
+            ({"pause": True}, "new settings by `vecfill status --set`: max_rate=1.0, pause=true"),
         ):
             watch = Watch(Target(table="docs"), database, changes)
             found = watch.look().ledger.running.run

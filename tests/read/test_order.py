@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from tests.ledger.tracked import assert_current, fill, make_partitioned_docs
-from tests.tables import DOCS, assert_every_vector_is_its_texts, make_docs, relation_of, survey_of
+from tests.ledger.test_models import OTHER
+from tests.ledger.tracked import assert_current, fill, make_partitioned_docs, tracked_docs
+from tests.tables import DOCS, assert_every_vector_is_its_texts, make_docs, relation_of, role, survey_of
 
 from vecfill import track
 from vecfill.backfill.order import keys as order_keys
@@ -62,6 +63,40 @@ def test_one_order_over_all_partitions(database, connect):
     assert filled(connect) == [9, 19, 28, 29, 38, 39]
 
 
+def test_where_policies_apply_the_tree_of_partitions_is_read_as_one_and_places_are_not_mixed_up(database, connect):
+    make_partitioned_docs(connect, 40)
+    connect.execute(
+        "ALTER TABLE docs ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON docs USING (id <= 30);"
+        "UPDATE docs SET title = '' WHERE id = 29"
+    )
+    with role(connect, database) as theirs:
+        assert fill(theirs, order_by="id DESC", limit=5).updated == 5
+        assert filled(connect) == [25, 26, 27, 28, 30]
+        broken = replace(DOCS, text=None, text_sql="title || repeat('', 1 / (id - 22))")
+        result = fill(theirs, broken, order_by="id DESC", limit=3)
+        assert [one.key for one in result.quarantine] == ["(22,1)"]
+        assert filled(connect) == [21, 23, 24, 25, 26, 27, 28, 30]
+        assert fill(theirs, order_by="id").remaining == 0
+    assert_every_vector_is_its_texts(connect, "title")
+
+
+def test_every_row_under_another_model_in_order(database, connect):
+    tracked_docs(connect, database, 20)
+    assert fill(database, model=OTHER, select="all", order_by="id DESC", limit=3).updated == 3
+    found = connect.execute("SELECT key0 FROM vecfill.vector_1 WHERE model = 2 ORDER BY 1").fetchall()
+    assert [key for (key,) in found] == [18, 19, 20]
+
+
+def test_a_role_with_rights_on_columns_may_order_by_them(database, connect):
+    make_docs(connect, 5)
+    rights = "SELECT (id, title, embedding, ctid), UPDATE (embedding)"
+    with role(connect, database, rights) as theirs:
+        assert fill(theirs, order_by="id DESC", limit=2).updated == 2
+        with pytest.raises(ConfigError, match=r"--order-by does not work .*permission denied"):
+            fill(theirs, order_by="note")
+    assert filled(connect) == [4, 5]
+
+
 def test_an_order_of_one_partition_reads_only_that(database, connect):
     make_partitioned_docs(connect, 20)
     connect.execute("DROP TABLE docs_2; CREATE TABLE docs_2 PARTITION OF docs FOR VALUES IN (2)")
@@ -111,9 +146,9 @@ def test_an_index_gives_the_order_at_the_cost_of_the_limit(database, connect, ca
     assert buffers < 20 < relation.table.leaves[0].pages
     with caplog.at_level(logging.INFO, "vecfill"):
         assert fill(database, order_by="created DESC", limit=100).updated == 100
-        assert "no index gives" not in caplog.text
+        assert "finds and sorts" not in caplog.text
         assert fill(database, order_by="created % 7", limit=100).updated == 100
-        assert "no index gives the order of --order-by: the server finds and sorts the 19,900 eligible" in caplog.text
+        assert "--order-by: the server finds and sorts all 19,900 eligible rows before" in caplog.text
 
 
 def test_a_row_on_which_the_text_fails_is_set_aside_and_the_others_keep_the_order(database, connect):

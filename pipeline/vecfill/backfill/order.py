@@ -13,9 +13,11 @@ from vecfill.errors import ConfigError
 from vecfill.postgres import order_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import transaction
 from vecfill.postgres.template import verbatim_sql
 from vecfill.read.source import TableSource
+from vecfill.read.survey import Survey
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ def keys(order_by: str | None) -> sql.Composable | None:
     return verbatim_sql(order_by) if order_by is not None else None
 
 
-def check_order(connection: Connection, relation: Relation, order: sql.Composable | None) -> None:
+def check_order(connection: Connection, relation: Relation, selection: Selection, order: sql.Composable | None) -> None:
     """Plans the order, alone and as we embed it; the server runs nothing.
 
     Raises:
@@ -43,23 +45,23 @@ def check_order(connection: Connection, relation: Relation, order: sql.Composabl
         transaction(connection, relation.access.reading, read_only=True) as cursor,
         understood(complaint, "correct it"),
     ):
-        for query in order_sql.order_checks(relation, order):
+        for query in order_sql.order_checks(selection, relation, order):
             cursor.execute(query, ())
 
 
-def log_sort(connection: Connection, source: TableSource, rows: int, limit: int | None) -> None:
-    """Logs that the server must sort the rows, if no index of the table gives the order."""
-    if source.order is None:
-        return
+def log_sort(connection: Connection, source: TableSource, found: Survey, limit: int | None) -> None:
+    """Logs that the server will sort the rows that were found in the table; those of a queue are few."""
     relation = source.relation
+    if source.order is None or all(relation.table.leaves[bucket.leaf].queue for bucket in found.buckets):
+        return
     query = order_sql.explain(source.selection, relation, source.order, limit)
     with transaction(connection, relation.access.reading, read_only=True, first=query, parameters=()) as cursor:
         row = cursor.fetchone()
     if row is not None and "Sort" in _node_types(row[0][0]["Plan"]):
         log.info(
-            "no index gives the order of --order-by: the server finds and sorts the %s eligible rows first",
-            f"{rows:,}",
-            extra={"target": relation.table.label, "rows": rows},
+            "--order-by: the server finds and sorts all %s eligible rows before the first is read",
+            f"{found.eligible:,}",
+            extra={"target": relation.table.label, "rows": found.eligible},
         )
 
 

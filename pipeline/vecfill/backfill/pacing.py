@@ -19,7 +19,7 @@ import psycopg
 
 from vecfill.backfill.checks import understood
 from vecfill.backfill.probing import Probing
-from vecfill.config.adjustments import ADJUSTABLE, adjusted
+from vecfill.config.adjustments import ADJUSTABLE, adjusted, as_texts
 from vecfill.config.limits import WriteLimits
 from vecfill.errors import ConfigError, StoppedError, VecfillError
 from vecfill.job import Hold, Stop
@@ -64,10 +64,9 @@ class Pacing:
             return
         if limits != self._limits:
             self._limits = limits
-            text = ", ".join(f"{name}={value}" for name, value in now.items()) or "no limit"
-            log.warning(
-                "new settings by `vecfill status --set`: %s", text, extra={"event": "settings", "settings": now}
-            )
+            text = ", ".join(as_texts(now)) or "no limit"
+            extra = {"event": "settings", "settings": now}
+            log.warning("new settings by `vecfill status --set`: %s", text, extra=extra)
             self._wake.set()
 
     @contextmanager

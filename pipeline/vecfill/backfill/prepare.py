@@ -108,7 +108,7 @@ def prepare(
         log.info("%s", line, extra={"model": model.name})
     ahead, excess = forecast_of(prepared, options)
     confirm(ahead, prepared.relation.table.label, consent, yes=options.yes, excess=excess)
-    session.run(lambda connection: order.log_sort(connection, prepared.source, prepared.before.open, options.limit))
+    session.run(lambda connection: order.log_sort(connection, prepared.source, prepared.found, options.limit))
     sample = stored_sample(prepared, options)
     prepared.startup.done("survey")
     return replace(prepared, job=job_of(prepared, sample, options), forecast=ahead)
@@ -204,7 +204,7 @@ def _inspected(
         relation = tracked.relation
         tracked_checks.warn_not_watched(tracked)
     intent.check(connection, relation, selection)
-    order.check_order(connection, relation, order.keys(options.order_by))
+    order.check_order(connection, relation, selection, order.keys(options.order_by))
     pacing.check_pause_query(connection, options.write_limits)
     check_visible(connection, relation)
     checks.warn_no_row_can_miss(relation, selection)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from vecfill.backfill.meter import duration, line
 from vecfill.cli.report import coverage_table, queue_lines
+from vecfill.config.adjustments import as_texts
 from vecfill.config.limits import WriteLimits
 from vecfill.config.options import options_of
 from vecfill.ledger.recorded_runs import Holder, RunRecord
@@ -67,8 +68,7 @@ def _running(held: Holder) -> str:
 
 def _limits(run: RunRecord) -> list[str]:
     """The settings that hold a run back."""
-    names = [option.name for option in options_of(WriteLimits)] + ["pause"]
-    return [f"{name}={run.settings[name]}" for name in names if name in run.settings]
+    return as_texts(run.settings, [*(option.name for option in options_of(WriteLimits)), "pause"])
 
 
 def _runs(runs: Sequence[RunRecord]) -> Table:

@@ -38,3 +38,9 @@ def adjusted(limits: WriteLimits, settings: Mapping[str, Any]) -> WriteLimits:
         ConfigError: a value does not fit.
     """
     return replace(limits, **{name: settings.get(name, getattr(NO_WRITE_LIMITS, name)) for name in ADJUSTABLE})
+
+
+def as_texts(settings: Mapping[str, Any], names: Iterable[str] = ADJUSTABLE) -> list[str]:
+    """Returns those of the settings that are set, as ``parse_adjustments`` reads them."""
+    values = ((name, settings[name]) for name in names if name in settings)
+    return [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in values]

@@ -10,14 +10,10 @@ from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.read_sql import leaf_source, place, within
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.target_sql import Query, target
+from vecfill.postgres.target_sql import Query, column, target
 
 FETCH = sql.SQL("FETCH FORWARD {} FROM vecfill_order")
 """Reads on in the cursor that ``declare`` made."""
-
-PART = "part"
-"""A bound besides those of ``read_sql``: the row is in a leaf whose oid is in the parameter."""
-
 
 _LIMIT = sql.SQL("$1::pg_catalog.int8").format()
 
@@ -34,7 +30,7 @@ def declare(
         relation: the target.
         order: what follows ORDER BY; ties come in any order.
         leaf: the queue, for the rows that it names, and their places in it; any other: all leaves of the target.
-        bounds: some of ``at``, ``excluded`` and ``PART``; ``at`` for a target of one leaf.
+        bounds: some of ``at``, ``part`` and ``excluded``; ``at`` for a target of one leaf.
     """
     query = _ordered(selection, relation, order, leaf, bounds=bounds, limit=_LIMIT)
     return sql.SQL("DECLARE vecfill_order NO SCROLL CURSOR FOR\n{}").format(query)
@@ -55,14 +51,15 @@ def list_places(selection: Selection, relation: Relation, leaf: Leaf, bounds: Se
     )
 
 
-def order_checks(relation: Relation, order: sql.Composable) -> Iterator[Query]:
+def order_checks(selection: Selection, relation: Relation, order: sql.Composable) -> Iterator[Query]:
     """Yields EXPLAINs that the server refuses unless ``order`` is a list of sort keys, and nothing besides.
 
     Alone, brackets must match and ``1`` is no column. An aggregate refuses LIMIT and FOR UPDATE after its keys, and in
-    them aggregates and functions that return several rows.
+    them aggregates and functions that return several rows. The last one needs the rights of the statement itself.
     """
     yield sql.SQL("EXPLAIN SELECT FROM {} ORDER BY {}").format(target(relation), order)
     yield sql.SQL("EXPLAIN SELECT pg_catalog.array_agg(true ORDER BY\n{}\n) FROM {}").format(order, target(relation))
+    yield explain(selection, relation, order, None)
 
 
 def _ordered(
@@ -74,20 +71,15 @@ def _ordered(
     bounds: Sequence[str],
     limit: sql.Composable,
 ) -> Query:
-    own = [bound for bound in bounds if bound != PART]
-    conditions = [within(selection.eligible(relation), relation, leaf, own, 2)]
-    if PART in bounds:
-        oid, number = sql.Identifier(relation.table.alias, "tableoid"), sql.SQL(f"${2 + len(own)}")
-        conditions.append(sql.SQL("{} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.oid[])").format(oid, number))
     return sql.SQL(
         "SELECT {oid}::pg_catalog.int8 AS vecfill_leaf, {place} AS vecfill_place, {size} AS vecfill_bytes\n"
         "FROM {source}\nWHERE {conditions}\nORDER BY\n{order}\nLIMIT {limit}"
     ).format(
-        oid=sql.SQL("0") if leaf.queue else sql.Identifier(relation.table.alias, "tableoid"),
+        oid=sql.Literal(leaf.oid) if leaf.queue or relation.table.plain else column(relation, "tableoid"),
         place=place(relation, leaf),
         size=relation.user_sql.size,
         source=leaf_source(leaf, relation) if leaf.queue else target(relation),
-        conditions=sql.SQL("\n  AND ").join(conditions),
+        conditions=within(selection.eligible(relation), relation, leaf, bounds, 2),
         order=order,
         limit=limit,
     )

@@ -22,9 +22,11 @@ _BOUNDS: dict[str, LiteralString] = {
     "from": "{tid} OPERATOR(pg_catalog.>=) {value}::pg_catalog.tid",
     "to": "{tid} OPERATOR(pg_catalog.<) {value}::pg_catalog.tid",
     "at": "{tid} OPERATOR(pg_catalog.=) ANY ({value}::pg_catalog.tid[])",
+    "part": "{part} OPERATOR(pg_catalog.=) ANY ({value}::pg_catalog.oid[])",
     "excluded": "NOT {key} OPERATOR(pg_catalog.=) ANY ({value}::pg_catalog.text[])",
 }
-"""Conditions with one parameter each: rows from a tid on, before a tid, at a list of tids, not in a list of keys."""
+"""Conditions with one parameter each: rows from a tid on, before a tid, at a list of tids, in a list of partitions, not
+in a list of keys."""
 
 
 def leaf_source(leaf: Leaf, relation: Relation, bounds: Sequence[str] = (), first: int = 0) -> sql.Composed:
@@ -72,7 +74,10 @@ def within(
     """
     conditions = {
         bound: sql.SQL(_BOUNDS[bound]).format(
-            tid=place(relation, leaf), key=key_text(relation), value=sql.SQL(f"${number}")
+            tid=place(relation, leaf),
+            part=column(relation, "tableoid"),
+            key=key_text(relation),
+            value=sql.SQL(f"${number}"),
         )
         for number, bound in enumerate(bounds, first)
     }

@@ -5,6 +5,7 @@ The server sorts, or follows an index. This process keeps the place of each row 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from array import array
@@ -48,6 +49,21 @@ class Places(Sequence[Tid]):
 
     def __getitem__(self, at: int | slice) -> Tid | Places:
         return Places(self._packed[at]) if isinstance(at, slice) else divmod(self._packed[at], 1 << 16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionRows(RowList):
+    """Rows of one partition, where the whole tree is one leaf: a place alone would name a row in each of them.
+
+    Attributes:
+        part: oid of the partition.
+    """
+
+    part: int
+
+    def bounds(self) -> dict[str, Any]:
+        """See ``RowList``."""
+        return super().bounds() | {"part": [self.part]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,14 +147,11 @@ class OrderedList:
     def _listed(
         self, connection: Connection, buckets: Sequence[Bucket], limit: int | None
     ) -> Iterator[tuple[int, int, int]]:
-        """Yields leaf, packed place, and bytes of text of each row."""
+        """Yields the leaf's oid, the packed place, and the bytes of text of each row."""
         relation, positions = self.relation, {bucket.leaf for bucket in buckets}
         leaf = relation.table.leaves[min(positions)]
         bounds = self._bounds(buckets, positions)
         query = order_sql.declare(self.selection, relation, self.order, leaf, tuple(bounds))
-        by_oid = {one.oid: position for position, one in enumerate(relation.table.leaves)}
-        if leaf.queue:
-            by_oid = {0: min(positions)}
         settings = relation.reading(leaf) | {"cursor_tuple_fraction": "1"}
         with transaction(
             connection, settings, read_only=True, first=query, parameters=(limit, *bounds.values())
@@ -146,8 +159,27 @@ class OrderedList:
             fetch = order_sql.FETCH.format(sql.Literal(FETCHED))
             while rows := cursor.execute(fetch).fetchall():
                 for oid, place, size in rows:
-                    if oid in by_oid:  # not a partition that was attached after the catalogue was read
-                        yield by_oid[oid], int.from_bytes(place), size
+                    if self._tree or oid in self._positions:  # else a partition that was attached meanwhile
+                        yield oid, int.from_bytes(place), size
+
+    @functools.cached_property
+    def _positions(self) -> dict[int, int]:
+        """The positions of the leaves by oid."""
+        return {leaf.oid: position for position, leaf in enumerate(self.relation.table.leaves)}
+
+    @functools.cached_property
+    def _tree(self) -> bool:
+        """Whether a partitioned target is one leaf."""
+        return not self.relation.table.plain and not self.relation.table.leaves[0].only
+
+    def _rows_of(self, oid: int, packed: array[int]) -> RowList:
+        rows = RowList(
+            leaf=self._positions.get(oid, 0),
+            tids=Places(packed),
+            rows=len(packed),
+            excluded=self.excluded,
+        )
+        return rows if oid in self._positions else PartitionRows(**vars(rows), part=oid)
 
     def _bounds(self, buckets: Sequence[Bucket], positions: set[int]) -> dict[str, Any]:
         leaves = self.relation.table.leaves
@@ -159,26 +191,23 @@ class OrderedList:
         if self.excluded:
             bounds["excluded"] = list(self.excluded)
         if positions < set(targets):
-            bounds[order_sql.PART] = [leaves[position].oid for position in sorted(positions)]
+            bounds["part"] = [leaves[position].oid for position in sorted(positions)]
         return bounds
 
     def _cut(self, rows: Iterator[tuple[int, int, int]], aim: int) -> Iterator[OrderedRows]:
         held: dict[int, array[int]] = {}
         count = size = 0
-        for leaf, place, text in rows:
+        for oid, place, text in rows:
             if count and (count == aim or size + text > MAX_BLOCK_BYTES):
                 yield self._block(held)
                 held, count, size = {}, 0, 0
-            held.setdefault(leaf, array("Q")).append(place)
+            held.setdefault(oid, array("Q")).append(place)
             count, size = count + 1, size + text
         if count:
             yield self._block(held)
 
     def _block(self, held: dict[int, array[int]]) -> OrderedRows:
-        lists = ((leaf, Places(packed)) for leaf, packed in held.items())
-        return OrderedRows(
-            parts=tuple(RowList(leaf=leaf, tids=tids, rows=len(tids), excluded=self.excluded) for leaf, tids in lists)
-        )
+        return OrderedRows(parts=tuple(self._rows_of(oid, packed) for oid, packed in held.items()))
 
     def _eligible(self, connection: Connection, columns: Sequence[array[int]]) -> Iterator[tuple[int, int, int]]:
         """Yields the rows that are eligible, or that cannot be read: the reader says that of each."""
@@ -186,16 +215,17 @@ class OrderedList:
         for start in range(0, len(columns[0]), FETCHED):
             rows = [*zip(*(column[start : start + FETCHED] for column in columns), strict=True)]
             eligible = {
-                (leaf, place)
-                for leaf in {leaf for leaf, _, _ in rows}
-                for place in self._eligible_in(connection, leaf, [place for on, place, _ in rows if on == leaf], pieces)
+                (oid, place)
+                for oid in {oid for oid, _, _ in rows}
+                for place in self._eligible_in(
+                    connection, oid, array("Q", [row[1] for row in rows if row[0] == oid]), pieces
+                )
             }
             yield from (row for row in rows if row[:2] in eligible)
 
-    def _eligible_in(
-        self, connection: Connection, position: int, places: Sequence[int], pieces: Pieces
-    ) -> Iterator[int]:
-        leaf = self.relation.table.leaves[position]
+    def _eligible_in(self, connection: Connection, oid: int, places: array[int], pieces: Pieces) -> Iterator[int]:
+        part = self._rows_of(oid, places)
+        leaf = self.relation.table.leaves[part.leaf]
 
         def fetch(unit: RowUnit, relation: Relation) -> Rows:
             bounds = unit.bounds()
@@ -204,8 +234,7 @@ class OrderedList:
             with transaction(connection, settings, read_only=True, first=query, parameters=values) as cursor:
                 return cursor.fetchall()
 
-        unit = RowList(leaf=position, tids=Places(array("Q", places)), rows=len(places), excluded=self.excluded)
-        for rows, _ in pieces.read(connection, self.relation, unit, fetch):
+        for rows, _ in pieces.read(connection, self.relation, part, fetch):
             yield from (int.from_bytes(place) for (place,) in rows)
 
     def _explain_timeout(self, error: Exception, started: float) -> None:
