@@ -216,3 +216,12 @@ def test_a_partitioned_target_with_a_composite_key(connect, database):
     connect.execute(enqueue_all)
     assert run(board(key=()), MODEL, database=database, options=INLINE).updated == 30
     assert_every_vector_is_its_texts(connect, table="jobs", rows=30)
+
+
+def test_a_look_reads_the_index_whatever_the_statistics_say(connect, database):
+    make_board(connect, ROWS)
+    connect.execute("CREATE INDEX ON embedding_queue (status); ANALYZE embedding_queue")
+    with closing(job_of_board(database).source) as source:
+        assert (source.look().rows, source.look().pages) == (1, 2)
+        connect.execute("UPDATE embedding_queue SET status = 'completed'")
+        assert source.look().rows == 0

@@ -112,6 +112,19 @@ def test_repeated_entries_side_by_side_cost_no_more_sweeps(connect, drain):
     assert monitored(connect) == {"completed": 1_200}
 
 
+def test_entries_that_the_write_itself_makes_are_settled_with_it(connect, drain):
+    """A trigger that queues a row on any UPDATE would make it come again and again."""
+    make_board(connect, 5)
+    connect.execute(
+        "CREATE FUNCTION queue() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO embedding_queue (job_id, status) VALUES (NEW.id, 'pending'); RETURN NULL; END $$;"
+        "CREATE TRIGGER queue AFTER UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION queue()"
+    )
+    result = drain()
+    assert (result.exit_code, result.updated, result.sweeps) == (0, 5, 1)
+    assert monitored(connect) == {"completed": 10}
+
+
 def test_a_row_that_fails_gives_its_entries_the_reason(connect, drain):
     make_board(connect, 8)
     connect.execute(REFUSES_ROW_5)

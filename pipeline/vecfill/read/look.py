@@ -68,7 +68,8 @@ class Lookout:
     def look_at_queue(self, connection: Connection, relation: Relation) -> Look:
         """Looks for entries that wait in a queue table of the application's own."""
         has_work = queue_table_sql.has_work(relation)
-        with transaction(connection, relation.access.reading, read_only=True) as cursor:
+        settings = FORCED | relation.access.reading  # statistics from when most entries waited make the planner scan
+        with transaction(connection, settings, read_only=True) as cursor:
             if self._pages is None:
                 plan = cursor.execute(sql.SQL("EXPLAIN {}").format(has_work), ()).fetchall()
                 scans = any("Seq Scan" in line for (line,) in plan)
