@@ -10,18 +10,16 @@ from vecfill.postgres.target_sql import Query, as_text, target
 
 
 def due(relation: Relation) -> sql.Composed:
-    """Condition: the next attempt at the failure ``vecfill_f`` is due, or it was with another model."""
-    return sql.SQL(
-        "(vecfill_f.next_try OPERATOR(pg_catalog.<=) pg_catalog.now() OR vecfill_f.model OPERATOR(pg_catalog.<>) {})"
-    ).format(sql.Literal(relation.ledger.model))
+    """Condition: the next attempt at a failure is due, or it was with another model."""
+    return sql.SQL("(next_try OPERATOR(pg_catalog.<=) pg_catalog.now() OR model OPERATOR(pg_catalog.<>) {})").format(
+        sql.Literal(relation.ledger.model)
+    )
 
 
 def queue_due(relation: Relation) -> Query:
     """Queues the failed rows whose next attempt is due, or that failed with another model."""
     tracking = relation.ledger
-    return sql.SQL(
-        "INSERT INTO {changes} ({columns}, kind) SELECT {columns}, 'R' FROM {failures} AS vecfill_f WHERE {due}"
-    ).format(
+    return sql.SQL("INSERT INTO {changes} ({columns}, kind) SELECT {columns}, 'R' FROM {failures} WHERE {due}").format(
         due=due(relation),
         changes=tracking.changes,
         columns=tracking.key_columns,

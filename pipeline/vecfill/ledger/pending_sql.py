@@ -43,23 +43,27 @@ def queued(selection: Selection, relation: Relation, bounds: Sequence[str], scan
         changes=tracking.changes,
         within=entry_within(bounds),
     )
-    return _counted(relation, entries, "vecfill_c", state=state, scanned=scanned, also=noted)
+    return _counted(relation, entries, state=state, scanned=scanned, also=noted)
 
 
-def retried(selection: Selection, relation: Relation, scanned: int) -> Query:
-    """Counts the failed rows to be tried again, except those that the queue names; see ``queued``."""
+def retried(selection: Selection, relation: Relation, bounds: Sequence[str], scanned: int) -> Query:
+    """Counts the failed rows to be tried again, except those that the queue names; see ``queued``.
+
+    The bounds are places in the table of failures.
+    """
     tracking = relation.ledger
     entries = sql.SQL(
-        "(SELECT * FROM {failures} AS vecfill_f WHERE {due} AND NOT EXISTS (\n"
-        "   SELECT FROM {changes} AS vecfill_c WHERE {same})) AS vecfill_r"
+        "(SELECT {keys} FROM {failures} AS vecfill_c WHERE {within} AND {due} AND NOT EXISTS (\n"
+        "   SELECT FROM {changes} AS vecfill_d WHERE {same})) AS vecfill_c"
     ).format(
+        keys=tracking.keys_of("vecfill_c"),
         failures=tracking.failures,
+        within=entry_within(bounds),
         due=due(relation),
         changes=tracking.changes,
-        same=tracking.same_key("vecfill_f", "vecfill_c"),
+        same=tracking.same_key("vecfill_c", "vecfill_d"),
     )
-    state = selection.state(relation, None)
-    return _counted(relation, entries, "vecfill_r", state=state, scanned=scanned, also=sql.SQL("false"))
+    return _counted(relation, entries, state=selection.state(relation, None), scanned=scanned, also=sql.SQL("false"))
 
 
 def _state_of_edited(relation: Relation) -> sql.Composed:
@@ -73,7 +77,6 @@ def _state_of_edited(relation: Relation) -> sql.Composed:
 def _counted(
     relation: Relation,
     entries: sql.Composable,
-    alias: str,
     *,
     state: sql.Composable,
     scanned: int,
@@ -87,7 +90,7 @@ def _counted(
         ),
         entries=entries,
         source=target(relation),
-        is_row=relation.ledger.is_row(relation.table.alias, alias),
+        is_row=relation.ledger.is_row(relation.table.alias, "vecfill_c"),
         where=where(relation),
         also=also,
     )

@@ -83,27 +83,32 @@ class Pending:
 
 
 def pending(
-    connection: Connection, relation: Relation, selection: Selection, scanned: Sequence[int], apply: Apply
+    connection: Connection,
+    selection: Selection,
+    scanned: Sequence[int],
+    *,
+    over_queue: Apply,
+    over_failures: Apply,
 ) -> Pending:
     """Counts what a run would take from the queue, and writes nothing.
 
     Args:
         connection: to the target's database.
-        relation: the tracked target.
         selection: the rows to take.
         scanned: oids of the tables that are counted as a whole.
-        apply: runs a statement over the queue.
+        over_queue: runs a statement over the queue.
+        over_failures: runs a statement over the table of failures.
     """
     found: list[tuple[Any, ...]] = []
+    for apply, statement in ((over_queue, pending_sql.queued), (over_failures, pending_sql.retried)):
 
-    def count(bounds: Bounds, some: Relation) -> int:
-        query = pending_sql.queued(selection, some, tuple(bounds), len(bounds) + 1)
-        rows = _run(connection, some, query, (*bounds.values(), list(scanned)))
-        found.extend(rows)
-        return len(rows)
+        def count(bounds: Bounds, some: Relation, statement: Any = statement) -> int:
+            query = statement(selection, some, tuple(bounds), len(bounds) + 1)
+            rows = _run(connection, some, query, (*bounds.values(), list(scanned)))
+            found.extend(rows)
+            return len(rows)
 
-    apply(0, None, count)
-    found += _run(connection, relation, pending_sql.retried(selection, relation, 1), (list(scanned),))
+        apply(0, None, count)
     states, noted = Counter[str](), Counter[str]()
     for state, rows, _, is_scanned in found:
         (noted if is_scanned else states)[state] += rows

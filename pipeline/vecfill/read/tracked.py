@@ -186,8 +186,15 @@ def pending(
     connection: Connection, relation: Relation, selection: Selection, scanned: Sequence[int] = ()
 ) -> queue.Pending:
     """Counts what a run would take from the queue, the last leaf of ``with_queue``; see ``queue.pending``."""
+    leaves = relation.table.leaves
+    failures = replace(leaves[-1], name=relation.ledger.failures)
+    with_both = replace(relation, table=replace(relation.table, leaves=(*leaves, failures)))
     return queue.pending(
-        connection, relation, selection, scanned, applied(connection, relation, len(relation.table.leaves) - 1)
+        connection,
+        selection,
+        scanned,
+        over_queue=applied(connection, with_both, len(leaves) - 1),
+        over_failures=applied(connection, with_both, len(leaves)),
     )
 
 
