@@ -23,8 +23,8 @@ BUFFERS_A_ROW = 40
 STATEMENTS_OF_AN_UNREADABLE_ROW = 50
 """Bound of the statements that find one unreadable row among 20,000 on 200 pages: two for each halving, some to try."""
 
-BUFFERS_OF_A_TRACKED_RUN = 4_000
-"""Bound for a run of a tracked target that finds nothing to do: also the connection that gives back the lease."""
+BUFFERS_OF_A_TRACKED_RUN = 2_500
+"""Bound for a run of a tracked target that finds nothing to do, all told."""
 
 BUFFERS_A_QUEUED_CHANGE = 15
 """Bound of the buffers for one entry of the queue before the first text is read: its row and origin are looked up."""

@@ -63,7 +63,7 @@ def adopt(session: Session, target: Target, model: Model) -> Adoption:
     """
     own = session.interruptible(lambda: fingerprint_of(model))  # may ask the hub
     stop, selection = Stop(), selection_of(target, "changed")
-    with Lease(session.database, RunOptions().lease, stop=stop.set) as lease:
+    with Lease(session, RunOptions().lease, stop=stop.set) as lease:
         tracked = session.run(lambda connection: _held(connection, target, own, lease))
         relation = tracked.relation
         sample = session.run(lambda connection: _sample(connection, relation, selection))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import replace
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from tests.cli.test_run import process
 from tests.costs import BUFFERS_A_CHANGE, BUFFERS_A_QUEUED_CHANGE, BUFFERS_OF_A_TRACKED_RUN
 from tests.ledger.tracked import fill, queue, tracked_docs
 from tests.needs import needs
 from tests.read.test_partial_index import buffers, prepared
-from tests.tables import assert_every_vector_is_its_texts, wait_until
+from tests.tables import DOCS, assert_every_vector_is_its_texts, role, wait_until
 
 import vecfill.ledger.queue
+from vecfill import ConfigError, track
 
 
 def made_current(connect: psycopg.Connection, database: str, rows: int) -> None:
@@ -54,6 +57,23 @@ def test_a_hundred_changes_among_many_rows_cost_few_buffers_and_no_scan(database
     assert scans(connect) == before
     assert found < BUFFERS_OF_A_TRACKED_RUN + BUFFERS_A_CHANGE * 100
     assert buffers(connect, lambda: fill(database))[0] < BUFFERS_OF_A_TRACKED_RUN
+
+
+def test_what_track_has_checked_is_checked_again_once_there_is_something_to_do(database, connect):
+    tracked_docs(connect, database)
+    with role(connect, database, "SELECT") as uri:
+        name = conninfo_to_dict(uri)["user"]
+        for grant in track(DOCS, database=database, dry_run=True).grants:
+            connect.execute(grant.replace("TO ROLE", f'TO "{name}"'))
+        connect.execute(f'REVOKE UPDATE ON docs FROM "{name}"; REVOKE UPDATE (embedding) ON docs FROM "{name}"')
+        assert fill(uri).outcome == "complete"
+        refused = pytest.raises(ConfigError, match="UPDATE on embedding and what --set assigns: GRANT it")
+        with refused:
+            fill(uri, replace(DOCS, set=("seen = 1",)))
+        connect.execute("UPDATE docs SET title = 'new' WHERE id = 1")
+        with refused:
+            fill(uri)
+    assert fill(database).updated == 1
 
 
 @pytest.mark.soak

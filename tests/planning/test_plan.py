@@ -20,6 +20,7 @@ from vecfill.ledger.registry import find_tracked
 from vecfill.planning import texts
 from vecfill.postgres.database import Database
 from vecfill.postgres.introspect import inspect
+from vecfill.postgres.session import Session
 from vecfill.read import units
 
 PARTIAL = "CREATE INDEX docs_open ON docs (id) WHERE embedding IS NULL"
@@ -234,10 +235,10 @@ def test_what_prevents_a_run_is_said_in_its_words(connect, database, monkeypatch
 def test_a_run_in_progress_is_said(connect, database):
     tracked_docs(connect, database)
     with (
-        closing(Database(database).connect()) as connection,
-        Lease(Database(database), 30, stop=print) as lease,
+        closing(Session(Database(database))) as session,
+        Lease(session, 30, stop=print) as lease,
     ):
-        lease.take(connection, find_tracked(connection, inspect(connection, DOCS), DOCS))
+        session.run(lambda held: lease.take(held, find_tracked(held, inspect(held, DOCS), DOCS)))
         found = plan(DOCS, MODEL, database=database, options=INLINE)
         with pytest.raises(LeaseError) as error:
             fill(database)

@@ -63,7 +63,7 @@ def at_work(
         wrap_driver_errors(),
         closing(Session.connect(place, stopped=stop.is_set)) as session,
         state.waiting.taken(),
-        Lease(session.database, options.lease, stop=stop.set, record=record) as lease,
+        Lease(session, options.lease, stop=stop.set, record=record) as lease,
         _noted(record, stop),
     ):
         yield Work(session=session, lease=lease, record=record, pacing=pacing)

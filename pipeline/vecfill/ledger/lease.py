@@ -27,7 +27,7 @@ from vecfill.errors import LeaseError, VecfillError
 from vecfill.ledger.registry import Tracked
 from vecfill.ledger.run_log import RunLog
 from vecfill.log_fields import in_context
-from vecfill.postgres.database import Connection, Cursor, Database
+from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import Session, transaction
@@ -58,14 +58,18 @@ class Lease:
     """
 
     def __init__(
-        self, database: Database, seconds: float, *, stop: Callable[[str], None], record: RunLog | None = None
+        self, session: Session, seconds: float, *, stop: Callable[[str], None], record: RunLog | None = None
     ) -> None:
-        """Takes a connection of its own to ``database`` for the renewals; ``stop`` is called if the lease is lost.
+        """Makes it, without taking it.
 
-        ``record`` is written when the lease is taken, renewed and given back.
+        Args:
+            session: of the run, which gives the lease back. The renewals have a connection of their own.
+            seconds: how long the lease lasts without a sign of life.
+            stop: called if the lease is lost.
+            record: written when the lease is taken, renewed and given back.
         """
         self.holder, self.seconds = record.run_id if record else str(uuid.uuid4()), seconds
-        self._database, self._stop, self._record = database, stop, record
+        self._session, self._stop, self._record = session, stop, record
         self._relation: Relation | None = None
         self._released = False
         self._over = threading.Event()
@@ -83,12 +87,11 @@ class Lease:
         self._thread.join(self.seconds)
         kept = True
         until = time.monotonic() + RELEASE_S
-        with closing(Session(self._database, stopped=lambda: time.monotonic() > until)) as session:
-            try:
-                kept = session.finish(self._release)
-            except (VecfillError, psycopg.Error) as failed:
-                reason = server_message(failed)
-                log.warning("the lease could not be given back, and ends in %.0f s: %s", self.seconds, reason)
+        try:
+            kept = self._session.finish(self._release, stopped=lambda: time.monotonic() > until)
+        except (VecfillError, psycopg.Error) as failed:
+            reason = server_message(failed)
+            log.warning("the lease could not be given back, and ends in %.0f s: %s", self.seconds, reason)
         if not kept and kind is None:
             raise lost(self._relation)
 
@@ -127,7 +130,7 @@ class Lease:
             raise lost(self._relation)
 
     def _renew(self) -> None:
-        with closing(Session(self._database, stopped=self._over.is_set)) as session:
+        with closing(Session(self._session.database, stopped=self._over.is_set)) as session:
             renew_every = self.seconds / BEATS
             look_every = min(LOOK_S, renew_every) if self._record else renew_every
             due = time.monotonic() + renew_every

@@ -73,9 +73,8 @@ def ledger_version(cursor: Cursor, schema: str, relation: Relation | None = None
     there = has_schema(cursor, schema)
     if there is None:
         return None
-    row = cursor.execute(_LEDGER, (there, list(relation.table.tree) if relation else [])).fetchone()
-    exists, may_read, triggers = row or (False, False, False)
-    if not exists or not (may_read or triggers):
+    exists, may_read = cursor.execute(_LEDGER, (there,)).fetchone() or (False, False)
+    if not exists or not (may_read or (relation and _has_triggers(cursor, there, relation))):
         return None
     try:
         query = sql.SQL("SELECT version FROM {}").format(sql.Identifier(schema, "ledger"))
@@ -94,6 +93,12 @@ def ledger_version(cursor: Cursor, schema: str, relation: Relation | None = None
     return found
 
 
+def _has_triggers(cursor: Cursor, schema: int, relation: Relation) -> bool:
+    """Whether the target has triggers of a ledger, by the oid of its schema."""
+    found = cursor.execute(_TRIGGERS_OF_LEDGER, (schema, list(relation.table.tree))).fetchone()
+    return bool(found and found[0])
+
+
 def has_schema(cursor: Cursor, schema: str) -> int | None:
     """Returns the oid of a schema; None if there is none."""
     found = cursor.execute(_SCHEMA, (schema,)).fetchone()
@@ -106,9 +111,12 @@ _SCHEMA = "SELECT n.oid FROM pg_catalog.pg_namespace AS n WHERE n.nspname = $1::
 _LEDGER = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
     WHERE c.relname = 'ledger'::pg_catalog.name AND c.relnamespace = $1::pg_catalog.oid),
-  pg_catalog.has_schema_privilege($1::pg_catalog.oid, 'USAGE'),
-  EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = ANY ($2::pg_catalog.oid[])
-    AND (SELECT p.pronamespace FROM pg_catalog.pg_proc AS p WHERE p.oid = t.tgfoid) = $1::pg_catalog.oid)
+  pg_catalog.has_schema_privilege($1::pg_catalog.oid, 'USAGE')
+"""
+
+_TRIGGERS_OF_LEDGER = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = ANY ($2::pg_catalog.oid[])
+  AND (SELECT p.pronamespace FROM pg_catalog.pg_proc AS p WHERE p.oid = t.tgfoid) = $1::pg_catalog.oid)
 """
 
 

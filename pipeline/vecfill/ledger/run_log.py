@@ -55,10 +55,10 @@ class RunLog:
         self._warned, self._waits_for = False, None
 
     def begin(self, connection: Connection, relation: Relation) -> None:
-        """Writes the row, and removes the oldest rows of the target beyond ``KEPT``."""
+        """Writes the row."""
         self._relation = relation
         settings = json.dumps(self._settings)
-        self._write(connection, _BEGIN, (self.run_id, relation.ledger.id, self._model, settings, KEPT - 1))
+        self._write(connection, _BEGIN, (self.run_id, relation.ledger.id, self._model, settings))
 
     def beat(self, connection: Connection) -> None:
         """Writes that the run is alive, and how far it is."""
@@ -89,10 +89,11 @@ class RunLog:
         self._end = outcome, exit_code, counts
 
     def end(self, connection: Connection) -> None:
-        """Writes how the run ended."""
-        if self._end is not None:
+        """Writes how the run ended, and removes the oldest rows of the target beyond ``KEPT``."""
+        if self._end is not None and self._relation is not None:
             outcome, exit_code, counts = self._end
-            self._write(connection, _END, (self.run_id, outcome, exit_code, json.dumps(counts)))
+            parameters = self.run_id, outcome, exit_code, json.dumps(counts), self._relation.ledger.id, KEPT
+            self._write(connection, _END, parameters)
 
     def _write(self, connection: Connection, query: LiteralString, parameters: tuple[Any, ...]) -> None:
         if self._relation is None:
@@ -112,11 +113,7 @@ def _wait_of(progress: Mapping[str, Any] | None) -> Any:
 
 
 _BEGIN = """
-WITH vecfill_old AS (
-  DELETE FROM {0} WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
-    SELECT id FROM {0} WHERE target OPERATOR(pg_catalog.=) $2::pg_catalog.int4
-    ORDER BY started DESC, id OFFSET $5::pg_catalog.int8)))
-INSERT INTO {0} (id, target, model, settings)
+INSERT INTO {} (id, target, model, settings)
 VALUES ($1::pg_catalog.uuid, $2::pg_catalog.int4, $3::pg_catalog.text, $4::pg_catalog.jsonb) ON CONFLICT DO NOTHING
 """
 
@@ -128,7 +125,11 @@ WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid
 _LOOK = "SELECT settings FROM {} WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid"
 
 _END = """
-UPDATE {} SET heartbeat = pg_catalog.clock_timestamp(), finished = pg_catalog.clock_timestamp(),
+WITH vecfill_old AS (
+  DELETE FROM {0} WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
+    SELECT id FROM {0} WHERE target OPERATOR(pg_catalog.=) $5::pg_catalog.int4
+    ORDER BY started DESC, id OFFSET $6::pg_catalog.int8)))
+UPDATE {0} SET heartbeat = pg_catalog.clock_timestamp(), finished = pg_catalog.clock_timestamp(),
   outcome = $2::pg_catalog.text, exit_code = $3::pg_catalog.int4, counts = $4::pg_catalog.jsonb
 WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid
 """

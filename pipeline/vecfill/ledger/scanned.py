@@ -21,8 +21,8 @@ Triggers = Sequence[tuple[int, int, str, bool]]
 _TRIGGERS = """
 SELECT t.tgrelid, t.oid, t.tgname::pg_catalog.text, t.tgenabled IN ('O', 'A') FROM pg_catalog.pg_trigger AS t
 WHERE t.tgrelid = ANY ($1::pg_catalog.oid[]) AND pg_catalog.starts_with(t.tgname::pg_catalog.text, $2)
-  AND (SELECT n.nspname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-    WHERE p.oid = t.tgfoid) = $3::pg_catalog.name
+  AND (SELECT p.pronamespace FROM pg_catalog.pg_proc AS p WHERE p.oid = t.tgfoid)
+    = (SELECT n.oid FROM pg_catalog.pg_namespace AS n WHERE n.nspname = $3::pg_catalog.name)
 """
 
 

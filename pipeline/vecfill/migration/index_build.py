@@ -80,7 +80,7 @@ def build_indexes(
         stopping(stop, signals=signals),
         _explained(stop),
         closing(Session(session.database, stopped=stop.is_set)) as own,
-        Lease(session.database, LEASE_S, stop=stop.set) as lease,
+        Lease(own, LEASE_S, stop=stop.set) as lease,
     ):
         own.run(lambda connection: lease.take(connection, tracked))
         built = tuple(_built(own, twin, options) for twin in twins)

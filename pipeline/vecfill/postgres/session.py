@@ -156,21 +156,29 @@ class Session:
 
         return waits.repeated(attempt, self.database.label, stopped, locks=True, before_sleep=self._close_and_log)
 
-    def finish(self, work: Callable[[Connection], T], give_up: waits.GiveUp = waits.never_give_up) -> T:
+    def finish(
+        self,
+        work: Callable[[Connection], T],
+        give_up: waits.GiveUp = waits.never_give_up,
+        *,
+        stopped: Stopped | None = None,
+    ) -> T:
         """Like ``run``, but a stop does not interrupt ``work``, only waits; a locked table is the caller's problem.
 
         Args:
             work: what to do.
             give_up: whether to raise a transient error, unchanged, before the time is over.
+            stopped: whether to stop waiting; None for whether the run should stop.
         """
+        stopped = stopped or self._stopped
 
         def attempt() -> T:
-            return work(self._open(self._stopped))
+            return work(self._open(stopped))
 
         return waits.repeated(
             attempt,
             self.database.label,
-            self._stopped,
+            stopped,
             locks=False,
             give_up=give_up,
             before_sleep=self._close_and_log,

@@ -87,6 +87,21 @@ class TrackedSource(TableSource):
         """Queues the failed rows whose next attempt is due."""
         self.session.run(lambda connection: queue.renew_failures(connection, self.relation))
 
+    def is_idle(self) -> bool:
+        """Whether there is nothing to read or to settle at the start of a run."""
+
+        def look(connection: Connection) -> bool:
+            return not self._begin(connection) and not self.to_scan
+
+        return self.session.run(look)
+
+    def _begin(self, connection: Connection) -> int:
+        """Queues the failed rows whose next attempt is due, once; returns the entries of the queue then."""
+        if self.counts.queued_before is None:
+            queue.renew_failures(connection, self.relation)
+            self.counts.queued_before = queue.queue_of(connection, self.relation).entries
+        return self.counts.queued_before
+
     def survey(
         self,
         *,
@@ -109,9 +124,7 @@ class TrackedSource(TableSource):
     def _look(
         self, connection: Connection, *, exact: bool, excluded: tuple[str, ...], earlier: Survey | None
     ) -> Survey:
-        if self.counts.queued_before is None:
-            queue.renew_failures(connection, self.relation)
-            self.counts.queued_before = queue.queue_of(connection, self.relation).entries
+        self._begin(connection)
         scanned = None
         if self.to_scan:
             self.pieces.divided, marks = False, marks_now(connection, self.relation)
