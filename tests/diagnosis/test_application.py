@@ -11,8 +11,8 @@ from tests.diagnosis.sick import JOBS, NOT_NULL, UPSERT, examiner, findings, mak
 from tests.tables import MODEL, make_docs, role
 
 from vecfill.config.queue_options import QueueOptions
-from vecfill.diagnosis.task_tables import meaning
-from vecfill.diagnosis.upserts import Table, is_not_null_fault, missing_columns
+from vecfill.diagnosis.task_tables import is_queue_of, meaning
+from vecfill.diagnosis.upserts import Table, is_not_null_fault, missing_columns, without_detail
 
 BOARD = Table(schema="public", name="jobs", embedding="embedding", required=("title", "company"))
 
@@ -216,6 +216,27 @@ def test_error_texts_of_a_missing_value():
     assert is_not_null_fault(NOT_NULL)
     assert is_not_null_fault("ERROR: 23502: Nullwert in Spalte")
     assert not is_not_null_fault("connection refused on port 23502x")
+    assert without_detail(f"{NOT_NULL}\nDETAIL:  Failing row contains (7, null, secret).") == NOT_NULL
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        *(
+            (name, True)
+            for name in ("embedding_queue", "job_queue", "jobs_outbox", "queue", "to_embed", "vector_tasks")
+        ),
+        *((name, False) for name in ("applications", "job_tasks", "email_queue", "jobs_archive", "job_alert_queue")),
+    ],
+)
+def test_names_of_queues_of_embeddings(name, ours):
+    assert is_queue_of(name, "jobs") is ours
+
+
+def test_a_table_with_a_status_that_is_no_queue_is_left_alone(connect, database):
+    make_board(connect)
+    connect.execute("ALTER TABLE embedding_queue RENAME TO applications")
+    assert not findings(examiner(database, JOBS)(), "queue-table")
 
 
 def test_words_for_a_status():

@@ -28,10 +28,10 @@ TABLE = {"name": "public.docs", "live": 10_000, "dead": 0, "updated": 5_000, "ho
 @pytest.mark.parametrize(
     ("changes", "indexed", "severity"),
     [
-        ({}, False, "advice"),
-        ({}, True, "ok"),
-        ({"hot": 4_000}, False, "ok"),
-        ({"options": ["fillfactor=85"]}, False, "ok"),
+        ({}, [], "advice"),
+        ({}, ["seen"], "ok"),
+        ({"hot": 4_000}, [], "ok"),
+        ({"options": ["fillfactor=85"]}, [], "ok"),
     ],
 )
 def test_hot_updates(changes, indexed, severity):

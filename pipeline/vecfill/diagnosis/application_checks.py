@@ -23,7 +23,7 @@ from vecfill.diagnosis.look import Examined, made, statement
 from vecfill.diagnosis.recorded_statements import recorded_statements
 from vecfill.diagnosis.task_checks import STUCK_S, Tasks, as_queue, judged, task_tables, tasks_of
 from vecfill.diagnosis.task_tables import TaskTable
-from vecfill.diagnosis.upserts import Table, is_not_null_fault, missing_columns
+from vecfill.diagnosis.upserts import Table, is_not_null_fault, missing_columns, without_detail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +87,14 @@ def _traces(tasks: Sequence[Tasks]) -> Iterator[Trace]:
     for one in tasks:
         for row in one.errors:
             if is_not_null_fault(row.error):
-                yield Trace(place=one.label, entries=row.entries, error=" ".join(row.error.split()))
+                yield Trace(place=one.label, entries=row.entries, error=without_detail(row.error))
 
 
 def _cron_traces(look: Examined) -> Iterator[Trace]:
     if look.ask(queries.HAS_CRON)[0].runs:
         for row in _permitted(look, queries.CRON_ERRORS, look.table):
             if is_not_null_fault(row.error):
-                yield Trace(place="cron.job_run_details", entries=row.entries, error=" ".join(row.error.split()))
+                yield Trace(place="cron.job_run_details", entries=row.entries, error=without_detail(row.error))
 
 
 def _permitted(look: Examined, query: str, *parameters: str) -> list[Any]:

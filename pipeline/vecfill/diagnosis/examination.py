@@ -214,11 +214,10 @@ def _quick(look: Look, relation: Relation) -> Relation:
 
 def _model_of(look: Look, relation: Relation, tracked: Tracked | None) -> Model | None:
     """Returns the model that the ledger names last, if its name is all there is to it."""
-    made_by = writers(look.connection, relation, look.target) if tracked else []
-    if not made_by:
+    if tracked is None:
         return None
-    name, details = made_by[-1]
     try:
-        return Model(name=name, truncate_dim=details.get("truncate_dim"))
-    except ConfigError:
+        made_by = writers(look.connection, relation, look.target)
+        return Model(name=made_by[-1][0], truncate_dim=made_by[-1][1].get("truncate_dim")) if made_by else None
+    except (ConfigError, psycopg.errors.InsufficientPrivilege):
         return None

@@ -106,6 +106,12 @@ WHERE g.tgrelid = ANY ($1::pg_catalog.oid[]) AND {UPDATE_TRIGGER}
 ORDER BY 1
 """  # noqa: S608 -- formatted from a constant
 
+INDEXED_COLUMNS = """
+SELECT DISTINCT a.attname::pg_catalog.text AS name FROM pg_catalog.pg_index AS i
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+WHERE i.indrelid = ANY ($1::pg_catalog.oid[]) AND a.attname = ANY ($2::pg_catalog.text[])
+"""
+
 STORAGE = """
 SELECT pg_catalog.format('%I.%I', s.schemaname, s.relname) AS name, s.n_live_tup AS live, s.n_dead_tup AS dead,
   s.n_tup_upd AS updated, s.n_tup_hot_upd AS hot, s.n_tup_ins AS inserted,

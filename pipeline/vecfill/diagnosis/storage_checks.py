@@ -9,6 +9,7 @@ from vecfill.backfill.forecast import TOAST_BYTES, vector_bytes
 from vecfill.diagnosis import queries
 from vecfill.diagnosis.finding import Finding, advice, ok, problem
 from vecfill.diagnosis.look import Examined, statement
+from vecfill.postgres.update_effects import written_columns
 
 MANY_UPDATES, HOT_SHARE = 1_000, 0.5
 DEAD_ROWS, DEAD_SHARE = 1_000, 0.2
@@ -23,13 +24,15 @@ def storage(look: Examined) -> Iterator[Finding]:
     rows = look.ask(queries.STORAGE, look.tree)
     vector = look.relation.table.vector
     toasted = vector_bytes(vector) > TOAST_BYTES
-    yield from hot_updates(rows, indexed=bool(look.relation.table.vector_indexes), toasted=toasted)
+    indexed = look.ask(queries.INDEXED_COLUMNS, look.tree, written_columns(look.relation))
+    names = {row.name for row in indexed} | ({vector.name} if look.relation.table.vector_indexes else set())
+    yield from hot_updates(rows, indexed=sorted(names), toasted=toasted)
     yield from dead_rows(rows)
     yield from autovacuum(rows)
     yield from statistics(rows)
 
 
-def hot_updates(rows: Sequence[Any], *, indexed: bool, toasted: bool) -> Iterator[Finding]:
+def hot_updates(rows: Sequence[Any], *, indexed: Sequence[str], toasted: bool) -> Iterator[Finding]:
     """Judges the share of updates that wrote no index entry."""
     updated, hot = sum(row.updated for row in rows), sum(row.hot for row in rows)
     if updated < MANY_UPDATES:
@@ -37,7 +40,7 @@ def hot_updates(rows: Sequence[Any], *, indexed: bool, toasted: bool) -> Iterato
         return
     share = f"{hot / updated:.0%} of {updated:,} updates were HOT"
     if indexed:
-        yield ok("hot-updates", f"{share}: an update of an indexed vector cannot be")
+        yield ok("hot-updates", f"{share}: an update of {', '.join(indexed)}, which is indexed, cannot be")
     elif hot / updated >= HOT_SHARE or any("fillfactor" in option for row in rows for option in row.options):
         yield ok("hot-updates", share)
     else:

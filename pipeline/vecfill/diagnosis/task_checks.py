@@ -15,6 +15,7 @@ from vecfill.diagnosis import queries
 from vecfill.diagnosis.finding import Finding, ok, problem
 from vecfill.diagnosis.look import Examined
 from vecfill.diagnosis.task_tables import CLAIMED_AT, TaskTable, meaning, task_table
+from vecfill.diagnosis.upserts import without_detail
 from vecfill.postgres.selection import selection_of
 from vecfill.postgres.target_sql import column, target
 
@@ -162,7 +163,7 @@ def failing(found: Tasks, *mend: str) -> Iterator[Finding]:
     if not failed or failed < FAILING_SHARE * (failed + done):
         return
     most = found.errors[0] if found.errors else None
-    error = f"; the most frequent error, {most.entries:,} times: {' '.join(most.error.split())}" if most else ""
+    error = f"; the most frequent error, {most.entries:,} times: {without_detail(most.error)}" if most else ""
     yield problem(
         "queue-failing",
         f"{found.label}: {failed:,} of {failed + done:,} finished entries failed{error}",

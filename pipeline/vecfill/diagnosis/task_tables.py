@@ -1,7 +1,11 @@
-"""Recognises the application's own queue of tasks for a target: a table that refers to it and has a status. Pure."""
+"""Recognises the application's own queue of tasks for a target, by its name, its status and what it refers to. Pure.
+
+The name must say so: orders, applications or mails refer to a target and have a status too.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +15,6 @@ ERRORS = ("error_message", "last_error", "error", "error_text", "failure_reason"
 QUEUED_AT = ("created_at", "enqueued_at", "queued_at", "inserted_at", "scheduled_at", "requested_at")
 CLAIMED_AT = ("started_at", "processing_started_at", "claimed_at", "locked_at", "picked_at")
 TAKEN_AT = (*CLAIMED_AT, "updated_at", *QUEUED_AT)
-NAMES = ("queue", "outbox", "embed", "vector", "task", "job", "pending", "todo")
 
 WORDS = {
     "pending": {"pending", "queued", "new", "waiting", "ready", "todo", "open", "scheduled", "retry", "created"},
@@ -67,14 +70,12 @@ def task_table(row: Any, table: str, key: Sequence[str]) -> TaskTable | None:
     status = _first(STATUSES, columns) or _first(sorted(one for one in columns if one.endswith("_status")), columns)
     if status is None:
         return None
-    refers: str | None
+    refers: str | None = None
     if row.refers:
         refers, referred = row.refers
-    elif len(key) == 1 and any(part in row.name.lower() for part in NAMES):
+    elif len(key) == 1:
         refers, referred = _first(_references(table, key[0]), columns), key[0]
-    else:
-        return None
-    if refers is None:
+    if refers is None or not is_queue_of(row.name, table):
         return None
     return TaskTable(
         schema=row.schema,
@@ -96,9 +97,23 @@ def meaning(status: str) -> str | None:
 
 def _references(table: str, key: str) -> list[str]:
     """Names that a column which names a row of the table usually has."""
+    return [f"{stem}_{end}" for stem in _stems(table) for end in dict.fromkeys((key, "id"))]
+
+
+def is_queue_of(name: str, table: str) -> bool:
+    """Whether the name of a table tells a queue of embeddings: it says so, or it is the target's or the only queue."""
+    lower = name.lower()
+    if "embed" in lower or "vector" in lower:
+        return True
+    rest = re.sub(r"queue|outbox|backlog", "", lower, count=1)
+    others = re.sub("|".join(map(re.escape, _stems(table))), "", rest)
+    return rest != lower and others.strip("_s") == ""
+
+
+def _stems(table: str) -> list[str]:
+    """The table's name and its singular, the longest first."""
     lower = table.lower()
-    stems = [lower, lower.removesuffix("s"), *([f"{lower[:-3]}y"] if lower.endswith("ies") else [])]
-    return [f"{stem}_{end}" for stem in stems for end in dict.fromkeys((key, "id"))]
+    return [lower, *([f"{lower[:-3]}y"] if lower.endswith("ies") else []), lower.removesuffix("s")]
 
 
 def _first(wanted: Iterable[str], among: Iterable[str]) -> str | None:

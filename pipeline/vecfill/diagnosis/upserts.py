@@ -49,6 +49,11 @@ def is_not_null_fault(error: str) -> bool:
     return _FAULT.search(error) is not None
 
 
+def without_detail(error: str) -> str:
+    """Returns an error's text in one line, without the DETAIL that may quote a row."""
+    return " ".join(re.split(r"\s*\bDETAIL:", error)[0].split())
+
+
 def _plain(name: str) -> str:
     """Returns a name of SQL as the catalogue has it."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
