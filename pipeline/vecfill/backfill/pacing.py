@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -70,12 +70,9 @@ class Pacing:
             self._wake.set()
 
     @contextmanager
-    def watching(self, relation: Relation, told: Callable[[Hold], None] = lambda _: None) -> Iterator[None]:
-        """Looks at once, and then again and again until the end of the body, on a connection of its own if need be.
-
-        ``told`` is called after each look, in the thread that looks.
-        """
-        self._over, self._told = False, told
+    def watching(self, relation: Relation) -> Iterator[None]:
+        """Looks at once, and then again and again until the end of the body, on a connection of its own if need be."""
+        self._over = False
         with closing(Session(self._database, stopped=self._ended)) as session:
             probing = Probing(session, relation)
             self._look(session, probing)
@@ -110,7 +107,6 @@ class Pacing:
         hold = Hold(paused=reason or None, max_rate=limits.max_rate or math.inf, share=share)
         self._log_pause(hold)
         self._stop.hold = hold
-        self._told(hold)
 
     def _reasons(self, limits: WriteLimits, session: Session) -> Iterator[str]:
         if limits.pause:

@@ -57,7 +57,7 @@ class Probing:
         if self._share.value < before and (before == 1.0 or self._share.value == LEAST):
             self._slow_since = self._slow_since or time.monotonic()
             text = f"a probe of the server took {took * 1000:.0f} ms, and the limit is {limit}"
-            extra = {"event": "slow", "throttle": "latency", "waits_for": f"a faster server ({text})"}
+            extra = {"event": "slow", "throttle": "latency", "waits_for": f"a faster server (--max-latency {limit})"}
             percent = 100 * self._share.value
             log.warning("slowing down: %s; writing %.0f%% of the time", text, percent, extra=extra)
         elif self._share.value == 1.0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -78,8 +79,8 @@ class _Flight:
 
 def _text(stages: Stages, unit: Unit, stop: Stop, flight: _Flight) -> pa.Table | None:
     """Reads a block once the run is not paused."""
-    while stop.hold.paused and not flight.abandoned and not stop.wait(PAUSE_CHECK_S):
-        pass
+    while stop.hold.paused and not flight.abandoned and not stop.is_set():
+        time.sleep(PAUSE_CHECK_S)
     return None if stop.is_set() or flight.abandoned else stages.read(unit)
 
 
