@@ -44,13 +44,21 @@ def dtypes(module):
 def test_the_device_is_asked(monkeypatch, precision):
     import torch
 
-    for amx, avx512, fast in ((True, False, True), (False, True, True), (False, False, False)):
+    for amx, avx512, wins, fast in (
+        *((True, False, False, True), (True, True, False, True)),
+        *((False, True, True, True), (False, True, False, False), (False, False, True, False)),
+    ):
+        monkeypatch.setattr(precision, "bfloat16_wins", lambda wins=wins: wins)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx512=avx512: avx512)
         assert precision.fast_bfloat16("cpu") is fast
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     assert precision.fast_bfloat16("cpu") is False
+
+
+def test_both_types_can_be_timed(precision):
+    assert precision.bfloat16_wins() in (True, False)
 
 
 def test_a_slow_device_keeps_float32(monkeypatch, precision, net):
@@ -99,6 +107,6 @@ def test_listings_agree_with_the_library_and_with_vectors_stored_from_float32(ne
 
 def test_auto_is_what_suits_this_machine(texts, net, precision):
     encoder = load_model(Model(name=MINILM, device="cpu"))
-    assert encoder.dtype == ("bfloat16" if precision.fast_bfloat16("cpu") else "float32")
+    assert encoder.dtype in ("bfloat16", "float32")
     exact = net.encode(texts[:50], show_progress_bar=False)
     assert (encoder.encode(texts[:50], 65_536).vectors * exact).sum(axis=1).min() >= 0.999

@@ -90,9 +90,9 @@ class PackedTransformer:
         self, layer: LayerWeights, x: torch.Tensor, runs: list[Run], biases: list[torch.Tensor | None]
     ) -> torch.Tensor:
         attended = self._attended(functional.linear(x, *layer.projections), runs, biases)
-        x = self._normalised(functional.linear(attended, *layer.attention).add_(x), layer.attention_norm)
+        x = self._normalised(_added(x, attended, layer.attention), layer.attention_norm)
         wide = self._activate(functional.linear(x, *layer.widened))
-        return self._normalised(functional.linear(wide, *layer.narrowed).add_(x), layer.output_norm)
+        return self._normalised(_added(x, wide, layer.narrowed), layer.output_norm)
 
     def _attended(self, projections: torch.Tensor, runs: list[Run], biases: list[torch.Tensor | None]) -> torch.Tensor:
         """Returns the attention's result [n, width] of the projections [n, 3 * width]."""
@@ -116,6 +116,11 @@ class PackedTransformer:
         if bias is None or bias.shape[1] < length:
             self._bias = bias = relative_bias(self._weights.relative, length)
         return bias[None, :, :length, :length]
+
+
+def _added(x: torch.Tensor, inputs: torch.Tensor, layer: Affine) -> torch.Tensor:
+    """Adds a linear layer's result to ``x``, in place: the matrix product adds up by itself."""
+    return x.add_(layer.bias).addmm_(inputs, layer.weight.t())
 
 
 def relative_bias(table: torch.Tensor, length: int) -> torch.Tensor:

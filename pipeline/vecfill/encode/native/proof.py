@@ -108,6 +108,7 @@ def _digest(text: str) -> str:
 @functools.cache
 def _versions() -> dict[str, str]:
     """The versions of the libraries, and a digest of the code that the proof is about."""
-    files = sorted([*Path(__file__).parent.glob("*.py"), Path(__file__).parent.parent / "tokenization.py"])
+    folder = Path(__file__).parent
+    files = [*sorted(folder.glob("*.py")), folder.parent / "precision.py", folder.parent / "tokenization.py"]
     code = "".join(file.read_text(encoding="utf-8") for file in files)
     return {name: version(name) for name in _LIBRARIES} | {"native": _digest(code)[:16]}
