@@ -29,7 +29,7 @@ def test_the_page(docs, database, vecfill):
     ended = vecfill(*given(database, "--quiet"))
     assert (ended.code, ended.err) == (0, "")
     for line in (
-        "18 rows to embed (18 without a vector); left alone: 2 empty text",
+        "18 rows to embed (18 without a vector); left alone: 2 with an empty text",
         "14 distinct texts (all rows read)",
         "rows of more than 256 tokens, which are truncated: about 1 of 18",
         "rows/s (a guess for a small model and texts of this length: --measure measures it)",

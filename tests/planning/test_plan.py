@@ -176,6 +176,10 @@ def test_an_edit_of_a_vector_of_unknown_origin_counts(connect, database):
     )
     found, _ = assert_a_run_takes_it(connect, database)
     assert (found.reasons, found.cleared, found.left) == ({"missing": 1, "changed": 1}, 1, {"unknown": 17})
+    connect.execute("UPDATE docs SET title = 'newer ' || id WHERE id IN (11, 12)")
+    for options in ({}, {"audit": True}):
+        found = planned(connect, database, **options)
+        assert (found.rows, found.texts.distinct, found.texts.sampled) == (2, 2, 2)
 
 
 def test_an_attached_partition_is_counted_beside_the_queue(connect, database):

@@ -16,12 +16,12 @@ BAR_WIDTH = 40
 
 REASONS = {
     "missing": "without a vector",
-    "changed": "text changed",
-    "other_model": "vector of another model",
-    "unknown": "vector of unknown origin",
+    "changed": "with a changed text",
+    "other_model": "of another model",
+    "unknown": "of unknown origin",
     "queued": "queued, with a vector",
-    "empty": "empty text",
-    "failed": "failed before, not due",
+    "empty": "with an empty text",
+    "failed": "that failed before and are not due",
 }
 """Reasons to take or leave a row."""
 
@@ -32,7 +32,7 @@ def print_plan(found: RunPlan) -> None:
     console.print(coverage_table({"now": found.before}, f"{found.table}, {found.model}"))
     console.print(_rows(found), markup=False)
     if found.texts:
-        console.print(_texts(found.texts), markup=False)
+        console.print(_texts(found.texts, found.rows), markup=False)
     if found.tokens:
         console.print(_tokens(found.tokens, found.rows), markup=False)
         console.print(_histogram(found.tokens))
@@ -60,7 +60,9 @@ def _rows(found: RunPlan) -> str:
     return "; ".join([*parts, *([f"left alone: {left}"] if left else [])])
 
 
-def _texts(texts: TextEstimate) -> str:
+def _texts(texts: TextEstimate, rows: int) -> str:
+    if not texts.exact and texts.distinct == rows:
+        return f"up to {rows:,} distinct texts (no two of {texts.sampled:,} sampled rows have the same)"
     source = "all rows read" if texts.exact else f"estimated from {texts.sampled:,} rows"
     return f"{'' if texts.exact else 'about '}{texts.distinct:,} distinct texts ({source})"
 

@@ -125,7 +125,9 @@ class _Planning:
         with self.intent.obstacle():
             check_confirmed(ahead, lambda _: False, yes=options.yes, excess=excess)
         sample = sample_texts(prepared, self.estimates.sample, options.limit)
-        texts = estimate_texts(sample, self.rows)
+        texts = estimate_texts(sample, self.rows) if sample.num_rows else None
+        if texts is None:
+            self.notes.append("no text could be read for a sample: texts and tokens are not estimated")
         tokens = self._tokens(sample, texts)
         stored = stored_sample(prepared, options) if self.estimates.measure else ()
         encode = job_of(prepared, stored, options).encode
@@ -143,7 +145,7 @@ class _Planning:
             "apis": self._apis(tokens),
         }
 
-    def _tokens(self, sample: pa.Table, texts: TextEstimate) -> TokenEstimate | None:
+    def _tokens(self, sample: pa.Table, texts: TextEstimate | None) -> TokenEstimate | None:
         model = self.prepared.model
         try:
             declared = declared_tokens(model)
@@ -152,19 +154,21 @@ class _Planning:
             return None
         if declared is None:
             self.notes.append(f"tokens are not counted: the files of model {model.name} have no tokenizer.json")
-        if declared is None or not sample.num_rows:
+        if declared is None or texts is None:
             return None
         computed = texts.distinct if self.options.dedupe else self.rows
         return estimate_tokens(declared, sample["text"].to_pylist(), rows=self.rows, computed=computed)
 
-    def _rate(self, encode: EncodeSpec, sample: pa.Table, texts: TextEstimate, tokens: TokenEstimate | None) -> Rate:
+    def _rate(
+        self, encode: EncodeSpec, sample: pa.Table, texts: TextEstimate | None, tokens: TokenEstimate | None
+    ) -> Rate:
         prepared, found = self.prepared, None
         if not self.estimates.measure and not prepared.tracked and prepared.before.filled:
             self.notes.append(
                 "whether this model made the existing vectors is not checked: --measure does, and so does a run"
             )
-        shared = self.rows / texts.distinct if self.options.dedupe and texts.distinct else 1.0
-        if self.estimates.measure and sample.num_rows:
+        shared = self.rows / texts.distinct if self.options.dedupe and texts else 1.0
+        if self.estimates.measure and texts:
             per_s, detail = measured(encode, sample, self.intent, self.kept)
             rate = Rate(rows_per_s=per_s * shared, source="measured", detail=detail)
         else:

@@ -118,8 +118,8 @@ class RunPlan:
         rows: rows to embed, within ``--limit``.
         reasons: rows to take by reason, without the limit: missing, changed, other_model, unknown.
         cleared: vectors to clear, since the text of their rows became empty.
-        left: rows that the run leaves alone by reason: ``empty`` texts, ``failed`` before and not due, ``unknown``
-            origin of the vector.
+        left: rows that the run leaves alone by reason: ``empty`` texts, ``failed`` before and not due, vectors of
+            ``unknown`` origin when the table was last read as a whole, ``changed`` texts under ``--select missing``.
         before: the coverage now.
         tracked: the target is tracked.
         row_security: row-level policies apply to the role, so that only rows that it may see are counted.

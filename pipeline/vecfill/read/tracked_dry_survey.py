@@ -65,6 +65,6 @@ def _with_queued(counted: Coverage, selection: Selection, states: Counter[str]) 
 
 def _bucket(connection: Connection, source: TrackedSource, named: queue.Pending) -> tuple[Bucket, ...]:
     """The rows that the queue names, as one bucket over all its pages."""
-    rows = sum(named.states.get(reason, 0) for reason in source.selection.reasons)
+    rows = sum(named.states.get(reason, 0) + named.noted.get(reason, 0) for reason in source.selection.reasons)
     pages, leaf = queue.pages_of(connection, source.relation), len(source.relation.table.leaves) - 1
     return (Bucket(leaf=leaf, first_page=0, pages=max(1, pages), rows=rows, bytes=named.bytes),) if rows else ()
