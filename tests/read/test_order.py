@@ -9,11 +9,23 @@ import psycopg
 import pytest
 from tests.ledger.test_models import OTHER
 from tests.ledger.tracked import assert_current, fill, make_partitioned_docs, tracked_docs
-from tests.tables import DOCS, assert_every_vector_is_its_texts, make_docs, relation_of, role, survey_of
+from tests.tables import (
+    DOCS,
+    INLINE,
+    MODEL,
+    assert_every_vector_is_its_texts,
+    make_docs,
+    meanwhile,
+    relation_of,
+    role,
+    survey_of,
+    wait_until,
+)
 
-from vecfill import track
+from vecfill import run, track
 from vecfill.backfill.order import keys as order_keys
 from vecfill.errors import ConfigError
+from vecfill.job import Stop
 from vecfill.postgres import order_sql
 from vecfill.postgres.database import Database
 from vecfill.postgres.selection import MISSING
@@ -186,6 +198,24 @@ def test_an_order_that_fails_on_a_row_ends_the_run(database, connect):
     make_docs(connect, 3)
     with pytest.raises(ConfigError, match="--order-by fails on a row of public"):
         fill(database, order_by="1 / seen")
+
+
+def test_a_stop_interrupts_the_sort(database, connect):
+    make_docs(connect, 3)
+    stop = Stop()
+
+    def end(_) -> None:
+        wait_until(
+            lambda: connect.execute(
+                "SELECT true FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+            ).fetchone()
+        )
+        stop.set("SIGTERM")
+
+    options = replace(INLINE, order_by="(SELECT seen FROM pg_sleep(60))")
+    with meanwhile(end):
+        result = run(DOCS, MODEL, database=database, options=options, stop=stop)
+    assert (result.outcome, result.exit_code, result.updated, result.remaining) == ("stopped", 143, 0, 3)
 
 
 def test_an_order_that_takes_too_long_names_the_limit(database, connect):
