@@ -80,6 +80,13 @@ def test_a_trigger_that_keeps_or_changes_vectors_is_found_and_named(connect, exa
     assert [one.what for one in findings(found, "triggers")] == ["guard calls public.keep, enabled"]
 
 
+def test_a_constraint_that_refuses_random_vectors_is_advice(connect, examine):
+    make_docs(connect, 5)
+    connect.execute("ALTER TABLE docs ADD CONSTRAINT no CHECK (embedding IS NULL)")
+    (refused,) = findings(examine(measure=True), "update-refused")
+    assert (refused.severity, 'violates check constraint "no"' in refused.what) == ("advice", True)
+
+
 def test_a_table_without_the_column_is_a_finding_with_the_statement_that_adds_it(connect, database, examine):
     make_docs(connect, 3)
     connect.execute("ALTER TABLE docs RENAME embedding TO old")
@@ -109,6 +116,8 @@ def test_what_the_user_wrote_wrong_is_an_error_of_configuration(connect, databas
     make_docs(connect)
     with pytest.raises(ConfigError, match=says):
         doctor(replace(DOCS, **wrong), database=database)
+    with pytest.raises(ConfigError, match=r"holds no embedder|there is no folder"):
+        doctor(DOCS, Model(name="./nowhere"), database=database)
 
 
 def test_invalid_and_harmful_indexes_with_their_statements(connect, examine):
@@ -220,6 +229,17 @@ def test_rights_on_the_ledger_that_are_missing_are_granted_by_the_statements(con
         for statement in lacks.remedy:
             connect.execute(statement)
         assert "ledger" not in severities(examiner(uri, DOCS, MODEL)())
+
+
+def test_odd_names_are_quoted_in_every_statement(connect, database):
+    make_docs(connect)
+    connect.execute('CREATE TABLE "Odd {t}" ("I d" int, "te {x} t" text, "em{b}" vector(8))')
+    target = Target(table='"Odd {t}"', text="te {x} t", column="em{b}")
+    with role(connect, database) as uri:
+        found = examiner(uri, target)()
+        for statement in findings(found, "privileges")[0].remedy:
+            connect.execute(statement)
+        assert "privileges" not in severities(examiner(uri, target)())
 
 
 def test_policies_that_hide_every_row(connect, database):

@@ -29,7 +29,7 @@ def privileges(look: Examined) -> Iterator[Finding]:
 def _grants(look: Examined) -> Iterator[str]:
     written = [look.column, *(sql.Identifier(name).as_string() for name, _ in look.relation.user_sql.assignments)]
     yield statement("GRANT USAGE ON SCHEMA {} TO {}", (look.schema,), look.role)
-    yield statement(f"GRANT SELECT, UPDATE ({', '.join(written)}) ON {{}} TO {{}}", look.name, look.role)
+    yield statement("GRANT SELECT, UPDATE ({}) ON {} TO {}", ", ".join(written), look.name, look.role)
 
 
 def temporary_tables(look: Examined) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ from vecfill.diagnosis import (
 from vecfill.diagnosis.finding import SEVERITIES, Diagnosis, Finding, problem
 from vecfill.diagnosis.look import LOCK_MS, Check, Examined, Look, made
 from vecfill.diagnosis.meanings import MEANINGS
+from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 from vecfill.ledger.completed_target import find_completed
 from vecfill.ledger.models import writers
@@ -80,9 +81,11 @@ def doctor(
         options: what to examine.
 
     Raises:
-        ConfigError: no database; no such table; an option of the target that does not fit the table.
+        ConfigError: no database; no such table or model; an option of the target that does not fit the table.
         DatabaseError: the server is gone.
     """
+    if model and not model.is_api:
+        locate_model(model)  # is there one of this name
     with open_session(database) as session:
         return session.run(lambda connection: _diagnosis(connection, session.database, target, model, options))
 

@@ -28,6 +28,9 @@ OLD_CHANGE_S = 3_600.0
 def tracking(look: Examined) -> Iterator[Finding]:
     """Whether the target is tracked, with all triggers, and by one model."""
     tracked = look.tracked
+    if look.target.queue.table:
+        yield ok("tracking", "not tracked: the queue table names the work")
+        return
     if tracked is None:
         track = look.command("track", *(() if look.target.text or look.target.text_sql else ("--text '{TITLE}'",)))
         yield ok("tracking", f"not tracked: a run fills missing vectors and sees no changed text; `{track}` begins it")

@@ -19,6 +19,7 @@ from vecfill.postgres.database import Cursor
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import Query, assignments, embedding, where
+from vecfill.postgres.tracking import NESTED_LOOPS
 
 ROWS = 10
 LOCK_MS, STATEMENT_MS = 300, 1_000
@@ -54,9 +55,8 @@ def measured(look: Examined) -> Measured | None:
     kind = look.ask(queries.COLUMN_TYPE, look.oid, relation.table.vector.name)[0].type
     if leaf is None or not relation.table.vector.dim or not (leaf.only or relation.table.plain):
         return None
-    with transaction(
-        look.connection, {**relation.locking, **time_limits(look.server, LOCK_MS, STATEMENT_MS)}
-    ) as cursor:
+    limits = time_limits(look.server, LOCK_MS, STATEMENT_MS)
+    with transaction(look.connection, {**relation.locking, **NESTED_LOOPS, **limits}) as cursor:
         places = [place for (place,) in cursor.execute(_free_rows(relation, leaf), (ROWS,)).fetchall()]
         found = _measured(cursor, _update(relation, leaf, kind), relation.table.vector.dim, places) if places else None
         cursor.connection.rollback()
@@ -87,7 +87,7 @@ def _vectors(dim: int, count: int) -> list[str]:
 
 
 def _free_rows(relation: Relation, leaf: Leaf) -> Query:
-    """Locks some rows that nobody holds, those with a vector first seen."""
+    """Locks some rows that nobody holds."""
     return sql.SQL(
         "SELECT {alias}.ctid::pg_catalog.text FROM {source} WHERE {where}\n"
         "LIMIT $1::pg_catalog.int8 FOR NO KEY UPDATE SKIP LOCKED"

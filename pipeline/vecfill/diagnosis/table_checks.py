@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from psycopg import sql
 
@@ -169,19 +168,19 @@ def newest_vector(look: Examined) -> Iterator[Finding]:
         blank=look.relation.user_sql.blank,
         where=where(look.relation),
     )
-    yield from stopped(look.ask(query), stamp, look.run_command())
+    (row,) = look.ask(query)
+    yield from stopped(row.newest, row.rows, stamp, look.run_command())
 
 
-def stopped(rows: Sequence[Any], stamp: str, run: str) -> Iterator[Finding]:
-    """Judges how many rows are newer than the newest with a vector."""
-    for newest, count in ((row.newest, row.rows) for row in rows):
-        if newest is None:
-            return
-        if count > LATE_ROWS:
-            what = f"{count:,} rows are newer than the newest row with a vector ({stamp} {newest})"
-            yield problem("newest-vector", what, run)
-        else:
-            yield ok("newest-vector", f"the newest row with a vector has {stamp} {newest}; {count:,} are newer")
+def stopped(newest: str | None, late: int, stamp: str, run: str) -> Iterator[Finding]:
+    """Judges how many rows without a vector are newer than the newest row with one."""
+    if newest is None:
+        return
+    if late > LATE_ROWS:
+        what = f"{late:,} rows without a vector are newer than the newest row with one ({stamp} {newest})"
+        yield problem("newest-vector", what, run)
+    else:
+        yield ok("newest-vector", f"the newest row with a vector has {stamp} {newest}; {late:,} without are newer")
 
 
 LATE_ROWS = 100

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import psycopg
+
 from vecfill.backfill.meter import duration
 from vecfill.diagnosis import queries
 from vecfill.diagnosis.finding import Finding, advice, ok, problem, unknown
@@ -12,6 +14,8 @@ from vecfill.diagnosis.index_checks import for_vectors
 from vecfill.diagnosis.look import Examined, statement
 from vecfill.diagnosis.measurement import Measured, measured
 from vecfill.diagnosis.table_checks import coverage_of
+from vecfill.errors import Fault, classify
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.update_effects import update_effects, written_columns
 
 SLOW_MS = 1.0
@@ -54,7 +58,15 @@ def update_cost(look: Examined) -> Iterator[Finding]:
         return
     if server.standby or server.read_only:
         yield unknown("update-cost", "not measured: the server or this role is read-only")
-    elif (found := measured(look)) is None:
+        return
+    try:
+        found = measured(look)
+    except psycopg.Error as error:
+        if classify(error.sqlstate) is not Fault.ROW or isinstance(error, psycopg.errors.InsufficientPrivilege):
+            raise
+        yield advice("update-refused", f"the server refused random vectors for some rows: {server_message(error)}")
+        return
+    if found is None:
         yield unknown("update-cost", "not measured: no row to try it on, or no dimension is known")
     else:
         yield from _judged(look, found)
