@@ -92,6 +92,7 @@ MAY_BE_HEAVY = {
 
 PURE = {
     "bench/measure.py",
+    "read/queue_units.py",
     "read/units.py",
     "write/copy_binary.py",
     "write/batch_size.py",
@@ -100,6 +101,10 @@ PURE = {
     "postgres/order_sql.py",
     "postgres/migrate_sql.py",
     "postgres/template.py",
+    "postgres/queue_put_back_sql.py",
+    "postgres/queue_settle_sql.py",
+    "postgres/queue_table.py",
+    "postgres/queue_table_sql.py",
     "postgres/read_sql.py",
     "postgres/search_sql.py",
     "postgres/selection.py",

@@ -27,10 +27,11 @@ def counts(queue: QueueTable) -> Query:
     )
 
 
-def pending(queue: QueueTable) -> Query:
-    """Returns the number of pending entries."""
-    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(
-        entries(queue), queue.has_status(queue.pending)
+def pending(relation: Relation) -> Query:
+    """Returns the number of pending entries that ``claim`` may take."""
+    queue = relation.queue_table
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {} AND {}").format(
+        entries(queue), queue.has_status(queue.pending), _selected(relation)
     )
 
 

@@ -76,8 +76,8 @@ def statuses(connection: Connection, relation: Relation) -> dict[str, int]:
 
 
 def pending(connection: Connection, relation: Relation) -> int:
-    """Returns the number of pending entries."""
-    return int(_row(connection, relation, queue_table_sql.pending(relation.queue_table))[0])
+    """Returns the number of pending entries that a run may claim."""
+    return int(_row(connection, relation, queue_table_sql.pending(relation))[0])
 
 
 def warn_unknown(queue: QueueTable, statuses: Mapping[str, int]) -> None:

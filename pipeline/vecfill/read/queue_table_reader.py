@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
 from typing import Any
 
 import psycopg
 import pyarrow as pa
 
-from vecfill.errors import ConfigError, DatabaseError, StoppedError
-from vecfill.job import Worker
+from vecfill.errors import ConfigError, DatabaseError, StoppedError, TableLockedError
+from vecfill.job import LOCKED, Worker
 from vecfill.postgres import queue_table_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import Session, transaction
+from vecfill.read.queue_units import NextEntries
 from vecfill.read.reader import Reader
 from vecfill.read.units import RowList, RowUnit, Tid, parse_tid
 
-
-@dataclass(frozen=True, kw_only=True)
-class NextEntries:
-    """A number of entries, whichever are next when the unit is read; so several workers never plan the same.
-
-    Attributes:
-        leaf: position of the queue table among the target's leaves.
-        entries: entries to claim.
-        rows: rows that they are expected to name.
-        limited: read no more rows than that.
-        excluded: keys to exclude, as text from the server.
-    """
-
-    leaf: int
-    entries: int
-    rows: int
-    limited: bool = False
-    excluded: tuple[str, ...] = ()
+log = logging.getLogger(__name__)
 
 
 class QueueTableReader:
@@ -60,6 +44,10 @@ class QueueTableReader:
         try:
             places = self._session.run(lambda connection: self._claim(connection, unit), stopped=self._worker.stopped)
         except StoppedError:
+            return self.nothing()
+        except TableLockedError as error:
+            log.warning("%s", error)
+            self._worker.stop(LOCKED)
             return self.nothing()
         except psycopg.Error as error:
             label = self._relation.queue_table.label

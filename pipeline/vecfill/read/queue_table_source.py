@@ -27,8 +27,9 @@ from vecfill.postgres.selection import MISSED, Selection
 from vecfill.postgres.target_sql import where
 from vecfill.read.look import Look, Lookout
 from vecfill.read.queue_findings import left_out, pending, statuses, warn_unknown, with_estimate
-from vecfill.read.queue_table_reader import NextEntries, QueueTableReader
-from vecfill.read.queue_upkeep import QueueCounts, put_back_claims, settle_needless
+from vecfill.read.queue_table_reader import QueueTableReader
+from vecfill.read.queue_units import next_entries
+from vecfill.read.queue_upkeep import QueueCounts, put_back, settle_needless
 from vecfill.read.reader import Reader
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Survey, survey
@@ -92,7 +93,8 @@ class QueueTableSource(TableSource):
             if self.counts.before is None:
                 self.counts.before = statuses(connection, self.relation)
                 warn_unknown(self.relation.queue_table, self.counts.before)
-            self.counts.taken_over += put_back_claims(connection, self.relation)
+            put_back(connection, self.relation, self.relation.queue_table.is_claimed)
+            self.counts.taken_over += put_back(connection, self.relation, self.relation.queue_table.is_abandoned)
             for reason, count in settle_needless(connection, self.relation, self.missing).items():
                 self.counts.settled[reason] += count
             return self._named(connection, excluded=excluded, earlier=earlier)
@@ -135,10 +137,10 @@ class QueueTableSource(TableSource):
         rows, size = sum(bucket.rows for bucket in named), sum(bucket.bytes for bucket in named)
         wanted = rows if limit is None else min(rows, limit)
         aim = max(1, min(block_rows(wanted, most_rows), MAX_BLOCK_BYTES * max(rows, 1) // max(size, 1)))
-        units = [
-            NextEntries(leaf=self._last, entries=entries, rows=share, limited=limit is not None, excluded=excluded)
-            for entries, share in _shares(self._pending(rows) if wanted else 0, wanted, rows, aim)
-        ]
+        entries = self._pending(rows) if wanted else 0
+        units = next_entries(
+            self._last, entries=entries, rows=rows, wanted=wanted, limited=limit is not None, aim=aim, excluded=excluded
+        )
         others = [bucket for bucket in found.buckets if bucket.leaf != self._last]
         left = None if limit is None else limit - wanted
         return [*units, *plan_units(others, left, most_rows, excluded)]
@@ -174,7 +176,7 @@ class QueueTableSource(TableSource):
         self.session.finish(self._end)
 
     def _end(self, connection: Connection) -> None:
-        self.counts.taken_over += put_back_claims(connection, self.relation)
+        put_back(connection, self.relation, self.relation.queue_table.is_claimed)
         self.counts.after = statuses(connection, self.relation)
 
     @property
@@ -220,17 +222,6 @@ class QueueTableSource(TableSource):
             coverage=replace(coverage, missing=coverage.missing + rest.coverage.missing),
             buckets=(*named.buckets, *rest.buckets),
             states=Counter(named.states) + Counter({MISSED: rest.states.get(MISSED, 0)}),
-        )
-
-
-def _shares(entries: int, wanted: int, rows: int, aim: int) -> Iterator[tuple[int, int]]:
-    """Yields the entries that each unit claims, and its share of the ``wanted`` ones of the rows that they name."""
-    entries = -(-entries * wanted // max(rows, 1))
-    units = -(-entries // aim)
-    for unit in range(units):
-        yield (
-            entries * (unit + 1) // units - entries * unit // units,
-            wanted * (unit + 1) // units - wanted * unit // units,
         )
 
 

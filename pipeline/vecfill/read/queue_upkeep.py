@@ -49,13 +49,6 @@ class QueueCounts:
     unnamed: int | None = None
 
 
-def put_back_claims(connection: Connection, relation: Relation) -> int:
-    """Puts back this run's claims and those that others abandoned; returns the number of the latter."""
-    queue = relation.queue_table
-    put_back(connection, relation, queue.is_claimed)
-    return put_back(connection, relation, queue.is_abandoned)
-
-
 def put_back(connection: Connection, relation: Relation, condition: sql.Composable) -> int:
     """Puts the entries that meet a condition back to pending; returns their number.
 
