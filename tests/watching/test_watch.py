@@ -173,3 +173,15 @@ def test_a_queue_table_of_the_application_is_drained(database, connect):
         enqueue(connect, 6, 7)
         wait_until(lambda: connect.execute(open_entries).fetchone()[0])
     assert connect.execute("SELECT count(embedding) FROM jobs").fetchone() == (7,)
+
+
+def test_the_ledger_shows_a_watch_that_has_nothing_to_do(database, connect):
+    tracked_docs(connect, database, 3, filled=False)
+    since = "SELECT held_since FROM vecfill.target"
+    with watching(watched(database, options=replace(INLINE, lease=0.4))):
+        wait_for(connect, 3)
+        began = connect.execute(since).fetchone()
+        wait_until(lambda: connect.execute("SELECT progress ->> 'step' = 'watching' FROM vecfill.run").fetchone()[0])
+        connect.execute("UPDATE docs SET title = 'new'")
+        wait_until_current(connect)
+        assert connect.execute(since).fetchone() == began

@@ -10,6 +10,9 @@ from vecfill.backfill.meter import Meter, StartupClock, fields
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.waiting import Waiting
 
+RESTING = "watching"
+"""Step of a watch that has nothing to do."""
+
 
 class RunState:
     """The state of a run as it was last seen. ``run`` calls it; a thread that shows it calls ``look``."""
@@ -19,11 +22,13 @@ class RunState:
         self.meter, self.startup = Meter(max_rate), StartupClock()
         self.event: Progress | None = None
         self.waiting = Waiting()
+        self.resting = False
+        """Nothing is to do at the moment, and the work goes on when something comes; the next event ends that."""
         self._lock, self._over = threading.Lock(), False
 
     def __call__(self, event: Progress) -> None:
         """Takes the newest state."""
-        self.event = event
+        self.event, self.resting = event, False
         self.look()
 
     def look(self) -> Progress | None:
@@ -41,7 +46,7 @@ class RunState:
 
     def waits_for(self) -> str | None:
         """Returns what the run waits for now; None while it goes on."""
-        return self.waiting.what if self.look() is None else self.meter.waits_for
+        return self.waiting.now if self.look() is None else self.meter.waits_for
 
     def end(self) -> None:
         """Nothing is in flight any more: the position is what is finished."""
@@ -52,6 +57,8 @@ class RunState:
 
     def fields(self) -> dict[str, Any] | None:
         """Returns the state as plain values: the step and, once rows are encoded, as ``meter.fields``."""
+        if self.resting:
+            return {"step": RESTING, "waiting_for": self.waiting.now}
         if (event := self.look()) is None:
             return None
         if self.startup.ended is None:

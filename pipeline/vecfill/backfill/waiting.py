@@ -48,13 +48,18 @@ class Waiting(logging.Handler):
         """The wait that the log said last, but for the throttles; None once it is over."""
         return self._what
 
+    @property
+    def now(self) -> str | None:
+        """All that is waited for, as the log says."""
+        return "; ".join([*self._throttles.values(), *([self._what] if self._what else [])]) or None
+
     def look(self, reached: tuple[int, int]) -> str | None:
         """Returns what is waited for: until rows are encoded or committed after the next try, or the pause is over."""
         if self._reached is None or time.monotonic() < self._until:
             self._reached = reached
         elif reached != self._reached:
             self._what = None
-        return "; ".join([*self._throttles.values(), *([self._what] if self._what else [])]) or None
+        return self.now
 
     @contextmanager
     def taken(self) -> Iterator[None]:

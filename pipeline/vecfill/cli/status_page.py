@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vecfill.backfill.meter import duration, line
+from vecfill.backfill.run_state import RESTING
 from vecfill.cli.report import coverage_table, queue_lines
 from vecfill.config.adjustments import as_texts
 from vecfill.config.limits import WriteLimits
@@ -60,7 +61,7 @@ def _running(held: Holder) -> str:
     state = held.run.progress
     if state is None:
         return f"{by}: starting"
-    far = line(state) if "done" in state else f"start-up, {state['step']}"
+    far = line(state) if "done" in state else RESTING if state["step"] == RESTING else f"start-up, {state['step']}"
     if "done" not in state and state["waiting_for"]:
         far = f"{far}, waiting for: {state['waiting_for']}"
     return f"{by}: {far} ({duration(held.run.heartbeat_s)} ago)"

@@ -203,7 +203,8 @@ def lost(relation: Relation) -> LeaseError:
 
 
 _TAKE = """
-UPDATE {} SET holder = $2, holder_name = $3, held_since = pg_catalog.clock_timestamp(), held_until =
+UPDATE {} SET holder = $2, holder_name = $3, held_since = CASE WHEN holder OPERATOR(pg_catalog.=) $2::pg_catalog.text
+    THEN held_since ELSE pg_catalog.clock_timestamp() END, held_until =
   pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4::pg_catalog.float8)
 WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4
   AND (holder IS NULL OR holder OPERATOR(pg_catalog.=) $2::pg_catalog.text

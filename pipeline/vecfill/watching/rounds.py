@@ -15,7 +15,7 @@ from vecfill.postgres.driver_errors import TABLE_CHANGED
 from vecfill.read.look import Look
 from vecfill.watching.drains import Drains
 from vecfill.watching.patience import Backoff, time_to_look, time_to_scan
-from vecfill.watching.target_state import TargetState
+from vecfill.watching.target_state import OF_THE_SERVER, TargetState
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Rounds:
         """Makes round after round."""
         while not self._stop.is_set():
             wait = self._round()
+            self._run.resting = True
             self._state.turned()
             self._say()
             self._stop.wait(wait)
@@ -99,8 +100,8 @@ class Rounds:
         return self._interval
 
     def _answered(self) -> None:
-        """Says that a wait is over: the server answers again."""
-        if what := self._run.waiting.what:
+        """Says that a wait is over: the server answers again. The end of a pause is for others to say."""
+        if (what := self._run.waiting.what) in OF_THE_SERVER:
             log.warning("the wait for %s is over", what, extra={"event": "resume"})
 
     def _explain(self, look: Look) -> None:

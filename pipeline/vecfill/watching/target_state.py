@@ -20,6 +20,9 @@ READY = WATCHING, STANDBY
 SERVER = "the server"
 """What the log says that a broken connection waits for."""
 
+OF_THE_SERVER = SERVER, "a locked table"
+"""Waits that are over once a statement succeeds."""
+
 STUCK_S = 180.0
 """Seconds without a turn of the loop after which it counts as stuck. A block takes about five; waits turn it too."""
 
