@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.ledger.tracked import assert_current, fill
 from tests.migration.moving import LOCKS, NEW, NEXT, begin, end, give_up, indexes, move, phases, schema, searched_docs
 from tests.tables import DOCS, INLINE, assert_every_vector_is_its_texts
 
-from vecfill import untrack
+from vecfill import track, untrack
 from vecfill.config.model import Model
 from vecfill.errors import ConfigError
 from vecfill.migration.fill import run_migration
@@ -121,6 +123,10 @@ def test_what_cannot_work_is_refused_and_changes_nothing(connect, database):
     with pytest.raises(ConfigError, match=r"--to-column embedding_next: public.docs has a column of this name"):
         begin(database)
     connect.execute("ALTER TABLE docs DROP COLUMN embedding_next")
+    track(replace(DOCS, where="id > 0"), database=database)
+    with pytest.raises(ConfigError, match=r"tracked with several conditions, also --where 'id > 0'"):
+        begin(database)
+    untrack(replace(DOCS, where="id > 0"), database=database)
     begin(database)
     with pytest.raises(ConfigError, match=r"is being migrated to hash:16, and this is hash:32"):
         start(DOCS, Model(name="hash:32"), database=database)
@@ -208,6 +214,13 @@ def test_the_command_line_goes_through_all_of_it(connect, database, vecfill):
     assert (ran.code, ran.json["phase"], ran.json["filled"]["updated"]) == (0, "indexed", 20)
     assert vecfill("migrate", "status", *table, "--json").json["phase"] == "indexed"
     assert "index docs_near_next on public.docs: ready" in vecfill("migrate", "status", *table).out
+    shown = vecfill("migrate", "swap", *table, "-m", "hash:16", "--dry-run")
+    assert 'RENAME COLUMN "embedding_next" TO "embedding";' in shown.out
+    assert "embedding carries the new vectors" in vecfill("migrate", "swap", *table, "-m", "hash:16").out
+    connect.execute("UPDATE docs SET title = 'edited' WHERE id = 3")
+    back = vecfill("migrate", "rollback", *table)
+    assert "embedding carries the old vectors, embedding_next the others" in back.out
+    assert "1 rows changed since the swap and have the old vector of an earlier text" in back.out
     refused = vecfill("migrate", "finish", *table)
     assert (refused.code, refused.out) == (2, "")
     assert "public.docs.embedding will be dropped with its vectors" in refused.err

@@ -16,6 +16,7 @@ from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
 from vecfill.engine.warm import Warm
 from vecfill.errors import ConfigError, LeaseError
+from vecfill.ledger.completed_target import find_completed
 from vecfill.ledger.migrations import SWAPPED
 from vecfill.migration.brief_lock import under_lock
 from vecfill.migration.cutover import Cutover, QueuedError
@@ -130,6 +131,13 @@ def drain(session: Session, target: Target, model: Model, warm: Warm) -> None:
     Raises:
         ConfigError: it did not come to an end.
     """
+    target = session.run(lambda connection: _completed(connection, target))
     result = fill(target, model, database=session.database, options=RunOptions(yes=True), warm=warm)
     if result.exit_code not in DONE:
         raise ConfigError(f"{result.table}.{target.column}: the last run was {result.outcome}: run `vecfill run` first")
+
+
+def _completed(connection: Connection, target: Target) -> Target:
+    """The target with the text and key that the ledger knows, if it was given without."""
+    relation = inspect(connection, target, text_needed=False, key_needed=False)
+    return find_completed(connection, target, relation)[0]

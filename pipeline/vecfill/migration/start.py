@@ -20,17 +20,17 @@ from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql, migrations
 from vecfill.ledger.completed_target import find_completed, need_tracked
 from vecfill.ledger.models import register_model
-from vecfill.ledger.registry import condition_of, ledger_version
+from vecfill.ledger.registry import condition_of, find_targets, ledger_version
 from vecfill.migration.brief_lock import refuse_unless_confirmed, under_lock
 from vecfill.migration.carry_over import grants_of, properties_of
 from vecfill.migration.look import NO_CONSENT, check_owner, find
+from vecfill.migration.new_column import new_column
 from vecfill.migration.obstacles import Obstacle, obstacles_of
 from vecfill.migration.twins import plan_twins
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.migrate_sql import MAX_INDEXED, MAX_NAME, NewColumn, Twin, add_column, suffixed, twin_statements
+from vecfill.postgres.migrate_sql import NewColumn, Twin, add_column, twin_statements
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.search_sql import EXTENSION_SCHEMA
 from vecfill.postgres.session import open_session, transaction
 from vecfill.postgres.tracking import Tracking
 from vecfill.postgres.update_effects import update_effects
@@ -151,7 +151,7 @@ def _plan(connection: Connection, target: Target, own: Fingerprint, dim: int, op
     relation = replace(inspect(connection, target), tracking=tracked.relation.ledger)
     check_writable(relation)
     check_owner(connection, relation, target.state_schema)
-    column = _new_column(connection, relation, dim, options)
+    column = new_column(connection, relation, dim, options)
     twins = plan_twins(connection, relation, column)
     vector = replace(relation.table.vector, name=column.name, kind=column.kind, dim=dim, declared=True, not_null=False)
     names = (*relation.table.columns, column.name)
@@ -160,6 +160,13 @@ def _plan(connection: Connection, target: Target, own: Fingerprint, dim: int, op
     schema, condition = target.state_schema, condition_of(target)
     with transaction(connection, read_only=True) as cursor:
         version = ledger_version(cursor, schema) or 0
+        others = set(find_targets(cursor, relation, target)) - {condition}
+    if others:
+        raise ConfigError(
+            f"{relation.table.label}.{relation.table.vector.name} is tracked with several conditions, also --where "
+            f"{min(others) or '(none)'!r}, and a migration needs the column for itself: run `vecfill untrack` for the "
+            "others first"
+        )
     begin = migrations.begin(
         *(schema, relation, condition),
         targets=(relation.ledger.id, tracking.number),
@@ -182,33 +189,6 @@ def _plan(connection: Connection, target: Target, own: Fingerprint, dim: int, op
         obstacles=obstacles_of(connection, relation),
         published=update_effects(connection, relation).publications,
     )
-
-
-def _new_column(connection: Connection, relation: Relation, dim: int, options: MigrateOptions) -> NewColumn:
-    """Checks that the column can be added and indexed.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    old = relation.table.vector
-    name, kind = options.to_column or suffixed(old.name, "_next"), options.to_type or old.kind
-    if name in relation.table.columns:
-        raise ConfigError(
-            f"--to-column {name}: {relation.table.label} has a column of this name: choose another, or drop that one"
-        )
-    if len(name.encode()) > MAX_NAME:
-        raise ConfigError(f"--to-column {name}: a name has at most {MAX_NAME} bytes: choose a shorter one")
-    with transaction(connection, read_only=True) as cursor:
-        schema = cursor.execute(EXTENSION_SCHEMA, ()).fetchone()
-    if schema is None and not kind.endswith("[]"):
-        raise ConfigError("this database has no pgvector: CREATE EXTENSION vector")
-    if relation.table.vector_indexes and dim > MAX_INDEXED["halfvec"]:
-        raise ConfigError(
-            f"the new model gives {dim} dimensions, and a vector index takes at most {MAX_INDEXED['halfvec']} (as "
-            f"halfvec), so {', '.join(relation.table.vector_indexes)} cannot have a twin: set --truncate-dim, or drop "
-            "the index first"
-        )
-    return NewColumn(name=name, kind=kind, dim=dim, schema=None if kind.endswith("[]") or not schema else schema[0])
 
 
 def _confirm(plan: _Plan, consent: Callable[[str], bool], *, yes: bool) -> None:

@@ -38,8 +38,8 @@ SELECT CASE v.relkind WHEN 'v' THEN CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_
       CASE WHEN v.relowner::pg_catalog.regrole::pg_catalog.text <> CURRENT_USER::pg_catalog.text
         THEN pg_catalog.format('ALTER TABLE %s OWNER TO %s', v.oid::pg_catalog.regclass,
           v.relowner::pg_catalog.regrole) END,
-      pg_catalog.format('COMMENT ON %s %s IS %L', CASE v.relkind WHEN 'v' THEN 'VIEW' ELSE 'MATERIALIZED VIEW' END,
-        v.oid::pg_catalog.regclass, pg_catalog.obj_description(v.oid, 'pg_class'))], NULL)
+      pg_catalog.format('COMMENT ON %s %s IS ', CASE v.relkind WHEN 'v' THEN 'VIEW' ELSE 'MATERIALIZED VIEW' END,
+        v.oid::pg_catalog.regclass) || pg_catalog.quote_literal(pg_catalog.obj_description(v.oid, 'pg_class'))], NULL)
     ELSE ARRAY[pg_catalog.rtrim(pg_catalog.pg_get_ruledef(r.oid), ';')] END,
   v.oid
 FROM pg_catalog.pg_rewrite AS r JOIN pg_catalog.pg_class AS v ON v.oid = r.ev_class WHERE r.oid = $1::pg_catalog.oid
