@@ -162,7 +162,7 @@ def test_the_share_of_writing_falls_fast_rises_slowly_and_is_never_zero():
     assert share.value == 1.0
 
 
-def test_a_slow_server_is_said_and_so_is_its_end(database, connect, said, monkeypatch):
+def test_a_slow_server_is_said_and_so_is_its_end(database, connect, said, caplog, monkeypatch):
     monkeypatch.setattr("vecfill.backfill.probing.PROBE_EVERY_S", 0.0)
     make_docs(connect, 50)
     with closing(Session(Database(database))) as session:
@@ -172,6 +172,10 @@ def test_a_slow_server_is_said_and_so_is_its_end(database, connect, said, monkey
         assert said("ms, and the limit is 1ns; writing 50% of the time")
         assert said("writing 2% of the time")
         assert probing.share(None, 1e-9) == LEAST
+        for _ in range(3):
+            probing.share("1h", 3_600.0)
+            assert [probing.share("1ns", 1e-9) for _ in range(4)][-1] == LEAST
+        assert caplog.text.count("writing 2% of the time") == 1
         assert [probing.share("1h", 3_600.0) for _ in range(16)][-1] == 1.0
         assert said("writing at full speed again after")
         probing.share("1ns", 1e-9)

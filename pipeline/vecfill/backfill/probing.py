@@ -28,7 +28,7 @@ class Probing:
     def __init__(self, session: Session, relation: Relation) -> None:
         self._session, self._relation = session, relation
         self._share, self._at = WritingShare(), float("-inf")
-        self._slow_since = 0.0
+        self._slow_since, self._at_least = 0.0, False
         self._commit, self._complaint = True, ""
 
     def share(self, limit: str | None, seconds: float | None) -> float:
@@ -54,7 +54,9 @@ class Probing:
     def _update(self, took: float, limit: str, seconds: float) -> None:
         before = self._share.value
         self._share.update(took, seconds)
-        if self._share.value < before and (before == 1.0 or self._share.value == LEAST):
+        at_least = self._share.value == LEAST and not self._at_least
+        if self._share.value < before and (before == 1.0 or at_least):
+            self._at_least = self._at_least or at_least
             self._slow_since = self._slow_since or time.monotonic()
             text = f"a probe of the server took {took * 1000:.0f} ms, and the limit is {limit}"
             extra = {"event": "slow", "throttle": "latency", "waits_for": f"a faster server (--max-latency {limit})"}
@@ -65,7 +67,7 @@ class Probing:
 
     def _resume(self) -> None:
         if self._slow_since:
-            seconds, self._slow_since = time.monotonic() - self._slow_since, 0.0
+            seconds, self._slow_since, self._at_least = time.monotonic() - self._slow_since, 0.0, False
             extra = {"event": "resume", "throttle": "latency", "seconds": seconds}
             log.warning("writing at full speed again after %.0f s", seconds, extra=extra)
 

@@ -173,12 +173,8 @@ class OrderedList:
         return not self.relation.table.plain and not self.relation.table.leaves[0].only
 
     def _rows_of(self, oid: int, packed: array[int]) -> RowList:
-        rows = RowList(
-            leaf=self._positions.get(oid, 0),
-            tids=Places(packed),
-            rows=len(packed),
-            excluded=self.excluded,
-        )
+        leaf, tids = self._positions.get(oid, 0), Places(packed)
+        rows = RowList(leaf=leaf, tids=tids, rows=len(packed), excluded=self.excluded)
         return rows if oid in self._positions else PartitionRows(**vars(rows), part=oid)
 
     def _bounds(self, buckets: Sequence[Bucket], positions: set[int]) -> dict[str, Any]:
