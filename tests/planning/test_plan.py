@@ -14,7 +14,7 @@ from tests.ledger.tracked import fill, make_partitioned_docs, tracked_docs
 from tests.queue_table.boards import add_jobs, board, make_board
 from tests.tables import DOCS, INLINE, MODEL, make_docs, role
 
-from vecfill import ConfigError, LeaseError, Model, PlanOptions, RunOptions, Target, plan, run, track
+from vecfill import ConfigError, EngineOptions, LeaseError, Model, PlanOptions, RunOptions, Target, plan, run, track
 from vecfill.ledger.lease import Lease
 from vecfill.ledger.registry import find_tracked
 from vecfill.planning import texts
@@ -288,6 +288,21 @@ def test_the_rate_is_that_of_the_last_run_or_measured_or_a_guess(connect, databa
     unknown = Model(name="hash:8", truncate_dim=8)
     connect.execute("UPDATE vecfill.run SET model = 'another'")
     assert plan(DOCS, unknown, database=database, options=replace(INLINE, allow_mixed=True)).rate.source == "assumed"
+
+
+def test_a_run_chooses_the_engine_that_was_planned(connect, database, caplog):
+    make_docs(connect, 40)
+    options = RunOptions(limit=7)
+    found = plan(DOCS, MODEL, database=database, options=options).resources
+    with caplog.at_level("INFO", "vecfill"):
+        result = run(DOCS, MODEL, database=database, options=options)
+    assert (found.engine, found.device) == (result.engine, result.device) == ("inline", "cpu")
+    assert f"engine: inline ({found.reason})" in caplog.messages
+    assert found.reason.startswith("7 rows are about 0 s of work")
+    on_ray = plan(DOCS, MODEL, database=database, options=RunOptions(engine=EngineOptions(engine="ray", writers=2)))
+    assert (on_ray.resources.reason, on_ray.resources.workers["write"]) == ("as asked", 2)
+    absent = plan(DOCS, MODEL, database=database, options=RunOptions(engine=EngineOptions(gpus_per_actor=0.5)))
+    assert (absent.exit_code, absent.resources.engine) == (0, "inline")
 
 
 def test_measuring_compares_a_sample_of_the_vectors_with_the_model(connect, database):

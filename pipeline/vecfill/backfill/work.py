@@ -73,10 +73,11 @@ def at_work(
 def engine_opened(work: Work, prepared: Prepared, options: RunOptions, warm: Warm | None) -> Iterator[Engine]:
     """Starts the engine that fits the work that was found; without ``warm`` nothing of it is kept."""
     assert prepared.job is not None  # noqa: S101
+    rows = min(prepared.before.open, options.limit or prepared.before.open)
     with (
         contextlib.nullcontext(warm) if warm else closing(Warm()) as kept,
         ledger_expected(work.session, prepared.relation),
-        opened(prepared.job, options.engine, prepared.before.open, kept) as engine,
+        opened(prepared.job, options.engine, rows, kept) as engine,
     ):
         prepared.startup.done("engine")
         yield engine

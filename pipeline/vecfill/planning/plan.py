@@ -134,7 +134,7 @@ class _Planning:
         assert isinstance(encode, EncodeSpec)  # noqa: S101
         rate, resources = self._rate(encode, sample, texts, tokens), None
         with self.intent.obstacle():
-            resources = resources_of(encode, options.engine, prepared.before.open)
+            resources = resources_of(encode, options.engine, self.rows)
         return {
             "texts": texts,
             "tokens": tokens,

@@ -17,7 +17,7 @@ def resources_of(encode: Encode, options: EngineOptions, rows: int) -> Resources
     Args:
         encode: the run's encoder.
         options: how to run it.
-        rows: eligible rows.
+        rows: rows to embed.
 
     Raises:
         ConfigError: the workers asked for do not fit this machine.
