@@ -10,7 +10,7 @@ from vecfill.encode.encoder import Encoder
 from vecfill.encode.model_files import fetched, reader
 from vecfill.encode.model_location import locate_model
 from vecfill.encode.native.architecture import NotNativeError
-from vecfill.encode.native.module_chain import ModuleChain, chain_of
+from vecfill.encode.native.module_chain import ModuleChain, chain_of, weights_file
 from vecfill.encode.native.proof import Proof, ProofStore
 from vecfill.encode.row_encoder import is_out_of_memory
 
@@ -75,7 +75,9 @@ def _readable(model: Model) -> tuple[ModuleChain, Path]:
     config = fetched(location, "config.json", model.revision)
     if config is None or not config.is_file():
         raise NotNativeError("it has no config.json")
-    return chain_of(reader(str(config.parent), None)), config.parent
+    chain = chain_of(reader(str(config.parent), None))
+    weights_file(config.parent / chain.folder)
+    return chain, config.parent
 
 
 def _proven(model: Model, chain: ModuleChain, folder: Path) -> Proof:

@@ -19,6 +19,7 @@ from vecfill.encode.fingerprint import fingerprint_of
 from vecfill.encode.load import load_model
 from vecfill.encode.native import proof as proofs
 from vecfill.encode.native import proving
+from vecfill.encode.native.architecture import NotNativeError
 from vecfill.encode.native.native_encoder import NativeEncoder, PackedPass
 from vecfill.encode.native.packed_transformer import PackedTransformer
 from vecfill.encode.transformer import TransformerEncoder
@@ -193,6 +194,21 @@ def test_a_missing_weight_leaves_the_model_to_the_library(folder, cache, caplog)
     caplog.set_level("DEBUG", "vecfill")
     assert type(load_model(model(folder))) is TransformerEncoder
     assert "its files hold no weight embeddings.token_type_embeddings.weight" in caplog.text
+
+
+def test_a_hub_model_is_judged_once_the_library_has_fetched_it(folder, tmp_path, monkeypatch):
+    """Its commit is its identity, so nothing half fetched may be judged."""
+    commit = "a" * 40
+    hub = tmp_path / "hub" / "models--some--model"
+    (hub / "refs").mkdir(parents=True)
+    (hub / "refs" / "main").write_text(commit)
+    snapshot = shutil.copytree(folder, hub / "snapshots" / commit)
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "hub"))
+    chain, found = choice._readable(model("some/model"))
+    assert (found, chain.poolings, chain.steps) == (snapshot, ("mean",), (None,))
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(NotNativeError, match="holds no file of weights"):
+        choice._readable(model("some/model"))
 
 
 def test_an_unknown_key_leaves_the_model_to_the_library(folder, cache, made, caplog):

@@ -47,6 +47,12 @@ def test_a_known_model():
     assert chain.steps == (DenseStep(folder="2_Dense", activation="Identity"), None)
 
 
+@pytest.mark.parametrize("missing", ["config.json", "1_Pooling/config.json", "2_Dense/config.json"])
+def test_a_file_that_is_not_fetched_yet_leaves_the_model_to_the_library(missing):
+    with pytest.raises(NotNativeError, match=f"{missing} holds no settings"):
+        chain_of({name: file for name, file in FILES.items() if name != missing}.get)
+
+
 def test_what_is_missing_has_the_library_s_default():
     chain = chain_of({"config.json": {"model_type": "distilbert"}}.get)
     assert (chain.architecture.width, chain.architecture.layers, chain.poolings) == (768, 6, ("mean",))

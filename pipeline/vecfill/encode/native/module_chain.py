@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vecfill.encode.model_files import LEGACY_POOLING, ReadJson
@@ -67,6 +68,24 @@ _SETTINGS_ONLY = {"model_type": ("SentenceTransformer",)}
 
 _VECTOR = (None, "sentence_embedding")
 
+_WEIGHTS = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
+"""In the order in which transformers looks for them."""
+
+
+def weights_file(folder: Path) -> Path:
+    """Returns the file of the weights in a folder, or the one that lists their files.
+
+    Raises:
+        NotNativeError: there is none; of a hub model, it may not be fetched yet.
+    """
+    found = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if found is None:
+        raise NotNativeError(f"{folder} holds no file of weights that our pass reads")
+    return found
+
 
 def chain_of(read: ReadJson) -> ModuleChain:
     """Returns the modules of a model.
@@ -85,14 +104,14 @@ def chain_of(read: ReadJson) -> ModuleChain:
         return _chain("", read, ("mean",), ())
     if [kind for kind, _ in modules[:2]] != ["Transformer", "Pooling"]:
         raise NotNativeError(f"its modules are {', '.join(kind for kind, _ in modules)}")
-    poolings = _poolings(_settings(read, f"{modules[1][1]}/config.json"))
+    poolings = _poolings(_settings(read, f"{modules[1][1]}/config.json", needed=True))
     return _chain(modules[0][1], read, poolings, tuple(_step(kind, path, read) for kind, path in modules[2:]))
 
 
-def _settings(read: ReadJson, file: str) -> dict[str, Any]:
-    """The settings in a file, none where there is no such file."""
+def _settings(read: ReadJson, file: str, *, needed: bool = False) -> dict[str, Any]:
+    """The settings in a file, none where there is no such file: of a hub model, one may not be fetched yet."""
     found = read(file)
-    if not isinstance(found, dict | None):
+    if not isinstance(found, dict | None) or (needed and found is None):
         raise NotNativeError(f"{file} holds no settings")
     return found or {}
 
@@ -111,7 +130,7 @@ def _chain(folder: str, read: ReadJson, poolings: tuple[str, ...], steps: tuple[
     place = f"{folder}/" if folder else ""
     for name in _TRANSFORMER_FILES:
         _known(_settings(read, place + name), _TRANSFORMER, _TAKEN_FROM_THE_LIBRARY)
-    architecture = architecture_of(_settings(read, f"{place}config.json"))
+    architecture = architecture_of(_settings(read, f"{place}config.json", needed=True))
     return ModuleChain(folder=folder, architecture=architecture, poolings=poolings, steps=steps)
 
 
@@ -131,7 +150,7 @@ def _poolings(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _step(kind: str, folder: str, read: ReadJson) -> DenseStep | None:
-    config = _settings(read, f"{folder}/config.json")
+    config = _settings(read, f"{folder}/config.json", needed=kind == "Dense")
     names = {"module_input_name": _VECTOR, "module_output_name": _VECTOR}
     if kind == "Normalize":
         _known(config, names, ())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import gc
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,27 @@ _PROMPT = "search_query: "
 """A prompt that a user might give."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Reference:
+    """What the library makes of the texts.
+
+    Attributes:
+        proof: what our pass takes from it.
+        texts: hard texts as rows; ``ORDINARY`` ones are the queries.
+        vectors: float32 [n, dim], of the rows and then of the queries.
+        same_tokens: whether our tokens of the texts are the library's.
+    """
+
+    proof: Proof
+    texts: list[str]
+    vectors: Vectors
+    same_tokens: bool
+
+
 def prove(model: Model, chain: ModuleChain, folder: Path) -> Proof:
     """Compares both for the model as it is without the user's settings, but for its type.
+
+    One after the other: memory holds one of them at a time.
 
     Raises:
         ConfigError: the library cannot load the model.
@@ -46,24 +65,35 @@ def prove(model: Model, chain: ModuleChain, folder: Path) -> Proof:
         Exception: any error of torch.
     """
     plain = Model(name=model.name, revision=model.revision, device=model.device, dtype="float32")
+    reference = _reference(plain, _dtype(model))
+    gc.collect()  # the library's modules refer to one another
+    if not reference.same_tokens:
+        return replace(reference.proof, agrees=False, reason="its tokens differ from the library's")
+    native = NativeEncoder(plain, chain, folder, reference.proof)
+    rows = native.encode(reference.texts, _BATCH_TOKENS).vectors
+    ours = np.concatenate([rows, [native.encode_query(one) for one in ORDINARY]])
+    return _compared(reference.proof, ours, reference.vectors)
+
+
+def _reference(plain: Model, dtype: str) -> _Reference:
     library = TransformerEncoder(plain)
-    spec, limits = _tokenizer(library, plain)
+    net, (spec, limits) = library.net, _tokenizer(library, plain)
     proof = Proof(
         agrees=True,
-        dtype=_dtype(model),
+        dtype=dtype,
         cosine=1.0,
         difference=0.0,
         max_tokens=library.max_tokens,
         limits=limits,
         tokenizer=spec,
     )
-    tokenizer: Any = library.net.tokenizer
+    tokenizer: Any = net.tokenizer
     texts = hard_texts(library.max_tokens, tokenizer.get_added_vocab())
-    if not _same_tokens(library.net, proof, texts):
-        return replace(proof, agrees=False, reason="its tokens differ from the library's")
-    pairs = list(_pairs(plain, library.net, NativeEncoder(plain, chain, folder, proof), texts))
-    ours, theirs = (np.concatenate(vectors) for vectors in zip(*pairs, strict=True))
-    return _compared(proof, ours, theirs)
+    prompt = row_prompt(plain, net.prompts, net.default_prompt_name)
+    rows = net.encode(texts, prompt=prompt, show_progress_bar=False)
+    queries = net.encode_query(list(ORDINARY), show_progress_bar=False)
+    same = _same_tokens(net, proof, texts)
+    return _Reference(proof=proof, texts=texts, vectors=np.concatenate([rows, queries]), same_tokens=same)
 
 
 def _dtype(model: Model) -> str:
@@ -86,18 +116,6 @@ def _same_tokens(net: SentenceTransformer, proof: Proof, texts: list[str]) -> bo
     plain = Tokenization(proof.tokenizer, proof.max_tokens, None)
     prompts = (None, _PROMPT)
     return all(same_inputs(plain.with_prompt(one), texts, inputs_of(net, texts, one)[0]) for one in prompts)
-
-
-def _pairs(
-    model: Model, net: SentenceTransformer, native: NativeEncoder, texts: list[str]
-) -> Iterator[tuple[Vectors, Vectors]]:
-    """Our vectors and the library's, float32 [n, dim] each: of rows and of queries, with the model's own prompts."""
-    prompt, queries = row_prompt(model, net.prompts, net.default_prompt_name), list(ORDINARY)
-    yield native.encode(texts, _BATCH_TOKENS).vectors, net.encode(texts, prompt=prompt, show_progress_bar=False)
-    yield (
-        np.stack([native.encode_query(one) for one in queries]),
-        net.encode_query(queries, show_progress_bar=False),
-    )
 
 
 def _compared(proof: Proof, ours: Vectors, theirs: Vectors) -> Proof:

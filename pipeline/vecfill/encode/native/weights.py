@@ -13,15 +13,10 @@ import torch
 from safetensors import safe_open
 
 from vecfill.encode.native.architecture import Architecture, NotNativeError
+from vecfill.encode.native.module_chain import weights_file
 
 Read = Callable[[str], torch.Tensor]
 """Returns a weight by its name."""
-
-_FILES = (
-    *("model.safetensors", "model.safetensors.index.json"),
-    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
-)
-"""In the order in which transformers looks for them."""
 
 _LEGACY = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 """Names in files converted from TensorFlow."""
@@ -173,9 +168,7 @@ def opened(folder: Path) -> Iterator[tuple[frozenset[str], Read]]:
     Raises:
         NotNativeError: there is none.
     """
-    path = next((folder / name for name in _FILES if (folder / name).is_file()), None)
-    if path is None:
-        raise NotNativeError("it has no file of weights that our pass reads")
+    path = weights_file(folder)
     files = _shards(path) if path.suffix == ".json" else [path]
     with ExitStack() as stack:
         places: dict[str, Read] = {}
