@@ -13,6 +13,7 @@ import click
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.migrate_report import print_ended, print_run, print_started, print_status
 from vecfill.cli.migrate_swap import CHOICE, asked, rollback, swap
+from vecfill.cli.migrate_verify import verify
 from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.cli.progress import shown
 from vecfill.cli.targets import for_each_target
@@ -49,6 +50,7 @@ def migrate() -> None:
     \b
     vecfill migrate start   -d postgresql://localhost/app -t public.jobs -m BAAI/bge-base-en-v1.5
     vecfill migrate run     -d postgresql://localhost/app -t public.jobs -m BAAI/bge-base-en-v1.5
+    vecfill migrate verify  -d postgresql://localhost/app -t public.jobs -m BAAI/bge-base-en-v1.5
     vecfill migrate status  -d postgresql://localhost/app -t public.jobs
     vecfill migrate finish  -d postgresql://localhost/app -t public.jobs
     vecfill migrate abandon -d postgresql://localhost/app -t public.jobs
@@ -179,5 +181,5 @@ def _to_end(settings: Settings, act: Callable[..., EndResult]) -> Callable[[], E
     )
 
 
-for command in (swap, rollback):
+for command in (verify, swap, rollback):
     migrate.add_command(command)

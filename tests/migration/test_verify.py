@@ -1,0 +1,32 @@
+"""``migrate verify``: the new column is complete and right, or what is wrong is named."""
+
+from __future__ import annotations
+
+import json
+
+from tests.migration.moving import begin, move, searched_docs
+
+
+def test_a_complete_column_is_ready_and_an_incomplete_one_says_why(connect, database, vecfill, tmp_path):
+    searched_docs(connect, database)
+    command = ("migrate", "verify", "-d", database, "-t", "docs", "-m", "hash:16")
+    assert "has been started" in vecfill(*command).err
+    begin(database)
+    early = vecfill(*command, "--json")
+    assert (early.code, early.json["problems"]) == (1, ["20 rows have no vector: run `vecfill migrate run`"])
+    move(database)
+    ended = vecfill(*command, "--report", str(tmp_path / "out"))
+    assert (ended.code, ended.err) == (0, "")
+    assert "ready: the application can move" in ended.out
+    assert "rows found by their own vectors through docs_near_next: 20 of 20" in ended.out
+    written = json.loads((tmp_path / "out" / "migration.json").read_text())
+    assert (written["problems"], written["overlap"]["rows"], written["verified"]["off"]) == ([], 20, 0)
+    assert "| sampled vectors, embedded again | 20: 20 right |" in (tmp_path / "out" / "migration.md").read_text()
+    assert "<td>20: 20 right</td>" in (tmp_path / "out" / "migration.html").read_text()
+    zeros = "[" + ",".join(["0"] * 15 + ["1"]) + "]"
+    connect.execute("UPDATE docs SET embedding_next = %s WHERE id < 4", [zeros])
+    connect.execute("UPDATE docs SET title = 'edited' WHERE id = 9")
+    found = vecfill(*command, "--json")
+    assert found.code == 1
+    assert found.json["problems"][0] == "1 changes are queued: run `vecfill run` for the new column"
+    assert found.json["verified"]["counts"]["overwritten"] == 3
