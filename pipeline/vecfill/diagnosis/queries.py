@@ -17,7 +17,7 @@ WHERE d.datname = pg_catalog.current_database()
 """
 
 REPLICATION_ROLE = """
-SELECT pg_catalog.quote_ident(r.rolname::pg_catalog.text) AS role,
+SELECT COALESCE(pg_catalog.quote_ident(r.rolname::pg_catalog.text), 'ALL') AS role,
   pg_catalog.quote_ident(d.datname::pg_catalog.text) AS database,
   pg_catalog.split_part(c.setting, '=', 2) AS value
 FROM pg_catalog.pg_db_role_setting AS s
@@ -26,6 +26,9 @@ LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = s.setrole
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.setdatabase
 WHERE c.setting LIKE 'session_replication_role=%' AND c.setting <> 'session_replication_role=origin'
   AND (s.setdatabase = 0 OR d.datname = pg_catalog.current_database())
+UNION ALL
+SELECT NULL, NULL, g.setting FROM pg_catalog.pg_settings AS g
+WHERE g.name = 'session_replication_role' AND g.setting <> 'origin' AND g.source = 'configuration file'
 """
 
 SEES_SESSIONS = "SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS sees"

@@ -138,18 +138,20 @@ def rollbacks(look: Look) -> Iterator[Finding]:
 
 
 def replication_role(look: Examined) -> Iterator[Finding]:
-    """Settings that keep triggers from firing, of this session or of any role or database."""
+    """Settings that keep triggers from firing: of a role, a database or the whole server."""
     if look.tracked is None:
         return
     found = look.ask(queries.REPLICATION_ROLE)
     for row in found:
-        scope = " ".join(part for part in (f"ROLE {row.role}" if row.role else "", row.database or "") if part)
-        alter = f"ALTER ROLE {row.role or 'ALL'}" + (f" IN DATABASE {row.database}" if row.database else "")
+        mend = f"ALTER ROLE {row.role}" if row.role else "ALTER SYSTEM"
+        mend += f" IN DATABASE {row.database}" if row.database else ""
+        scope = mend.removeprefix("ALTER ") if row.role else "every session"
         yield problem(
             "replication-role",
-            f"session_replication_role is {row.value} for {scope or 'every session'}: its changes fire no trigger of "
+            f"session_replication_role is {row.value} for {scope}: its changes fire no trigger of "
             "tracking; after the mend, find what changed meanwhile",
-            f"{alter} RESET session_replication_role;",
+            f"{mend} RESET session_replication_role;",
+            *(() if row.role else ("SELECT pg_reload_conf();",)),
             look.run_command("--audit"),
         )
     if not found:

@@ -49,7 +49,7 @@ def broken_target(look: Look, message: str) -> Finding:
 def dimension(look: Look) -> int | None:
     """Returns the dimension of the model, if its files say so without a network."""
     try:
-        return dimension_of(look.model) if look.model and is_local(look.model) else None
+        return dimension_of(look.model) if look.model and not look.model.is_api and is_local(look.model) else None
     except ConfigError:
         return None
 
@@ -100,6 +100,8 @@ def model(look: Examined) -> Iterator[Finding]:
     """The column against the model that ``--model`` or the ledger names."""
     if look.model is None:
         yield unknown("model", "no model is named: give --model, or track the target")
+    elif look.model.is_api:
+        yield unknown("model", f"{look.model.name} is an API, which is not asked for its dimension")
     elif not is_local(look.model):
         yield unknown("model", f"{look.model.name} is not on this machine, and the network is not asked")
     elif (given := dimension(look)) is None:
