@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from vecfill.backfill.forecast import check_confirmed
 from vecfill.backfill.prepare import Prepared, forecast_of, job_of, stored_sample, surveyed
+from vecfill.backfill.tracked_checks import needs_sample
 from vecfill.config.model import Model
 from vecfill.config.plan import PlanOptions
 from vecfill.config.run import RunOptions
@@ -20,7 +21,7 @@ from vecfill.encode.stage import EncodeSpec
 from vecfill.errors import ConfigError
 from vecfill.planning.intent import PlanIntent
 from vecfill.planning.rate import assumed, measured, recorded
-from vecfill.planning.record import Rate, RunPlan, TextEstimate, TokenEstimate
+from vecfill.planning.record import ApiCost, Rate, RunPlan, TextEstimate, TokenEstimate
 from vecfill.planning.resources import resources_of
 from vecfill.planning.texts import estimate_texts, sample_texts
 from vecfill.planning.tokens import api_costs, estimate_tokens
@@ -163,7 +164,8 @@ class _Planning:
         self, encode: EncodeSpec, sample: pa.Table, texts: TextEstimate | None, tokens: TokenEstimate | None
     ) -> Rate:
         prepared, found = self.prepared, None
-        if not self.estimates.measure and not prepared.tracked and prepared.before.filled:
+        before = prepared.before
+        if not self.estimates.measure and before.filled and needs_sample(prepared.tracked, self.options, before):
             self.notes.append(
                 "whether this model made the existing vectors is not checked: --measure does, and so does a run"
             )
@@ -181,7 +183,7 @@ class _Planning:
             )
         return _within(rate, self.options.write_limits.max_rate)
 
-    def _apis(self, tokens: TokenEstimate | None) -> tuple[Any, ...]:
+    def _apis(self, tokens: TokenEstimate | None) -> tuple[ApiCost, ...]:
         if tokens is None:
             return ()
         if stale := [price for price in self.prices.api if price.stale()]:
