@@ -76,23 +76,33 @@ def stuck(queue: QueueTable) -> Query:
     )
 
 
-def left_out(selection: Selection, relation: Relation) -> Query:
-    """Counts rows with a text and without a vector: those whose entries are all done, and those without an entry."""
+def overview(selection: Selection, relation: Relation) -> Query:
+    """Counts the target's rows in one scan.
+
+    Result columns: all rows, those with a vector, those without one and with nothing to embed; of the others those
+    whose entries are all done, and those without an entry.
+    """
     queue, alias = relation.queue_table, relation.table.alias
     done = sql.SQL("false") if queue.done is None else queue.has_status(queue.done)
-    return sql.SQL(
-        "SELECT pg_catalog.count(*) FILTER (WHERE vecfill_named AND NOT vecfill_undone),\n"
-        "  pg_catalog.count(*) FILTER (WHERE NOT vecfill_named)\n"
-        "FROM (SELECT {named} AS vecfill_named, {undone} AS vecfill_undone FROM {source}\n"
-        "  WHERE {missing} AND NOT {blank} AND {where}) AS vecfill_rows"
-    ).format(
+    return sql.SQL(_OVERVIEW).format(
+        missing=selection.missing(relation),
+        blank=relation.user_sql.blank,
         named=queue.row_has(alias, sql.SQL("true")),
         undone=queue.row_has(alias, sql.SQL("NOT ({})").format(done)),
         source=target(relation),
-        missing=selection.missing(relation),
-        blank=relation.user_sql.blank,
         where=where(relation),
     )
+
+
+_OVERVIEW = """
+SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE vecfill_state OPERATOR(pg_catalog.=) 'filled'),
+  pg_catalog.count(*) FILTER (WHERE vecfill_state OPERATOR(pg_catalog.=) 'empty'),
+  pg_catalog.count(*) FILTER (WHERE vecfill_state OPERATOR(pg_catalog.=) 'done'),
+  pg_catalog.count(*) FILTER (WHERE vecfill_state OPERATOR(pg_catalog.=) 'unnamed')
+FROM (SELECT CASE WHEN NOT {missing} THEN 'filled' WHEN {blank} THEN 'empty' WHEN {undone} THEN 'open'
+    WHEN {named} THEN 'done' ELSE 'unnamed' END AS vecfill_state
+  FROM {source} WHERE {where} OFFSET 0) AS vecfill_rows
+"""
 
 
 def claim(relation: Relation) -> Query:

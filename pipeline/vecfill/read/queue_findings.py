@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from vecfill.postgres import queue_table_sql
@@ -13,9 +13,7 @@ from vecfill.postgres.queue_table import QueueTable
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import transaction
-from vecfill.postgres.target_sql import Query
-from vecfill.read.survey import Coverage
-from vecfill.read.unreadable_rows import is_row_fault
+from vecfill.read.queue_coverage import overview, row_of
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +53,15 @@ def queue_findings(connection: Connection, relation: Relation, selection: Select
         relation: the target, of ``queue_introspect.with_queue_table``.
         selection: of the missing rows.
     """
-    lost, unnamed = left_out(connection, relation, selection)
-    stuck, oldest = _row(connection, relation, queue_table_sql.stuck(relation.queue_table))
+    rows = overview(connection, relation, selection)
+    stuck, oldest = row_of(connection, relation, queue_table_sql.stuck(relation.queue_table))
     return QueueFindings(
         table=relation.queue_table.label,
         statuses=statuses(connection, relation),
         stuck=stuck,
         oldest_claim_s=oldest,
-        lost=lost,
-        unnamed=unnamed,
+        lost=rows.lost if rows else None,
+        unnamed=rows.unnamed if rows else None,
         indexed=relation.queue_table.indexed,
     )
 
@@ -77,7 +75,7 @@ def statuses(connection: Connection, relation: Relation) -> dict[str, int]:
 
 def pending(connection: Connection, relation: Relation) -> int:
     """Returns the number of pending entries that a run may claim."""
-    return int(_row(connection, relation, queue_table_sql.pending(relation))[0])
+    return int(row_of(connection, relation, queue_table_sql.pending(relation))[0])
 
 
 def warn_unknown(queue: QueueTable, statuses: Mapping[str, int]) -> None:
@@ -90,34 +88,3 @@ def warn_unknown(queue: QueueTable, statuses: Mapping[str, int]) -> None:
             ", ".join(queue.words),
             extra={"queue_table": queue.label, "statuses": unknown},
         )
-
-
-def with_estimate(connection: Connection, relation: Relation, coverage: Coverage) -> Coverage:
-    """Returns a coverage with the planner's estimate of the rows with a vector; the others are not counted."""
-    table = relation.table
-    query = queue_table_sql.null_fraction(relation)
-    with transaction(connection, relation.access.reading, read_only=True, first=query) as cursor:
-        row = cursor.fetchone()
-    if row is None or table.vector.not_null:
-        return replace(coverage, unqueued=None)
-    without = round(coverage.total * float(row[0])) - coverage.missing - coverage.empty
-    return replace(coverage, filled=max(0, coverage.filled - max(0, without)), unqueued=None)
-
-
-def left_out(connection: Connection, relation: Relation, selection: Selection) -> tuple[int | None, int | None]:
-    """Returns how many rows without a vector have only entries that are done, and how many no entry at all.
-
-    Both None if the user's SQL fails on a row.
-    """
-    try:
-        lost, unnamed = _row(connection, relation, queue_table_sql.left_out(selection, relation))
-    except Exception as error:
-        if not is_row_fault(error):
-            raise
-        return None, None
-    return lost, unnamed
-
-
-def _row(connection: Connection, relation: Relation, query: Query) -> tuple[Any, ...]:
-    with transaction(connection, relation.access.reading, read_only=True, first=query) as cursor:
-        return cursor.fetchall()[0]

@@ -11,7 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import psycopg
 from psycopg import sql
@@ -26,7 +26,8 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSED, Selection
 from vecfill.postgres.target_sql import where
 from vecfill.read.look import Look, Lookout
-from vecfill.read.queue_findings import left_out, pending, statuses, warn_unknown, with_estimate
+from vecfill.read.queue_coverage import counted, estimated, overview
+from vecfill.read.queue_findings import pending, statuses, warn_unknown
 from vecfill.read.queue_table_reader import QueueTableReader
 from vecfill.read.queue_units import next_entries
 from vecfill.read.queue_upkeep import QueueCounts, put_back, settle_needless
@@ -95,9 +96,12 @@ class QueueTableSource(TableSource):
                 warn_unknown(self.relation.queue_table, self.counts.before)
             put_back(connection, self.relation, self.relation.queue_table.is_claimed)
             self.counts.taken_over += put_back(connection, self.relation, self.relation.queue_table.is_abandoned)
-            for reason, count in settle_needless(connection, self.relation, self.missing).items():
-                self.counts.settled[reason] += count
-            return self._named(connection, excluded=excluded, earlier=earlier)
+            named = self._named(connection, excluded=excluded, earlier=earlier)
+            if named.eligible != pending(connection, self.relation):  # else each entry is of a row to read
+                for reason, count in settle_needless(connection, self.relation, self.missing).items():
+                    self.counts.settled[reason] += count
+                named = self._named(connection, excluded=excluded, earlier=earlier)
+            return self._with_the_rest(connection, named, excluded, earlier)
 
         return self.session.run(look, stopped=stopped)
 
@@ -109,10 +113,15 @@ class QueueTableSource(TableSource):
         """
         queue = replace(self.relation.queue_table, taking_over=True)
         source = replace(self, relation=replace(self.relation, queue=queue))
-        return self.session.run(lambda connection: source._named(connection, excluded=(), earlier=None))
+
+        def look(connection: Connection) -> Survey:
+            return source._with_the_rest(connection, source._named(connection, excluded=(), earlier=None), (), None)
+
+        return self.session.run(look)
 
     def _named(self, connection: Connection, *, excluded: tuple[str, ...], earlier: Survey | None) -> Survey:
-        named = survey(
+        """Surveys the rows that pending entries name."""
+        return survey(
             connection,
             self.relation,
             self.selection,
@@ -121,7 +130,6 @@ class QueueTableSource(TableSource):
             pieces=self.pieces,
             leaves=(self._last,),
         )
-        return self._with_the_rest(connection, named, excluded, earlier)
 
     def plan(
         self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()
@@ -184,11 +192,6 @@ class QueueTableSource(TableSource):
         """Position of the queue table among the leaves."""
         return len(self.relation.table.leaves) - 1
 
-    def _count(self, connection: Connection, relation: Relation, selection: Selection, **given: Any) -> Survey:
-        """Surveys the table itself."""
-        leaves = tuple(range(self._last))
-        return survey(connection, relation, selection, pieces=self.pieces, leaves=leaves, **given)
-
     def _counts_all(self, named: Survey, earlier: Survey | None) -> bool:
         """Whether to scan the table for what the queue table leaves out; in all surveys of a run or in none."""
         if earlier is not None:
@@ -202,19 +205,16 @@ class QueueTableSource(TableSource):
         """Adds the rows without a vector that no open entry names: as work if they are wanted, else as a count."""
         rest = None
         if self.relation.queue_table.rest:
-            rest = self._count(connection, _rest_of(self.relation), self.missing, excluded=excluded)
-        if not self._counts_all(named, earlier):
-            coverage = with_estimate(connection, self.relation, named.coverage)
+            others, relation = tuple(range(self._last)), _rest_of(self.relation)
+            rest = survey(connection, relation, self.missing, excluded=excluded, pieces=self.pieces, leaves=others)
+        rows = overview(connection, self.relation, self.missing) if self._counts_all(named, earlier) else None
+        if rows is None:
+            coverage = estimated(connection, self.relation, named.coverage)
         else:
-            whole = self._count(connection, replace(self.relation, queue=None), self.missing, exact=True).coverage
-            taken = named.coverage.missing + (rest.coverage.missing if rest else 0)
-            coverage = replace(
-                whole,
-                missing=named.coverage.missing,
-                changed=named.coverage.changed,
-                unqueued=max(0, whole.missing - taken),
-            )
-            self.counts.lost, self.counts.unnamed = left_out(connection, self.relation, self.missing)
+            coverage = counted(named.coverage, rows)
+            self.counts.lost, self.counts.unnamed = rows.lost, rows.unnamed
+        if rest and coverage.unqueued:
+            coverage = replace(coverage, unqueued=max(0, coverage.unqueued - rest.coverage.missing))
         if rest is None:
             return replace(named, coverage=coverage)
         return replace(
