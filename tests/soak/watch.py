@@ -48,8 +48,8 @@ EDIT_EVERY_S = 0.7
 LATE_S = 60.0
 
 WARM_UP_S = 60.0
-"""Seconds of edits before memory is measured: torch keeps what it prepares for each new length of a text, up to some 100
-MB with all-MiniLM-L6-v2 after 150 texts."""
+"""Seconds of edits before memory is measured: torch keeps what it prepares for each new length of a text, some 100 MB
+with all-MiniLM-L6-v2 after 150 texts."""
 
 
 @dataclass

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from tests.costs import BUFFERS_OF_A_LOOK
-from tests.ledger.tracked import fill, tracked_docs
+from tests.ledger.tracked import assert_current, fill, tracked_docs
 from tests.read.test_partial_index import buffers, make_filled
 from tests.tables import DOCS, INLINE, MODEL, make_docs, wait_until
 from tests.watching.watched import watched, watching
@@ -14,7 +15,8 @@ from tests.watching.watched import watched, watching
 from vecfill.backfill.prepare import prepare
 from vecfill.postgres.database import Database
 from vecfill.postgres.session import Session
-from vecfill.watching import patience
+from vecfill.watching import patience, rounds
+from vecfill.watching.patience import LOOK_PAGES
 
 LOOKS = 20
 
@@ -52,3 +54,14 @@ def test_without_an_index_the_table_is_scanned_only_after_changes_and_that_is_sa
         wait_until(lambda: any("no partial index" in one.getMessage() for one in caplog.records))
     (said,) = [one.getMessage() for one in caplog.records if "no partial index" in one.getMessage()]
     assert 'CREATE INDEX CONCURRENTLY ON "public"."docs" ("id") WHERE "embedding" IS NULL' in said
+
+
+def test_the_queue_is_vacuumed_after_a_bulk_change_so_that_looks_stay_cheap(database, connect, monkeypatch):
+    monkeypatch.setattr(rounds, "TIDY_S", 0.05)
+    tracked_docs(connect, database, 4_000)
+    connect.execute("ALTER TABLE vecfill.change_1 SET (autovacuum_enabled = off); UPDATE docs SET title = 'new ' || id")
+    pages = "SELECT pg_relation_size('vecfill.change_1') / current_setting('block_size')::int"
+    assert connect.execute(pages).fetchone()[0] > LOOK_PAGES
+    with watching(watched(database, options=replace(INLINE, yes=True))):
+        wait_until(lambda: connect.execute(pages).fetchone()[0] <= LOOK_PAGES)
+    assert_current(connect)

@@ -143,7 +143,16 @@ def test_it_tells_the_service_manager_and_ends_cleanly_on_sigterm(database, conn
     ]
 
 
-@pytest.mark.parametrize("flags", [("--metrics", "70000"), ("--interval", "0"), ("-m", "hash:9"), ("--column", "none")])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--metrics", "70000"),
+        ("--interval", "0"),
+        ("-m", "hash:9"),
+        ("--column", "none"),
+        ("--ready-file", "/no/such/folder/file"),
+    ],
+)
 def test_bad_input_ends_in_one_line_and_nothing_is_written(vecfill, database, connect, flags):
     tracked_docs(connect, database, 2, filled=False)
     given = {"-m": "hash:8", "-t": "docs", "--text": "{title}"} | {flags[0]: flags[1]}

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg import sql
+
 from vecfill.ledger import emptied_sql, failure_sql, pending_sql, queue_sql
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
@@ -55,6 +57,11 @@ def pages_of(connection: Connection, relation: Relation) -> int:
     """Returns the heap pages of the queue."""
     size: int = _run(connection, relation, queue_sql.size(relation))[0][0]
     return size // relation.access.server.block_bytes
+
+
+def vacuum(connection: Connection, relation: Relation) -> None:
+    """Frees the pages of entries that are done, if this role owns the queue and nobody else does so right now."""
+    connection.execute(sql.SQL("VACUUM (SKIP_LOCKED) {}").format(relation.ledger.changes))
 
 
 def queue_leaf(relation: Relation) -> Leaf:

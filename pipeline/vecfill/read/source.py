@@ -57,8 +57,8 @@ class TableSource:
             lambda connection: self.lookout.look(connection, self.relation, self.selection, excluded)
         )
 
-    def requeue_failed(self) -> None:
-        """Does nothing: only a ledger remembers rows that failed, to try them again."""
+    def tidy(self, most_pages: int) -> None:
+        """Does nothing: only a ledger has rows to try again, and a queue that ``most_pages`` should hold."""
 
     def survey(
         self,

@@ -83,9 +83,15 @@ class TrackedSource(TableSource):
         found = self.session.run(lambda connection: queue.queue_of(connection, self.relation))
         return Look(rows=found.entries, oldest_s=found.oldest_s, pages=found.pages)
 
-    def requeue_failed(self) -> None:
-        """Queues the failed rows whose next attempt is due."""
-        self.session.run(lambda connection: queue.renew_failures(connection, self.relation))
+    def tidy(self, most_pages: int) -> None:
+        """Queues the failed rows whose next attempt is due; vacuums a queue of more pages."""
+
+        def work(connection: Connection) -> None:
+            queue.renew_failures(connection, self.relation)
+            if queue.queue_of(connection, self.relation).pages > most_pages:
+                queue.vacuum(connection, self.relation)
+
+        self.session.run(work)
 
     def is_idle(self) -> bool:
         """Whether there is nothing to read or to settle at the start of a run."""

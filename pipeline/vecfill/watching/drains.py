@@ -20,6 +20,7 @@ from vecfill.job import Engine, Job, Stop
 from vecfill.postgres.driver_errors import TABLE_CHANGED
 from vecfill.postgres.read_sql import suggested_index
 from vecfill.read.look import Look
+from vecfill.watching.patience import LOOK_PAGES
 from vecfill.watching.rows_aside import RowsAside
 from vecfill.watching.watched import Watched
 
@@ -42,6 +43,7 @@ class Drains:
         prepared: the target, ready to drain.
         fresh: its survey has just been made, for the next drain to use.
         aside: rows that are passed over for now.
+        survey_s: seconds of the last survey.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Drains:
         self._kept, self._progress = kept, progress
         self._engine: InlineEngine | None = None
         self._job: Job | None = None
-        self._refreshed_at, self.fresh = 0.0, False
+        self._refreshed_at, self.fresh, self.survey_s = 0.0, False, 0.0
         self.prepared: Prepared | None = None
         self.aside = RowsAside()
 
@@ -93,9 +95,9 @@ class Drains:
         """Looks cheaply for work."""
         return self._now.source.look(self._excluded)
 
-    def requeue_failed(self) -> None:
-        """Queues the failed rows of a tracked target whose next attempt is due."""
-        self._now.source.requeue_failed()
+    def tidy(self) -> None:
+        """Queues the failed rows of a tracked target whose next attempt is due, and vacuums its queue if that helps."""
+        self._now.source.tidy(LOOK_PAGES)
 
     def drain(self) -> Drain:
         """Surveys the target, unless that is fresh, and drains what it found; ``Drain.engine`` tells whether it did.
@@ -141,12 +143,12 @@ class Drains:
 
     def _surveyed(self) -> Prepared:
         """Returns the target with the work there is now; prepared as for a run if a run would ask before so much."""
-        excluded = self._excluded
+        excluded, started = self._excluded, time.monotonic()
         if not self.fresh and not self._surveyed_again(excluded):
             self.refresh()
         if self.fresh and excluded:
             self._surveyed_again(excluded)
-        self.fresh = False
+        self.fresh, self.survey_s = False, time.monotonic() - started
         return self._now
 
     def _surveyed_again(self, excluded: tuple[str, ...]) -> bool:

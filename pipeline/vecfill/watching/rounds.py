@@ -19,8 +19,8 @@ from vecfill.watching.target_state import OF_THE_SERVER, TargetState
 
 log = logging.getLogger(__name__)
 
-REQUEUE_S = 30.0
-"""Seconds between two looks for failed rows whose next attempt is due."""
+TIDY_S = 30.0
+"""Seconds between two looks for failed rows whose next attempt is due, and for a queue that needs vacuum."""
 
 SAY_EVERY_S = 60.0
 """Seconds of small drains that one line of the log sums up."""
@@ -39,7 +39,7 @@ class Rounds:
         self._drains, self._state, self._run, self._stop, self._interval = drains, state, run, stop, interval
         self._stuck, self._stuck_rows, self._again_at = Backoff(interval, LONGEST_STUCK_S), 0, 0.0
         self._pending, self._scan_at, self._explained = False, 0.0, False
-        self._requeue_at = time.monotonic() + REQUEUE_S
+        self._tidy_at = time.monotonic() + TIDY_S
         self._said_at, self._unsaid = time.monotonic(), Counter[str]()
 
     def until_stopped(self) -> None:
@@ -58,9 +58,9 @@ class Rounds:
             self._drains.refresh()
         if self._drains.fresh and not self._stop.hold.paused:
             return self._drained(self._drains.drain(), None)
-        if time.monotonic() > self._requeue_at:
-            self._requeue_at = time.monotonic() + REQUEUE_S
-            self._drains.requeue_failed()
+        if time.monotonic() > self._tidy_at:
+            self._tidy_at = time.monotonic() + TIDY_S
+            self._drains.tidy()
         try:
             look = self._drains.look()
         except TABLE_CHANGED:
@@ -72,10 +72,9 @@ class Rounds:
         self._pending = bool(look.rows) or (look.scans and self._pending)
         if not self._pending or not self._due(look) or self._stop.hold.paused:
             return time_to_look(self._interval, look.pages)
-        started = time.monotonic()
         drain = self._drains.drain()
         self._pending = False
-        self._scan_at = time.monotonic() + time_to_scan(time.monotonic() - started) if look.scans else 0.0
+        self._scan_at = time.monotonic() + time_to_scan(self._drains.survey_s) if look.scans else 0.0
         return self._drained(drain, look)
 
     def _due(self, look: Look) -> bool:

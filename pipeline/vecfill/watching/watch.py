@@ -16,7 +16,7 @@ from vecfill.config.watch import WatchOptions
 from vecfill.encode.stage import EncodeSpec
 from vecfill.engine.signals import SIGNALS, stopping
 from vecfill.engine.warm import Warm
-from vecfill.errors import StoppedError
+from vecfill.errors import ConfigError, StoppedError
 from vecfill.job import Stop, Worker
 from vecfill.log_fields import in_context
 from vecfill.watching import faults
@@ -53,6 +53,8 @@ def watch(
         ConfigError: a target, a model or the port cannot work; nothing was written.
     """
     options, stop = options or WatchOptions(), stop or Stop()
+    if options.ready_file is not None and not options.ready_file.absolute().parent.is_dir():
+        raise ConfigError(f"--ready-file {options.ready_file}: there is no such folder: make it, or choose another")
     with ExitStack() as stack:
         stack.enter_context(stopping(stop, signals=signals))
         stack.enter_context(SaidOnce().installed())
@@ -119,6 +121,7 @@ class _Watch:
     @contextmanager
     def threads(self) -> Iterator[None]:
         """Starts them; at the end stops them and waits until what is in flight is committed."""
+        self._keep_ready_file(ready=False)  # one that a process left that was killed
         for thread in self._threads:
             thread.start()
         try:
