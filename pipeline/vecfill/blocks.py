@@ -56,7 +56,7 @@ def encoded_schema(arity: int, dim: int) -> pa.Schema:
     ``n_tokens`` counts the text's tokens before truncation, including special tokens and prompt; of a text of more than
     65,536 characters perhaps only those of its beginning. It is null if the encoder has no tokenizer. ``truncated``
     marks a text longer than the model's limit, ``reused`` a vector copied from an equal text without running the model.
-    ``device`` and ``dtype`` are those of the model.
+    ``device`` and ``dtype`` are those of the model, ``encoder`` says who computed (see ``Encoder.way``).
     """
     return pa.schema(
         [
@@ -70,6 +70,7 @@ def encoded_schema(arity: int, dim: int) -> pa.Schema:
             *ERROR_COLUMNS,
             pa.field("device", pa.string(), nullable=False),
             pa.field("dtype", pa.string(), nullable=False),
+            pa.field("encoder", pa.string(), nullable=False),
             pa.field("read_s", pa.float32(), nullable=False),
             pa.field("load_s", pa.float32(), nullable=False),
             pa.field("encode_s", pa.float32(), nullable=False),
@@ -118,6 +119,7 @@ RESULT_SCHEMA = pa.schema(
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("device", pa.string(), nullable=False),
         pa.field("dtype", pa.string(), nullable=False),
+        pa.field("encoder", pa.string(), nullable=False),
         pa.field("read_s", pa.float64(), nullable=False),
         pa.field("load_s", pa.float64(), nullable=False),
         pa.field("encode_s", pa.float64(), nullable=False),

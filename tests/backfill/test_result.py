@@ -70,6 +70,7 @@ def test_a_result_is_plain_json():
         engine=None,
         device=None,
         dtype=None,
+        encoder=None,
         seconds=1.0,
         startup_seconds={},
         api=None,

@@ -19,6 +19,7 @@ ZERO = {
     "bytes": 0,
     "device": "cpu",
     "dtype": "float32",
+    "encoder": "native",
     "read_s": 0.0,
     "load_s": 0.0,
     "encode_s": 0.0,
@@ -103,7 +104,7 @@ def test_numbers_are_summed():
     numbers = {"tokens": 10, "truncated": 1, "reused": 3, "bytes": 100, "read_s": 0.5, "encode_s": 2.0, "write_s": 0.25}
     tally = tallied([result(updated=1, **numbers)], [result(updated=1, **numbers)])
     assert (tally.tokens, tally.truncated, tally.reused, tally.bytes) == (20, 2, 6, 200)
-    assert (tally.devices, tally.dtypes) == ({"cpu"}, {"float32"})
+    assert (tally.devices, tally.dtypes, tally.encoders) == ({"cpu"}, {"float32"}, {"native"})
     assert tally.seconds == {"read": 1.0, "encode": 4.0, "write": 0.5}
 
 

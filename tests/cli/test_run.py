@@ -29,6 +29,7 @@ KEYS = {
         "truncated",
         "reused",
         "dtype",
+        "encoder",
         "remaining",
         "seconds",
         "rows_per_s",

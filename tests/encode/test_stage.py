@@ -323,6 +323,7 @@ def test_the_model_loads_once_for_all_threads():
 
 def test_the_block_says_where_and_how_it_was_computed():
     result = stage()(block(texts_of(3)))
+    assert set(result["encoder"].to_pylist()) == {"stand-in"}
     assert set(zip(result["device"].to_pylist(), result["dtype"].to_pylist(), strict=True)) == {("cpu", "float32")}
 
 

@@ -32,6 +32,7 @@ class RunResult:
             those with an outdated one.
         device: where the model computed; None if it was not needed.
         dtype: type that it computed in.
+        encoder: who computed: ``native`` (vecfill's own pass), ``library``, ``api`` or ``stand-in``.
         embedded: rows that got a vector; a row that was read again counts again.
         updated: rows whose vector this run wrote, counted by the server.
         stale: texts that changed while their vector was made; read again by the next sweep.
@@ -69,6 +70,7 @@ class RunResult:
     engine: str | None
     device: str | None
     dtype: str | None
+    encoder: str | None
     eligible: int
     embedded: int
     updated: int
@@ -129,6 +131,7 @@ def result_of(drain: Drain, started: float, run_id: str) -> RunResult:
         engine=engine.name if engine else None,
         device=", ".join(sorted(tally.devices)) or None,
         dtype=", ".join(sorted(tally.dtypes)) or None,
+        encoder=", ".join(sorted(tally.encoders)) or None,
         eligible=prepared.before.open,
         embedded=read - sum(sweep.counts["failed"] for sweep in tally.sweeps),
         **{name: tally.total(name) for name in OUTCOMES},

@@ -50,6 +50,7 @@ class Tally:
     dry: bool = False
     devices: set[str] = field(default_factory=set)
     dtypes: set[str] = field(default_factory=set)
+    encoders: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "encode", "write"), 0.0))
 
     def begin_sweep(self) -> Sweep:
@@ -74,6 +75,7 @@ class Tally:
             self.load_s += batch["load_s"]
             self.devices.add(batch["device"])
             self.dtypes.add(batch["dtype"])
+            self.encoders.add(batch["encoder"])
             for stage in self.seconds:
                 self.seconds[stage] += batch[f"{stage}_s"]
             self._quarantine(batch["unwritten"])

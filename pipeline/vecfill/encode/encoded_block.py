@@ -31,6 +31,7 @@ def encoded_block(
         **dict(zip(("error_class", "error"), _errors(rows), strict=True)),
         "device": pa.repeat(encoder.device, n),
         "dtype": pa.repeat(encoder.dtype, n),
+        "encoder": pa.repeat(encoder.way, n),
         "load_s": pa.repeat(pa.scalar(load_s / max(n, 1), pa.float32()), n),
         "encode_s": pa.repeat(pa.scalar(encode_s / max(n, 1), pa.float32()), n),
     }

@@ -207,6 +207,7 @@ def _result_row(part: pa.Table, result: BatchResult, seconds: float) -> dict[str
         "bytes": result.bytes,
         "device": part["device"][0].as_py(),
         "dtype": part["dtype"][0].as_py(),
+        "encoder": part["encoder"][0].as_py(),
         "read_s": pc.sum(part["read_s"]).as_py() or 0.0,
         "load_s": pc.sum(part["load_s"]).as_py() or 0.0,
         "encode_s": pc.sum(part["encode_s"]).as_py() or 0.0,
