@@ -189,7 +189,7 @@ def check_queue_table(connection: Connection, relation: Relation) -> None:
 
 
 def try_statuses(connection: Connection, relation: Relation) -> None:
-    """Changes the status of one free entry to each of ours and rolls back: a constraint or a trigger may refuse it.
+    """Changes the status of a pending entry to each of ours and rolls back: a constraint or a trigger may refuse it.
 
     Raises:
         ConfigError: it does.
