@@ -22,7 +22,6 @@ from tests.watching.watched import watched, watching
 
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.errors import LeaseError
-from vecfill.watching import patience
 
 PATIENT = replace(INLINE, lease=1.0)
 
@@ -101,8 +100,7 @@ def watch_process(database: str, *flags: str, **environ: str) -> subprocess.Pope
 
 
 @pytest.mark.slow
-def test_what_a_killed_watch_leaves_the_other_takes_over(database, connect, monkeypatch):
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.02)
+def test_what_a_killed_watch_leaves_the_other_takes_over(database, connect):
     tracked_docs(connect, database, 3, filled=False)
     with watch_process(database) as process:
         wait_until(lambda: connect.execute("SELECT count(embedding) = 3 FROM docs").fetchone()[0])

@@ -15,6 +15,8 @@ from tests.watching.watched import watched, watching
 from vecfill import ConfigError, track
 from vecfill.config.limits import WriteLimits
 from vecfill.config.target import Target
+from vecfill.encode.stage import EncodeStage
+from vecfill.errors import EncodeError
 from vecfill.watching import patience
 
 FILLED = "SELECT count(*) = %s FROM docs WHERE embedding IS NOT NULL"
@@ -123,7 +125,6 @@ def test_the_target_changes_under_the_watch(database, connect):
 
 
 def test_a_fault_of_one_target_ends_it_alone(database, connect, monkeypatch):
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.02)
     monkeypatch.setattr("vecfill.watching.target_loop.LASTING_S", 0.05)
     tracked_docs(connect, database, 3)
     make_docs(connect, 2, table="more")
@@ -185,3 +186,21 @@ def test_the_ledger_shows_a_watch_that_has_nothing_to_do(database, connect):
         connect.execute("UPDATE docs SET title = 'new'")
         wait_until_current(connect)
         assert connect.execute(since).fetchone() == began
+
+
+def test_a_model_that_keeps_failing_ends_its_target(database, connect, monkeypatch, caplog):
+    monkeypatch.setattr("vecfill.watching.target_loop.LASTING_S", 0.05)
+    tracked_docs(connect, database, 3, filled=False)
+    with watching(watched(database)) as going:
+        wait_for(connect, 3)
+
+        def broken(*_):
+            raise EncodeError("the device is gone")
+
+        monkeypatch.setattr(EncodeStage, "__call__", broken)
+        add_docs(connect, 4, 4)
+        result = going.ended()
+    assert (result.exit_code, result.targets[0].error) == (1, "the device is gone")
+    assert "no longer watched: the device is gone" in caplog.text
+    assert 1 <= caplog.text.count("; trying again until it passes") < 20
+    assert queue(connect)

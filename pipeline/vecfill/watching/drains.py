@@ -16,7 +16,7 @@ from vecfill.backfill.progress import Progress
 from vecfill.backfill.work import Work, drain_with, engine_opened
 from vecfill.engine.choice import choose, gpu_count
 from vecfill.engine.inline import InlineEngine
-from vecfill.job import Engine, Job, Stop
+from vecfill.job import Engine, Job, Shared, Stop
 from vecfill.postgres.driver_errors import TABLE_CHANGED
 from vecfill.postgres.read_sql import suggested_index
 from vecfill.read.look import Look
@@ -34,6 +34,19 @@ MANY_ROWS = 1_000
 
 _ONE_RAY = threading.Lock()
 """Ray serves one drain of this process at a time."""
+
+
+class Budget:
+    """What the encoders of a target share for as long as it is watched, such as what an API may cost."""
+
+    def __init__(self) -> None:
+        self._shared: Shared | None = None
+
+    def of(self, job: Job) -> Shared | None:
+        """Returns it, made from the first job; None for a local model."""
+        if self._shared is None:
+            self._shared = job.encode.shared()
+        return self._shared
 
 
 class Drains:
@@ -54,8 +67,10 @@ class Drains:
         stop: Stop,
         kept: MutableMapping[str, Any],
         progress: Callable[[Progress], None],
+        budget: Budget,
     ) -> None:
         """Takes what this process keeps of the model, such as its weights."""
+        self._budget = budget
         self._work, self._watched, self._stop = work, watched, stop
         self._kept, self._progress = kept, progress
         self._engine: InlineEngine | None = None
@@ -172,7 +187,7 @@ class Drains:
                 yield engine
             return
         if self._engine is None:
-            self._engine = InlineEngine(job, self._kept)
+            self._engine = InlineEngine(job, self._kept, shared=self._budget.of(job))
         elif job is not self._job:
             self._engine.retarget(job)
         self._job = job

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from vecfill.backfill.drain import Drain
 from vecfill.backfill.run_state import RunState
@@ -42,10 +43,11 @@ class Rounds:
         self._tidy_at = time.monotonic() + TIDY_S
         self._said_at, self._unsaid = time.monotonic(), Counter[str]()
 
-    def until_stopped(self) -> None:
-        """Makes round after round."""
+    def until_stopped(self, done: Callable[[], None]) -> None:
+        """Makes round after round; calls ``done`` after each."""
         while not self._stop.is_set():
             wait = self._round()
+            done()
             self._run.resting = True
             self._state.turned()
             self._say()

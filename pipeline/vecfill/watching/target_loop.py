@@ -20,7 +20,7 @@ from vecfill.ledger.lease import LOST
 from vecfill.log_fields import logged_with
 from vecfill.postgres.database import Database
 from vecfill.watching import faults
-from vecfill.watching.drains import Drains
+from vecfill.watching.drains import Budget, Drains
 from vecfill.watching.patience import LASTING_S, Backoff
 from vecfill.watching.rounds import Rounds
 from vecfill.watching.target_state import AWAY, ENDED, SERVER, STANDBY, WATCHING, TargetState
@@ -60,7 +60,7 @@ class TargetLoop:
         """Takes what this process keeps of the model; nothing is written before ``start``."""
         self._watched, self._kept, self._start = watched, kept, start
         self._place = Database.resolve(watched.database)
-        self._backoff = Backoff()
+        self._backoff, self._budget = Backoff(), Budget()
         self.state = TargetState(target=watched.target.table, model=watched.model.name)
         self.stop: Stop = _Polled(self.state.turned)
         self.checked = threading.Event()
@@ -103,11 +103,12 @@ class TargetLoop:
         self.state.waiting = lambda: "a pause" if stop.hold.paused else run.waits_for()
         with (
             at_work(watched.target, watched.model, self._place, watched.options, stop=stop, state=run) as work,
-            closing(Drains(work, watched, stop=stop, kept=self._kept, progress=tell)) as drains,
+            closing(Drains(work, watched, stop=stop, kept=self._kept, progress=tell, budget=self._budget)) as drains,
         ):
             prepared = self._begin(drains)
             with work.pacing.watching(prepared.relation):
-                Rounds(drains, self.state, run, stop=stop, interval=watched.interval).until_stopped()
+                rounds = Rounds(drains, self.state, run, stop=stop, interval=watched.interval)
+                rounds.until_stopped(self._goes_on)
             work.lease.check(stop.reason)
             self._end_of_stop(work)
 
@@ -130,17 +131,18 @@ class TargetLoop:
         while not self._start.wait(0.1):
             self._wait(0)
         log.info("watching %s", prepared.relation.table.label, extra={"event": "watching"})
-        self.recovered()
+        if self._fault is None:
+            self.state.is_now(WATCHING)
         return prepared
 
-    def recovered(self) -> None:
-        """Notes that the target is watched, perhaps again."""
+    def _goes_on(self) -> None:
+        """Notes that a round is over, so that no fault lasts: a drain that fails is part of the next first round."""
         if self._backoff.failing_since is not None:
             seconds = self._backoff.failing_s
             log.warning("watching again after %.0f s", seconds, extra={"event": "resume", "seconds": seconds})
-        self._backoff.succeeded()
-        self._fault = None
-        self.state.is_now(WATCHING)
+            self._backoff.succeeded()
+            self._fault = None
+            self.state.is_now(WATCHING)
 
     def _wait(self, seconds: float) -> None:
         self.state.turned()
