@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from tests.migration.moving import begin, give_up, move, searched_docs, swap_back, swap_it
 from tests.pooler import POOL
 from tests.tables import DOCS, INLINE, MODEL, assert_every_vector_is_its_texts, make_docs
 
@@ -135,4 +136,15 @@ def test_a_queue_table(docs, pooler, database):
     target = replace(DOCS, queue=QueueOptions(table="queue", claimed="at"))
     result = run(target, MODEL, database=pooler, options=INLINE)
     assert (result.updated, result.queue.after) == (1_000, {"completed": 1_000})
+    assert_nothing_left(pooler, database)
+
+
+@pytest.mark.slow
+def test_a_migration_with_a_swap(connect, pooler, database):
+    searched_docs(connect, database, partitioned=True)
+    begin(pooler)
+    assert move(pooler).phase == "indexed"
+    assert swap_it(pooler).done
+    assert swap_back(pooler).done
+    assert give_up(pooler).done
     assert_nothing_left(pooler, database)

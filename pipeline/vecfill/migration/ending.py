@@ -146,7 +146,7 @@ def _ended(
 def _found(connection: Connection, target: Target) -> Found:
     found = need(connection, target)
     if not found.migration.ended:
-        check_owner(connection, found.relation, target.state_schema)
+        check_owner(connection, found.relation, target.state_schema, drops=True)
     return found
 
 

@@ -82,8 +82,8 @@ def need(connection: Connection, target: Target) -> Found:
     return found
 
 
-def check_owner(connection: Connection, relation: Relation, ledger: str) -> None:
-    """Checks that this role may change the table and the ledger.
+def check_owner(connection: Connection, relation: Relation, ledger: str, *, drops: bool = False) -> None:
+    """Checks that this role may change the table and the ledger, and unless it only ``drops``, build and name indexes.
 
     Raises:
         ConfigError: it may not.
@@ -98,7 +98,7 @@ def check_owner(connection: Connection, relation: Relation, ledger: str) -> None
     ):
         if not yes:
             raise ConfigError(f"a migration changes {whose}, which role {role} does not own: {remedy}")
-    if not may_create:
+    if not (may_create or drops):
         raise ConfigError(
             f"a migration builds indexes in schema {schema}, where role {role} may not: GRANT CREATE ON SCHEMA "
             f"{sql.Identifier(schema).as_string()} TO {sql.Identifier(role).as_string()}"
