@@ -13,7 +13,7 @@ import numpy.typing as npt
 import psycopg
 
 from vecfill.backfill.checks import check_dimension, check_sql
-from vecfill.backfill.tracked_checks import warn_of_other_model
+from vecfill.backfill.tracked_checks import check_same_model
 from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.encode.encoder import Encoder
@@ -120,6 +120,7 @@ def nearest(
     Raises:
         ConfigError: a blank text; a target, a column or a dimension that does not fit; no pgvector; vectors that
             cannot be compared. All but the last are found before the model is loaded.
+        MixedModelsError: the ledger of a tracked target says that other models made the vectors.
     """
     return _nearest(lambda work: work(connection), target, model, text, limit=limit, show=show, encoder=encoder)
 
@@ -161,7 +162,7 @@ def _checked(
     relation = inspect(connection, plain, text_needed=False, key_needed=False)
     check_sql(connection, relation, MISSING, writing=False)
     check_visible(connection, relation)
-    warn_of_other_model(connection, relation, target, model)
+    check_same_model(connection, relation, target, model)
     return relation, *comparison(connection, relation, show)
 
 

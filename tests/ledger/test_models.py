@@ -8,7 +8,7 @@ import pytest
 from tests.ledger.tracked import assert_current, fill, tracked_docs
 from tests.tables import DOCS, MODEL, make_docs
 
-from vecfill import ConfigError, MixedModelsError, search, track
+from vecfill import ConfigError, MixedModelsError, search, track, untrack
 
 OTHER = replace(MODEL, truncate_dim=8)
 """The same vectors under another fingerprint."""
@@ -91,11 +91,14 @@ def test_an_untracked_target_cannot_tell(database, connect, options):
     assert fill(database, select="missing").updated == 3
 
 
-def test_a_search_with_another_model_than_the_vectors_warns(database, connect, caplog):
+def test_a_search_with_another_model_than_the_vectors_is_refused_and_needs_none(database, connect, vecfill):
     tracked_docs(connect, database)
     search(DOCS, MODEL, "words", database=database)
     search(DOCS, replace(MODEL, prompt="query: "), "words", database=database)
-    assert "come from" not in caplog.text
-    found = search(DOCS, OTHER, "words", database=database)
-    assert len(found.hits) == 5
-    assert "come from hash:8, and this search uses hash:8 with other weights or settings" in caplog.text
+    with pytest.raises(MixedModelsError, match="come from hash:8, and this search uses hash:8 with other weights"):
+        search(DOCS, OTHER, "words", database=database)
+    assert vecfill("search", "-d", database, "-t", "docs", "--json", "title 7").json["hits"][0]["key"] == "7"
+    untrack(DOCS, database=database)
+    refused = vecfill("search", "-d", database, "-t", "docs", "title 7")
+    assert (refused.code, refused.out) == (2, "")
+    assert "the vectors of docs.embedding have no model in a ledger: pass --model" in refused.err

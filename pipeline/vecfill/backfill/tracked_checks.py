@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -17,9 +19,10 @@ from vecfill.errors import ConfigError, DatabaseError, MixedModelsError, Partial
 from vecfill.ledger.layout_sql import rights_to_run
 from vecfill.ledger.models import NOT_REGISTERED, other_models, writers
 from vecfill.ledger.registry import Tracked
-from vecfill.postgres.database import Connection
+from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import Session, open_session, transaction
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Coverage, Survey
 
@@ -161,8 +164,12 @@ def excess_of_changes(tracked: Tracked | None, options: RunOptions, coverage: Co
     )
 
 
-def warn_of_other_model(connection: Connection, relation: Relation, target: Target, model: Model) -> None:
-    """Warns if the ledger says that other models made the vectors."""
+def check_same_model(connection: Connection, relation: Relation, target: Target, model: Model) -> None:
+    """Checks that no other models made the vectors, as far as the ledger knows.
+
+    Raises:
+        MixedModelsError: they did.
+    """
     try:
         makers = writers(connection, relation, target)
         own = fingerprint_of(model) if makers else None
@@ -174,11 +181,31 @@ def warn_of_other_model(connection: Connection, relation: Relation, target: Targ
     column = f"{relation.table.label}.{relation.table.vector.name}"
     names = sorted({name for name, _ in makers})
     differs = " with other weights or settings" if own.name in names else ""
-    log.warning(
-        "the vectors of %s come from %s, and this search uses %s%s: distances between models mean nothing",
-        *(column, ", ".join(names), own.name, differs),
-        extra={"column": column, "models": names, "model": own.name},
+    raise MixedModelsError(
+        f"the vectors of {column} come from {', '.join(names)}, and this search uses {own.name}{differs}: distances "
+        "between models mean nothing: leave --model out to use the one that the ledger names"
     )
+
+
+def recorded_model(target: Target, database: str | Database | None) -> dict[str, Any]:
+    """Returns the fields of ``Model`` that make the model which made a tracked target's vectors.
+
+    Raises:
+        ConfigError: the target is not tracked, no run has written yet, or several models have.
+    """
+    bare = replace(target, text=None, text_sql=None, set=(), dim=None)
+    with open_session(database) as session:
+        makers = session.run(
+            lambda connection: writers(
+                connection, inspect(connection, bare, text_needed=False, key_needed=False), target
+            )
+        )
+    if len(makers) != 1:
+        why = f"come from {', '.join(sorted({name for name, _ in makers}))}" if makers else "have no model in a ledger"
+        raise ConfigError(f"the vectors of {target.table}.{target.column} {why}: pass --model")
+    name, details = makers[0]
+    known = {field: details.get(field) for field in ("truncate_dim", "max_tokens")}
+    return {"name": name, "revision": details.get("commit"), **known}
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from vecfill.backfill.tracked_checks import recorded_model
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.config.connection import DatabaseOptions
@@ -46,7 +47,8 @@ MAX_CELL = 60
 def search(text: str, config: Path | None, *, limit: int, show: str, output: Output, **flags: Any) -> None:
     r"""Find the rows nearest to a text.
 
-    Embeds TEXT and shows the rows with the nearest vectors. --model must be the model that made those vectors. Uses the
+    Embeds TEXT and shows the rows with the nearest vectors. --model must be the model that made those vectors; on a
+    tracked target it may be left out, and another model is refused. Uses the
     column's HNSW or IVFFlat index and its distance; without an index it compares every row by cosine distance. The role
     needs only SELECT.
 
@@ -57,9 +59,10 @@ def search(text: str, config: Path | None, *, limit: int, show: str, output: Out
     """
     log_to_stderr(output)
     settings = Settings.load(flags, config)
-    target, model = settings.of(Target), settings.of(Model)
+    target, database = settings.of(Target), database_of(settings)
+    model = settings.of(Model, **({} if settings.model else recorded_model(target, database)))
     names = tuple(name.strip() for name in show.split(",") if name.strip())
-    found = find(target, model, text, database=database_of(settings), limit=limit, show=names)
+    found = find(target, model, text, database=database, limit=limit, show=names)
     if not found.hits:
         which = " that meets --where" if settings.where else ""
         log.warning(
