@@ -145,7 +145,7 @@ def checks(relation: Relation) -> Iterator[Query]:
 
 
 def trials(queue: QueueTable) -> Iterator[tuple[str, Query]]:
-    """Yields each change that a run makes of an entry's status, made of a pending one; returns whether it took effect."""
+    """Yields each change that a run makes of a status, made of one pending entry; returns whether it took effect."""
     one = sql.SQL("{} LIMIT 1").format(queue.has_status(queue.pending))
     changes: list[tuple[str, sql.Composable | None, Values]] = [
         ("--queue-processing", queue.processing, _claimed(queue)),
