@@ -123,7 +123,6 @@ OPTIONS = [({}, 9), ({"audit": True}, 9), ({"select": "missing"}, 3), ({"select"
 @pytest.mark.parametrize(("options", "rows"), OPTIONS, ids=str)
 def test_a_run_of_a_tracked_target_takes_what_was_planned(connect, database, options, rows):
     tracked_docs(connect, database)
-    assert planned(connect, database, **options).rows == 0
     connect.execute(EDITS)
     queued = connect.execute("SELECT * FROM vecfill.change_1 ORDER BY ctid").fetchall()
     found = planned(connect, database, **options)
@@ -135,7 +134,7 @@ def test_a_run_of_a_tracked_target_takes_what_was_planned(connect, database, opt
         assert found.reasons == result.selected
     while fill(database).updated:
         pass
-    assert planned(connect, database).rows == 0
+    assert plan(DOCS, MODEL, database=database).rows == 0
 
 
 def test_a_run_after_truncate_takes_what_was_planned(connect, database):
@@ -177,8 +176,8 @@ def test_an_edit_of_a_vector_of_unknown_origin_counts(connect, database):
     found, _ = assert_a_run_takes_it(connect, database)
     assert (found.reasons, found.cleared, found.left) == ({"missing": 1, "changed": 1}, 1, {"unknown": 17})
     connect.execute("UPDATE docs SET title = 'newer ' || id WHERE id IN (11, 12)")
-    for options in ({}, {"audit": True}):
-        found = planned(connect, database, **options)
+    for options in (RunOptions(), RunOptions(audit=True)):
+        found = plan(DOCS, MODEL, database=database, options=options)
         assert (found.rows, found.texts.distinct, found.texts.sampled) == (2, 2, 2)
 
 
@@ -198,7 +197,8 @@ def test_an_attached_partition_is_counted_beside_the_queue(connect, database):
 def test_a_failed_row_is_planned_when_its_next_attempt_is_due(connect, database):
     failed_docs(connect, database)
     connect.execute("ALTER TABLE docs DROP CONSTRAINT no")
-    assert (planned(connect, database).rows, planned(connect, database).left) == (0, {"failed": 1})
+    found = plan(DOCS, MODEL, database=database)
+    assert (found.rows, found.left) == (0, {"failed": 1})
     connect.execute("UPDATE vecfill.failure_1 SET next_try = now(); UPDATE docs SET title = 'new' WHERE id = 7")
     found, _ = assert_a_run_takes_it(connect, database)
     assert found.reasons == {"missing": 1, "changed": 1}
