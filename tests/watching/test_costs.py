@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from tests.costs import BUFFERS_OF_A_LOOK
-from tests.ledger.tracked import assert_current, fill, tracked_docs
+from tests.ledger.tracked import assert_current, fill, queue, tracked_docs
 from tests.read.test_partial_index import buffers, make_filled
 from tests.tables import DOCS, INLINE, MODEL, make_docs, wait_until
 from tests.watching.watched import watched, watching
@@ -15,7 +15,7 @@ from tests.watching.watched import watched, watching
 from vecfill.backfill.prepare import prepare
 from vecfill.postgres.database import Database
 from vecfill.postgres.session import Session
-from vecfill.watching import patience, rounds
+from vecfill.watching import drains, patience, rounds
 from vecfill.watching.patience import LOOK_PAGES
 
 LOOKS = 20
@@ -64,4 +64,24 @@ def test_the_queue_is_vacuumed_after_a_bulk_change_so_that_looks_stay_cheap(data
     assert connect.execute(pages).fetchone()[0] > LOOK_PAGES
     with watching(watched(database, options=replace(INLINE, yes=True))):
         wait_until(lambda: connect.execute(pages).fetchone()[0] <= LOOK_PAGES)
+    assert_current(connect)
+
+
+def test_the_connections_stay_the_same_while_the_target_is_checked_again(database, connect, monkeypatch):
+    monkeypatch.setattr(drains, "REFRESH_S", 0.05)
+    checked = []
+    prepare_again = drains.prepare
+    monkeypatch.setattr(drains, "prepare", lambda *given, **more: checked.append(1) or prepare_again(*given, **more))
+    tracked_docs(connect, database, 3, filled=False)
+    ours = (
+        "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
+        " WHERE application_name = 'vecfill' AND datname = current_database()"
+    )
+    with watching(watched(database, options=replace(INLINE, lease=0.2))):
+        wait_until(lambda: connect.execute("SELECT count(embedding) = 3 FROM docs").fetchone()[0])
+        (before,) = wait_until(lambda: len((row := connect.execute(ours).fetchone())[0]) == 3 and row)
+        wait_until(lambda: len(checked) > 5)
+        connect.execute("UPDATE docs SET title = 'new'")
+        wait_until(lambda: not queue(connect))
+        assert connect.execute(ours).fetchone()[0] == before
     assert_current(connect)

@@ -34,7 +34,7 @@ def look_again(prepared: Prepared, *, thorough: bool, stopped: Stopped) -> Prepa
     """
     held = prepared.relation
     now = prepared.source.session.run(lambda connection: _inspected(connection, prepared, thorough), stopped=stopped)
-    if _lasting(now) == _lasting(held):
+    if lasting(now) == lasting(held):
         return prepared
     label, change = held.table.label, _difference(held, now)
     log.warning(
@@ -88,7 +88,7 @@ def _check_fits(held: Relation, now: Relation) -> None:
         )
 
 
-def _lasting(relation: Relation) -> Relation:
+def lasting(relation: Relation) -> Relation:
     """The relation without sizes, which change with every write."""
     table = relation.table
     leaves = tuple(replace(leaf, pages=0) for leaf in table.leaves)

@@ -13,6 +13,7 @@ from typing import Any
 from vecfill.backfill.drain import MAX_SWEEPS, Drain
 from vecfill.backfill.prepare import Prepared, prepare
 from vecfill.backfill.progress import Progress
+from vecfill.backfill.target_now import lasting
 from vecfill.backfill.work import Work, drain_with, engine_opened
 from vecfill.engine.choice import choose, gpu_count
 from vecfill.engine.inline import InlineEngine
@@ -85,10 +86,13 @@ class Drains:
         Raises:
             As ``prepare``.
         """
-        work, watched = self._work, self._watched
-        self.prepared = prepare(work.session, watched.target, watched.model, watched.options, lease=work.lease)
+        work, watched, before = self._work, self._watched, self.prepared
+        now = prepare(work.session, watched.target, watched.model, watched.options, lease=work.lease)
+        if before and before.job and lasting(before.relation) == lasting(now.relation):
+            now = replace(before, found=now.found)  # keeps the job, and so the writer with its connection
+        self.prepared = now
         self._refreshed_at, self.fresh = time.monotonic(), True
-        return self.prepared
+        return now
 
     @property
     def label(self) -> str:
