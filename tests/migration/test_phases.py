@@ -140,6 +140,9 @@ def test_what_cannot_work_is_refused_and_changes_nothing(connect, database):
     with pytest.raises(ConfigError, match=r"view shown depends on column embedding.*change or drop those objects"):
         end(database)
     assert phases(connect) == ["started", "filled", "indexed"]
+    connect.execute("DROP VIEW shown; UPDATE docs SET embedding_next = NULL WHERE id = 2")
+    with pytest.raises(ConfigError, match=r"embedding will be dropped .*, and 1 rows have no other vector"):
+        end(database, yes=False)
     with pytest.raises(ConfigError, match=r"refusing to start: public.docs.embedding_next will be dropped"):
         give_up(database, yes=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,10 +17,13 @@ from vecfill.ledger.migrations import ABANDONED, FINISHED, INDEXED, ROLLED_BACK,
 from vecfill.migration.brief_lock import refuse_unless_confirmed, under_lock
 from vecfill.migration.look import NO_CONSENT, Found, check_free, check_owner, need
 from vecfill.postgres.database import Connection, Cursor, Database
+from vecfill.postgres.exchange_sql import without_new_vector
 from vecfill.postgres.migrate_sql import drop_column
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import open_session
+from vecfill.postgres.session import open_session, transaction
 from vecfill.postgres.tracking import Tracking
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +136,9 @@ def _ended(
         if not dry_run:
             dropped = _columns(migration, phase)[0]
             excess = f"{relation.table.label}.{dropped} will be dropped with its vectors and its indexes"
+            if phase == FINISHED and (lost := session.run(lambda connection: _lost(connection, found))):
+                excess += f", and {lost:,} rows have no other vector, so `vecfill run` for {migration.new_column} first"
+                log.warning("%s", excess, extra={"target": relation.table.label})
             refuse_unless_confirmed(excess, consent, yes=yes)
             number = _target_to_drop(migration, phase)
 
@@ -148,6 +155,14 @@ def _found(connection: Connection, target: Target) -> Found:
     if not found.migration.ended:
         check_owner(connection, found.relation, target.state_schema, drops=True)
     return found
+
+
+def _lost(connection: Connection, found: Found) -> int:
+    """The number of rows that have an old vector and no new one."""
+    query = without_new_vector(found.relation, found.migration.old_column, found.migration.new_column)
+    with transaction(connection, read_only=True) as cursor:
+        row = cursor.execute(query, ()).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _statements(relation: Relation, schema: str, migration: Migration, phase: str) -> list[sql.Composed]:
