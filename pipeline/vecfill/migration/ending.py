@@ -15,7 +15,7 @@ from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql
 from vecfill.ledger.migrations import ABANDONED, FINISHED, INDEXED, ROLLED_BACK, SWAPPED, Migration, end, reach
 from vecfill.migration.brief_lock import refuse_unless_confirmed, under_lock
-from vecfill.migration.look import NO_CONSENT, Found, check_free, check_owner, need
+from vecfill.migration.look import Found, check_free, check_owner, need, no_consent
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.exchange_sql import without_new_vector
 from vecfill.postgres.migrate_sql import drop_column
@@ -58,7 +58,7 @@ def finish(
     locks: LockOptions | None = None,
     dry_run: bool = False,
     yes: bool = False,
-    consent: Callable[[str], bool] = NO_CONSENT,
+    consent: Callable[[str], bool] = no_consent,
 ) -> EndResult:
     """Drops the old column, its indexes and its tracking; the new column stays, and is tracked.
 
@@ -94,7 +94,7 @@ def abandon(
     locks: LockOptions | None = None,
     dry_run: bool = False,
     yes: bool = False,
-    consent: Callable[[str], bool] = NO_CONSENT,
+    consent: Callable[[str], bool] = no_consent,
 ) -> EndResult:
     """Drops the new column, its indexes and its tracking; arguments and errors are those of ``finish``.
 

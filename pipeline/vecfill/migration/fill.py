@@ -22,7 +22,7 @@ from vecfill.ledger.completed_target import find_completed
 from vecfill.ledger.migrations import FILLED, INDEXED, STARTED, SWAPPED, Migration, reach
 from vecfill.ledger.registry import Tracked
 from vecfill.migration.index_build import BuiltIndex, build_indexes
-from vecfill.migration.look import NO_CONSENT, need
+from vecfill.migration.look import need, no_consent
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.session import Session, open_session, transaction
@@ -87,7 +87,7 @@ def run_migration(
     locks: LockOptions | None = None,
     signals: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
-    consent: Callable[[str], bool] = NO_CONSENT,
+    consent: Callable[[str], bool] = no_consent,
 ) -> MigrationRun:
     """Fills the new column and builds its indexes; goes on where an earlier call ended.
 

@@ -17,7 +17,7 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 
 
-def NO_CONSENT(_: str) -> bool:  # noqa: N802
+def no_consent(_: str) -> bool:
     """Confirms nothing."""
     return False
 

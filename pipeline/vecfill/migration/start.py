@@ -23,7 +23,7 @@ from vecfill.ledger.models import register_model
 from vecfill.ledger.registry import condition_of, find_targets, ledger_version
 from vecfill.migration.brief_lock import refuse_unless_confirmed, under_lock
 from vecfill.migration.carry_over import grants_of, properties_of
-from vecfill.migration.look import NO_CONSENT, check_owner, find
+from vecfill.migration.look import check_owner, find, no_consent
 from vecfill.migration.new_column import new_column
 from vecfill.migration.obstacles import Obstacle, obstacles_of
 from vecfill.migration.twins import plan_twins
@@ -86,7 +86,7 @@ def start(
     locks: LockOptions | None = None,
     dry_run: bool = False,
     yes: bool = False,
-    consent: Callable[[str], bool] = NO_CONSENT,
+    consent: Callable[[str], bool] = no_consent,
 ) -> StartResult:
     """Adds a column for the new model's vectors to a tracked target; from then on both columns can be kept fresh.
 
@@ -210,7 +210,7 @@ def _confirm(plan: _Plan, consent: Callable[[str], bool], *, yes: bool) -> None:
         refuse_unless_confirmed(
             f"{label} is published by {', '.join(plan.published)}, and its subscribers stop at the first change of a "
             f"row that has column {column.name}, unless their table has it: add it there first",
-            *(consent,),
+            consent,
             yes=yes,
         )
 

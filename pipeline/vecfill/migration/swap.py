@@ -19,7 +19,7 @@ from vecfill.migration.brief_lock import refuse_unless_confirmed
 from vecfill.migration.cutover import Cutover
 from vecfill.migration.exchange import SwapResult, cutover_of, drain, exchange, find_open, statements_of, wait_for
 from vecfill.migration.index_build import current_twins
-from vecfill.migration.look import NO_CONSENT
+from vecfill.migration.look import no_consent
 from vecfill.migration.twins import state_of
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.exchange_sql import OLD, without_new_vector
@@ -36,7 +36,7 @@ def swap(
     locks: LockOptions | None = None,
     dry_run: bool = False,
     yes: bool = False,
-    consent: Callable[[str], bool] = NO_CONSENT,
+    consent: Callable[[str], bool] = no_consent,
 ) -> SwapResult:
     """Gives the new column and its indexes the names of the old ones, once every change has its new vector.
 
