@@ -146,10 +146,10 @@ def test_token_types_of_the_text(bert, tmp_path):
     compared(net, tmp_path)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_stays_close(backbone, tmp_path, dtype):
+def test_half_precision_stays_close(backbone, tmp_path):
     net = sentence(tmp_path, backbone, "mean", module("Normalize"))
-    encoder = ours(tmp_path, dtype=dtype)
-    found = encoder.encode(TEXTS, 65_536).vectors
-    assert encoder.dtype == dtype
-    assert (found * net.encode(TEXTS, show_progress_bar=False)).sum(axis=1).min() >= 0.999
+    exact = net.encode(TEXTS, show_progress_bar=False)
+    for dtype in ("bfloat16", "float16") if "token_type_ids" in net.preprocess(["a"]) else ("bfloat16",):
+        encoder = ours(tmp_path, dtype=dtype)
+        assert encoder.dtype == dtype
+        assert (encoder.encode(TEXTS, 65_536).vectors * exact).sum(axis=1).min() >= 0.999

@@ -112,7 +112,7 @@ def test_a_proof_of_another_device_does_not_count(folder, cache, made, monkeypat
     assert len(made) == 2
 
 
-@pytest.mark.parametrize("broken", ["", "[]", "{}", '{"agrees": true}', "\x00"])
+@pytest.mark.parametrize("broken", ["[]", '{"agrees": true}', "\x00"])
 def test_a_proof_that_cannot_be_read_is_made_anew(folder, cache, made, broken):
     load_model(model(folder))
     for file in cache.glob("*.json"):
