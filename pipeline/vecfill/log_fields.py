@@ -43,10 +43,12 @@ def in_context(work: Callable[P, T]) -> Callable[P, T]:
 
 
 class WithFields(logging.Filter):
-    """Puts the fields into each record that has none of these names; for a handler, which sees all loggers."""
+    """Puts the fields into each record, in place of its own of these names; for a handler, which sees all loggers.
+
+    One target has one name in all lines: that of the settings, not ``docs`` here and ``public.docs`` there.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Adds the fields; lets every record pass."""
-        for name, value in fields_now().items():
-            record.__dict__.setdefault(name, value)
+        record.__dict__.update(fields_now())
         return True

@@ -35,6 +35,13 @@ def test_a_signal_after_any_stop_is_the_first_and_a_second_one_ends(monkeypatch,
         assert ended == [130]
 
 
+def test_a_stop_is_said_in_the_log_whatever_its_format(caplog, capsys):
+    with caplog.at_level("INFO", "vecfill"), stopping(Stop(), signals=True):
+        send(signal.SIGTERM)
+    assert "stopping: committing batches in flight" in caplog.text
+    assert capsys.readouterr().err == ""
+
+
 def test_a_question_on_the_terminal_ends_with_a_signal():
     stop = Stop()
     with stopping(stop, signals=True):

@@ -145,7 +145,9 @@ def test_it_tells_the_service_manager_and_ends_cleanly_on_sigterm(database, conn
     "flags",
     [
         ("--metrics", "70000"),
+        ("--metrics-host", ""),
         ("--interval", "0"),
+        ("--lease", "1e18"),
         ("-m", "hash:9"),
         ("--column", "none"),
         ("--ready-file", "/no/such/folder/file"),

@@ -62,7 +62,7 @@ def test_a_target_that_is_not_tracked_is_filled(database, connect, monkeypatch, 
     assert_current(connect)
 
 
-def test_a_row_that_fails_is_set_aside_and_does_not_hold_up_the_others(database, connect):
+def test_a_row_that_fails_is_named_and_set_aside_and_does_not_hold_up_the_others(database, connect, caplog):
     make_docs(connect, 3)
     connect.execute("CREATE INDEX ON docs (id) WHERE embedding IS NULL")
     connect.execute(
@@ -79,6 +79,7 @@ def test_a_row_that_fails_is_set_aside_and_does_not_hold_up_the_others(database,
             add_docs(connect, row, row)
             wait_for(connect, row - 1)
         result = going.end()
+    assert "refused: key 2: never" in caplog.text
     assert connect.execute("SELECT last_value FROM tries").fetchone() == tries
     assert result.targets[0].rows == {"updated": 6, "refused": 1}
 

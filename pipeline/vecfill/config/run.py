@@ -24,7 +24,7 @@ class RunOptions(Spec):
     )
     audit: bool = option("Compare every row with the ledger instead of trusting the queue of changes.", default=False)
     lease: float = option(
-        "Let another run take over this target after X seconds without a sign of life.", default=30.0, gt=0
+        "Let another run take over this target after X seconds without a sign of life.", default=30.0, gt=0, le=86_400
     )
     order_by: str | None = option(
         "Take the rows in this order: SQL sort keys such as 'created_at DESC NULLS LAST'.", default=None, metavar="SQL"

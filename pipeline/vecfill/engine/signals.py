@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +13,8 @@ from typing import Any
 
 from vecfill.job import Stop
 from vecfill.termination import SIGNALLED, terminate
+
+log = logging.getLogger(__name__)
 
 SIGNALS = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM"}
 
@@ -61,8 +63,7 @@ def _handler(stop: Stop) -> Callable[[int, FrameType | None], None]:
             os._exit(SIGNALLED + number)
         signalled = True
         stop.set(SIGNALS[signal.Signals(number)], override=True)
-        if sys.stderr is not None:
-            sys.stderr.write("stopping: committing batches in flight (Ctrl-C again aborts)\n")
+        log.info("stopping: committing batches in flight (Ctrl-C again aborts)", extra={"event": "stopping"})
 
     return handle
 

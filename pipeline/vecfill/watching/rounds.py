@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from vecfill.backfill.drain import Drain
 from vecfill.backfill.run_state import RunState
-from vecfill.backfill.tally import FINAL
+from vecfill.backfill.tally import FINAL, Tally
 from vecfill.blocks import OUTCOMES
 from vecfill.job import Stop
 from vecfill.postgres.driver_errors import TABLE_CHANGED
@@ -28,6 +28,9 @@ SAY_EVERY_S = 60.0
 
 MANY_ROWS = 100
 """Rows of a drain that gets a line of its own."""
+
+NAMED_ROWS = 10
+"""Failed rows of a drain that get a line of their own."""
 
 LONGEST_STUCK_S = 5.0
 """Longest wait before work that did not help is tried again, such as rows that others lock."""
@@ -92,6 +95,7 @@ class Rounds:
         self._state.drain_ends(drain)
         self._state.surveyed(drain.after.coverage, len(self._drains.aside))
         self._note(counts)
+        _name_failed(drain.tally)
         if drain.tally.rows or look is None or look.scans:
             self._stuck.succeeded()
             self._stuck_rows = 0
@@ -146,3 +150,11 @@ class Rounds:
                 extra={"event": "drained", "drains": drains, **self._unsaid},
             )
         self._unsaid = Counter()
+
+
+def _name_failed(tally: Tally) -> None:
+    """Says which rows failed or were refused, and why."""
+    for row in list(tally.quarantine.values())[:NAMED_ROWS]:
+        log.warning("%s: key %s: %s", row.outcome, row.key, row.error, extra={"event": "row", "key": row.key})
+    if (more := len(tally.quarantine) - NAMED_ROWS) > 0:
+        log.warning("… and %s more rows", f"{more:,}")
