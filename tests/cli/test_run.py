@@ -115,6 +115,7 @@ def test_json_is_the_only_thing_on_stdout(jobs, run):
         "changed": 0,
         "unknown": 0,
         "failed": 0,
+        "unqueued": 0,
         "estimated": False,
         "percent": 33.33,
     }
@@ -126,6 +127,7 @@ def test_json_is_the_only_thing_on_stdout(jobs, run):
         "changed": 0,
         "unknown": 0,
         "failed": 0,
+        "unqueued": 0,
         "estimated": False,
         "percent": 93.33,
     }
@@ -208,6 +210,7 @@ def test_status_counts_as_a_run_would(jobs, vecfill, database):
         "changed": 0,
         "unknown": 0,
         "failed": 0,
+        "unqueued": 0,
         "estimated": False,
         "percent": 33.33,
         "row_security": False,
