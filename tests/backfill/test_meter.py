@@ -77,6 +77,16 @@ def test_the_rate_falls_while_nothing_arrives():
     assert meter.rate == pytest.approx(200 / 11)
 
 
+@pytest.mark.parametrize(("max_rate", "waits_for"), [(100.0, None), (None, "the end of a pause")])
+def test_rows_that_are_encoded_and_held_back_are_not_done(max_rate, waits_for):
+    """One burst of the encoder, such as a small table's, says nothing of the time that the writers take."""
+    meter = Meter(max_rate, waits_for=waits_for)
+    event = Progress(eligible=4_000, sweep=1, tally=Tally(), workers={"write": 1}, reached=lambda: (3_718, 190))
+    meter.update(event, 9.0)
+    assert meter.position == 190
+    assert meter.left == (None if max_rate is None else pytest.approx(38.1))
+
+
 def test_the_next_drain_of_a_watch_begins_anew():
     """Its first sweep has the number of the last one's."""
     meter = Meter()

@@ -92,8 +92,10 @@ class Meter:
         encode_s = self._encoded.left(event.eligible - encoded, now)
         write_rate = self._write_rate(event)
         write_s = (event.eligible - written) / write_rate if write_rate else 0.0
-        writing = encode_s is not None and write_s > encode_s
-        self.left = write_s if writing else encode_s
+        # The rate of the encoder is unknown after one burst; rows that wait for a limit or a pause are not done.
+        held = bool(self.max_rate or self.waits_for) and encoded > written
+        writing = held if encode_s is None else write_s > encode_s
+        self.left = write_s if writing and write_rate else encode_s
         self.rate = write_rate if writing else self._encoded.rate(now)
         self.position = max(self.position, written if writing else encoded)
 
