@@ -113,6 +113,24 @@ def test_the_key_is_found_by_itself(connect, database, key):
     assert filled(connect) == 3
 
 
+def test_entries_of_another_table_are_left_alone(connect, database):
+    """Their keys may be keys of the target too; all others would count as rows that were deleted."""
+    make_board(connect, 3)
+    connect.execute(
+        "CREATE TABLE texts (job_id bigint PRIMARY KEY REFERENCES jobs, title text, embedding vector(8));"
+        "CREATE TABLE notes (LIKE texts INCLUDING ALL); INSERT INTO texts SELECT id, title FROM jobs WHERE id = 1"
+    )
+    with pytest.raises(ConfigError, match=r"--queue-key job_id: these columns .* reference jobs, so that .*notes"):
+        run(replace(BOARD, table="notes"), MODEL, database=database, options=INLINE)
+    assert monitored(connect) == {"pending": 3}
+    assert run(replace(BOARD, table="texts"), MODEL, database=database, options=INLINE).updated == 1
+
+
+def test_settings_of_no_queue_table_are_refused():
+    with pytest.raises(ConfigError, match="--queue-key needs --queue-table"):
+        QueueOptions(key=("job_id",))
+
+
 def test_two_done_entries_of_a_key_must_be_possible(connect, database):
     make_board(connect, 1)
     connect.execute("CREATE UNIQUE INDEX ON embedding_queue (job_id, status)")

@@ -111,6 +111,9 @@ class QueueOptions(Spec):
     )
 
     def __post_init__(self) -> None:
+        named = ("key", "claimed", "finished", "attempts", "error", "order", "rest")
+        if self.table is None and (without := [name for name in named if getattr(self, name)]):
+            raise ConfigError(f"--queue-{without[0]} needs --queue-table: name the table that holds the queue")
         values = {name: getattr(self, name) for name in ("pending", "processing", "done", "failed")}
         for name, value in values.items():
             same = [other for other in values if other < name and values[other] == value]

@@ -33,6 +33,15 @@ SELECT {own}, {theirs} FROM pg_catalog.pg_constraint AS c
 WHERE c.contype = 'f' AND c.conrelid = $1::pg_catalog.oid AND c.confrelid = $2::pg_catalog.oid
 """.format(own=_NAMES.format(keys="conkey", table="conrelid"), theirs=_NAMES.format(keys="confkey", table="confrelid"))
 
+_ELSEWHERE = """
+SELECT {own}, c.confrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_constraint AS c
+WHERE c.contype = 'f' AND c.conparentid = 0 AND c.conrelid = $1::pg_catalog.oid
+  AND c.confrelid <> ALL ($2::pg_catalog.oid[])
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS t WHERE t.contype = 'f'
+    AND t.conrelid = $3::pg_catalog.oid AND t.confrelid = c.confrelid)
+""".format(own=_NAMES.format(keys="conkey", table="conrelid"))
+"""Foreign keys to another table than the target, unless the target has one to it too, such as jobs and their texts."""
+
 _OWN = """
 SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a
 WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND (a.attidentity <> '' OR a.atthasdef)
@@ -103,10 +112,25 @@ class QueueColumns:
                 f"--queue-key names {len(names)} columns, and the key of {relation.table.label} has {len(targets)} "
                 f"({', '.join(targets)}): name a column of {self.label} for each"
             )
+        self._check_references(relation, names)
         return tuple(
             EntryKey(name=self.column("key", name).name, target=part.name, equals=part.equals)
             for name, part in zip(names, relation.table.key, strict=True)
         )
+
+    def _check_references(self, relation: Relation, names: Sequence[str]) -> None:
+        """Entries of another table's rows would all count as done: the target has no such row.
+
+        Raises:
+            ConfigError: the columns reference another table.
+        """
+        table = relation.table
+        for own, other in self.cursor.execute(_ELSEWHERE, (self.oid, [table.oid, *table.tree], table.oid)).fetchall():
+            if set(own) == set(names):
+                raise ConfigError(
+                    f"--queue-key {', '.join(own)}: these columns of {self.label} reference {other}, so that its "
+                    f"entries do not name rows of {table.label}: run with --table {other}, or name other columns"
+                )
 
     def _references(self, relation: Relation, targets: Sequence[str]) -> tuple[str, ...]:
         """Returns the columns of the foreign key that references the target's key; empty without one, or with two."""
