@@ -171,6 +171,17 @@ def test_a_queue_table_of_the_settings_is_judged_as_a_run_sees_it(connect, datab
     assert NOT_NULL in findings(found, "upsert-without-columns")[0].what
 
 
+def test_few_failed_entries_of_the_queue_table_wait_for_a_retry(connect, database):
+    make_board(connect)
+    connect.execute(
+        "UPDATE embedding_queue SET status = 'completed';"
+        "UPDATE embedding_queue SET status = 'failed' WHERE job_id = (SELECT job_id FROM embedding_queue LIMIT 1)"
+    )
+    queue = QueueOptions(table="embedding_queue", key=("job_id",))
+    (found,) = findings(examiner(database, replace(JOBS, queue=queue))(), "queue-failing")
+    assert (found.severity, found.remedy[0].split()[1], found.remedy[0].split()[-1]) == ("advice", "retry", "--all")
+
+
 QUEUED = "--text '{title} at {company}' --set 'updated_at = now()' --queue-table"
 
 

@@ -58,7 +58,12 @@ def adopted(look: Examined, tasks: Tasks) -> Iterator[Finding]:
         yield problem("privileges", str(error), *grants_in(str(error)))
     found = queue_findings(look.connection, relation, selection_of(look.target))
     yield ok("queue-table", f"{found.table}: {', '.join(f'{n:,} {status}' for status, n in found.statuses.items())}")
-    yield from failing(tasks, look.command("retry", "--all"))
+    retry = look.command("retry", "--all")
+    problems = list(failing(tasks, retry))
+    yield from problems
+    if not problems and (failed := tasks.count("failed")):
+        what = f"{found.table}: entries that failed: {failed:,}; a run leaves them alone until they are put back"
+        yield advice("queue-failing", what, retry)
     yield from left(look, found)
     if not found.indexed:
         what = f"no index finds the entries of a key in {found.table}: each batch reads the whole table"
