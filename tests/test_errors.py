@@ -83,7 +83,10 @@ def test_every_exception_survives_pickling(kind):
     assert error.exit_code == kind.exit_code
 
 
-INSIDE = {"RefusedError", "RetryableError", "SplitRequestError", "WrongAnswerError", "LostWhileWritingError"}
+INSIDE = {
+    *("RefusedError", "RetryableError", "SplitRequestError", "WrongAnswerError", "NotNativeError"),
+    "LostWhileWritingError",
+}
 """Never leave their stage. The encode stage takes what is none of our errors for the fault of a text; the last is an
 error of the driver's kind, which the writer's retries know."""
 

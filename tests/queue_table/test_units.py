@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vecfill.read.queue_units import next_entries
@@ -10,6 +10,7 @@ from vecfill.read.queue_units import next_entries
 COUNT = st.integers(1, 100_000)
 
 
+@example(rows=830, repeated=1, limit=830, aim=100)
 @given(rows=COUNT, repeated=st.integers(0, 50_000), limit=COUNT, aim=st.integers(100, 8_192))
 def test_they_share_all_entries_and_rows(rows, repeated, limit, aim):
     entries, wanted = rows + repeated, min(rows, limit)

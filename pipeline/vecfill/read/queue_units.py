@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +41,14 @@ def next_entries(
     """
     claimed = -(-entries * wanted // max(rows, 1))
     units = -(-claimed // aim)
+    ends = [claimed * unit // units for unit in range(units + 1)] if units else []
     return [
         NextEntries(
             leaf=leaf,
-            entries=_share(claimed, unit, units),
-            rows=_share(wanted, unit, units),
+            entries=end - start,
+            rows=wanted * end // claimed - wanted * start // claimed,  # no more than entries
             limited=limited,
             excluded=excluded,
         )
-        for unit in range(units)
+        for start, end in pairwise(ends)
     ]
-
-
-def _share(total: int, part: int, parts: int) -> int:
-    return total * (part + 1) // parts - total * part // parts
