@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -65,6 +67,21 @@ def test_a_process_of_its_own_that_ends_with_its_block(capfd):
         assert worker.peak > 1 << 20
     assert not os.path.exists(f"/proc/{pid}")  # noqa: PTH110
     assert capfd.readouterr().out == ""
+
+
+class LateStopped(Runner):
+    """Gets SIGTERM while its interpreter ends, as from a benchmark that fails."""
+
+    def prepare(self):
+        atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+        return {}
+
+
+def test_a_signal_while_it_ends_by_itself_leaves_no_traceback(capfd):
+    with Worker("late", LateStopped()) as worker:
+        worker.prepare()
+    assert worker._process.exitcode == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_a_fresh_worker_has_a_process_for_each_measurement():
