@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-import psycopg
 import pyarrow as pa
 
-from vecfill.errors import ConfigError, DatabaseError, StoppedError, TableLockedError
-from vecfill.job import LOCKED, Worker
+from vecfill.errors import ConfigError
+from vecfill.job import Worker
 from vecfill.postgres import queue_table_sql
 from vecfill.postgres.database import Connection
-from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import Session, transaction
 from vecfill.read.queue_units import NextEntries
-from vecfill.read.reader import Reader
+from vecfill.read.reader import Reader, interruptible_read
 from vecfill.read.units import RowList, RowUnit, Tid, parse_tid
-
-log = logging.getLogger(__name__)
 
 
 class QueueTableReader:
@@ -41,17 +36,9 @@ class QueueTableReader:
         """
         if not isinstance(unit, NextEntries):
             return self._read_rest(unit)
-        try:
+        places: tuple[Tid, ...] = ()
+        with interruptible_read(self._worker, f"entries of {self._relation.queue_table.label} cannot be claimed"):
             places = self._session.run(lambda connection: self._claim(connection, unit), stopped=self._worker.stopped)
-        except StoppedError:
-            return self.nothing()
-        except TableLockedError as error:
-            log.warning("%s", error)
-            self._worker.stop(LOCKED)
-            return self.nothing()
-        except psycopg.Error as error:
-            label = self._relation.queue_table.label
-            raise DatabaseError(f"entries of {label} cannot be claimed: {server_message(error)}") from error
         if not places:
             return self.nothing()
         limit = unit.rows if unit.limited else None

@@ -17,7 +17,6 @@ import psycopg
 from psycopg import sql
 
 from vecfill.errors import ServerGoneError, UnreachableError, VecfillError
-from vecfill.interruptible import Stopped
 from vecfill.job import Unit, Worker
 from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
@@ -76,34 +75,21 @@ class QueueTableSource(TableSource):
         """Looks for an entry that waits or is stuck; ``excluded`` says nothing here."""
         return self.session.run(lambda connection: self.lookout.look_at_queue(connection, self.relation))
 
-    def survey(
-        self,
-        *,
-        exact: bool = False,
-        excluded: tuple[str, ...] = (),
-        earlier: Survey | None = None,
-        stopped: Stopped | None = None,
+    def _surveyed(
+        self, connection: Connection, *, exact: bool, excluded: tuple[str, ...], earlier: Survey | None
     ) -> Survey:
-        """Tidies the queue table, and counts the rows that its pending entries name.
-
-        Raises:
-            As ``TableSource.survey``.
-        """
-
-        def look(connection: Connection) -> Survey:
-            if self.counts.before is None:
-                self.counts.before = statuses(connection, self.relation)
-                warn_unknown(self.relation.queue_table, self.counts.before)
-            put_back(connection, self.relation, self.relation.queue_table.is_claimed)
-            self.counts.taken_over += put_back(connection, self.relation, self.relation.queue_table.is_abandoned)
+        """Tidies the queue table, and counts the rows that its pending entries name."""
+        if self.counts.before is None:
+            self.counts.before = statuses(connection, self.relation)
+            warn_unknown(self.relation.queue_table, self.counts.before)
+        put_back(connection, self.relation, self.relation.queue_table.is_claimed)
+        self.counts.taken_over += put_back(connection, self.relation, self.relation.queue_table.is_abandoned)
+        named = self._named(connection, excluded=excluded, earlier=earlier)
+        if named.eligible != pending(connection, self.relation):  # else each entry is of a row to read
+            for reason, count in settle_needless(connection, self.relation, self.missing).items():
+                self.counts.settled[reason] += count
             named = self._named(connection, excluded=excluded, earlier=earlier)
-            if named.eligible != pending(connection, self.relation):  # else each entry is of a row to read
-                for reason, count in settle_needless(connection, self.relation, self.missing).items():
-                    self.counts.settled[reason] += count
-                named = self._named(connection, excluded=excluded, earlier=earlier)
-            return self._with_the_rest(connection, named, excluded, earlier)
-
-        return self.session.run(look, stopped=stopped)
+        return self._with_the_rest(connection, named, excluded, earlier)
 
     def dry_survey(self) -> Survey:
         """Counts what a survey of a run would find, and leaves the queue table as it is.

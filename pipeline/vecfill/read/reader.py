@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import psycopg
@@ -27,6 +29,24 @@ from vecfill.read.user_sql_errors import explain_user_sql_errors
 log = logging.getLogger(__name__)
 
 
+@contextmanager
+def interruptible_read(worker: Worker, complaint: str) -> Iterator[None]:
+    """Ends the body at a stop, and at a table that stays locked, which stops the run.
+
+    Raises:
+        DatabaseError: the server rejected a statement; its message begins with ``complaint``.
+    """
+    try:
+        yield
+    except StoppedError:
+        pass
+    except TableLockedError as error:
+        log.warning("%s", error)
+        worker.stop(LOCKED)
+    except psycopg.Error as error:
+        raise DatabaseError(f"{complaint}: {server_message(error)}") from error
+
+
 class Reader:
     """Callable ``unit -> TextBlock``. Keeps its connection between calls."""
 
@@ -47,18 +67,12 @@ class Reader:
             ConfigError: the user's SQL fails on all rows.
             DatabaseError: the server did not recover, or rejected the statement.
         """
-        start = time.perf_counter()
-        try:
-            with explain_user_sql_errors(self._relation):
-                rows = self._session.run(lambda connection: self._fetch(connection, unit), stopped=self._worker.stopped)
-        except StoppedError:
-            return self.nothing()
-        except TableLockedError as error:
-            log.warning("%s", error)
-            self._worker.stop(LOCKED)
-            return self.nothing()
-        except psycopg.Error as error:
-            raise DatabaseError(f"{self._relation.table.label} cannot be read: {server_message(error)}") from error
+        start, rows = time.perf_counter(), Rows()
+        with (
+            interruptible_read(self._worker, f"{self._relation.table.label} cannot be read"),
+            explain_user_sql_errors(self._relation),
+        ):
+            rows = self._session.run(lambda connection: self._fetch(connection, unit), stopped=self._worker.stopped)
         return _block(rows, self._relation.table.arity, time.perf_counter() - start)
 
     def nothing(self) -> pa.Table:

@@ -12,6 +12,7 @@ from psycopg import sql
 from vecfill.interruptible import Stopped
 from vecfill.job import Reader as ReadStage
 from vecfill.job import Unit, Worker
+from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.selection import MISSING, Selection
 from vecfill.postgres.session import Session
@@ -77,16 +78,22 @@ class TableSource:
             ServerGoneError: the server did not recover.
         """
         return self.session.run(
-            lambda connection: survey(
-                connection,
-                self.relation,
-                self.selection,
-                exact=exact,
-                excluded=excluded,
-                earlier=earlier,
-                pieces=self.pieces,
-            ),
+            lambda connection: self._surveyed(connection, exact=exact, excluded=excluded, earlier=earlier),
             stopped=stopped,
+        )
+
+    def _surveyed(
+        self, connection: Connection, *, exact: bool, excluded: tuple[str, ...], earlier: Survey | None
+    ) -> Survey:
+        """Counts the rows, each time that ``survey`` tries."""
+        return survey(
+            connection,
+            self.relation,
+            self.selection,
+            exact=exact,
+            excluded=excluded,
+            earlier=earlier,
+            pieces=self.pieces,
         )
 
     def with_dimension(self, dim: int | None) -> Self:

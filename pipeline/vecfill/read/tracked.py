@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
-from vecfill.interruptible import Stopped
 from vecfill.ledger import queue
 from vecfill.ledger.registry import Tracked
 from vecfill.ledger.scanned import marks_now
@@ -108,28 +107,10 @@ class TrackedSource(TableSource):
             self.counts.queued_before = queue.queue_of(connection, self.relation).entries
         return self.counts.queued_before
 
-    def survey(
-        self,
-        *,
-        exact: bool = False,
-        excluded: tuple[str, ...] = (),
-        earlier: Survey | None = None,
-        stopped: Stopped | None = None,
-    ) -> Survey:
-        """Settles the queue and counts the rows to read, in the tables to read as a whole or in the queue.
-
-        Raises:
-            As ``TableSource.survey``.
-        """
-
-        def look(connection: Connection) -> Survey:
-            return self._look(connection, exact=exact, excluded=excluded, earlier=earlier)
-
-        return self.session.run(look, stopped=stopped)
-
-    def _look(
+    def _surveyed(
         self, connection: Connection, *, exact: bool, excluded: tuple[str, ...], earlier: Survey | None
     ) -> Survey:
+        """Settles the queue and counts the rows to read, in the tables to read as a whole or in the queue."""
         self._begin(connection)
         scanned = None
         if self.to_scan:
