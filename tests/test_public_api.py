@@ -39,6 +39,7 @@ def public(found) -> set[str]:
         vecfill.verify,
         vecfill.retry,
         vecfill.watch,
+        *(getattr(vecfill, name) for name in vecfill.__all__ if "migration" in name),
     ],
 )
 def test_everything_that_a_signature_names_is_exported(function):
@@ -59,6 +60,8 @@ def test_everything_that_a_signature_names_is_exported(function):
         vecfill.Status,
         vecfill.VerifyResult,
         vecfill.Watched,
+        vecfill.StepOptions,
+        *(getattr(vecfill, name) for name in vecfill.__all__ if name.startswith("Migration")),
     ],
 )
 def test_everything_that_a_field_of_these_names_is_exported(spec):

@@ -8,7 +8,8 @@
 ... )  # doctest: +SKIP
 
 ``run`` fills, ``plan`` tells what a run would do, ``track`` has it refresh what changes too, ``watch`` does so until it
-is stopped, ``search`` finds the rows nearest to a text, ``status`` counts, ``verify`` compares, ``doctor`` examines.
+is stopped, ``search`` finds the rows nearest to a text, ``status`` counts, ``verify`` compares, ``doctor`` examines,
+``start_migration``, ``run_migration`` and their like move a tracked target to another model.
 ``vecfill.__all__`` has every name that their signatures use. Every error that vecfill raises on purpose is a
 ``VecfillError``; the tree is in
 ``vecfill.errors``. The log goes to the logger ``vecfill``, which is silent until a program adds a handler.
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from vecfill.config.doctor import DoctorOptions as DoctorOptions
     from vecfill.config.engine import EngineOptions as EngineOptions
     from vecfill.config.limits import WriteLimits as WriteLimits
+    from vecfill.config.migrate import IndexOptions as IndexOptions
+    from vecfill.config.migrate import LockOptions as LockOptions
+    from vecfill.config.migrate import MigrateOptions as MigrateOptions
+    from vecfill.config.migrate import SwapOptions as SwapOptions
     from vecfill.config.model import Model as Model
     from vecfill.config.plan import PlanOptions as PlanOptions
     from vecfill.config.queue_options import QueueOptions as QueueOptions
@@ -67,6 +72,25 @@ if TYPE_CHECKING:
     from vecfill.job import Stop as Stop
     from vecfill.ledger.recorded_runs import Holder as Holder
     from vecfill.ledger.recorded_runs import RunRecord as RunRecord
+    from vecfill.migration.ending import MigrationEnded as MigrationEnded
+    from vecfill.migration.ending import abandon_migration as abandon_migration
+    from vecfill.migration.ending import finish_migration as finish_migration
+    from vecfill.migration.exchange import MigrationSwapped as MigrationSwapped
+    from vecfill.migration.fill import MigrationRun as MigrationRun
+    from vecfill.migration.fill import run_migration as run_migration
+    from vecfill.migration.index_build import BuiltIndex as BuiltIndex
+    from vecfill.migration.obstacles import Obstacle as Obstacle
+    from vecfill.migration.rollback import roll_back_migration as roll_back_migration
+    from vecfill.migration.start import MigrationStarted as MigrationStarted
+    from vecfill.migration.start import start_migration as start_migration
+    from vecfill.migration.state import IndexState as IndexState
+    from vecfill.migration.state import MigrationStatus as MigrationStatus
+    from vecfill.migration.state import migration_status as migration_status
+    from vecfill.migration.step_options import StepOptions as StepOptions
+    from vecfill.migration.swap import swap_migration as swap_migration
+    from vecfill.migration.verify import MigrationVerified as MigrationVerified
+    from vecfill.migration.verify import Overlap as Overlap
+    from vecfill.migration.verify import verify_migration as verify_migration
     from vecfill.planning.plan import plan as plan
     from vecfill.planning.record import ApiCost as ApiCost
     from vecfill.planning.record import Rate as Rate
@@ -116,6 +140,7 @@ _EXPORTS = {
     "config.doctor": ("DoctorOptions",),
     "config.engine": ("EngineOptions",),
     "config.limits": ("WriteLimits",),
+    "config.migrate": ("IndexOptions", "LockOptions", "MigrateOptions", "SwapOptions"),
     "config.model": ("Model",),
     "config.plan": ("PlanOptions",),
     "config.queue_options": ("QueueOptions",),
@@ -147,6 +172,17 @@ _EXPORTS = {
     ),
     "job": ("Stop",),
     "ledger.recorded_runs": ("Holder", "RunRecord"),
+    "migration.ending": ("MigrationEnded", "abandon_migration", "finish_migration"),
+    "migration.exchange": ("MigrationSwapped",),
+    "migration.fill": ("MigrationRun", "run_migration"),
+    "migration.index_build": ("BuiltIndex",),
+    "migration.obstacles": ("Obstacle",),
+    "migration.rollback": ("roll_back_migration",),
+    "migration.start": ("MigrationStarted", "start_migration"),
+    "migration.state": ("IndexState", "MigrationStatus", "migration_status"),
+    "migration.step_options": ("StepOptions",),
+    "migration.swap": ("swap_migration",),
+    "migration.verify": ("MigrationVerified", "Overlap", "verify_migration"),
     "planning.plan": ("plan",),
     "planning.record": ("ApiCost", "Rate", "Refusal", "Resources", "RunPlan", "TextEstimate", "TokenEstimate"),
     "postgres.database": ("Database",),

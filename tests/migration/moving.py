@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +11,15 @@ import psycopg
 from tests.ledger.tracked import fill
 from tests.tables import DOCS, INLINE
 
-from vecfill import track
+from vecfill import Target, track, untrack
 from vecfill.config.migrate import LockOptions, SwapOptions
 from vecfill.config.model import Model
-from vecfill.migration.ending import abandon, finish
+from vecfill.migration.ending import abandon_migration, finish_migration
 from vecfill.migration.fill import MigrationRun, run_migration
-from vecfill.migration.rollback import rollback
-from vecfill.migration.start import start
-from vecfill.migration.swap import swap
+from vecfill.migration.rollback import roll_back_migration
+from vecfill.migration.start import start_migration
+from vecfill.migration.step_options import StepOptions
+from vecfill.migration.swap import swap_migration
 from vecfill.postgres import server_programs
 
 NEW = Model(name="hash:16")
@@ -45,29 +47,29 @@ def searched_docs(connect: psycopg.Connection, database: str, rows: int = 20, *,
 
 
 def begin(database: str, **more: Any):
-    return start(DOCS, NEW, database=database, locks=LOCKS, yes=True, **more)
+    return start_migration(DOCS, NEW, database=database, step=StepOptions(locks=LOCKS, yes=True), **more)
 
 
 def move(database: str, **more: Any) -> MigrationRun:
     return run_migration(DOCS, NEW, database=database, options=replace(INLINE, **more), locks=LOCKS)
 
 
-def end(database: str, act: Any = finish, **more: Any):
-    return act(DOCS, database=database, locks=LOCKS, **{"yes": True, **more})
+def end(database: str, act: Any = finish_migration, *, yes: bool = True):
+    return act(DOCS, database=database, step=StepOptions(locks=LOCKS, yes=yes))
 
 
 def give_up(database: str, **more: Any):
-    return end(database, abandon, **more)
+    return end(database, abandon_migration, **more)
 
 
 def swap_it(database: str, *, locks: LockOptions = LOCKS, dry_run: bool = False, yes: bool = False, **more: Any):
-    return swap(DOCS, NEW, database=database, locks=locks, options=SwapOptions(**more), dry_run=dry_run, yes=yes)
+    step = StepOptions(locks=locks, dry_run=dry_run, yes=yes)
+    return swap_migration(DOCS, NEW, database=database, options=SwapOptions(**more), step=step)
 
 
-def swap_back(
-    database: str, model: Model | None = None, *, locks: LockOptions = LOCKS, dry_run: bool = False, **more: Any
-):
-    return rollback(DOCS, model, database=database, locks=locks, options=SwapOptions(**more), dry_run=dry_run)
+def swap_back(database: str, model: Model | None = None, *, locks: LockOptions = LOCKS, **more: Any):
+    options, step = SwapOptions(**more), StepOptions(locks=locks)
+    return roll_back_migration(DOCS, model, database=database, options=options, step=step)
 
 
 def active(connect: psycopg.Connection, column: str = "embedding") -> tuple:
@@ -79,6 +81,18 @@ def schema(database: str, version: int, *arguments: str) -> str:
     program = server_programs.installed(version) / "bin" / "pg_dump"
     done = subprocess.run([program, "-s", *arguments, database], capture_output=True, text=True, check=True)
     return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+
+
+def assert_schema_but_for_the_type(
+    connect: psycopg.Connection, database: str, version: int, make: Callable[[], None], target: Target = DOCS
+) -> None:
+    """The schema is the one of a table made anew, but for the new vectors' dimension; the table is lost."""
+    untrack(target, database=database)
+    after = schema(database, version)
+    connect.execute("DROP TABLE docs CASCADE")
+    make()
+    untrack(DOCS, database=database)
+    assert after == schema(database, version).replace("vector(8)", "vector(16)")
 
 
 def phases(connect: psycopg.Connection) -> list[str]:

@@ -12,7 +12,7 @@ import click
 
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.migrate_report import print_ended, print_run, print_started, print_status
-from vecfill.cli.migrate_swap import CHOICE, asked, rollback, swap
+from vecfill.cli.migrate_swap import CHOICE, rollback, step_of, swap
 from vecfill.cli.migrate_verify import verify
 from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.cli.progress import shown
@@ -25,12 +25,9 @@ from vecfill.config.output import Output
 from vecfill.config.run import RunOptions
 from vecfill.config.settings import QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
-from vecfill.migration.ending import EndResult
-from vecfill.migration.ending import abandon as abandon_migration
-from vecfill.migration.ending import finish as finish_migration
+from vecfill.migration.ending import MigrationEnded, abandon_migration, finish_migration
 from vecfill.migration.fill import run_migration
-from vecfill.migration.start import StartResult
-from vecfill.migration.start import start as start_migration
+from vecfill.migration.start import MigrationStarted, start_migration
 from vecfill.migration.state import MigrationStatus, migration_status
 from vecfill.remembered_failures import NOT_NEEDED
 
@@ -74,17 +71,10 @@ def start(config: Path | None, output: Output, **flags: Any) -> None:
     for_each_target(flags, config, output, _to_start, print_started)
 
 
-def _to_start(settings: Settings) -> Callable[[], StartResult]:
+def _to_start(settings: Settings) -> Callable[[], MigrationStarted]:
     target, model, database = settings.need("table").of(Target), settings.of(Model), database_of(settings)
-    return lambda: start_migration(
-        *(target, model),
-        database=database,
-        options=settings.of(MigrateOptions),
-        locks=settings.of(LockOptions),
-        dry_run=settings.dry_run,
-        yes=settings.yes,
-        consent=asked,
-    )
+    options, step = settings.of(MigrateOptions), step_of(settings)
+    return lambda: start_migration(target, model, database=database, options=options, step=step)
 
 
 @migrate.command()
@@ -169,16 +159,9 @@ def abandon(config: Path | None, output: Output, **flags: Any) -> None:
     for_each_target(flags, config, output, lambda settings: _to_end(settings, abandon_migration), print_ended)
 
 
-def _to_end(settings: Settings, act: Callable[..., EndResult]) -> Callable[[], EndResult]:
+def _to_end(settings: Settings, act: Callable[..., MigrationEnded]) -> Callable[[], MigrationEnded]:
     target, database = settings.need("table").of(Target), database_of(settings)
-    return lambda: act(
-        target,
-        database=database,
-        locks=settings.of(LockOptions),
-        dry_run=settings.dry_run,
-        yes=settings.yes,
-        consent=asked,
-    )
+    return lambda: act(target, database=database, step=step_of(settings))
 
 
 for command in (verify, swap, rollback):

@@ -8,17 +8,17 @@ import click
 
 from vecfill.cli.report import print_line
 from vecfill.config.settings import Settings
-from vecfill.migration.ending import EndResult
-from vecfill.migration.exchange import SwapResult
+from vecfill.migration.ending import MigrationEnded
+from vecfill.migration.exchange import MigrationSwapped
 from vecfill.migration.fill import MigrationRun
 from vecfill.migration.obstacles import Obstacle
-from vecfill.migration.start import StartResult
+from vecfill.migration.start import MigrationStarted
 from vecfill.migration.state import IndexState, MigrationStatus
 
 SHOWN_KEYS = 20
 
 
-def print_started(done: StartResult, settings: Settings) -> None:
+def print_started(done: MigrationStarted, settings: Settings) -> None:
     """Prints what ``start`` did, or the statements of ``--dry-run``."""
     if settings.dry_run and done.created:
         print_statements(done.ddl)
@@ -79,7 +79,7 @@ def _state(index: IndexState) -> str:
     return index.state if index.percent is None else f"{index.state}, {index.percent:.0f}%"
 
 
-def print_swapped(done: SwapResult, settings: Settings) -> None:
+def print_swapped(done: MigrationSwapped, settings: Settings) -> None:
     """Prints what ``swap`` or ``rollback`` did, or the statements of ``--dry-run``."""
     if settings.dry_run:
         print_statements(done.ddl)
@@ -95,7 +95,7 @@ def print_swapped(done: SwapResult, settings: Settings) -> None:
         )
 
 
-def print_ended(done: EndResult, settings: Settings) -> None:
+def print_ended(done: MigrationEnded, settings: Settings) -> None:
     """Prints what ``finish`` or ``abandon`` did, or the statements of ``--dry-run``."""
     if settings.dry_run:
         print_statements(done.ddl)

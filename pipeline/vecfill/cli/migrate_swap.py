@@ -19,9 +19,10 @@ from vecfill.config.options import options_of
 from vecfill.config.output import Output
 from vecfill.config.settings import OPTIONS, QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
-from vecfill.migration.exchange import SwapResult
-from vecfill.migration.rollback import rollback as roll_back
-from vecfill.migration.swap import swap as swap_columns
+from vecfill.migration.exchange import MigrationSwapped
+from vecfill.migration.rollback import roll_back_migration
+from vecfill.migration.step_options import StepOptions
+from vecfill.migration.swap import swap_migration
 
 CHOICE = OPTIONS["yes"], OPTIONS["dry_run"]
 
@@ -52,17 +53,10 @@ def swap(config: Path | None, output: Output, **flags: Any) -> None:
     for_each_target(flags, config, output, _to_swap, print_swapped)
 
 
-def _to_swap(settings: Settings) -> Callable[[], SwapResult]:
+def _to_swap(settings: Settings) -> Callable[[], MigrationSwapped]:
     target, model, database = settings.need("table").of(Target), settings.of(Model), database_of(settings)
-    return lambda: swap_columns(
-        *(target, model),
-        database=database,
-        options=settings.of(SwapOptions),
-        locks=settings.of(LockOptions),
-        dry_run=settings.dry_run,
-        yes=settings.yes,
-        consent=asked,
-    )
+    options, step = settings.of(SwapOptions), step_of(settings)
+    return lambda: swap_migration(target, model, database=database, options=options, step=step)
 
 
 @click.command()
@@ -87,18 +81,18 @@ def rollback(config: Path | None, output: Output, **flags: Any) -> None:
     for_each_target(flags, config, output, _to_roll_back, print_swapped)
 
 
-def _to_roll_back(settings: Settings) -> Callable[[], SwapResult]:
+def _to_roll_back(settings: Settings) -> Callable[[], MigrationSwapped]:
     target, database, options = settings.need("table").of(Target), database_of(settings), settings.of(SwapOptions)
     model = settings.of(Model) if options.refresh else None
-    return lambda: roll_back(
-        *(target, model),
-        database=database,
-        options=options,
-        locks=settings.of(LockOptions),
-        dry_run=settings.dry_run,
-    )
+    return lambda: roll_back_migration(target, model, database=database, options=options, step=step_of(settings))
 
 
-def asked(excess: str) -> bool:
+def step_of(settings: Settings) -> StepOptions:
+    """How a step is taken, as the settings say; a terminal is asked."""
+    locks = settings.of(LockOptions)
+    return StepOptions(locks=locks, dry_run=bool(settings.dry_run), yes=bool(settings.yes), consent=_asked)
+
+
+def _asked(excess: str) -> bool:
     """Asks on the terminal; without one the answer is no."""
     return Shown("migration", None).asked(excess)

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from vecfill.config.migrate import LockOptions
-from vecfill.errors import ConfigError, TableLockedError
+from vecfill.errors import TableLockedError
 from vecfill.ledger.ddl import understood
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.migrate_sql import lock_table
@@ -79,13 +79,3 @@ def _locked(
         cursor.execute(sql.SQL("SET LOCAL statement_timeout TO {}").format(sql.Literal(STATEMENT_TIMEOUT)), ())
         for statement in work(cursor):
             cursor.execute(statement, ())
-
-
-def refuse_unless_confirmed(excess: str, consent: Callable[[str], bool], *, yes: bool) -> None:
-    """Asks before something that costs, or cannot be undone.
-
-    Raises:
-        ConfigError: nobody confirmed it.
-    """
-    if not yes and not consent(excess):
-        raise ConfigError(f"refusing to start: {excess}; pass --yes to proceed")

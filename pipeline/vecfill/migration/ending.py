@@ -9,13 +9,13 @@ from typing import Any
 
 from psycopg import sql
 
-from vecfill.config.migrate import LockOptions
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql
 from vecfill.ledger.migrations import ABANDONED, FINISHED, INDEXED, ROLLED_BACK, SWAPPED, Migration, end, reach
-from vecfill.migration.brief_lock import refuse_unless_confirmed, under_lock
-from vecfill.migration.look import Found, check_free, check_owner, need, no_consent
+from vecfill.migration.brief_lock import under_lock
+from vecfill.migration.look import Found, check_free, check_owner, need
+from vecfill.migration.step_options import UNASKED, StepOptions
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.exchange_sql import without_new_vector
 from vecfill.postgres.migrate_sql import drop_column
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndResult:
+class MigrationEnded:
     """What ``migrate finish`` or ``migrate abandon`` did, or with ``dry_run`` would do.
 
     Attributes:
@@ -51,24 +51,18 @@ class EndResult:
         return {name: value for name, value in asdict(self).items() if name != "exit_code"}
 
 
-def finish(
+def finish_migration(
     target: Target,
     *,
     database: str | Database | None = None,
-    locks: LockOptions | None = None,
-    dry_run: bool = False,
-    yes: bool = False,
-    consent: Callable[[str], bool] = no_consent,
-) -> EndResult:
+    step: StepOptions = UNASKED,
+) -> MigrationEnded:
     """Drops the old column, its indexes and its tracking; the new column stays, and is tracked.
 
     Args:
         target: the target with its old column or its new one.
         database: connection string; None takes libpq's environment.
-        locks: how long to wait for the table; None takes the defaults.
-        dry_run: return the statements and run none.
-        yes: drop without asking.
-        consent: called if ``yes`` is not set; True drops.
+        step: how long to wait for the table, and whether to drop the column.
 
     Raises:
         ConfigError: no migration; it has not come so far; another object uses the old column; consent was refused.
@@ -84,22 +78,19 @@ def finish(
                 "migrate run` first, or `vecfill migrate abandon` to give it up"
             )
 
-    return _ended(target, FINISHED, database, locks, check, dry_run=dry_run, yes=yes, consent=consent)
+    return _ended(target, FINISHED, database, step, check)
 
 
-def abandon(
+def abandon_migration(
     target: Target,
     *,
     database: str | Database | None = None,
-    locks: LockOptions | None = None,
-    dry_run: bool = False,
-    yes: bool = False,
-    consent: Callable[[str], bool] = no_consent,
-) -> EndResult:
-    """Drops the new column, its indexes and its tracking; arguments and errors are those of ``finish``.
+    step: StepOptions = UNASKED,
+) -> MigrationEnded:
+    """Drops the new column, its indexes and its tracking; arguments and errors are those of ``finish_migration``.
 
     Raises:
-        ConfigError: as ``finish``; or the application uses the new column, since the two were swapped.
+        ConfigError: as ``finish_migration``; or the application uses the new column, since the two were swapped.
     """
 
     def check(found: Found) -> None:
@@ -109,20 +100,16 @@ def abandon(
                 "`vecfill migrate rollback` first"
             )
 
-    return _ended(target, ABANDONED, database, locks, check, dry_run=dry_run, yes=yes, consent=consent)
+    return _ended(target, ABANDONED, database, step, check)
 
 
 def _ended(
     target: Target,
     phase: str,
     database: str | Database | None,
-    locks: LockOptions | None,
+    step: StepOptions,
     check: Callable[[Found], None],
-    *,
-    dry_run: bool,
-    yes: bool,
-    consent: Callable[[str], bool],
-) -> EndResult:
+) -> MigrationEnded:
     schema = target.state_schema
     with open_session(database) as session:
         found = session.run(lambda connection: _found(connection, target))
@@ -133,20 +120,20 @@ def _ended(
             return _result(relation, migration, phase, [], done=False)
         check(found)
         ddl = _statements(relation, schema, migration, phase)
-        if not dry_run:
+        if not step.dry_run:
             dropped = _columns(migration, phase)[0]
             excess = f"{relation.table.label}.{dropped} will be dropped with its vectors and its indexes"
             if phase == FINISHED and (lost := session.run(lambda connection: _lost(connection, found))):
                 excess += f", and {lost:,} rows have no other vector, so `vecfill run` for {migration.new_column} first"
                 log.warning("%s", excess, extra={"target": relation.table.label})
-            refuse_unless_confirmed(excess, consent, yes=yes)
+            step.confirm(excess)
             number = _target_to_drop(migration, phase)
 
             def work(cursor: Cursor) -> list[sql.Composed]:
                 check_free(cursor, schema, number, f"{relation.table.label}.{dropped}")
                 return ddl
 
-            under_lock(session, relation, locks or LockOptions(), work, verb="changed")
+            under_lock(session, relation, step.locks, work, verb="changed")
         return _result(relation, migration, phase, ddl, done=True)
 
 
@@ -185,7 +172,15 @@ def _target_to_drop(migration: Migration, phase: str) -> int:
     return migration.old_target if phase == FINISHED else migration.new_target
 
 
-def _result(relation: Relation, migration: Migration, phase: str, ddl: list[sql.Composed], *, done: bool) -> EndResult:
+def _result(
+    relation: Relation, migration: Migration, phase: str, ddl: list[sql.Composed], *, done: bool
+) -> MigrationEnded:
     dropped, kept = _columns(migration, phase)
-    statements = tuple(statement.as_string() for statement in ddl)
-    return EndResult(table=relation.table.label, phase=phase, dropped=dropped, kept=kept, ddl=statements, done=done)
+    return MigrationEnded(
+        table=relation.table.label,
+        phase=phase,
+        dropped=dropped,
+        kept=kept,
+        ddl=tuple(statement.as_string() for statement in ddl),
+        done=done,
+    )

@@ -36,7 +36,7 @@ LONGEST_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwapResult:
+class MigrationSwapped:
     """What ``migrate swap`` or ``migrate rollback`` did, or with ``dry_run`` would do.
 
     Attributes:

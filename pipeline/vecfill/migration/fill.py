@@ -22,7 +22,8 @@ from vecfill.ledger.completed_target import find_completed
 from vecfill.ledger.migrations import FILLED, INDEXED, STARTED, SWAPPED, Migration, reach
 from vecfill.ledger.registry import Tracked
 from vecfill.migration.index_build import BuiltIndex, build_indexes
-from vecfill.migration.look import need, no_consent
+from vecfill.migration.look import need
+from vecfill.migration.step_options import no_consent
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.session import Session, open_session, transaction

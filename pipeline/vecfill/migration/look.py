@@ -17,11 +17,6 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 
 
-def no_consent(_: str) -> bool:
-    """Confirms nothing."""
-    return False
-
-
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """A migration with its table.

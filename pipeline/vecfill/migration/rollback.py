@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 
-from vecfill.config.migrate import LockOptions, SwapOptions
+from vecfill.config.migrate import SwapOptions
 from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.engine.warm import Warm
@@ -13,7 +13,8 @@ from vecfill.errors import ConfigError
 from vecfill.ledger.completed_target import find_completed
 from vecfill.ledger.migrations import ROLLED_BACK, SWAPPED
 from vecfill.migration.cutover import Cutover
-from vecfill.migration.exchange import SwapResult, cutover_of, drain, exchange, find_open, statements_of, wait_for
+from vecfill.migration.exchange import MigrationSwapped, cutover_of, drain, exchange, find_open, statements_of, wait_for
+from vecfill.migration.step_options import UNASKED, StepOptions
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.exchange_sql import changed_keys
 from vecfill.postgres.introspect import inspect
@@ -23,15 +24,14 @@ MAX_NAMED = 1_000
 """Most keys that a result names."""
 
 
-def rollback(
+def roll_back_migration(
     target: Target,
     model: Model | None = None,
     *,
     database: str | Database | None = None,
     options: SwapOptions | None = None,
-    locks: LockOptions | None = None,
-    dry_run: bool = False,
-) -> SwapResult:
+    step: StepOptions = UNASKED,
+) -> MigrationSwapped:
     """Gives the old column and its indexes their names back.
 
     Args:
@@ -39,20 +39,19 @@ def rollback(
         model: the old model; needed to refresh.
         database: connection string; None takes libpq's environment.
         options: when, what becomes of views, and whether to refresh; None takes the defaults.
-        locks: how long to wait for the table; None takes the defaults.
-        dry_run: return the statements and run none.
+        step: how long to wait for the table.
 
     Raises:
         As ``swap``.
     """
-    options, locks = options or SwapOptions(), locks or LockOptions()
+    options = options or SwapOptions()
     if options.refresh and model is None:
         raise ConfigError("--refresh embeds with the old model: pass --model")
     with open_session(database) as session, closing(Warm()) as warm:
         found = session.run(lambda connection: find_open(connection, target))
         migration, label = found.migration, found.relation.table.label
         if migration.phase == ROLLED_BACK:
-            return SwapResult(
+            return MigrationSwapped(
                 table=label, phase=ROLLED_BACK, column=migration.old_column, other=migration.new_column, done=False
             )
         if migration.phase != SWAPPED:
@@ -61,12 +60,12 @@ def rollback(
         old = replace(new, column=migration.old_column)
         cut = cutover_of(session, found, new, options, ROLLED_BACK)
         ddl = session.run(lambda connection: statements_of(connection, cut))
-        if not dry_run:
+        if not step.dry_run:
             wait_for(options)
             refreshed = model if options.refresh else None
-            exchange(session, cut, locks, lambda: drain(session, old, refreshed, warm) if refreshed else None)
+            exchange(session, cut, step.locks, lambda: drain(session, old, refreshed, warm) if refreshed else None)
         behind = session.run(lambda connection: _behind(connection, cut, old))
-        return SwapResult(
+        return MigrationSwapped(
             table=label, phase=ROLLED_BACK, column=cut.name, other=cut.freed, ddl=ddl, behind=tuple(behind)
         )
 

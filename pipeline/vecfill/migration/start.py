@@ -11,7 +11,7 @@ from psycopg import sql
 
 from vecfill.backfill.checks import check_writable
 from vecfill.backfill.forecast import size, vector_bytes
-from vecfill.config.migrate import LockOptions, MigrateOptions
+from vecfill.config.migrate import MigrateOptions
 from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.encode.fingerprint import Fingerprint, fingerprint_of
@@ -21,11 +21,12 @@ from vecfill.ledger import layout_sql, migrations
 from vecfill.ledger.completed_target import find_completed, need_tracked
 from vecfill.ledger.models import register_model
 from vecfill.ledger.registry import condition_of, find_targets, ledger_version
-from vecfill.migration.brief_lock import refuse_unless_confirmed, under_lock
+from vecfill.migration.brief_lock import under_lock
 from vecfill.migration.carry_over import grants_of, properties_of
-from vecfill.migration.look import check_owner, find, no_consent
+from vecfill.migration.look import check_owner, find
 from vecfill.migration.new_column import new_column
 from vecfill.migration.obstacles import Obstacle, obstacles_of
+from vecfill.migration.step_options import UNASKED, StepOptions
 from vecfill.migration.twins import plan_twins
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.introspect import inspect
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StartResult:
+class MigrationStarted:
     """What ``migrate start`` did, or with ``dry_run`` would do.
 
     Attributes:
@@ -77,17 +78,14 @@ class _Plan:
     published: tuple[str, ...]
 
 
-def start(
+def start_migration(
     target: Target,
     model: Model,
     *,
     database: str | Database | None = None,
     options: MigrateOptions | None = None,
-    locks: LockOptions | None = None,
-    dry_run: bool = False,
-    yes: bool = False,
-    consent: Callable[[str], bool] = no_consent,
-) -> StartResult:
+    step: StepOptions = UNASKED,
+) -> MigrationStarted:
     """Adds a column for the new model's vectors to a tracked target; from then on both columns can be kept fresh.
 
     Args:
@@ -95,16 +93,13 @@ def start(
         model: the new model.
         database: connection string; None takes libpq's environment.
         options: the new column; None takes the defaults.
-        locks: how long to wait for the table; None takes the defaults.
-        dry_run: return the statements and run none.
-        yes: start without asking.
-        consent: called if the start needs a confirmation and ``yes`` is not set.
+        step: how long to wait for the table, and whether to go ahead.
 
     Raises:
         ConfigError: the target is not tracked; the migration cannot work as given; consent was refused.
         TableLockedError: the table stayed locked.
     """
-    options, locks = options or MigrateOptions(), locks or LockOptions()
+    options = options or MigrateOptions()
     own, dim = fingerprint_of(model), dimension_of(model) or target.dim
     if dim is None:
         raise ConfigError(f"model {model.name} does not declare its dimension: pass --dim")
@@ -113,14 +108,14 @@ def start(
         if found := session.run(lambda connection: _started(connection, target, own)):
             return found
         plan = session.run(lambda connection: _plan(connection, target, own, dim, options))
-        if not dry_run:
-            _confirm(plan, consent, yes=yes)
+        if not step.dry_run:
+            _confirm(plan, step)
             work: Callable[[Cursor], list[sql.Composed]] = lambda _: plan.statements  # noqa: E731
-            under_lock(session, plan.relation, locks, work, verb="prepared for a migration")
+            under_lock(session, plan.relation, step.locks, work, verb="prepared for a migration")
         return _result(plan)
 
 
-def _started(connection: Connection, target: Target, own: Fingerprint) -> StartResult | None:
+def _started(connection: Connection, target: Target, own: Fingerprint) -> MigrationStarted | None:
     """What was started before, perhaps by a command that was killed before it could tell."""
     found = find(connection, target)
     if found is None or found.migration.ended:
@@ -133,7 +128,7 @@ def _started(connection: Connection, target: Target, own: Fingerprint) -> StartR
         )
     column = inspect(connection, replace(target, column=migration.new_column), text_needed=False, key_needed=False)
     vector = column.table.vector
-    return StartResult(
+    return MigrationStarted(
         table=label,
         column=migration.old_column,
         new_column=migration.new_column,
@@ -191,7 +186,7 @@ def _plan(connection: Connection, target: Target, own: Fingerprint, dim: int, op
     )
 
 
-def _confirm(plan: _Plan, consent: Callable[[str], bool], *, yes: bool) -> None:
+def _confirm(plan: _Plan, step: StepOptions) -> None:
     """Says what the migration will cost, and asks where others have to act first."""
     relation, column = plan.relation, plan.column
     label = relation.table.label
@@ -207,17 +202,15 @@ def _confirm(plan: _Plan, consent: Callable[[str], bool], *, yes: bool) -> None:
         extra={"target": label},
     )
     if plan.published:
-        refuse_unless_confirmed(
+        step.confirm(
             f"{label} is published by {', '.join(plan.published)}, and its subscribers stop at the first change of a "
-            f"row that has column {column.name}, unless their table has it: add it there first",
-            consent,
-            yes=yes,
+            f"row that has column {column.name}, unless their table has it: add it there first"
         )
 
 
-def _result(plan: _Plan) -> StartResult:
+def _result(plan: _Plan) -> MigrationStarted:
     column = plan.column
-    return StartResult(
+    return MigrationStarted(
         table=plan.relation.table.label,
         column=plan.relation.table.vector.name,
         new_column=column.name,

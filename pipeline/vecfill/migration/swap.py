@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
 from psycopg import sql
 
-from vecfill.config.migrate import LockOptions, SwapOptions
+from vecfill.config.migrate import SwapOptions
 from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.encode.fingerprint import fingerprint_of
 from vecfill.engine.warm import Warm
 from vecfill.errors import ConfigError
 from vecfill.ledger.migrations import INDEXED, ROLLED_BACK, SWAPPED
-from vecfill.migration.brief_lock import refuse_unless_confirmed
 from vecfill.migration.cutover import Cutover
-from vecfill.migration.exchange import SwapResult, cutover_of, drain, exchange, find_open, statements_of, wait_for
+from vecfill.migration.exchange import MigrationSwapped, cutover_of, drain, exchange, find_open, statements_of, wait_for
 from vecfill.migration.index_build import current_twins
-from vecfill.migration.look import no_consent
+from vecfill.migration.step_options import UNASKED, StepOptions
 from vecfill.migration.twins import state_of
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.exchange_sql import OLD, without_new_vector
@@ -27,17 +25,14 @@ from vecfill.postgres.migrate_sql import suffixed
 from vecfill.postgres.session import open_session, transaction
 
 
-def swap(
+def swap_migration(
     target: Target,
     model: Model,
     *,
     database: str | Database | None = None,
     options: SwapOptions | None = None,
-    locks: LockOptions | None = None,
-    dry_run: bool = False,
-    yes: bool = False,
-    consent: Callable[[str], bool] = no_consent,
-) -> SwapResult:
+    step: StepOptions = UNASKED,
+) -> MigrationSwapped:
     """Gives the new column and its indexes the names of the old ones, once every change has its new vector.
 
     Args:
@@ -45,23 +40,20 @@ def swap(
         model: the new model, which embeds what is queued.
         database: connection string; None takes libpq's environment.
         options: when, and what becomes of views; None takes the defaults.
-        locks: how long to wait for the table; None takes the defaults.
-        dry_run: return the statements and run none.
-        yes: swap although rows lose their vectors.
-        consent: called about that if ``yes`` is not set.
+        step: how long to wait for the table, and whether to swap although rows lose their vectors.
 
     Raises:
         ConfigError: the migration has not come so far; other objects use the column; changes come too fast.
         LeaseError: a run works on one of the two columns.
         TableLockedError: the table stayed locked.
     """
-    options, locks = options or SwapOptions(), locks or LockOptions()
+    options = options or SwapOptions()
     own = fingerprint_of(model)
     with open_session(database) as session, closing(Warm()) as warm:
         found = session.run(lambda connection: find_open(connection, target))
         migration, label = found.migration, found.relation.table.label
         if migration.phase == SWAPPED:
-            return SwapResult(
+            return MigrationSwapped(
                 table=label, phase=SWAPPED, column=migration.new_column, other=migration.old_column, done=False
             )
         if migration.phase not in (INDEXED, ROLLED_BACK):
@@ -73,13 +65,13 @@ def swap(
         cut = cutover_of(session, found, old, options, SWAPPED)
         lost = session.run(lambda connection: _ready(connection, cut, old, new))
         ddl = session.run(lambda connection: statements_of(connection, cut))
-        if not dry_run:
+        if not step.dry_run:
             if lost:
                 excess = f"{lost:,} rows have a vector of the old model and none of the new, and would lose it"
-                refuse_unless_confirmed(f"{excess} in {label}.{cut.name}", consent, yes=yes)
+                step.confirm(f"{excess} in {label}.{cut.name}")
             wait_for(options)
-            exchange(session, cut, locks, lambda: drain(session, new, model, warm))
-        return SwapResult(table=label, phase=SWAPPED, column=cut.name, other=cut.freed, ddl=ddl)
+            exchange(session, cut, step.locks, lambda: drain(session, new, model, warm))
+        return MigrationSwapped(table=label, phase=SWAPPED, column=cut.name, other=cut.freed, ddl=ddl)
 
 
 def _ready(connection: Connection, cut: Cutover, old: Target, new: Target) -> int:
