@@ -29,8 +29,9 @@ from vecfill.migration.obstacles import Obstacle, obstacles_of
 from vecfill.migration.step_options import UNASKED, StepOptions
 from vecfill.migration.twins import plan_twins
 from vecfill.postgres.database import Connection, Cursor, Database
+from vecfill.postgres.index_sql import build_statements
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.migrate_sql import NewColumn, Twin, add_column, twin_statements
+from vecfill.postgres.migrate_sql import NewColumn, Twin, add_column
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import open_session, transaction
 from vecfill.postgres.tracking import Tracking
@@ -216,7 +217,7 @@ def _result(plan: _Plan) -> MigrationStarted:
         new_column=column.name,
         type=column.kind if column.schema is None else f"{column.kind}({column.dim})",
         ddl=tuple(statement.as_string() for statement in plan.statements),
-        later=tuple(statement.as_string() for statement in twin_statements(plan.twins)),
+        later=tuple(statement.as_string() for statement in build_statements(plan.twins)),
         obstacles=plan.obstacles,
         created=True,
     )

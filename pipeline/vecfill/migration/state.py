@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from vecfill.config.target import Target
+from vecfill.indexing.index_state import BuildState, state_of
 from vecfill.ledger.migrations import INDEXED, ROLLED_BACK, SWAPPED, Migration
 from vecfill.migration.index_build import current_twins
 from vecfill.migration.look import need
 from vecfill.migration.obstacles import Obstacle, obstacles_of
-from vecfill.migration.twins import TwinState, state_of
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.migrate_sql import Twin
@@ -122,7 +122,7 @@ def _indexes(connection: Connection, old: Target, new: Target) -> tuple[IndexSta
         return tuple(_index(twin, state_of(cursor, twin)) for twin in twins)
 
 
-def _index(twin: Twin, state: TwinState) -> IndexState:
+def _index(twin: Twin, state: BuildState) -> IndexState:
     if state.building:
         word = "building"
     elif not state.exists:

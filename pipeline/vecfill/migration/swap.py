@@ -13,12 +13,12 @@ from vecfill.config.target import Target
 from vecfill.encode.fingerprint import fingerprint_of
 from vecfill.engine.warm import Warm
 from vecfill.errors import ConfigError
+from vecfill.indexing.index_state import state_of
 from vecfill.ledger.migrations import INDEXED, ROLLED_BACK, SWAPPED
 from vecfill.migration.cutover import Cutover
 from vecfill.migration.exchange import MigrationSwapped, cutover_of, drain, exchange, find_open, statements_of, wait_for
 from vecfill.migration.index_build import current_twins
 from vecfill.migration.step_options import UNASKED, StepOptions
-from vecfill.migration.twins import state_of
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.exchange_sql import OLD, without_new_vector
 from vecfill.postgres.migrate_sql import suffixed

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from psycopg import sql
 
+from vecfill.postgres.index_sql import WantedIndex
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.template import verbatim_sql
 
@@ -110,63 +110,10 @@ def _as_kind(rest: str, new: str, kind: str, indexed: str, column: NewColumn) ->
 
 
 @dataclass(frozen=True, kw_only=True)
-class Twin:
-    """The index on the new column that stands for one on the old.
-
-    Attributes:
-        old: name of the old index.
-        name: of the twin.
-        schema: of both.
-        table: that both index, quoted, with its schema.
-        table_oid: its oid.
-        partitioned: it has no rows of its own but the indexes of partitions attached.
-        parent: name of the twin that it is to be attached to; None for the index of a whole table.
-        parent_schema: of that.
-        rest: its definition from USING on.
-    """
+class Twin(WantedIndex):
+    """The index on the new column that stands for the one on the old whose name is ``old``."""
 
     old: str
-    name: str
-    schema: str
-    table: str
-    table_oid: int
-    partitioned: bool
-    parent: str | None
-    parent_schema: str | None
-    rest: str
-
-    @property
-    def identifier(self) -> sql.Identifier:
-        """Its name with its schema."""
-        return sql.Identifier(self.schema, self.name)
-
-
-def create_twin(twin: Twin) -> sql.Composed:
-    """Builds a twin beside the table's use; of a partitioned one only the frame."""
-    return sql.SQL("CREATE INDEX {} {} ON {} {}").format(
-        *(sql.SQL("") if twin.partitioned else sql.SQL("CONCURRENTLY"), sql.Identifier(twin.name)),
-        *(verbatim_sql(f"ONLY {twin.table}" if twin.partitioned else twin.table), verbatim_sql(twin.rest)),
-    )
-
-
-def drop_index(twin: Twin) -> sql.Composed:
-    """Drops what a build that failed has left."""
-    return sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(twin.identifier)
-
-
-def attach_twin(twin: Twin) -> sql.Composed:
-    """Makes the twin of a partition a part of the one of the whole table."""
-    return sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(
-        sql.Identifier(twin.parent_schema or "", twin.parent or ""), twin.identifier
-    )
-
-
-def twin_statements(twins: list[Twin]) -> Iterator[sql.Composed]:
-    """Yields the statements that build the twins, to show them."""
-    for twin in twins:
-        yield create_twin(twin)
-        if twin.parent:
-            yield attach_twin(twin)
 
 
 INDEXES = """
