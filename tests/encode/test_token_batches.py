@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecfill.encode.token_batches import BatchSizeSearch, padding, token_batches
+from vecfill.encode.token_batches import BatchSizeSearch, packed_batches, padding, token_batches
 
 lengths_of = st.lists(st.integers(0, 600), max_size=200).map(lambda values: np.array(values, np.int32))
 
@@ -32,6 +32,17 @@ def test_full_batches_are_more_than_half_full_and_padding_is_what_lengths_differ
     wasted = sum(int((lengths[rows].max() - lengths[rows]).sum()) for rows in batches)
     assert padding(lengths, batches) == 1 - lengths.sum() / (lengths.sum() + wasted)
     assert padding(np.sort(lengths), batches_of(np.sort(lengths), size)) == padding(lengths, batches)
+
+
+@given(lengths_of, st.integers(1, 5_000))
+def test_packed_texts_keep_their_order_behind_those_that_exceed_a_batch(lengths, size):
+    batches = list(packed_batches(lengths, lambda: size))
+    together = np.concatenate(batches) if batches else np.zeros(0, np.int64)
+    long, short = np.flatnonzero(lengths > size), np.flatnonzero(lengths <= size)
+    assert together.tolist() == [*long, *short]
+    for rows, more in zip(batches, [*batches[1:], None], strict=False):
+        assert len(rows) == 1 or lengths[rows].sum() <= size
+        assert more is None or lengths[rows].sum() + lengths[more[0]] > size
 
 
 def test_padding_of_real_lengths_is_next_to_nothing():

@@ -21,6 +21,9 @@ def resolve_device(device: str) -> str:
     return ("cuda" if available else "cpu") if device == "auto" else device
 
 
-def cpu_kind() -> str:
-    """Returns the CPU's architecture and the instructions that torch uses on it, on which roundings depend."""
+def device_kind(device: str) -> str:
+    """Returns the kind of ``cuda`` or ``cpu``, with what its roundings and its speed depend on."""
+    if device == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        return f"cuda {torch.cuda.get_device_name()} sm_{major}{minor} with CUDA {torch.version.cuda}"
     return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

@@ -12,8 +12,9 @@ import torch
 
 from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.compute_threads import ComputeThreads
+from vecfill.encode.device_feed import Feed
 from vecfill.encode.encoding import Encoding, Positions
-from vecfill.encode.token_batches import BatchSizeSearch, Lengths, token_batches
+from vecfill.encode.token_batches import BatchSizeSearch, BatchTokens, Lengths
 from vecfill.encode.tokenization import Tokenization, Tokens
 
 CPU_BATCH_TOKENS = (512, 1_024, 2_048)
@@ -29,8 +30,11 @@ Batch = tuple[int, Positions]
 class Pass(Protocol):
     """Computes vectors; several threads may call it at once."""
 
+    def batches(self, lengths: Lengths, batch_tokens: BatchTokens) -> Iterator[Positions]:
+        """Chooses which texts to compute together; see ``token_batches``."""
+
     def __call__(self, tokens: Tokens, rows: Positions) -> torch.Tensor:
-        """Returns float32 [len(rows), dim] on the device for some of the texts, which come longest first."""
+        """Returns float32 [len(rows), dim] on the device for some of the texts, one of its batches."""
 
 
 class Forward:
@@ -39,11 +43,11 @@ class Forward:
     Several threads may tokenize at once; one set of compute threads encodes for all of them.
     """
 
-    def __init__(self, tokenize: Tokenization, compute: Pass, dim: int, device: torch.device) -> None:
-        """Takes how texts become tokens and tokens vectors, the vectors' length, and where they are computed."""
+    def __init__(self, tokenize: Tokenization, compute: Pass, dim: int, feed: Feed) -> None:
+        """Takes how texts become tokens and tokens vectors, the vectors' length, and the device that computes."""
         self.tokenize = tokenize
-        self._vectors, self._dim, self._device = compute, dim, device
-        on_gpu = device.type == "cuda"
+        self._pass, self._dim, self._feed = compute, dim, feed
+        on_gpu = feed.device.type == "cuda"
         self._search = BatchSizeSearch(CUDA_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS)
         self._threads = ComputeThreads(None if on_gpu else torch.get_num_threads())
 
@@ -64,7 +68,7 @@ class Forward:
 
         Args:
             tokens: from ``tokenize``.
-            max_batch_tokens: largest batch in tokens, padding included.
+            max_batch_tokens: largest batch in tokens, padding included where the pass pads.
             advance: called after each batch, with its share of all tokens: they, not the texts, cost the time.
         """
         total = max(1, int(tokens.lengths.sum()))
@@ -73,11 +77,10 @@ class Forward:
             self._compute(tokens, batch, out)
             advance(int(tokens.lengths[batch[1]].sum()) / total)
 
-        out = torch.empty((len(tokens.lengths), self._dim), device=self._device)
+        out = torch.empty((len(tokens.lengths), self._dim), device=self._feed.device)
         batches = self._batches(tokens.lengths, max_batch_tokens)
         self._threads.for_each(batches, compute)
-        vectors: npt.NDArray[np.float32] = out.cpu().numpy()
-        return vectors
+        return self._feed.to_host(out)
 
     def _batches(self, lengths: Lengths, max_batch_tokens: int) -> Iterator[Batch]:
         """Yields token batches, each with the batch size under trial; 0 where memory allows only a smaller one."""
@@ -88,14 +91,15 @@ class Forward:
             size = self._search.next()
             return min(max_batch_tokens, size)
 
-        for rows in token_batches(lengths, next_size):
+        for rows in self._pass.batches(lengths, next_size):
             yield size if size <= max_batch_tokens else 0, rows
 
     @torch.inference_mode()
     def _compute(self, tokens: Tokens, batch: Batch, out: torch.Tensor) -> None:
         """Writes the vectors of a batch to ``out``."""
         (size, rows), started = batch, time.perf_counter()
-        out[torch.from_numpy(rows).to(out.device)] = self._vectors(tokens, rows)
+        [places] = self._feed.to_device(rows)
+        out.index_copy_(0, places.long(), self._pass(tokens, rows))
         if size and self._search.searching:
             if out.is_cuda:
                 torch.cuda.synchronize()

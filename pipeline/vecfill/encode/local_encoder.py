@@ -48,11 +48,9 @@ def _native(model: Model) -> Encoder:
         NotNativeError: the library is to compute it, and why.
     """
     chain, folder = _readable(model)
-    from vecfill.encode.compute_device import cpu_kind, resolve_device
+    from vecfill.encode import compute_device
 
-    if resolve_device(model.device) != "cpu":
-        raise NotNativeError("our pass is for CPUs")
-    store = ProofStore(model, cpu_kind())
+    store = ProofStore(model, compute_device.device_kind(compute_device.resolve_device(model.device)))
     proof = store.read()
     if proof is None:
         proof = _proven(model, chain, folder)

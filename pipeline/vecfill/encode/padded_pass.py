@@ -15,9 +15,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.util import truncate_embeddings
 
+from vecfill.encode.device_feed import Feed
 from vecfill.encode.encoding import Positions
 from vecfill.encode.forward import Forward
 from vecfill.encode.precision import PROBE_TEXTS
+from vecfill.encode.token_batches import token_batches
 from vecfill.encode.tokenization import Tokenization, TokenizerSpec, Tokens
 
 _CONSTANT_INPUTS = frozenset({"modality", "prompt_length"})
@@ -27,14 +29,17 @@ _CONSTANT_INPUTS = frozenset({"modality", "prompt_length"})
 class PaddedPass:
     """Computes a batch as a rectangle, as wide as its longest text."""
 
-    def __init__(self, net: SentenceTransformer, tokenize: Tokenization, constants: dict[str, Any]) -> None:
-        """Takes the net, how its tokens are padded, and the inputs that are the same for all texts."""
-        self._net, self._tokenize, self._constants = net, tokenize, constants
+    batches = staticmethod(token_batches)
+
+    def __init__(self, net: SentenceTransformer, tokenize: Tokenization, constants: dict[str, Any], feed: Feed) -> None:
+        """Takes the net, how its tokens are padded, the inputs that are the same for all texts, and the device."""
+        self._net, self._tokenize, self._constants, self._feed = net, tokenize, constants, feed
 
     def __call__(self, tokens: Tokens, rows: Positions) -> torch.Tensor:
         """Returns float32 [len(rows), dim] on the device."""
         inputs = self._tokenize.padded(tokens, rows)
-        features: dict[str, Any] = {name: torch.from_numpy(ids).to(self._net.device) for name, ids in inputs.items()}
+        moved = [ids.long() for ids in self._feed.to_device(*inputs.values())]
+        features: dict[str, Any] = dict(zip(inputs, moved, strict=True))
         vectors = self._net(features | self._constants)["sentence_embedding"]
         if self._net.truncate_dim is not None:
             vectors = truncate_embeddings(vectors, self._net.truncate_dim)
@@ -56,7 +61,8 @@ def forward_of(net: SentenceTransformer, max_tokens: int | None, prompt: str | N
     theirs, constants = inputs_of(net, texts, prompt)
     if not same_inputs(tokenize, texts, theirs):
         return None
-    return Forward(tokenize, PaddedPass(net, tokenize, constants), dim, net.device)
+    feed = Feed(net.device)
+    return Forward(tokenize, PaddedPass(net, tokenize, constants, feed), dim, feed)
 
 
 def _can_be_cloned(tokenizer: Any) -> bool:

@@ -1,7 +1,8 @@
 """Token batches: which texts go through the model together. Pure.
 
-A batch is a rectangle, as wide as its longest text, and the model computes the padding too. So texts are sorted by
-length and packed by tokens: almost no padding, and batches that fit the processor's cache whatever the lengths.
+What a batch costs depends on who computes it. Where it is a rectangle, as wide as its longest text, the model computes
+the padding too: so texts are sorted by length and packed by tokens, which leaves almost no padding. Where texts lie one
+after the other, a batch costs its tokens, and the texts come in their own order.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from vecfill.encode.encoding import Positions
 
 Lengths = npt.NDArray[np.int32]
 
+BatchTokens = Callable[[], int]
+"""Returns the tokens of the next batch."""
 
-def token_batches(lengths: Lengths, batch_tokens: Callable[[], int]) -> Iterator[Positions]:
-    """Packs texts into batches of a number of tokens, padding included.
+
+def token_batches(lengths: Lengths, batch_tokens: BatchTokens) -> Iterator[Positions]:
+    """Packs texts into rectangles of a number of tokens, padding included.
 
     Args:
         lengths: int32 [n], tokens of each text.
@@ -36,6 +40,21 @@ def token_batches(lengths: Lengths, batch_tokens: Callable[[], int]) -> Iterator
         end = start + max(1, batch_tokens() // width)
         yield order[start:end]
         start = end
+
+
+def packed_batches(lengths: Lengths, batch_tokens: BatchTokens) -> Iterator[Positions]:
+    """Packs texts into batches of a number of tokens, without padding and in their order.
+
+    Args and what it yields: as ``token_batches``. Only texts that exceed a batch come first.
+    """
+    size = batch_tokens() if len(lengths) else 0
+    order = np.argsort(lengths <= size, kind="stable")
+    ends = np.cumsum(lengths[order], dtype=np.int64)
+    start = done = 0
+    while start < len(order):
+        end = max(start + 1, int(np.searchsorted(ends, done + size, side="right")))
+        yield order[start:end]
+        start, done, size = end, int(ends[end - 1]), batch_tokens()
 
 
 def padding(lengths: Lengths, batches: Iterable[Positions]) -> float:

@@ -52,6 +52,7 @@ class TransformerEncoder:
         dtype: type that the transformer computes in, such as ``float32``; the returned vectors are always float32.
         max_tokens: length in tokens that texts are cut to; None if the model has no limit.
         net: the SentenceTransformer.
+        forward: from texts or tokens to vectors, by the library's modules; None if only the library can prepare texts.
     """
 
     way: Final = "library"
@@ -70,14 +71,14 @@ class TransformerEncoder:
         self._prompt = row_prompt(model, self.net.prompts, self.net.default_prompt_name)
         self._asks_as_configured = model.prompt is not None or model.prompt_name is not None
         self.dtype = _set_dtype(model, self.net)
-        self._forward = forward_of(self.net, self.max_tokens, self._prompt, self.dim)
-        if self._forward is None:
+        self.forward = forward_of(self.net, self.max_tokens, self._prompt, self.dim)
+        if self.forward is None:
             _log.info("only sentence-transformers can prepare this model's inputs: tokens are not counted")
 
     @property
     def counts_tokens(self) -> bool:
         """Whether we prepare the texts; else only the library can."""
-        return self._forward is not None
+        return self.forward is not None
 
     def encode(self, texts: list[str], max_batch_tokens: int, advance: Advance = no_progress) -> Encoding:
         """Returns the vectors of ``SentenceTransformer.encode`` for the texts, as float32 [n, dim].
@@ -85,9 +86,9 @@ class TransformerEncoder:
         Raises:
             Exception: any error of the tokenizer or torch; the call leaves nothing behind.
         """
-        if self._forward is None:
+        if self.forward is None:
             return self._encode_by_library(texts, max_batch_tokens)
-        return self._forward.encode(texts, max_batch_tokens, advance)
+        return self.forward.encode(texts, max_batch_tokens, advance)
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
         """Returns the float32 vector [dim] of a search query.

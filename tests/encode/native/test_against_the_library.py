@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tests.encode.native.models import FAMILIES, LIMIT, module, sentence, settings, transformer
 
 from vecfill.config.model import Model
+from vecfill.encode import local_encoder as choice
+from vecfill.encode.compute_device import device_kind
 from vecfill.encode.local_encoder import local_encoder
+from vecfill.encode.native import proof as proofs
 from vecfill.encode.native.architecture import ACTIVATIONS
 from vecfill.encode.native.module_chain import DENSE_ACTIVATIONS
 from vecfill.encode.native.native_encoder import NativeEncoder
@@ -30,9 +34,21 @@ def backbone(request, tmp_path_factory):
 
 
 def ours(folder, **values):
-    encoder = local_encoder(Model(name=str(folder), device="cpu", **{"dtype": "float32", **values}))
+    encoder = local_encoder(model(folder, **values))
     assert isinstance(encoder, NativeEncoder)
     return encoder
+
+
+def model(folder, **values):
+    return Model(name=str(folder), device="cpu", **{"dtype": "float32", **values})
+
+
+def one_text_after_the_other(folder, **values):
+    """The strategy of a GPU: texts in their own order, and an attention that knows where each begins and ends."""
+    one = model(folder, **values)
+    chain, files = choice._readable(one)
+    proof = proofs.ProofStore(one, device_kind("cpu")).read()
+    return NativeEncoder(one, chain, files, replace(proof, attention="texts"))
 
 
 def compared(net, folder, prompt="", **values):
@@ -43,6 +59,8 @@ def compared(net, folder, prompt="", **values):
     for most in (65_536, 100):
         found = encoder.encode(TEXTS, most)
         assert np.abs(found.vectors - wanted).max() <= 1e-5
+        unsorted = one_text_after_the_other(folder, **values).encode(TEXTS, most)
+        assert np.abs(unsorted.vectors - wanted).max() <= 1e-5
     assert found.n_tokens.tolist() == [len(net.tokenizer(prompt + text)["input_ids"]) for text in TEXTS]
     assert (found.truncated == (found.n_tokens > encoder.max_tokens)).all()
     assert found.truncated.any()

@@ -14,7 +14,7 @@ from tests.encode.native.models import module, sentence, settings, transformer
 
 from vecfill.config.model import Model
 from vecfill.encode import local_encoder as choice
-from vecfill.encode.compute_device import cpu_kind
+from vecfill.encode.compute_device import device_kind
 from vecfill.encode.fingerprint import fingerprint_of
 from vecfill.encode.load import load_model
 from vecfill.encode.native import proof as proofs
@@ -107,7 +107,7 @@ def test_a_proof_of_another_version_does_not_count(folder, cache, made, monkeypa
 
 def test_a_proof_of_another_device_does_not_count(folder, cache, made, monkeypatch):
     load_model(model(folder))
-    monkeypatch.setattr("vecfill.encode.compute_device.cpu_kind", lambda: "cpu of another kind")
+    monkeypatch.setattr("vecfill.encode.compute_device.device_kind", lambda _: "cpu of another kind")
     load_model(model(folder))
     assert len(made) == 2
 
@@ -141,7 +141,7 @@ def test_without_a_cache_folder_it_is_proven_each_time(folder, made, monkeypatch
 
 def test_several_may_save_at_once(folder, cache):
     load_model(model(folder))
-    store = proofs.ProofStore(model(folder), cpu_kind())
+    store = proofs.ProofStore(model(folder), device_kind("cpu"))
     proof = store.read()
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(lambda row: store.save(proof) if row % 2 else store.read(), range(40)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,33 +10,37 @@ import torch
 
 from vecfill.config.model import Model
 from vecfill.encode.block_progress import Advance, no_progress
+from vecfill.encode.compute_device import resolve_device
+from vecfill.encode.device_feed import Feed, Integers
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding, Positions
 from vecfill.encode.forward import Forward
 from vecfill.encode.model_files import dimension_of
 from vecfill.encode.native.architecture import NotNativeError
+from vecfill.encode.native.attention import STRATEGIES, Attention
 from vecfill.encode.native.module_chain import ModuleChain
-from vecfill.encode.native.packed_transformer import PackedTransformer, runs_of
+from vecfill.encode.native.packed_transformer import PackedTransformer
+from vecfill.encode.native.packing import Packing, boundaries_of, positions_of
 from vecfill.encode.native.proof import Proof
 from vecfill.encode.native.sentence_vector import SentenceVector
 from vecfill.encode.native.weights import transformer_weights
 from vecfill.encode.prompts import declared, row_prompt
+from vecfill.encode.token_batches import packed_batches, token_batches
 from vecfill.encode.token_limit import check_limit
 from vecfill.encode.tokenization import Tokenization, Tokens
 
 
 class NativeEncoder:
-    """Encodes texts as ``TransformerEncoder`` does, on a CPU.
+    """Encodes texts as ``TransformerEncoder`` does.
 
     Attributes:
         dim: length of the vectors.
-        device: ``cpu``.
+        device: ``cuda`` or ``cpu``.
+        way: ``native``; on a GPU with the attention's strategy, such as ``native varlen``.
         dtype: type that the transformer computes in; the returned vectors are always float32.
         max_tokens: length in tokens that texts are cut to; None if the model has no limit.
+        forward: from texts or tokens to vectors.
     """
-
-    device: Final = "cpu"
-    way: Final = "native"
 
     def __init__(self, model: Model, chain: ModuleChain, folder: Path, proof: Proof) -> None:
         """Loads the model.
@@ -58,13 +61,16 @@ class NativeEncoder:
             raise NotNativeError("its files do not say how long its vectors are")
         prompts, default = declared(model)
         own = model.prompt is not None or model.prompt_name is not None
-        self.dim, self.dtype = dim, proof.dtype
+        self.dim, self.dtype, self.device = dim, proof.dtype, resolve_device(model.device)
+        self.way = "native" if self.device == "cpu" else f"native {proof.attention}"
         self.max_tokens = model.max_tokens or proof.max_tokens
         prompt = row_prompt(model, prompts, default)
         rows = Tokenization(proof.tokenizer, self.max_tokens, prompt)
         self._queries = rows.with_prompt(prompt if own else prompts.get("query"))
-        compute = PackedPass(chain, folder, getattr(torch, proof.dtype), dim)
-        self._forward = Forward(rows, compute, dim, torch.device("cpu"))
+        feed = Feed(torch.device(self.device))
+        attention = STRATEGIES[proof.attention]()
+        compute = PackedPass(chain, folder, attention, feed, dtype=getattr(torch, proof.dtype), dim=dim)
+        self.forward = Forward(rows, compute, dim, feed)
 
     def encode(self, texts: list[str], max_batch_tokens: int, advance: Advance = no_progress) -> Encoding:
         """Returns the vectors of ``SentenceTransformer.encode`` for the texts, as float32 [n, dim].
@@ -72,7 +78,7 @@ class NativeEncoder:
         Raises:
             Exception: any error of the tokenizer or torch; the call leaves nothing behind.
         """
-        return self._forward.encode(texts, max_batch_tokens, advance)
+        return self.forward.encode(texts, max_batch_tokens, advance)
 
     def encode_query(self, text: str) -> npt.NDArray[np.float32]:
         """Returns the float32 vector [dim] of a search query.
@@ -80,22 +86,32 @@ class NativeEncoder:
         Uses the model's own query prompt, unless the configuration sets a prompt: then rows and queries get the same
         one.
         """
-        vector: npt.NDArray[np.float32] = self._forward(self._queries([text]), MAX_BATCH_TOKENS)[0]
+        vector: npt.NDArray[np.float32] = self.forward(self._queries([text]), MAX_BATCH_TOKENS)[0]
         return vector
 
 
 class PackedPass:
     """Computes a batch's texts one after the other, without padding."""
 
-    def __init__(self, chain: ModuleChain, folder: Path, dtype: torch.dtype, dim: int) -> None:
-        """Reads the weights; vectors are cut to ``dim``."""
-        weights = transformer_weights(folder / chain.folder, chain.architecture, dtype)
-        self._transformer = PackedTransformer(chain.architecture, weights)
-        self._sentence, self._dim = SentenceVector(chain, folder), dim
+    def __init__(
+        self, chain: ModuleChain, folder: Path, attention: Attention, feed: Feed, *, dtype: torch.dtype, dim: int
+    ) -> None:
+        """Reads the weights to the feed's device; vectors are cut to ``dim``."""
+        architecture = chain.architecture
+        weights = transformer_weights(folder / chain.folder, architecture, feed.device, dtype)
+        self._transformer = PackedTransformer(architecture, weights, attention)
+        self._sentence, self._dim = SentenceVector(chain, folder, feed.device), dim
+        self._feed, self._padding = feed, architecture.padding
+        self.batches = token_batches if attention.by_length else packed_batches
 
     def __call__(self, tokens: Tokens, rows: Positions) -> torch.Tensor:
-        """Returns float32 [len(rows), dim]."""
+        """Returns float32 [len(rows), dim] on the device."""
         ids, types = tokens.packed(rows)
-        runs = runs_of(tokens.lengths[rows].tolist())
-        kinds = None if types is None or not types.any() else torch.from_numpy(types)
-        return self._sentence(self._transformer(torch.from_numpy(ids), kinds, runs), runs)[:, : self._dim]
+        lengths = tokens.lengths[rows].astype(np.int64)
+        inputs: list[Integers] = [ids, positions_of(ids, lengths, self._padding), boundaries_of(lengths)]
+        if types is not None and types.any():
+            inputs.append(types)
+        there, positions, boundaries, *kinds = self._feed.to_device(*inputs)
+        texts = Packing(lengths=lengths.tolist(), boundaries=boundaries)
+        found = self._transformer(there, positions, kinds[0] if kinds else None, texts)
+        return self._sentence(found, texts)[:, : self._dim]

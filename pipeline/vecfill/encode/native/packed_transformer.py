@@ -1,20 +1,19 @@
 """The transformer over texts that are concatenated without padding.
 
-Linear layers see all tokens at once. Attention sees texts of equal length together: texts come sorted by length, so
-that there are few lengths in a batch. Query, key and value are one matrix product.
+Linear layers see all tokens at once; attention is a strategy. Query, key and value are one matrix product.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import groupby
-from typing import NamedTuple
 
 import torch
 from torch.nn import functional
 
 from vecfill.encode.native.architecture import Architecture
+from vecfill.encode.native.attention import Attention
+from vecfill.encode.native.packing import Packing
 from vecfill.encode.native.weights import Affine, LayerWeights, TransformerWeights
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -30,80 +29,44 @@ _MAX_DISTANCE = 128
 """Of MPNet's relative positions."""
 
 
-class Run(NamedTuple):
-    """Texts of equal length that follow one another: where their tokens are, how many texts, and their length."""
-
-    tokens: slice
-    texts: int
-    length: int
-
-
-def runs_of(lengths: list[int]) -> list[Run]:
-    """Returns the runs of texts with these lengths."""
-    runs, start = [], 0
-    for length, same in groupby(lengths):
-        texts = len(list(same))
-        runs.append(Run(slice(start, start + texts * length), texts, length))
-        start += texts * length
-    return runs
-
-
 class PackedTransformer:
     """Computes the vectors of tokens. Thread-safe."""
 
-    def __init__(self, architecture: Architecture, weights: TransformerWeights) -> None:
-        self._architecture, self._weights = architecture, weights
+    def __init__(self, architecture: Architecture, weights: TransformerWeights, attention: Attention) -> None:
+        self._architecture, self._weights, self._attention = architecture, weights, attention
         self._activate = _ACTIVATIONS[architecture.activation]
         self._bias: torch.Tensor | None = None
 
-    def __call__(self, ids: torch.Tensor, types: torch.Tensor | None, runs: list[Run]) -> torch.Tensor:
+    def __call__(
+        self, ids: torch.Tensor, positions: torch.Tensor, types: torch.Tensor | None, texts: Packing
+    ) -> torch.Tensor:
         """Returns the tokens' vectors [n, width], in the type of the weights.
 
         Args:
-            ids: int64 [n], the texts' tokens, one text after the other.
-            types: int64 [n], the token types; None where all are 0.
-            runs: the texts.
+            ids: integers [n], the texts' tokens, one text after the other.
+            positions: integers [n], their positions.
+            types: integers [n], the token types; None where all are 0.
+            texts: where they are.
         """
-        x = self._embedded(ids, types, runs)
-        biases = [self._relative(run.length) for run in runs]
+        x = self._embedded(ids, positions, types)
         for layer in self._weights.layers:
-            x = self._layer(layer, x, runs, biases)
+            x = self._layer(layer, x, texts)
         return x
 
-    def _embedded(self, ids: torch.Tensor, types: torch.Tensor | None, runs: list[Run]) -> torch.Tensor:
+    def _embedded(self, ids: torch.Tensor, positions: torch.Tensor, types: torch.Tensor | None) -> torch.Tensor:
         x = functional.embedding(ids, self._weights.words)
         if self._weights.types is not None:
             x += self._weights.types[0] if types is None else functional.embedding(types, self._weights.types)
-        x += functional.embedding(self._positions(ids, runs), self._weights.positions)
+        x += functional.embedding(positions, self._weights.positions)
         return self._normalised(x, self._weights.norm)
 
-    def _positions(self, ids: torch.Tensor, runs: list[Run]) -> torch.Tensor:
-        """Returns the tokens' positions [n]: they count from 0, or behind the padding token's id and without it."""
-        padding = self._architecture.padding
-        if padding is None:
-            return torch.cat([torch.arange(run.length).repeat(run.texts) for run in runs])
-        real = ids.ne(padding).long()
-        counted = torch.cat([real[run.tokens].view(run.texts, run.length).cumsum(1).view(-1) for run in runs])
-        return counted.mul_(real).add_(padding)
-
-    def _layer(
-        self, layer: LayerWeights, x: torch.Tensor, runs: list[Run], biases: list[torch.Tensor | None]
-    ) -> torch.Tensor:
-        attended = self._attended(functional.linear(x, *layer.projections), runs, biases)
+    def _layer(self, layer: LayerWeights, x: torch.Tensor, texts: Packing) -> torch.Tensor:
+        heads = self._architecture.heads
+        projections = functional.linear(x, *layer.projections).view(len(x), 3, heads, -1)
+        attended = self._attention(projections, texts, self._relative).view(len(x), -1)
         x = self._normalised(_added(x, attended, layer.attention), layer.attention_norm)
         wide = self._activate(functional.linear(x, *layer.widened))
         return self._normalised(_added(x, wide, layer.narrowed), layer.output_norm)
-
-    def _attended(self, projections: torch.Tensor, runs: list[Run], biases: list[torch.Tensor | None]) -> torch.Tensor:
-        """Returns the attention's result [n, width] of the projections [n, 3 * width]."""
-        width, heads = self._architecture.width, self._architecture.heads
-        found = projections.new_empty(len(projections), width)
-        for run, bias in zip(runs, biases, strict=True):
-            shape = (run.texts, run.length, 3, heads, width // heads)
-            query, key, value = projections[run.tokens].view(shape).permute(2, 0, 3, 1, 4)
-            result = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-            found[run.tokens].view(run.texts, run.length, heads, -1).copy_(result.transpose(1, 2))
-        return found
 
     def _normalised(self, x: torch.Tensor, norm: Affine) -> torch.Tensor:
         return functional.layer_norm(x, (self._architecture.width,), *norm, self._architecture.epsilon)
@@ -131,7 +94,7 @@ def relative_bias(table: torch.Tensor, length: int) -> torch.Tensor:
     """
     half = len(table) // 2
     exact = half // 2
-    places = torch.arange(length)
+    places = torch.arange(length, device=table.device)
     distance = places[:, None] - places[None, :]
     far = distance.abs().clamp(min=1).float() / exact
     shared = exact + (torch.log(far) / math.log(_MAX_DISTANCE / exact) * (half - exact)).long()

@@ -7,22 +7,20 @@ package's own code: whatever differs has another name, and is proven anew.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from vecfill.config.model import Model
 from vecfill.encode.fingerprint import files_of
+from vecfill.encode.remembered import Remembered, digest_of, versions_of
 from vecfill.encode.tokenization import TokenizerSpec
-from vecfill.folders import cache, replace_file
+from vecfill.folders import replace_file
 
 _log = logging.getLogger(__name__)
 
 _LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers", "safetensors")
+_CODE = ("device_feed", "forward", "precision", "token_batches", "tokenization")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +30,8 @@ class Proof:
     Attributes:
         agrees: whether our pass computes; else the library does, for ``reason``.
         reason: why not; empty where it agrees.
+        attention: name of the strategy that was right and the fastest here, see ``attention``.
+        rates: tokens a second of each strategy and of the library; empty on a CPU, where there is no choice.
         dtype: type that our pass computes in.
         cosine: lowest cosine of a text's two vectors.
         difference: largest difference between them.
@@ -42,6 +42,8 @@ class Proof:
 
     agrees: bool
     reason: str = ""
+    attention: str = "runs"
+    rates: dict[str, float] = field(default_factory=dict)
     dtype: str
     cosine: float
     difference: float
@@ -63,52 +65,44 @@ class ProofStore:
         Raises:
             ConfigError: the model's files cannot be read.
         """
-        folder = cache()
-        self._folder = folder / "proofs" if folder else None
-        self._conditions = {"files": files_of(model), "device": device, "dtype": model.dtype, "with": _versions()}
+        conditions = {"files": files_of(model), "device": device, "dtype": model.dtype, "with": _versions()}
+        self._kept = Remembered("proofs", conditions)
 
     def read(self) -> Proof | None:
         """Returns the proof; None if there is none, or none that can be read."""
-        if self._folder is None:
+        found, folder = self._kept.read(), self._kept.folder
+        if found is None or folder is None:
             return None
         try:
-            found: dict[str, Any] = json.loads(self._place(self._folder).read_text(encoding="utf-8"))
             tokenizer = dict(found["tokenizer"])
-            definition = (self._folder / f"{tokenizer['definition']}.json").read_text(encoding="utf-8")
-            if found.pop("conditions") != self._conditions or _digest(definition) != tokenizer["definition"]:
+            definition = (folder / f"{tokenizer['definition']}.json").read_text(encoding="utf-8")
+            if digest_of(definition) != tokenizer["definition"]:
                 return None
             tokenizer |= {"definition": definition, "pad": tuple(tokenizer["pad"])}
             limits = tuple(found["limits"])
             return Proof(**found | {"tokenizer": TokenizerSpec(**tokenizer), "limits": limits})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             _log.debug("no proof of the model in the cache: %s", error)
             return None
 
     def save(self, proof: Proof) -> None:
         """Remembers a proof, if the cache folder can be written; several processes may do so at once."""
-        if self._folder is None:
+        folder = self._kept.folder
+        if folder is None:
             return
         definition = proof.tokenizer.definition
-        spec = replace(proof.tokenizer, definition=_digest(definition))
-        facts = asdict(replace(proof, tokenizer=spec)) | {"conditions": self._conditions}
+        spec = replace(proof.tokenizer, definition=digest_of(definition))
         try:
-            replace_file(self._folder / f"{spec.definition}.json", definition)
-            replace_file(self._place(self._folder), json.dumps(facts, indent=1))
+            replace_file(folder / f"{spec.definition}.json", definition)
+            self._kept.save(asdict(replace(proof, tokenizer=spec)))
         except OSError as error:
             _log.info("the proof of the model is not kept, so that each process makes it again: %s", error)
-
-    def _place(self, folder: Path) -> Path:
-        return folder / f"{_digest(json.dumps(self._conditions, sort_keys=True))[:32]}.json"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @functools.cache
 def _versions() -> dict[str, str]:
     """The versions of the libraries, and a digest of the code that the proof is about."""
     folder = Path(__file__).parent
-    files = [*sorted(folder.glob("*.py")), folder.parent / "precision.py", folder.parent / "tokenization.py"]
+    files = [*sorted(folder.glob("*.py")), *(folder.parent / f"{name}.py" for name in _CODE)]
     code = "".join(file.read_text(encoding="utf-8") for file in files)
-    return {name: version(name) for name in _LIBRARIES} | {"native": _digest(code)[:16]}
+    return versions_of(_LIBRARIES) | {"native": digest_of(code)[:16]}

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import gc
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sentence_transformers import SentenceTransformer
 
 from vecfill.config.model import Model
+from vecfill.encode.compute_device import resolve_device
 from vecfill.encode.native.architecture import NotNativeError
+from vecfill.encode.native.attention import possible_strategies
 from vecfill.encode.native.hard_texts import ORDINARY, hard_texts
 from vecfill.encode.native.module_chain import ModuleChain
 from vecfill.encode.native.native_encoder import NativeEncoder
 from vecfill.encode.native.proof import Proof
 from vecfill.encode.padded_pass import inputs_of, same_inputs
-from vecfill.encode.precision import AGREE_COSINE, fast_bfloat16
+from vecfill.encode.precision import AGREE_COSINE, fast_bfloat16, lower
 from vecfill.encode.prompts import row_prompt
+from vecfill.encode.strategy_speed import tokens_per_s
 from vecfill.encode.token_limit import limit_range
 from vecfill.encode.tokenization import Tokenization, TokenizerSpec
 from vecfill.encode.transformer import TransformerEncoder
+
+_log = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 
@@ -37,6 +44,10 @@ _PROMPT = "search_query: "
 """A prompt that a user might give."""
 
 
+_SLOWER = 0.95
+"""Share of the library's rate below which our pass is not worth it; a difference below that is noise."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Reference:
     """What the library makes of the texts.
@@ -46,36 +57,69 @@ class _Reference:
         texts: hard texts as rows; ``ORDINARY`` ones are the queries.
         vectors: float32 [n, dim], of the rows and then of the queries.
         same_tokens: whether our tokens of the texts are the library's.
+        rate: tokens a second by the library in the proof's type; 0 on a CPU.
     """
 
     proof: Proof
     texts: list[str]
     vectors: Vectors
     same_tokens: bool
+    rate: float
 
 
 def prove(model: Model, chain: ModuleChain, folder: Path) -> Proof:
     """Compares both for the model as it is without the user's settings, but for its type.
 
-    One after the other: memory holds one of them at a time.
+    One after the other: memory holds one of them at a time. On a GPU every possible strategy is compared and measured.
 
     Raises:
         ConfigError: the library cannot load the model.
         NotNativeError: our pass cannot: a weight is missing, or the library prepares texts in its own way.
-        Exception: any error of torch.
+        Exception: any error of torch in the strategy that computes everywhere.
     """
     plain = Model(name=model.name, revision=model.revision, device=model.device, dtype="float32")
-    reference = _reference(plain, _dtype(model))
+    device = torch.device(resolve_device(model.device))
+    reference = _reference(plain, _dtype(model, device.type), device.type)
     gc.collect()  # the library's modules refer to one another
     if not reference.same_tokens:
         return replace(reference.proof, agrees=False, reason="its tokens differ from the library's")
-    native = NativeEncoder(plain, chain, folder, reference.proof)
+    first, *others = possible_strategies(chain.architecture, device, getattr(torch, reference.proof.dtype))
+    proofs = [_proof_of(first, reference, plain, chain, folder)]
+    for name in others:
+        try:
+            proofs.append(_proof_of(name, reference, plain, chain, folder))
+        except RuntimeError as error:
+            _log.info("strategy %s is not possible here: %s", name, error)
+    return _chosen(proofs, reference.rate)
+
+
+def _proof_of(name: str, reference: _Reference, plain: Model, chain: ModuleChain, folder: Path) -> Proof:
+    """Compares one strategy with the library, and measures it if there is a choice."""
+    native = NativeEncoder(plain, chain, folder, replace(reference.proof, attention=name))
     rows = native.encode(reference.texts, _BATCH_TOKENS).vectors
     ours = np.concatenate([rows, [native.encode_query(one) for one in ORDINARY]])
-    return _compared(reference.proof, ours, reference.vectors)
+    proof = _compared(replace(reference.proof, attention=name), ours, reference.vectors)
+    rates = {name: tokens_per_s(native.forward)} if reference.rate and proof.agrees else {}
+    return replace(proof, rates=rates)
 
 
-def _reference(plain: Model, dtype: str) -> _Reference:
+def _chosen(proofs: list[Proof], library: float) -> Proof:
+    """Returns the proof of the fastest strategy that is right, or of the library where that is faster."""
+    right = [proof for proof in proofs if proof.agrees]
+    if not right:
+        return proofs[0]
+    rates = {name: rate for proof in right for name, rate in proof.rates.items()}
+    best = max(right, key=lambda proof: rates.get(proof.attention, 0.0))
+    if not library:
+        return best
+    best = replace(best, rates=rates | {"library": library})
+    if rates[best.attention] >= _SLOWER * library:
+        return best
+    reason = f"it is slower here: {rates[best.attention]:,.0f} tokens/s, and the library {library:,.0f}"
+    return replace(best, agrees=False, reason=reason)
+
+
+def _reference(plain: Model, dtype: str, device: str) -> _Reference:
     library = TransformerEncoder(plain)
     net, (spec, limits) = library.net, _tokenizer(library, plain)
     proof = Proof(
@@ -93,12 +137,16 @@ def _reference(plain: Model, dtype: str) -> _Reference:
     rows = net.encode(texts, prompt=prompt, show_progress_bar=False)
     queries = net.encode_query(list(ORDINARY), show_progress_bar=False)
     same = _same_tokens(net, proof, texts)
-    return _Reference(proof=proof, texts=texts, vectors=np.concatenate([rows, queries]), same_tokens=same)
+    rate = 0.0
+    if device == "cuda" and library.forward is not None:
+        lower(net, getattr(torch, dtype))
+        rate = tokens_per_s(library.forward)
+    return _Reference(proof=proof, texts=texts, vectors=np.concatenate([rows, queries]), same_tokens=same, rate=rate)
 
 
-def _dtype(model: Model) -> str:
+def _dtype(model: Model, device: str) -> str:
     if model.dtype == "auto":
-        return "bfloat16" if fast_bfloat16("cpu") else "float32"
+        return "bfloat16" if fast_bfloat16(device) else "float32"
     return model.dtype
 
 

@@ -114,8 +114,10 @@ _NAMES = {
 }
 
 
-def transformer_weights(folder: Path, architecture: Architecture, dtype: torch.dtype) -> TransformerWeights:
-    """Reads the weights that our pass uses, in ``dtype``; others, such as a pooler's, are left alone.
+def transformer_weights(
+    folder: Path, architecture: Architecture, device: torch.device, dtype: torch.dtype
+) -> TransformerWeights:
+    """Reads the weights that our pass uses to the device, in ``dtype``; others, such as a pooler's, are left alone.
 
     Raises:
         NotNativeError: there is no file of weights, or one of them is missing.
@@ -128,7 +130,7 @@ def transformer_weights(folder: Path, architecture: Architecture, dtype: torch.d
             for one in (name, *(name.replace(new, old) for new, old in _LEGACY.items() if name.endswith(new))):
                 for full in (one, names.prefix + one):
                     if full in known:
-                        return stored(full).to(dtype)
+                        return stored(full).to(device, dtype)
             raise NotNativeError(f"its files hold no weight {name}")
 
         return _gathered(names, architecture.layers, read)
