@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import psycopg
 from tests.ledger.tracked import fill
 from tests.tables import DOCS, INLINE
 
-from vecfill import Target, track, untrack
+from vecfill import track, untrack
 from vecfill.config.migrate import LockOptions, SwapOptions
 from vecfill.config.model import Model
 from vecfill.migration.ending import abandon_migration, finish_migration
@@ -84,15 +84,22 @@ def schema(database: str, version: int, *arguments: str) -> str:
 
 
 def assert_schema_but_for_the_type(
-    connect: psycopg.Connection, database: str, version: int, make: Callable[[], None], target: Target = DOCS
+    connect: psycopg.Connection,
+    database: str,
+    version: int,
+    make: Callable[[], None],
+    changes: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """The schema is the one of a table made anew, but for the new vectors' dimension; the table is lost."""
-    untrack(target, database=database)
+    """The schema is the one of a table made anew, but for the dimension, and other changes; the table is lost."""
+    untrack(DOCS, database=database)
     after = schema(database, version)
     connect.execute("DROP TABLE docs CASCADE")
     make()
     untrack(DOCS, database=database)
-    assert after == schema(database, version).replace("vector(8)", "vector(16)")
+    expected = schema(database, version)
+    for old, new in (("vector(8)", "vector(16)"), *changes):
+        expected = expected.replace(old, new)
+    assert after == expected
 
 
 def phases(connect: psycopg.Connection) -> list[str]:

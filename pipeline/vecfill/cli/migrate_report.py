@@ -25,12 +25,18 @@ def print_started(done: MigrationStarted, settings: Settings) -> None:
         click.echo("-- afterwards `vecfill migrate run` fills the column and builds its indexes:")
         for statement in done.later:
             click.echo(f"-- {statement};")
-        _print_obstacles(done.obstacles, done.column, prefix="-- ")
+        _print_left(done, prefix="-- ")
         return
     what = "is added" if done.created else "was added before"
     click.echo(f"{done.table}: column {done.new_column} {done.type} {what} beside {done.column}, and is tracked")
-    _print_obstacles(done.obstacles, done.column)
+    _print_left(done)
     click.echo("next: `vecfill migrate run` with the same model; the application goes on with the old column")
+
+
+def _print_left(done: MigrationStarted, prefix: str = "") -> None:
+    for sentence in done.not_copied:
+        click.echo(f"{prefix}{sentence}")
+    _print_obstacles(done.obstacles, done.column, prefix)
 
 
 def _print_obstacles(found: Iterable[Obstacle], column: str, prefix: str = "") -> None:

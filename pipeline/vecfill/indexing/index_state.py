@@ -11,7 +11,7 @@ import psycopg
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
-from vecfill.postgres.index_sql import WantedIndex, attach_index, create_index, drop_index
+from vecfill.postgres.index_sql import WantedIndex, attach_index, create_index, describe_index, drop_index
 from vecfill.postgres.session import transaction
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class BuildState:
         valid: it is whole, and searches use it.
         building: a session builds it; ``done`` is the share in percent, None if the server does not tell.
         attached: it is a part of its parent's index, or has none.
-        elsewhere: the index of this name is on another table.
+        elsewhere: the index of this name is on another table, or not on its column.
     """
 
     exists: bool = False
@@ -43,10 +43,12 @@ class BuildState:
 
 def state_of(cursor: Cursor, wanted: WantedIndex) -> BuildState:
     """Looks an index up in the catalogue."""
-    row = cursor.execute(_STATE, (wanted.schema, wanted.name, wanted.parent, wanted.parent_schema)).fetchone()
+    row = cursor.execute(
+        _STATE, (wanted.schema, wanted.name, wanted.parent, wanted.parent_schema, wanted.column)
+    ).fetchone()
     if row is None:
         return BuildState()
-    table, valid, pid, step, done, attached = row
+    table, on_column, valid, pid, step, done, attached = row
     return BuildState(
         exists=True,
         valid=valid,
@@ -54,12 +56,17 @@ def state_of(cursor: Cursor, wanted: WantedIndex) -> BuildState:
         step=step,
         done=None if done is None else float(done),
         attached=attached or wanted.parent is None,
-        elsewhere=table != wanted.table_oid,
+        elsewhere=table != wanted.table_oid or not on_column,
     )
 
 
 _STATE = """
-SELECT i.indrelid, i.indisvalid AND i.indisready, p.pid, p.phase,
+SELECT i.indrelid, $5::pg_catalog.text IS NULL OR EXISTS (
+    SELECT FROM pg_catalog.pg_depend AS d JOIN pg_catalog.pg_attribute AS a
+      ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND a.attname = $5::pg_catalog.text
+    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.indexrelid
+      AND d.refobjid = i.indrelid),
+  i.indisvalid AND i.indisready, p.pid, p.phase,
   pg_catalog.round(100.0 * COALESCE(NULLIF(p.tuples_done, 0), p.blocks_done)
     / NULLIF(CASE WHEN p.tuples_done = 0 THEN p.blocks_total ELSE p.tuples_total END, 0), 1)::pg_catalog.float8,
   EXISTS (SELECT FROM pg_catalog.pg_inherits AS h JOIN pg_catalog.pg_class AS u ON u.oid = h.inhparent
@@ -84,14 +91,15 @@ def build(connection: Connection, wanted: WantedIndex) -> bool:
         Whether it was built now.
 
     Raises:
-        ConfigError: an index on another table has its name.
+        ConfigError: an index on another table or column has its name.
         psycopg.Error: the build failed; a part of it may remain.
     """
     state = _settled(connection, wanted)
     if state.elsewhere:
+        column = f".{wanted.column}" if wanted.column else ""
         raise ConfigError(
-            f"index {wanted.schema}.{wanted.name} exists, and is on another table than {wanted.table}: rename it, "
-            "since the index to build takes that name"
+            f"index {wanted.schema}.{wanted.name} exists, and is not on {wanted.table}{column}: rename it, since the "
+            "index to build takes that name"
         )
     if state.valid or (state.exists and wanted.partitioned):
         return False
@@ -114,6 +122,14 @@ def _settled(connection: Connection, wanted: WantedIndex) -> BuildState:
             log.info("waiting for another session, which builds index %s", wanted.name)
             said = True
         time.sleep(POLL_S)
+
+
+def describe(connection: Connection, wanted: WantedIndex, lock_timeout: float) -> None:
+    """Gives an index its comment and its statistics targets."""
+    if statements := list(describe_index(wanted)):
+        with transaction(connection, {"lock_timeout": f"{lock_timeout * 1000:.0f}ms"}) as cursor:
+            for statement in statements:
+                cursor.execute(statement, ())
 
 
 def attach(connection: Connection, wanted: WantedIndex, lock_timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""What the new column and its ledger take over from the old: storage, comment, and the rights of other roles."""
+"""What the new column and its ledger take over from the old: storage, statistics, comment, and the rights of roles."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ from vecfill.postgres.tracking import Tracking
 
 
 def properties_of(connection: Connection, relation: Relation, new: str) -> Iterator[sql.Composed]:
-    """Yields the statements that give the new column storage, comment and column rights of the embedding column."""
+    """Yields the statements that give the new column the properties and the column rights of the embedding column."""
     old, table, column = relation.table.vector.name, relation.table.name, sql.Identifier(new)
     with transaction(connection, read_only=True) as cursor:
-        storage, comment = cursor.execute(_PROPERTIES, (relation.table.oid, old)).fetchone() or (None, None)
+        row = cursor.execute(_PROPERTIES, (relation.table.oid, old)).fetchone()
+        storage, compression, goal, settings, comment = row or (None,) * 5
         rights = cursor.execute(_COLUMN_RIGHTS, (relation.table.oid, old)).fetchall()
     if storage:
         yield sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STORAGE {}").format(table, column, verbatim_sql(storage))
+    if compression:
+        yield sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET COMPRESSION {}").format(
+            table, column, verbatim_sql(compression)
+        )
+    if goal is not None:
+        yield sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STATISTICS {}").format(table, column, sql.Literal(goal))
+    if settings:
+        yield sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET ({})").format(table, column, verbatim_sql(settings))
     if comment:
         yield sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(table, column, sql.Literal(comment))
     for right, role, option in rights:
@@ -33,6 +42,9 @@ def properties_of(connection: Connection, relation: Relation, new: str) -> Itera
 _PROPERTIES = """
 SELECT CASE WHEN a.attstorage <> t.typstorage
     THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'x' THEN 'EXTENDED' ELSE 'MAIN' END END,
+  CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END,
+  CASE WHEN a.attstattarget >= 0 THEN a.attstattarget::pg_catalog.int4 END,
+  pg_catalog.array_to_string(a.attoptions, ', '),
   pg_catalog.col_description(a.attrelid, a.attnum)
 FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
 WHERE a.attrelid = $1::pg_catalog.oid AND a.attname = $2::pg_catalog.text

@@ -11,7 +11,7 @@ from vecfill.ledger.migrations import SWAPPED, Migration, exchange, reach
 from vecfill.migration.look import check_free
 from vecfill.migration.obstacles import VIEW, Obstacle, obstacles_now
 from vecfill.postgres.database import Cursor
-from vecfill.postgres.exchange_sql import NEXT, OLD, exchange_indexes, rename_column
+from vecfill.postgres.exchange_sql import CONSTRAINTS, NEXT, OLD, exchange_constraints, exchange_indexes, rename_column
 from vecfill.postgres.migrate_sql import INDEXES, suffixed
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.tracking import Tracking
@@ -84,6 +84,7 @@ class Cutover:
         views = self.obstacles(cursor)
         rows = cursor.execute(INDEXES, (list(self.relation.table.tree),)).fetchall()
         own = {(index.table, index.name) for index in self.relation.table.indexes if index.on_column}
+        constraints = self._constraints(cursor, self.name), self._constraints(cursor, self.enters)
         suffixes = (OLD, NEXT) if self.forward else (NEXT, OLD)
         old, new = (self.freed, self.name) if self.forward else (self.name, self.freed)
         return [
@@ -91,10 +92,14 @@ class Cutover:
             rename_column(self.relation, self.name, self.freed),
             rename_column(self.relation, self.enters, self.name),
             *exchange_indexes(rows, own, *suffixes),
+            *exchange_constraints(self.relation, *constraints, *suffixes),
             *exchange(self.schema, self.migration, old, new),
             reach(self.schema, self.migration, self.phase),
             *(_verbatim(statement) for view in views for statement in view.after),
         ]
+
+    def _constraints(self, cursor: Cursor, column: str) -> list[str]:
+        return [name for name, _ in cursor.execute(CONSTRAINTS, (self.relation.table.oid, column)).fetchall()]
 
     def obstacles(self, cursor: Cursor) -> tuple[Obstacle, ...]:
         """Returns the views to make again.

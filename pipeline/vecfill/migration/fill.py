@@ -21,6 +21,7 @@ from vecfill.errors import ConfigError
 from vecfill.ledger.completed_target import find_completed
 from vecfill.ledger.migrations import FILLED, INDEXED, STARTED, SWAPPED, Migration, reach
 from vecfill.ledger.registry import Tracked
+from vecfill.migration.column_rules import validate_constraints
 from vecfill.migration.index_build import BuiltIndex, build_indexes
 from vecfill.migration.look import need
 from vecfill.migration.step_options import no_consent
@@ -136,6 +137,7 @@ def run_migration(
                 locks=locks or LockOptions(),
                 signals=signals,
             )
+            validate_constraints(session, tracked.relation, old)
             second = filled() if any(index.built for index in built) else None
             if (second or first).exit_code in DONE:
                 steps.reach(INDEXED, after=FILLED)

@@ -11,7 +11,7 @@ from vecfill.config.target import Target
 from vecfill.engine.signals import exit_code, stopping
 from vecfill.errors import StoppedError
 from vecfill.indexing.build import build_index
-from vecfill.indexing.index_state import attach
+from vecfill.indexing.index_state import attach, describe
 from vecfill.job import Stop
 from vecfill.ledger.lease import Lease
 from vecfill.ledger.registry import Tracked
@@ -74,6 +74,8 @@ def build_indexes(
         own.run(lambda connection: lease.take(connection, tracked))
         built = tuple(_built(own, twin, options) for twin in twins)
         lease.check(stop.reason)
+        for twin in twins:
+            session.run(lambda connection, twin=twin: describe(connection, twin, locks.lock_timeout))  # type: ignore[misc]
         for twin in sorted((twin for twin in twins if twin.parent), key=lambda twin: twin.partitioned):
             session.run(lambda connection, twin=twin: attach(connection, twin, locks.lock_timeout))  # type: ignore[misc]
     return built

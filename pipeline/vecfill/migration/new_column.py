@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vecfill.config.migrate import MigrateOptions
 from vecfill.errors import ConfigError
-from vecfill.postgres.database import Connection
+from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.migrate_sql import MAX_INDEXED, MAX_NAME, NewColumn, suffixed
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.search_sql import EXTENSION_SCHEMA
@@ -26,6 +26,7 @@ def new_column(connection: Connection, relation: Relation, dim: int, options: Mi
     if len(name.encode()) > MAX_NAME:
         raise ConfigError(f"--to-column {name}: a name has at most {MAX_NAME} bytes: choose a shorter one")
     with transaction(connection, read_only=True) as cursor:
+        _check_own(cursor, relation)
         schema = cursor.execute(EXTENSION_SCHEMA, ()).fetchone()
     if schema is None and not kind.endswith("[]"):
         raise ConfigError("this database has no pgvector: CREATE EXTENSION vector")
@@ -36,3 +37,24 @@ def new_column(connection: Connection, relation: Relation, dim: int, options: Mi
             "the index first"
         )
     return NewColumn(name=name, kind=kind, dim=dim, schema=None if kind.endswith("[]") or not schema else schema[0])
+
+
+def _check_own(cursor: Cursor, relation: Relation) -> None:
+    """Refuses a column that belongs to a parent, which alone can rename and drop it."""
+    label, name = relation.table.label, relation.table.vector.name
+    row = cursor.execute(_PARENT, (relation.table.oid, name)).fetchone()
+    if row and row[1]:
+        raise ConfigError(f"{label} is a partition of {row[0]}: name the partitioned table in --table")
+    if row:
+        raise ConfigError(
+            f"{label} inherits column {name} from {row[0]}, so it can be neither renamed nor dropped here: run ALTER "
+            f"TABLE {relation.table.name.as_string()} NO INHERIT {row[0]} first"
+        )
+
+
+_PARENT = """
+SELECT h.inhparent::pg_catalog.regclass::pg_catalog.text, c.relispartition
+FROM pg_catalog.pg_inherits AS h JOIN pg_catalog.pg_class AS c ON c.oid = h.inhrelid
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = h.inhparent AND NOT a.attisdropped
+WHERE h.inhrelid = $1::pg_catalog.oid AND a.attname = $2::pg_catalog.text LIMIT 1
+"""

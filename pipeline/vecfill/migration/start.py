@@ -9,7 +9,6 @@ from typing import Any
 
 from psycopg import sql
 
-from vecfill.backfill.checks import check_writable
 from vecfill.backfill.forecast import size, vector_bytes
 from vecfill.config.migrate import MigrateOptions
 from vecfill.config.model import Model
@@ -17,26 +16,15 @@ from vecfill.config.target import Target
 from vecfill.encode.fingerprint import Fingerprint, fingerprint_of
 from vecfill.encode.model_files import dimension_of
 from vecfill.errors import ConfigError
-from vecfill.ledger import layout_sql, migrations
-from vecfill.ledger.completed_target import find_completed, need_tracked
-from vecfill.ledger.models import register_model
-from vecfill.ledger.registry import condition_of, find_targets, ledger_version
 from vecfill.migration.brief_lock import under_lock
-from vecfill.migration.carry_over import grants_of, properties_of
-from vecfill.migration.look import check_owner, find
-from vecfill.migration.new_column import new_column
-from vecfill.migration.obstacles import Obstacle, obstacles_of
+from vecfill.migration.look import find
+from vecfill.migration.obstacles import Obstacle
+from vecfill.migration.start_plan import StartPlan, plan_start
 from vecfill.migration.step_options import UNASKED, StepOptions
-from vecfill.migration.twins import plan_twins
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.index_sql import build_statements
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.migrate_sql import NewColumn, Twin, add_column
-from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import open_session, transaction
-from vecfill.postgres.tracking import Tracking
-from vecfill.postgres.update_effects import update_effects
-from vecfill.target_tracking import plan_tracking
+from vecfill.postgres.session import open_session
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +39,7 @@ class MigrationStarted:
         ddl: the statements, in order.
         later: the statements that ``migrate run`` will build indexes with.
         obstacles: what else uses the old column.
+        not_copied: what the old column has and the new one will not have, a sentence each.
         created: False if the migration had been started before.
     """
 
@@ -61,22 +50,13 @@ class MigrationStarted:
     ddl: tuple[str, ...]
     later: tuple[str, ...]
     obstacles: tuple[Obstacle, ...]
+    not_copied: tuple[str, ...]
     created: bool
     exit_code: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {name: value for name, value in asdict(self).items() if name != "exit_code"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    relation: Relation
-    column: NewColumn
-    twins: list[Twin]
-    statements: list[sql.Composed]
-    obstacles: tuple[Obstacle, ...]
-    published: tuple[str, ...]
 
 
 def start_migration(
@@ -108,7 +88,7 @@ def start_migration(
     with open_session(database) as session:
         if found := session.run(lambda connection: _started(connection, target, own)):
             return found
-        plan = session.run(lambda connection: _plan(connection, target, own, dim, options))
+        plan = session.run(lambda connection: plan_start(connection, target, own, dim, options))
         if not step.dry_run:
             _confirm(plan, step)
             work: Callable[[Cursor], list[sql.Composed]] = lambda _: plan.statements  # noqa: E731
@@ -137,57 +117,12 @@ def _started(connection: Connection, target: Target, own: Fingerprint) -> Migrat
         ddl=(),
         later=(),
         obstacles=(),
+        not_copied=(),
         created=False,
     )
 
 
-def _plan(connection: Connection, target: Target, own: Fingerprint, dim: int, options: MigrateOptions) -> _Plan:
-    tracked = need_tracked(connection, target, "a migration")
-    target, _ = find_completed(connection, target, tracked.relation)
-    relation = replace(inspect(connection, target), tracking=tracked.relation.ledger)
-    check_writable(relation)
-    check_owner(connection, relation, target.state_schema)
-    column = new_column(connection, relation, dim, options)
-    twins = plan_twins(connection, relation, column)
-    vector = replace(relation.table.vector, name=column.name, kind=column.kind, dim=dim, declared=True, not_null=False)
-    names = (*relation.table.columns, column.name)
-    ahead = replace(relation, table=replace(relation.table, vector=vector, columns=names))
-    tracking = plan_tracking(connection, ahead, replace(target, column=column.name))
-    schema, condition = target.state_schema, condition_of(target)
-    with transaction(connection, read_only=True) as cursor:
-        version = ledger_version(cursor, schema) or 0
-        others = set(find_targets(cursor, relation, target)) - {condition}
-    if others:
-        raise ConfigError(
-            f"{relation.table.label}.{relation.table.vector.name} is tracked with several conditions, also --where "
-            f"{min(others) or '(none)'!r}, and a migration needs the column for itself: run `vecfill untrack` for the "
-            "others first"
-        )
-    begin = migrations.begin(
-        *(schema, relation, condition),
-        targets=(relation.ledger.id, tracking.number),
-        new_column=column.name,
-        digest=own.digest,
-    )
-    return _Plan(
-        relation=relation,
-        column=column,
-        twins=twins,
-        statements=[
-            add_column(relation, column),
-            *properties_of(connection, relation, column.name),
-            *layout_sql.upgrades(schema, version),
-            *tracking.statements,
-            *grants_of(connection, relation.ledger, Tracking.of(schema, tracking.number, ())),
-            register_model(schema, own.digest, own.name, own.recorded),
-            begin,
-        ],
-        obstacles=obstacles_of(connection, relation),
-        published=update_effects(connection, relation).publications,
-    )
-
-
-def _confirm(plan: _Plan, step: StepOptions) -> None:
+def _confirm(plan: StartPlan, step: StepOptions) -> None:
     """Says what the migration will cost, and asks where others have to act first."""
     relation, column = plan.relation, plan.column
     label = relation.table.label
@@ -209,7 +144,7 @@ def _confirm(plan: _Plan, step: StepOptions) -> None:
         )
 
 
-def _result(plan: _Plan) -> MigrationStarted:
+def _result(plan: StartPlan) -> MigrationStarted:
     column = plan.column
     return MigrationStarted(
         table=plan.relation.table.label,
@@ -219,5 +154,6 @@ def _result(plan: _Plan) -> MigrationStarted:
         ddl=tuple(statement.as_string() for statement in plan.statements),
         later=tuple(statement.as_string() for statement in build_statements(plan.twins)),
         obstacles=plan.obstacles,
+        not_copied=plan.not_copied,
         created=True,
     )

@@ -22,6 +22,7 @@ from vecfill.migration.step_options import UNASKED, StepOptions
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.exchange_sql import OLD, without_new_vector
 from vecfill.postgres.migrate_sql import suffixed
+from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import open_session, transaction
 
 
@@ -83,7 +84,7 @@ def _ready(connection: Connection, cut: Cutover, old: Target, new: Target) -> in
     relation, label = cut.relation, cut.relation.table.label
     if cut.freed in relation.table.columns:
         raise ConfigError(f"{label} has a column {cut.freed}, and the old column is to have that name: rename it")
-    if relation.table.vector.not_null:
+    if relation.table.vector.not_null and not _has_default(connection, relation):
         raise ConfigError(
             f"{label}.{cut.name} is NOT NULL, so the application could not insert rows once it is {cut.freed}: run "
             f"ALTER TABLE {relation.table.name.as_string()} ALTER COLUMN {sql.Identifier(cut.name).as_string()} DROP "
@@ -100,6 +101,17 @@ def _ready(connection: Connection, cut: Cutover, old: Target, new: Target) -> in
         row = cursor.execute(without_new_vector(relation, cut.name, cut.enters), ()).fetchone()
     return int(row[0]) if row else 0
 
+
+def _has_default(connection: Connection, relation: Relation) -> bool:
+    with transaction(connection, read_only=True) as cursor:
+        row = cursor.execute(_DEFAULT, (relation.table.oid, relation.table.vector.name)).fetchone()
+    return bool(row and row[0])
+
+
+_DEFAULT = """
+SELECT atthasdef FROM pg_catalog.pg_attribute
+WHERE attrelid = $1::pg_catalog.oid AND attname = $2::pg_catalog.text
+"""
 
 _TAKEN = """
 SELECT FROM pg_catalog.pg_class AS c WHERE c.relname = $2::pg_catalog.text

@@ -45,6 +45,32 @@ def _rename_index(schema: str, name: str, new: str) -> sql.Composed:
     return sql.SQL("ALTER INDEX {} RENAME TO {}").format(sql.Identifier(schema, name), sql.Identifier(new))
 
 
+CONSTRAINTS = """
+SELECT c.conname::pg_catalog.text, c.convalidated
+FROM pg_catalog.pg_constraint AS c JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) c.conrelid
+WHERE c.conrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND c.contype IN ('c', 'n')
+  AND c.conislocal AND a.attname OPERATOR(pg_catalog.=) $2::pg_catalog.text
+  AND a.attnum OPERATOR(pg_catalog.=) ANY (c.conkey) ORDER BY 1
+"""
+"""Name and validity of the constraints on a column: CHECK, and from version 18 NOT NULL."""
+
+
+def exchange_constraints(
+    relation: Relation, own: list[str], twins: list[str], to: str, of: str
+) -> Iterator[sql.Composed]:
+    """Yields the renames of the constraints that have a twin; the arguments are as for ``exchange_indexes``."""
+    for name in own:
+        if suffixed(name, of) in twins:
+            yield _rename_constraint(relation, name, suffixed(name, to))
+            yield _rename_constraint(relation, suffixed(name, of), name)
+
+
+def _rename_constraint(relation: Relation, name: str, new: str) -> sql.Composed:
+    return sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
+        relation.table.name, sql.Identifier(name), sql.Identifier(new)
+    )
+
+
 def without_new_vector(relation: Relation, old: str, new: str) -> sql.Composed:
     """Counts the rows that have an old vector and no new one."""
     alias = relation.table.alias

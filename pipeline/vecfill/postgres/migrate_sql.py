@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 
 from psycopg import sql
 
@@ -19,8 +20,11 @@ MAX_INDEXED = {"vector": 2_000, "halfvec": 4_000}
 
 
 def suffixed(name: str, suffix: str) -> str:
-    """Returns a name with a suffix, shortened so that the server takes it whole."""
-    return name.encode()[: MAX_NAME - len(suffix)].decode(errors="ignore") + suffix
+    """Returns a name with a suffix; one that the server would cut is shortened to a part of it and of its hash."""
+    whole = name.encode()
+    if len(whole) + len(suffix) > MAX_NAME:
+        suffix = f"_{sha256(whole).hexdigest()[:8]}{suffix}"
+    return whole[: MAX_NAME - len(suffix)].decode(errors="ignore") + suffix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +36,16 @@ class NewColumn:
         kind: one of the values of ``VECTOR_KINDS``.
         dim: dimension of the new model.
         schema: of pgvector; None for an array.
+        placeholder: it has a vector of zeros as its default, as the old one has.
+        not_null: name of its NOT NULL constraint; only with a placeholder.
     """
 
     name: str
     kind: str
     dim: int
     schema: str | None
+    placeholder: bool = False
+    not_null: str | None = None
 
     @property
     def type(self) -> sql.Composable:
@@ -50,9 +58,14 @@ class NewColumn:
 
 
 def add_column(relation: Relation, column: NewColumn) -> sql.Composed:
-    """Adds the column; without a default no row is written."""
-    return sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
-        relation.table.name, sql.Identifier(column.name), column.type
+    """Adds the column; without a default, or with a constant one, no row is written."""
+    zeros = sql.Literal(f"[{','.join('0' * column.dim)}]")
+    default = sql.SQL(" DEFAULT {}").format(zeros) if column.placeholder else sql.SQL("")
+    filled = (
+        sql.SQL(" CONSTRAINT {} NOT NULL").format(sql.Identifier(column.not_null)) if column.not_null else sql.SQL("")
+    )
+    return sql.SQL("ALTER TABLE {} ADD COLUMN {} {}{}{}").format(
+        relation.table.name, sql.Identifier(column.name), column.type, default, filled
     )
 
 
@@ -80,7 +93,22 @@ def twin_definition(rest: str, old: str, old_dim: int | None, kind: str, column:
         column: the new column.
     """
     new = sql.Identifier(column.name).as_string()
-    tokens = _TOKEN.findall(rest)
+    found = _with_column(rest, old, old_dim, column, only_casts=True)
+    indexed = "halfvec" if column.kind == "vector" and column.dim > MAX_INDEXED["vector"] else column.kind
+    if found.startswith(("USING hnsw", "USING ivfflat")) and column.schema is not None:
+        found = _as_kind(found, new, kind, indexed, column)
+    return found
+
+
+def twin_check(definition: str, old: str, old_dim: int | None, column: NewColumn) -> str:
+    """Rewrites a CHECK constraint on the old column alone for another column and its dimension."""
+    return _with_column(definition, old, old_dim, column, only_casts=False)
+
+
+def _with_column(text: str, old: str, old_dim: int | None, column: NewColumn, *, only_casts: bool) -> str:
+    """Names another column, and its dimension: in casts, or as any number."""
+    new = sql.Identifier(column.name).as_string()
+    tokens = _TOKEN.findall(text)
     solid = [place for place, token in enumerate(tokens) if not token.isspace()]
     before = dict(zip(solid[1:], (tokens[place] for place in solid), strict=False))
     after = dict(zip(solid, (tokens[place] for place in solid[1:]), strict=False))
@@ -88,13 +116,9 @@ def twin_definition(rest: str, old: str, old_dim: int | None, kind: str, column:
         token = tokens[place]
         if token == old and before.get(place) not in (".", "::") and after.get(place) not in ("(", "."):
             tokens[place] = new
-        elif token == str(old_dim) and before.get(place) == "(" and after.get(place) == ")":
+        elif token == str(old_dim) and (not only_casts or (before.get(place), after.get(place)) == ("(", ")")):
             tokens[place] = str(column.dim)
-    found = "".join(tokens)
-    indexed = "halfvec" if column.kind == "vector" and column.dim > MAX_INDEXED["vector"] else column.kind
-    if found.startswith(("USING hnsw", "USING ivfflat")) and column.schema is not None:
-        found = _as_kind(found, new, kind, indexed, column)
-    return found
+    return "".join(tokens)
 
 
 def _as_kind(rest: str, new: str, kind: str, indexed: str, column: NewColumn) -> str:
@@ -120,7 +144,12 @@ INDEXES = """
 SELECT i.indexrelid, c.relname::pg_catalog.text, n.nspname::pg_catalog.text, i.indrelid,
   pg_catalog.format('%I.%I', tn.nspname, t.relname), c.relkind::pg_catalog.text OPERATOR(pg_catalog.=) 'I',
   (SELECT h.inhparent FROM pg_catalog.pg_inherits AS h WHERE h.inhrelid OPERATOR(pg_catalog.=) i.indexrelid),
-  pg_catalog.pg_get_indexdef(i.indexrelid), pg_catalog.format('%I', c.relname), i.indisvalid AND i.indisready
+  pg_catalog.pg_get_indexdef(i.indexrelid), pg_catalog.format('%I', c.relname), i.indisvalid AND i.indisready,
+  (SELECT s.spcname::pg_catalog.text FROM pg_catalog.pg_tablespace AS s
+    WHERE s.oid OPERATOR(pg_catalog.=) c.reltablespace),
+  pg_catalog.obj_description(i.indexrelid, 'pg_class'),
+  ARRAY(SELECT ARRAY[a.attnum::pg_catalog.int4, a.attstattarget::pg_catalog.int4] FROM pg_catalog.pg_attribute AS a
+    WHERE a.attrelid OPERATOR(pg_catalog.=) i.indexrelid AND a.attstattarget OPERATOR(pg_catalog.>=) 0 ORDER BY 1)
 FROM pg_catalog.pg_index AS i
 JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace

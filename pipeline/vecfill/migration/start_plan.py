@@ -1,0 +1,112 @@
+"""What ``vecfill migrate start`` will do: checked and put together before anything is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from vecfill.backfill.checks import check_writable
+from vecfill.config.migrate import MigrateOptions
+from vecfill.config.target import Target
+from vecfill.encode.fingerprint import Fingerprint
+from vecfill.errors import ConfigError
+from vecfill.ledger import layout_sql, migrations
+from vecfill.ledger.completed_target import find_completed, need_tracked
+from vecfill.ledger.models import register_model
+from vecfill.ledger.registry import condition_of, find_targets, ledger_version
+from vecfill.migration.carry_over import grants_of, properties_of
+from vecfill.migration.column_rules import rules_of
+from vecfill.migration.look import check_owner
+from vecfill.migration.new_column import new_column
+from vecfill.migration.obstacles import Obstacle, obstacles_of
+from vecfill.migration.twins import plan_twins, without_twin
+from vecfill.postgres.database import Connection
+from vecfill.postgres.introspect import inspect
+from vecfill.postgres.migrate_sql import NewColumn, Twin, add_column
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import transaction
+from vecfill.postgres.tracking import Tracking
+from vecfill.postgres.update_effects import update_effects
+from vecfill.target_tracking import plan_tracking
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartPlan:
+    """The new column, the indexes that it will get, the statements, and what stands in the way later.
+
+    Attributes:
+        not_copied: what the old column has and the new one will not have, a sentence each.
+        published: the publications that send the table's rows.
+    """
+
+    relation: Relation
+    column: NewColumn
+    twins: list[Twin]
+    statements: list[sql.Composed]
+    obstacles: tuple[Obstacle, ...]
+    not_copied: tuple[str, ...]
+    published: tuple[str, ...]
+
+
+def plan_start(
+    connection: Connection, target: Target, own: Fingerprint, dim: int, options: MigrateOptions
+) -> StartPlan:
+    """Checks that the migration can work, and puts the statements together.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    tracked = need_tracked(connection, target, "a migration")
+    target, _ = find_completed(connection, target, tracked.relation)
+    relation = replace(inspect(connection, target), tracking=tracked.relation.ledger)
+    check_writable(relation)
+    check_owner(connection, relation, target.state_schema)
+    rules = rules_of(connection, relation, new_column(connection, relation, dim, options))
+    column = rules.column
+    twins = plan_twins(connection, relation, column)
+    vector = replace(
+        relation.table.vector,
+        name=column.name,
+        kind=column.kind,
+        dim=dim,
+        declared=True,
+        not_null=column.not_null is not None,
+    )
+    names = (*relation.table.columns, column.name)
+    ahead = replace(relation, table=replace(relation.table, vector=vector, columns=names))
+    tracking = plan_tracking(connection, ahead, replace(target, column=column.name))
+    schema, condition = target.state_schema, condition_of(target)
+    with transaction(connection, read_only=True) as cursor:
+        version = ledger_version(cursor, schema) or 0
+        others = set(find_targets(cursor, relation, target)) - {condition}
+    if others:
+        raise ConfigError(
+            f"{relation.table.label}.{relation.table.vector.name} is tracked with several conditions, also --where "
+            f"{min(others) or '(none)'!r}, and a migration needs the column for itself: run `vecfill untrack` for the "
+            "others first"
+        )
+    begin = migrations.begin(
+        *(schema, relation, condition),
+        targets=(relation.ledger.id, tracking.number),
+        new_column=column.name,
+        digest=own.digest,
+    )
+    return StartPlan(
+        relation=relation,
+        column=column,
+        twins=twins,
+        statements=[
+            add_column(relation, column),
+            *properties_of(connection, relation, column.name),
+            *rules.checks,
+            *layout_sql.upgrades(schema, version),
+            *tracking.statements,
+            *grants_of(connection, relation.ledger, Tracking.of(schema, tracking.number, ())),
+            register_model(schema, own.digest, own.name, own.recorded),
+            begin,
+        ],
+        obstacles=obstacles_of(connection, relation),
+        not_copied=(*rules.left, *without_twin(relation)),
+        published=update_effects(connection, relation).publications,
+    )
