@@ -24,9 +24,9 @@ LINE = {
     *("matrix_share", "gflops", "stage_seconds", "peak_bytes", "startup_s", "dtype", "batch"),
 }
 CEILING = "bare copy+join,writer alone,hash inline"
-OF_EACH_KIND = ("encode best", "inline", "command", "ray recipe", "hash ray")
+OF_EACH_KIND = ("encode best", "inline", "command", "ray recipe")
 """One contender of each kind beside those of the ceiling; ``inline`` gives the timeline."""
-OTHERS = ("hash inline", "encode", "encoder alone", "inline auto", "inline duplicates", "script")
+OTHERS = ("hash inline", "hash ray", "encode", "encoder alone", "inline auto", "inline duplicates", "script")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from tests.tables import wait_until
 
 OURS = "datname = current_database() AND application_name = 'vecfill'"
 BACKENDS = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}"
+EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 LOCKS = f"SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE {OURS}"
 
 
@@ -48,6 +49,17 @@ def completes(connect: psycopg.Connection, database: str, rows: int, *flags: str
     assert process.returncode == 0, err
     assert json.loads(out)["outcome"] == "complete"
     assert filled(connect) == rows
+
+
+def stopped(process: subprocess.Popen, connect: psycopg.Connection, number: int) -> dict:
+    """Sends the signal once rows have been written, and returns what the process says at its end."""
+    wait_until(lambda: process.poll() is not None or filled(connect), 90)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == EXIT[number], err
+    assert "stopping: committing batches in flight" in err
+    assert "Traceback" not in err
+    return json.loads(out)
 
 
 def filled(connect: psycopg.Connection) -> int:

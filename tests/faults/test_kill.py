@@ -43,7 +43,11 @@ def fill(database, where, options=INLINE, warm=None):
 
 @pytest.mark.parametrize(
     ("engine", "group"),
-    [("inline", False), pytest.param("ray", False, marks=on_ray), pytest.param("ray", True, marks=on_ray)],
+    [
+        ("inline", False),
+        pytest.param("ray", False, marks=on_ray),
+        pytest.param("ray", True, marks=[on_ray, pytest.mark.soak]),
+    ],
 )
 def test_a_process_that_is_killed_while_it_writes(gate, connect, database, engine, group):
     """Its backend holds the locks of a batch, and waits: it notices by itself that nobody is there any more."""

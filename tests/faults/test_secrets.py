@@ -1,4 +1,4 @@
-"""Where a password could show: what is printed, reported and logged, Ray's files and tables, the list of processes."""
+"""Where a password or a key could show: in what is printed, reported and logged, in Ray's files, in process lists."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import threading
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from tests.encode.api.server import KEY, serving
 from tests.faults.gate import AT, ROWS, Gate
 from tests.faults.processes import descendants, shown
 from tests.tables import meanwhile, wait_until
@@ -71,7 +72,7 @@ def command_lines(process: subprocess.Popen, seen: set[str]):
     return look
 
 
-def test_no_password_is_seen_anywhere(gate, connect, token, tmp_path):
+def test_neither_password_nor_key_is_seen_anywhere(gate, connect, token, tmp_path):
     """In the middle of the run a reader loses its connection, and another password holds for a while."""
 
     def change(password: str) -> None:
@@ -89,15 +90,23 @@ def test_no_password_is_seen_anywhere(gate, connect, token, tmp_path):
     kept, report, printed = tmp_path / "kept", tmp_path / "report", tmp_path / "printed"
     kept.mkdir()
     place = make_conninfo(token.database.conninfo, password=SECRET)
-    what = ["-t", "docs", "--text", "title", "-m", "hash:8", "--engine", "ray", "--where", gate.where, "--allow-mixed"]
+    what = ["-t", "docs", "--text", "title", "-m", "openai:test", "--where", gate.where, "--allow-mixed"]
+    how = ["--engine", "ray", "--price-per-million", "1"]
     told = ["--verbose", "--json", "--report", str(report)]
-    command = [sys.executable, "-c", CALL, str(kept), "run", "-d", place, *what, *told]
+    command = [sys.executable, "-c", CALL, str(kept), "run", "-d", place, *what, *how, *told]
     change(SECRET)
     gate.close("read")
     lines: set[str] = set()
     with (
+        serving(key=KEY) as api,
         printed.open("w") as stderr,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=os.environ) as process,
+        subprocess.Popen(
+            [*command, "--base-url", api.url],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env={**os.environ, "VECFILL_API_KEY": KEY},
+        ) as process,
         meanwhile(command_lines(process, lines)),
         meanwhile(lock_out),
     ):
@@ -114,4 +123,5 @@ def test_no_password_is_seen_anywhere(gate, connect, token, tmp_path):
     assert any(line.startswith("ray::") for line in lines)
     everything = {"stdout": out, "stderr": said, "report": report.read_text(), "processes": " ".join(lines)}
     everything |= {name: content.decode(errors="replace") for name, content in files.items()}
-    assert [name for name, text in everything.items() if "sekret" in text] == []
+    assert api.seen.keys == {f"Bearer {KEY}"}
+    assert [name for name, text in everything.items() if "sekret" in text or KEY in text] == []

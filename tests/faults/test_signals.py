@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import threading
 
-import psycopg
 import pytest
-from tests.faults.processes import OURS, completes, filled, vecfill, wait_for_backends
+from tests.faults.processes import EXIT, OURS, completes, filled, stopped, vecfill, wait_for_backends
 from tests.tables import DOCS, MODEL, assert_every_vector_is_its_texts, make_docs, meanwhile, rest, wait_until
 
 from vecfill.backfill.run import run
@@ -22,34 +19,16 @@ pytestmark = pytest.mark.slow
 
 ROWS, RATE = 20_000, "4000"
 """What a run takes five seconds for."""
-EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-def stopped(process: subprocess.Popen, connect: psycopg.Connection, number: int) -> dict:
-    """Sends the signal once rows have been written, and returns what the process says at its end."""
-    wait_until(lambda: process.poll() is not None or filled(connect), 90)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == EXIT[number], err
-    assert "stopping: committing batches in flight" in err
-    assert "Traceback" not in err
-    return json.loads(out)
-
-
-@pytest.mark.parametrize(
-    ("engine", "number"),
-    [
-        ("inline", signal.SIGINT),
-        ("inline", signal.SIGTERM),
-        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),  # for which Ray sets a handler of its own
-    ],
-)
-def test_a_signal_ends_the_run_cleanly(connect, database, number, engine):
+@pytest.mark.parametrize("number", EXIT)
+def test_a_signal_ends_the_run_cleanly(connect, database, number):
+    """For one on Ray see ``engine/test_shadow.py``."""
     make_docs(connect, ROWS)
     before = rest(connect)
-    with vecfill(database, "--engine", engine, "--max-rate", RATE) as process:
+    with vecfill(database, "--engine", "inline", "--max-rate", RATE) as process:
         said = stopped(process, connect, number)
-    assert (said["outcome"], said["engine"], said["exit_code"]) == ("stopped", engine, EXIT[number])
+    assert (said["outcome"], said["engine"], said["exit_code"]) == ("stopped", "inline", EXIT[number])
     assert 0 < said["updated"] < ROWS
     assert said["updated"] == filled(connect) == said["after"]["filled"]
     assert said["remaining"] == ROWS - said["updated"]

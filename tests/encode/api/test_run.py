@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -27,7 +26,9 @@ from tests.tables import (
 
 from vecfill.backfill.run import run
 from vecfill.config.api import ApiOptions
+from vecfill.config.engine import EngineOptions
 from vecfill.config.model import Model
+from vecfill.config.run import RunOptions
 from vecfill.encode.api import concurrency
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
 from vecfill.job import Stop
@@ -285,36 +286,16 @@ def test_a_key_that_is_refused_is_one_line_without_it(connect, database):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_on_ray_all_encoders_share_one_budget_and_the_key_is_in_none_of_its_files(connect, database):
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
+def test_on_ray_all_encoders_share_one_budget(connect, database, warm, caplog):
     make_docs(connect, ROWS)
-    looked_at, holding_the_key = [], []
-
-    def act(request):
-        if request.number == 4:  # Ray is at work, and its folder is still there
-            files = [path for path in Path(folder).rglob("*") if path.is_file()]
-            looked_at.extend(files)
-            holding_the_key.extend(path for path in files if KEY.encode() in path.read_bytes())
-        request.answer()
-
-    with tempfile.TemporaryDirectory(prefix="vf", dir="/tmp") as folder, serving(act, key=KEY) as api:
-        ended = subprocess.run(
-            command(
-                *(database, api.url, "--json", "--verbose", "--engine", "ray", "--actors", "2"),
-                *("--request-inputs", "100", "--max-requests", "7", "--price-per-million", "1"),
-            ),
-            env=environment(VECFILL_API_KEY=KEY, TMPDIR=folder),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert ended.returncode == 5, ended.stderr
-        result = json.loads(ended.stdout)
-        assert api.seen.requests == result["api"]["requests"] == 7
-        written = result["updated"]
-        assert 0 < written == len(vectors(connect)) == len(set(api.seen.texts)) <= 700
-        assert result["api"]["tokens"] == api.seen.tokens == tokens_of(api.seen.texts)
-        assert "--max-requests 7 is reached" in ended.stderr
-    assert_every_vector_is_its_texts(connect, rows=written)
-    assert len(looked_at) > 5
-    assert holding_the_key == []
-    assert KEY not in ended.stdout + ended.stderr
+    options = RunOptions(engine=EngineOptions(engine="ray", actors=2))
+    with serving() as api, caplog.at_level("INFO", "vecfill"):
+        few = model(api.url, request_inputs=100, max_requests=7, price_per_million=1.0)
+        result = run(DOCS, few, database=database, options=options, warm=warm)
+    assert (result.exit_code, result.engine) == (5, "ray")
+    assert api.seen.requests == result.api.requests == 7
+    assert 0 < result.updated == len(vectors(connect)) == len(set(api.seen.texts)) <= 700
+    assert result.api.tokens == api.seen.tokens == tokens_of(api.seen.texts)
+    assert "--max-requests 7 is reached" in caplog.text
+    assert_every_vector_is_its_texts(connect, rows=result.updated)
