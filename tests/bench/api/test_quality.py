@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from sklearn.metrics import ndcg_score
 
 from vecfill.bench.api import quality
 
@@ -91,6 +90,8 @@ def test_ndcg_and_precision_are_those_of_their_definitions(hits, more, k):
 
 @given(labels=st.lists(st.booleans(), min_size=2, max_size=30).filter(any), seed=st.integers(0, 99))
 def test_ndcg_is_that_of_scikit_learn(labels, seed):
+    from sklearn.metrics import ndcg_score  # takes seconds to import
+
     scores = np.random.default_rng(seed).permutation(len(labels)).astype(np.float64)
     hits = np.array(labels)[np.argsort(-scores)][None, :]
     wanted = ndcg_score([labels], [scores], k=K)

@@ -15,14 +15,13 @@ from tests.encode.native.models import module, sentence, settings, transformer
 from vecfill.config.model import Model
 from vecfill.encode import local_encoder as choice
 from vecfill.encode.compute_device import device_kind
+from vecfill.encode.encoder import Encoder
 from vecfill.encode.fingerprint import fingerprint_of
 from vecfill.encode.load import load_model
 from vecfill.encode.native import proof as proofs
-from vecfill.encode.native import proving
 from vecfill.encode.native.architecture import NotNativeError
 from vecfill.encode.native.native_encoder import NativeEncoder, PackedPass
 from vecfill.encode.native.packed_transformer import PackedTransformer
-from vecfill.encode.transformer import TransformerEncoder
 
 pytestmark = pytest.mark.slow
 
@@ -50,9 +49,17 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "vecfill" / "proofs"
 
 
+def is_the_librarys(encoder: Encoder) -> bool:
+    from vecfill.encode.transformer import TransformerEncoder
+
+    return type(encoder) is TransformerEncoder
+
+
 @pytest.fixture
 def made(monkeypatch):
     """The models that were compared with the library."""
+    from vecfill.encode.native import proving  # imports the library, which takes seconds
+
     made, prove = [], proving.prove
     monkeypatch.setattr(proving, "prove", lambda model, *rest: made.append(model) or prove(model, *rest))
     return made
@@ -83,8 +90,8 @@ def test_the_model_s_identity_does_not_depend_on_who_computes(folder):
 
 def test_the_library_computes_where_it_is_asked_for(folder, cache, made):
     encoder = load_model(model(folder, encoder="library"))
-    assert type(encoder) is TransformerEncoder
-    assert type(load_model(model(folder, trust_remote_code=True))) is TransformerEncoder
+    assert is_the_librarys(encoder)
+    assert is_the_librarys(load_model(model(folder, trust_remote_code=True)))
     assert not made
     assert not cache.exists()
 
@@ -162,7 +169,7 @@ def test_a_pass_that_is_wrong_is_not_used_and_said_once(folder, made, saved, mon
     for _ in range(2):
         caplog.clear()
         encoder = load_model(model(folder))
-        assert type(encoder) is TransformerEncoder
+        assert is_the_librarys(encoder)
         assert np.abs(encoder.encode(TEXTS, 99).vectors - saved[1]).max() <= 1e-5
         [line] = [record.message for record in caplog.records if record.levelname == "WARNING"]
         assert "not vecfill's own pass: its vectors differ from the library's: cosine 0." in line
@@ -170,8 +177,8 @@ def test_a_pass_that_is_wrong_is_not_used_and_said_once(folder, made, saved, mon
 
 
 def test_tokens_that_differ_are_not_used(folder, cache, monkeypatch, caplog):
-    monkeypatch.setattr(proving, "same_inputs", lambda *_: False)
-    assert type(load_model(model(folder))) is TransformerEncoder
+    monkeypatch.setattr("vecfill.encode.native.proving.same_inputs", lambda *_: False)
+    assert is_the_librarys(load_model(model(folder)))
     assert "its tokens differ from the library's" in caplog.text
 
 
@@ -180,7 +187,7 @@ def test_an_error_of_our_pass_leaves_the_model_to_the_library(folder, cache, mad
         raise RuntimeError("a kernel is missing")
 
     monkeypatch.setattr(PackedPass, "__call__", fails)
-    assert type(load_model(model(folder))) is TransformerEncoder
+    assert is_the_librarys(load_model(model(folder)))
     assert "RuntimeError: a kernel is missing" in caplog.text
     monkeypatch.undo()
 
@@ -192,7 +199,7 @@ def test_a_missing_weight_leaves_the_model_to_the_library(folder, cache, caplog)
     del weights["embeddings.token_type_embeddings.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     caplog.set_level("DEBUG", "vecfill")
-    assert type(load_model(model(folder))) is TransformerEncoder
+    assert is_the_librarys(load_model(model(folder)))
     assert "its files hold no weight embeddings.token_type_embeddings.weight" in caplog.text
 
 
@@ -214,7 +221,7 @@ def test_a_hub_model_is_judged_once_the_library_has_fetched_it(folder, tmp_path,
 def test_an_unknown_key_leaves_the_model_to_the_library(folder, cache, made, caplog):
     settings(folder / "config.json", later="than this")
     caplog.set_level("DEBUG", "vecfill")
-    assert type(load_model(model(folder))) is TransformerEncoder
+    assert is_the_librarys(load_model(model(folder)))
     assert "config.json has the key later, whose meaning is not known" in caplog.text
     assert not made
 
