@@ -143,6 +143,73 @@ def test_texts_that_only_the_library_can_prepare_go_through_it(backbone, tmp_pat
     assert "only sentence-transformers can prepare" in caplog.text
 
 
+def test_flattened_texts_give_the_vectors_of_padded_ones(backbone, tmp_path, monkeypatch, request):
+    """The strategy of a GPU, with an attention that computes one text after the other."""
+    from vecfill.encode import library_strategy
+    from vecfill.encode.flattened_attention import OURS
+
+    folder = tmp_path / "model"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setitem(OURS, "texts", lambda: one_text_after_the_other)
+    monkeypatch.setattr(library_strategy, "possible_attentions", lambda: ["missing", "texts"])
+    rates = iter([1.0, 2.0])
+    monkeypatch.setattr(library_strategy, "tokens_per_s", lambda _: next(rates))
+    saved(folder, backbone, module("Pooling", WIDTH, ("cls", "mean", "max", "lasttoken", "weightedmean")))
+    model = Model(name=str(folder), device="cpu", dtype="float32", encoder="library")
+    for _ in ("measured", "remembered"):
+        encoder = load_model(model)
+        wanted = encoder.net.encode(TEXTS, show_progress_bar=False)
+        choice = library_strategy.StrategyChoice(model, encoder.net, encoder.forward, encoder.max_tokens)
+        forward, name = choice.fastest(None)
+        possible = "mpnet" not in request.node.callspec.id  # its attention adds a bias, and has no name
+        assert name == ("texts" if possible else "padded")
+        for most in (65_536, 100):
+            assert np.abs(forward.encode(TEXTS, most).vectors - wanted).max() <= 1e-5
+        assert np.abs(encoder.net.encode(TEXTS, show_progress_bar=False) - wanted).max() <= 1e-5  # still padded
+
+
+@pytest.mark.parametrize("backbone", ["bert"], indirect=True)
+def test_a_strategy_that_is_wrong_or_slower_is_not_used(tmp_path, backbone, monkeypatch):
+    from vecfill.encode import library_strategy
+    from vecfill.encode.flattened_attention import OURS
+
+    def wrong(query, *rest, **settings):
+        return 1e3 * one_text_after_the_other(query, *rest, **settings)
+
+    saved(tmp_path / "model", backbone, module("Pooling", WIDTH, "mean"))
+    model = Model(name=str(tmp_path / "model"), device="cpu", dtype="float32", encoder="library")
+    encoder = load_model(model)
+    wanted = encoder.encode(TEXTS, 100).vectors
+    for number, (attend, rate) in enumerate([(wrong, 9.0), (one_text_after_the_other, 0.5)]):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / str(number)))
+        monkeypatch.setitem(OURS, "texts", lambda attend=attend: attend)
+        monkeypatch.setattr(library_strategy, "possible_attentions", lambda: ["texts"])
+        rates = iter([1.0, rate])
+        monkeypatch.setattr(library_strategy, "tokens_per_s", lambda _, rates=rates: next(rates))
+        choice = library_strategy.StrategyChoice(model, encoder.net, encoder.forward, encoder.max_tokens)
+        forward, name = choice.fastest(None)
+        assert name == "padded"
+        np.testing.assert_array_equal(forward.encode(TEXTS, 100).vectors, wanted)
+
+
+def one_text_after_the_other(query, key, value, places, *_, scale, window_size, enable_gqa):
+    """With the signature of ``torch.nn.attention.varlen.varlen_attn``, which only runs on a GPU."""
+    import torch
+
+    assert places.dtype == torch.int32
+    found = torch.empty_like(query)
+    left, right = (torch.inf if reach < 0 else reach for reach in window_size)
+    for start, end in zip(places[:-1].tolist(), places[1:].tolist(), strict=True):
+        one = (part[start:end].transpose(0, 1) for part in (query, key, value))
+        ahead = torch.arange(end - start)[None, :] - torch.arange(end - start)[:, None]
+        seen = (ahead >= -left) & (ahead <= right)
+        result = torch.nn.functional.scaled_dot_product_attention(
+            *one, attn_mask=seen, scale=scale, enable_gqa=enable_gqa
+        )
+        found[start:end] = result.transpose(0, 1)
+    return found
+
+
 def test_a_static_embedding_goes_through_the_library(tmp_path):
     words = tokenizer().backend_tokenizer
     net = library(modules=[module("StaticEmbedding", words, embedding_dim=12)])

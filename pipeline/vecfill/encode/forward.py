@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -50,6 +50,10 @@ class Forward:
         on_gpu = feed.device.type == "cuda"
         self._search = BatchSizeSearch(CUDA_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS)
         self._threads = ComputeThreads(None if on_gpu else torch.get_num_threads())
+
+    def with_pass(self, made: Callable[[Feed], Pass]) -> Forward:
+        """Returns the same with another pass, which is made for the same device."""
+        return Forward(self.tokenize, made(self._feed), self._dim, self._feed)
 
     def encode(self, texts: list[str], max_batch_tokens: int, advance: Advance = no_progress) -> Encoding:
         """Tokenizes and encodes, in batches of at most ``max_batch_tokens`` tokens.

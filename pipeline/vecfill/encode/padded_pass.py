@@ -40,10 +40,15 @@ class PaddedPass:
         inputs = self._tokenize.padded(tokens, rows)
         moved = [ids.long() for ids in self._feed.to_device(*inputs.values())]
         features: dict[str, Any] = dict(zip(inputs, moved, strict=True))
-        vectors = self._net(features | self._constants)["sentence_embedding"]
-        if self._net.truncate_dim is not None:
-            vectors = truncate_embeddings(vectors, self._net.truncate_dim)
-        return torch.Tensor.float(vectors)
+        return sentence_vectors(self._net, features | self._constants)
+
+
+def sentence_vectors(net: SentenceTransformer, features: dict[str, Any]) -> torch.Tensor:
+    """Returns float32 [n, dim] of the net's inputs, cut to its ``truncate_dim``."""
+    vectors = net(features)["sentence_embedding"]
+    if net.truncate_dim is not None:
+        vectors = truncate_embeddings(vectors, net.truncate_dim)
+    return torch.Tensor.float(vectors)
 
 
 def forward_of(net: SentenceTransformer, max_tokens: int | None, prompt: str | None, dim: int) -> Forward | None:

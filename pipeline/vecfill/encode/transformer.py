@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.compute_device import resolve_device
 from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding, one_line
+from vecfill.encode.forward import Forward
+from vecfill.encode.library_strategy import StrategyChoice
 from vecfill.encode.model_location import locate_model
 from vecfill.encode.padded_pass import forward_of
 from vecfill.encode.precision import lower, lower_where_it_helps
@@ -49,13 +51,12 @@ class TransformerEncoder:
     Attributes:
         dim: length of the vectors.
         device: ``cuda`` or ``cpu``, as resolved once at loading.
+        way: ``library``; on a GPU with the strategy that was the fastest, such as ``library varlen``.
         dtype: type that the transformer computes in, such as ``float32``; the returned vectors are always float32.
         max_tokens: length in tokens that texts are cut to; None if the model has no limit.
         net: the SentenceTransformer.
         forward: from texts or tokens to vectors, by the library's modules; None if only the library can prepare texts.
     """
-
-    way: Final = "library"
 
     def __init__(self, model: Model) -> None:
         """Loads the model.
@@ -70,10 +71,23 @@ class TransformerEncoder:
         self.max_tokens = limit_tokens(model, self.net)
         self._prompt = row_prompt(model, self.net.prompts, self.net.default_prompt_name)
         self._asks_as_configured = model.prompt is not None or model.prompt_name is not None
-        self.dtype = _set_dtype(model, self.net)
+        self.way = "library"
         self.forward = forward_of(self.net, self.max_tokens, self._prompt, self.dim)
         if self.forward is None:
             _log.info("only sentence-transformers can prepare this model's inputs: tokens are not counted")
+        if self.forward is None or self.device == "cpu" or model.dtype == "float32":
+            self.dtype = _set_dtype(model, self.net)
+        else:
+            self.dtype = self._choose_strategy(model, self.forward)
+
+    def _choose_strategy(self, model: Model, padded: Forward) -> str:
+        """Sets the type, and in 16 bits the fastest pass that is right; returns the type."""
+        choice = StrategyChoice(model, self.net, padded, self.max_tokens)
+        dtype = _set_dtype(model, self.net)
+        if dtype != "float32":
+            self.forward, strategy = choice.fastest(self._prompt)
+            self.way = f"library {strategy}"
+        return dtype
 
     @property
     def counts_tokens(self) -> bool:

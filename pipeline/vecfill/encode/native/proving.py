@@ -24,7 +24,7 @@ from vecfill.encode.native.proof import Proof
 from vecfill.encode.padded_pass import inputs_of, same_inputs
 from vecfill.encode.precision import AGREE_COSINE, fast_bfloat16, lower
 from vecfill.encode.prompts import row_prompt
-from vecfill.encode.strategy_speed import tokens_per_s
+from vecfill.encode.strategy_probe import lowest_cosine, tokens_per_s
 from vecfill.encode.token_limit import limit_range
 from vecfill.encode.tokenization import Tokenization, TokenizerSpec
 from vecfill.encode.transformer import TransformerEncoder
@@ -171,9 +171,7 @@ def _compared(proof: Proof, ours: Vectors, theirs: Vectors) -> Proof:
         return replace(proof, agrees=False, reason=f"its vectors have the shape {ours.shape}, not {theirs.shape}")
     scale = np.maximum(1.0, np.abs(theirs).max(axis=1, keepdims=True))
     difference = float((np.abs(ours - theirs) / scale).max())
-    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    products = np.sum(ours.astype(np.float64) * theirs, axis=1)
-    cosine = float(np.where((ours == theirs).all(axis=1), 1.0, products / np.maximum(norms, 1e-30)).min())
+    cosine = lowest_cosine(ours, theirs)
     exact = proof.dtype == "float32"
     agrees = cosine >= (FLOAT32_COSINE if exact else AGREE_COSINE) and (not exact or difference <= FLOAT32_DIFFERENCE)
     figures = f"cosine {cosine:.6f}, difference {difference:.1e}"

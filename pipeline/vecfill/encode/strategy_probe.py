@@ -1,9 +1,12 @@
-"""Measures how fast a strategy computes on this device, on texts of many lengths."""
+"""How right and how fast a strategy is on this device."""
 
 from __future__ import annotations
 
 import math
 import time
+
+import numpy as np
+import numpy.typing as npt
 
 from vecfill.encode.forward import Forward
 from vecfill.encode.native.hard_texts import ORDINARY
@@ -28,3 +31,10 @@ def tokens_per_s(forward: Forward) -> float:
         forward(tokens, _BATCH_TOKENS)
         best = min(best, time.perf_counter() - started)
     return float(tokens.lengths.sum()) / best
+
+
+def lowest_cosine(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> float:
+    """Returns the lowest cosine of the rows of two matrices; equal rows count as 1, also where they are zero."""
+    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    products = np.sum(ours.astype(np.float64) * theirs, axis=1)
+    return float(np.where((ours == theirs).all(axis=1), 1.0, products / np.maximum(norms, 1e-30)).min())

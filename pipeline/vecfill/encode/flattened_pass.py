@@ -1,0 +1,50 @@
+"""The library's pass over texts without padding: its own modules, on flattened inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from vecfill.encode.device_feed import Feed
+from vecfill.encode.encoding import Positions
+from vecfill.encode.flattened_attention import PLACES
+from vecfill.encode.native.packing import boundaries_of, positions_of
+from vecfill.encode.padded_pass import sentence_vectors
+from vecfill.encode.token_batches import packed_batches
+from vecfill.encode.tokenization import Tokens
+
+
+class FlattenedPass:
+    """Computes a batch's texts one after the other, without padding; see ``flattened_attention.attention_of``."""
+
+    batches = staticmethod(packed_batches)
+
+    def __init__(self, net: SentenceTransformer, constants: dict[str, Any], feed: Feed) -> None:
+        """Takes the net, the inputs that are the same for all texts, and the device."""
+        self._net, self._constants, self._feed = net, constants, feed
+        self._padding = _padding(net)
+
+    def __call__(self, tokens: Tokens, rows: Positions) -> torch.Tensor:
+        """Returns float32 [len(rows), dim] on the device."""
+        ids, types = tokens.packed(rows)
+        lengths = tokens.lengths[rows].astype(np.int64)
+        inputs = {"input_ids": ids, "position_ids": positions_of(ids, lengths, self._padding)}
+        if types is not None:
+            inputs["token_type_ids"] = types
+        boundaries, *moved = self._feed.to_device(boundaries_of(lengths), *inputs.values())
+        features: dict[str, Any] = {name: one.long()[None] for name, one in zip(inputs, moved, strict=True)}
+        longest = int(lengths.max())
+        features |= dict(zip(PLACES, (boundaries, boundaries, longest, longest), strict=True))
+        return sentence_vectors(self._net, features | self._constants)
+
+
+def _padding(net: SentenceTransformer) -> int | None:
+    """Returns the padding token's id where positions are counted behind it (RoBERTa), else None."""
+    for module in net.modules():
+        padding = getattr(module, "padding_idx", None)
+        if isinstance(padding, int) and isinstance(getattr(module, "position_embeddings", None), torch.nn.Embedding):
+            return padding
+    return None
