@@ -54,3 +54,11 @@ def test_the_model_gives_a_stand_in():
 def test_it_has_no_tokens_to_cut_at():
     with pytest.raises(ConfigError, match="--max-tokens is 9 but hash:8 counts no tokens: leave it out"):
         load_model(Model(name="hash:8", max_tokens=9))
+
+
+def test_a_salt_makes_another_model_of_the_same_dimension():
+    salted = HashEncoder(8, b"other")
+    assert not np.allclose(salted.encode_query("text"), HashEncoder(8).encode_query("text"), atol=0.1)
+    assert np.array_equal(load_model(Model(name="hash:8:other")).encode_query("text"), salted.encode_query("text"))
+    with pytest.raises(ConfigError, match="at most 16 bytes"):
+        load_model(Model(name=f"hash:8:{'x' * 17}"))

@@ -46,12 +46,12 @@ def searched_docs(connect: psycopg.Connection, database: str, rows: int = 20, *,
     assert fill(database).exit_code == 0
 
 
-def begin(database: str, **more: Any):
-    return start_migration(DOCS, NEW, database=database, step=StepOptions(locks=LOCKS, yes=True), **more)
+def begin(database: str, model: Model = NEW, **more: Any):
+    return start_migration(DOCS, model, database=database, step=StepOptions(locks=LOCKS, yes=True), **more)
 
 
-def move(database: str, **more: Any) -> MigrationRun:
-    return run_migration(DOCS, NEW, database=database, options=replace(INLINE, **more), locks=LOCKS)
+def move(database: str, model: Model = NEW, **more: Any) -> MigrationRun:
+    return run_migration(DOCS, model, database=database, options=replace(INLINE, **more), locks=LOCKS)
 
 
 def end(database: str, act: Any = finish_migration, *, yes: bool = True):
@@ -62,9 +62,17 @@ def give_up(database: str, **more: Any):
     return end(database, abandon_migration, **more)
 
 
-def swap_it(database: str, *, locks: LockOptions = LOCKS, dry_run: bool = False, yes: bool = False, **more: Any):
+def swap_it(
+    database: str,
+    model: Model = NEW,
+    *,
+    locks: LockOptions = LOCKS,
+    dry_run: bool = False,
+    yes: bool = False,
+    **more: Any,
+):
     step = StepOptions(locks=locks, dry_run=dry_run, yes=yes)
-    return swap_migration(DOCS, NEW, database=database, options=SwapOptions(**more), step=step)
+    return swap_migration(DOCS, model, database=database, options=SwapOptions(**more), step=step)
 
 
 def swap_back(database: str, model: Model | None = None, *, locks: LockOptions = LOCKS, **more: Any):

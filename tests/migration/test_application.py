@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 
 import psycopg
 import pytest
@@ -13,47 +14,58 @@ from tests.migration.moving import NEW, NEXT, begin, end, give_up, move, searche
 from tests.tables import DOCS, meanwhile, wait_until
 
 from vecfill.config.migrate import LockOptions
-from vecfill.encode.hash_encoder import HashEncoder
+from vecfill.config.model import Model
+from vecfill.encode.load import load_model
 from vecfill.migration.state import migration_status
 
 pytestmark = pytest.mark.slow
 
-ROWS = 100
+ROWS, KEPT = 100, 10
+"""Rows of the table, and those that nobody edits or deletes, each with the vector of ``title ID`` by its model."""
+
 ACTS = (
     "UPDATE docs SET title = title || '!' WHERE id = %(id)s",
     "DELETE FROM docs WHERE id = %(id)s",
     "INSERT INTO docs (id, part, title) VALUES (%(new)s, %(part)s, 'title ' || %(new)s)",
 )
 NEAREST = "SELECT id FROM docs ORDER BY {} <=> %s::vector LIMIT 5"
+DISTANCE = "SELECT {} <=> %s::vector FROM docs WHERE id = %s"
 PATIENT = LockOptions(lock_timeout=0.1, lock_wait=120)
+OTHER = Model(name="hash:8:other")
+"""Another model of the same dimension: nothing but the result shows a query of the wrong one."""
 
 
 class Application:
     """Searches by the column that its release knows, with a query of the model that made it; counts and times."""
 
-    def __init__(self, database: str, column: str = "embedding", dim: int | None = 8) -> None:
+    def __init__(self, database: str, column: str = "embedding", model: str | None = "hash:8") -> None:
         self._database = database
-        self.column, self.dim = column, dim
-        """Column, and dimension of the queries; None asks ``active_model`` in the transaction of the search."""
+        self.column, self.model = column, model
+        """Column, and model of the queries; None asks ``active_model`` in the transaction of the search."""
         self.waits: list[float] = []
-        self.searches: dict[int, int] = {}
+        self.searches: Counter[str] = Counter()
+        self.mixed: list[tuple[str, float]] = []
+        """Searches that compared vectors of two models: the model of the query, and the distance of an equal text."""
 
     def work(self, done: threading.Event) -> None:
         with psycopg.connect(self._database, autocommit=True) as session:
             while not done.wait(0.03):
                 number = len(self.waits)
-                row = {"id": random.randint(1, ROWS), "new": ROWS + 1 + number, "part": 1 + number % 2}
+                row = {"id": random.randint(KEPT + 1, ROWS), "new": ROWS + 1 + number, "part": 1 + number % 2}
                 self._timed(lambda row=row, number=number: session.execute(ACTS[number % len(ACTS)], row))
-                self._timed(lambda number=number: self._search(session, f"title {number}"))
+                self._timed(lambda number=number: self.search(session, 1 + number % KEPT))
 
-    def _search(self, session: psycopg.Connection, text: str) -> None:
-        column, dim = self.column, self.dim
+    def search(self, session: psycopg.Connection, row: int) -> None:
+        column, model = self.column, self.model
         with session.transaction():
-            if dim is None:
-                (dim,) = session.execute("SELECT dimension FROM vecfill.active_model('docs')").fetchone()
-            query = "[" + ",".join(map(str, HashEncoder(dim).encode([text]).vectors[0])) + "]"
+            if model is None:
+                (model,) = session.execute("SELECT model FROM vecfill.active_model('docs')").fetchone()
+            query = str(load_model(Model(name=model)).encode_query(f"title {row}").tolist())
             session.execute(NEAREST.format(column), [query])
-        self.searches[dim] = self.searches.get(dim, 0) + 1
+            (distance,) = session.execute(DISTANCE.format(column), [query, row]).fetchone()
+        self.searches[model] += 1
+        if distance > 1e-4:
+            self.mixed.append((model, distance))
 
     def _timed(self, work) -> None:
         started = time.monotonic()
@@ -69,31 +81,34 @@ def test_an_application_that_moves_to_the_new_column_never_fails_or_waits(connec
         begin(database)
         assert move(database).phase == "indexed"
         migration_status(DOCS, database=database)
-        application.column, application.dim = "embedding_next", 16
+        application.column, application.model = "embedding_next", NEW.name
         before = len(application.waits)
         fill(database, NEXT, NEW)
         wait_until(lambda: len(application.waits) > before + 20)
         end(database)
     assert fill(database, NEXT, NEW).exit_code == 0
-    assert set(application.searches) == {8, 16}
+    assert set(application.searches) == {"hash:8", "hash:16"}
+    assert application.mixed == []
     assert max(application.waits) < 1
 
 
 @pytest.mark.parametrize("partitioned", [False, True], ids=["plain", "partitioned"])
 def test_an_application_that_asks_which_model_is_active_never_mixes_models(connect, database, partitioned):
-    """A query of the wrong dimension would be an error, so no search compared vectors of two models."""
     searched_docs(connect, database, ROWS, partitioned=partitioned)
-    application = Application(database, dim=None)
+    application, never_asks = Application(database, model=None), Application(database)
     with meanwhile(application.work):
-        begin(database)
-        move(database)
-        swap_it(database, locks=PATIENT, max_queued=50)
-        wait_until(lambda: application.searches.get(16, 0) > 10)
+        begin(database, OTHER)
+        move(database, OTHER)
+        swap_it(database, OTHER, locks=PATIENT, max_queued=50)
+        wait_until(lambda: application.searches[OTHER.name] > 10)
+        never_asks.search(connect, 1)
         swap_back(database, locks=PATIENT)
-        before = application.searches[8]
-        wait_until(lambda: application.searches[8] > before + 10)
+        before = application.searches["hash:8"]
+        wait_until(lambda: application.searches["hash:8"] > before + 10)
         give_up(database)
     assert fill(database).exit_code == 0
     assert_current(connect)
-    assert set(application.searches) == {8, 16}
+    assert set(application.searches) == {"hash:8", OTHER.name}
+    assert application.mixed == []
+    assert len(never_asks.mixed) == 1
     assert max(application.waits) < 1

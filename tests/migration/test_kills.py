@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.kills import killed_before_commit, killed_before_statement
-from tests.migration.moving import begin, end, indexes, move, phases, searched_docs, swap_back, swap_it
+from tests.migration.moving import begin, end, give_up, indexes, move, phases, searched_docs, swap_back, swap_it
 from tests.tables import DOCS
 
 from vecfill.migration import swap
@@ -35,6 +35,17 @@ def test_every_command_that_is_killed_is_done_by_the_next(connect, database):
     assert not end(database).done
     assert indexes(connect, "embedding") == {}
     assert connect.execute("SELECT embedding FROM vecfill.target").fetchall() == [("embedding_next",)]
+
+
+def test_abandon_that_is_killed_is_done_by_the_next(connect, database):
+    searched_docs(connect, database)
+    begin(database)
+    move(database)
+    assert killed_until_done(connect, database, lambda: give_up(database)) > 2
+    assert migration_status(DOCS, database=database).phase == "abandoned"
+    assert not give_up(database).done
+    assert indexes(connect, "embedding_next") == {}
+    assert connect.execute("SELECT embedding FROM vecfill.target").fetchall() == [("embedding",)]
 
 
 def test_a_swap_or_rollback_that_is_killed_after_any_statement_is_all_or_nothing(connect, database, monkeypatch):

@@ -24,7 +24,8 @@ class Model(Spec):
 
     Attributes:
         name: hub id, folder, ``package:NAME/sub/folder`` (weights in an installed package), ``openai:NAME`` (a model
-            behind an API) or ``hash:DIM`` (meaningless vectors without a model, for tests and measurements).
+            behind an API) or ``hash:DIM`` (meaningless vectors without a model, for tests and measurements;
+            ``hash:DIM:SALT`` is another such model).
         revision: branch, tag or commit on the hub.
         prompt: text put before every text.
         prompt_name: name of a prompt in the model's own list; excludes ``prompt``.

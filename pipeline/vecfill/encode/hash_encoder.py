@@ -38,8 +38,8 @@ class HashEncoder:
     way: Final = "stand-in"
     max_tokens: Final = None
 
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
+    def __init__(self, dim: int, salt: bytes = b"") -> None:
+        self.dim, self._salt = dim, salt
 
     def encode(
         self, texts: list[str], max_batch_tokens: int = MAX_BATCH_TOKENS, advance: Advance = no_progress
@@ -60,7 +60,7 @@ class HashEncoder:
         return vector
 
     def _unit_vectors(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        words = _mix(_seeds(texts), -(-self.dim // 4))
+        words = _mix(_seeds(texts, self._salt), -(-self.dim // 4))
         components = words.astype("<u8", copy=False).view("<i2")[:, : self.dim].astype(np.float64)
         components *= 2.0
         components += 1.0
@@ -69,9 +69,10 @@ class HashEncoder:
         return vectors
 
 
-def _seeds(texts: list[str]) -> npt.NDArray[np.uint64]:
+def _seeds(texts: list[str], salt: bytes) -> npt.NDArray[np.uint64]:
     """Hashes texts to uint64 [n, 2]; lone surrogates, which PostgreSQL never stores, hash like any other text."""
-    digests = b"".join(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts)
+    encoded = (text.encode("utf-8", "surrogatepass") for text in texts)
+    digests = b"".join(blake2b(text, digest_size=16, salt=salt).digest() for text in encoded)
     return np.frombuffer(digests, dtype="<u8").reshape(-1, 2).astype(np.uint64, copy=False)
 
 

@@ -8,7 +8,7 @@ from vecfill.config.model import Model
 from vecfill.encode.api.budget import Budget
 from vecfill.encode.encoder import Encoder
 from vecfill.encode.model_files import dimension_of
-from vecfill.encode.model_location import hash_dimension, portable
+from vecfill.encode.model_location import hash_dimension, hash_salt, portable
 from vecfill.errors import ConfigError
 from vecfill.folders import temporary
 
@@ -51,7 +51,7 @@ def load_model(
 
         if model.max_tokens is not None:
             raise ConfigError(f"--max-tokens is {model.max_tokens} but {model.name} counts no tokens: leave it out")
-        return HashEncoder(width)
+        return HashEncoder(width, hash_salt(model))
     temporary()  # torch cannot be imported without one
     from vecfill.encode.local_encoder import local_encoder
 

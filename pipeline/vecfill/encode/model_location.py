@@ -13,6 +13,7 @@ from vecfill.errors import ConfigError
 from vecfill.folders import expanded
 
 _HASH = "hash:"
+MAX_SALT = 16
 _PACKAGE = "package:"
 _MARKERS = ("modules.json", "config.json", "adapter_config.json")
 """One of these lies in every folder that SentenceTransformer can load."""
@@ -59,17 +60,24 @@ def portable(model: Model) -> Model:
 
 
 def hash_dimension(model: Model) -> int | None:
-    """Returns the dimension of a stand-in, ``hash:DIM``; None for any other model.
+    """Returns the dimension of a stand-in, ``hash:DIM`` or ``hash:DIM:SALT``; None for any other model.
 
     Raises:
-        ConfigError: DIM is not a positive number.
+        ConfigError: DIM is not a positive number; SALT is too long.
     """
     if not model.name.startswith(_HASH):
         return None
-    digits = model.name.removeprefix(_HASH)
+    digits = model.name.removeprefix(_HASH).partition(":")[0]
+    if len(hash_salt(model)) > MAX_SALT:
+        raise ConfigError(f"model {model.name!r}: what follows the dimension has at most {MAX_SALT} bytes")
     if not (digits.isascii() and digits.isdigit() and int(digits) > 0):
         raise ConfigError(f"model {model.name!r} has no dimension: write a positive number, such as hash:384")
     return int(digits)
+
+
+def hash_salt(model: Model) -> bytes:
+    """Returns what tells stand-ins of one dimension apart; empty for ``hash:DIM``."""
+    return model.name.removeprefix(_HASH).partition(":")[2].encode()
 
 
 def _package_folder(name: str) -> Path:

@@ -95,6 +95,13 @@ ORDER BY g.ended IS NOT NULL, g.id DESC LIMIT 1
 _PHASES = "SELECT phase, at FROM {} WHERE migration OPERATOR(pg_catalog.=) $1::pg_catalog.int4 ORDER BY id"
 
 
+def phase_of(cursor: Cursor, schema: str, number: int) -> str | None:
+    """Returns the last phase that a migration has reached; None if there is no such migration."""
+    query = sql.SQL(_PHASES).format(sql.Identifier(schema, "migration_phase"))
+    phases = cursor.execute(query, (number,)).fetchall()
+    return phases[-1][0] if phases else None
+
+
 def check_no_migration(cursor: Cursor, schema: str, number: int) -> None:
     """Checks that no migration in progress needs a target.
 
@@ -151,10 +158,16 @@ INSERT INTO {} (migration, phase) SELECT id, {} FROM vecfill_m
 
 
 def reach(schema: str, migration: Migration, phase: str) -> sql.Composed:
-    """Notes that a migration has reached a phase."""
-    return sql.SQL("INSERT INTO {} (migration, phase) VALUES ({}, {})").format(
-        sql.Identifier(schema, "migration_phase"), sql.Literal(migration.id), sql.Literal(phase)
-    )
+    """Notes that a migration has reached a phase, once if it is repeated."""
+    table, number, name = sql.Identifier(schema, "migration_phase"), sql.Literal(migration.id), sql.Literal(phase)
+    return sql.SQL(_REACH).format(table, number, name, name, table, number)
+
+
+_REACH = """
+INSERT INTO {} (migration, phase) SELECT {}::pg_catalog.int4, {}::pg_catalog.text
+WHERE {}::pg_catalog.text IS DISTINCT FROM (
+  SELECT phase FROM {} WHERE migration OPERATOR(pg_catalog.=) {}::pg_catalog.int4 ORDER BY id DESC LIMIT 1)
+"""
 
 
 def exchange(schema: str, migration: Migration, old_column: str, new_column: str) -> Iterator[sql.Composed]:

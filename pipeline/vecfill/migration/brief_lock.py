@@ -37,7 +37,8 @@ def under_lock(
         session: to the target's database.
         relation: the target.
         options: how long to wait.
-        work: looks once more, and returns the statements.
+        work: looks once more, and returns the statements: none if an earlier attempt had been committed although its
+            answer was lost.
         verb: what becomes of the table, for messages, such as ``prepared for a migration``.
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from vecfill.errors import ConfigError
-from vecfill.ledger.migrations import SWAPPED, Migration, exchange, reach
+from vecfill.ledger.migrations import SWAPPED, Migration, exchange, phase_of, reach
 from vecfill.migration.look import check_free
 from vecfill.migration.obstacles import VIEW, Obstacle, obstacles_now
 from vecfill.postgres.database import Cursor
@@ -62,13 +62,15 @@ class Cutover:
         return self.migration.new_column if self.forward else self.migration.old_column
 
     def statements(self, cursor: Cursor) -> list[sql.Composed]:
-        """Looks once more under the lock, and returns the statements.
+        """Looks once more under the lock, and returns the statements; none if the names are exchanged already.
 
         Raises:
             LeaseError: a run works on one of the two columns.
             QueuedError: more changes are queued than allowed.
             ConfigError: as ``plan``.
         """
+        if self._is_done(cursor):
+            return []
         for number in (self.migration.old_target, self.migration.new_target):
             check_free(cursor, self.schema, number, self.relation.table.label)
         self._check_queue(cursor)
@@ -117,6 +119,11 @@ class Cutover:
                 f"{more}"
             )
         return views
+
+    def _is_done(self, cursor: Cursor) -> bool:
+        """Whether an attempt was committed whose answer was lost, or another session was faster."""
+        found = phase_of(cursor, self.schema, self.migration.id)
+        return found == self.phase != self.migration.phase
 
     def _check_unchanged(self, cursor: Cursor) -> None:
         query = sql.SQL(

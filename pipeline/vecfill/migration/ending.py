@@ -12,7 +12,17 @@ from psycopg import sql
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql
-from vecfill.ledger.migrations import ABANDONED, FINISHED, INDEXED, ROLLED_BACK, SWAPPED, Migration, end, reach
+from vecfill.ledger.migrations import (
+    ABANDONED,
+    FINISHED,
+    INDEXED,
+    ROLLED_BACK,
+    SWAPPED,
+    Migration,
+    end,
+    phase_of,
+    reach,
+)
 from vecfill.migration.brief_lock import under_lock
 from vecfill.migration.look import Found, check_free, check_owner, need
 from vecfill.migration.step_options import UNASKED, StepOptions
@@ -130,6 +140,8 @@ def _ended(
             number = _target_to_drop(migration, phase)
 
             def work(cursor: Cursor) -> list[sql.Composed]:
+                if phase_of(cursor, schema, migration.id) == phase:
+                    return []
                 check_free(cursor, schema, number, f"{relation.table.label}.{dropped}")
                 return ddl
 

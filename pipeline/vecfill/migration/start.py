@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-from psycopg import sql
 
 from vecfill.backfill.forecast import size, vector_bytes
 from vecfill.config.migrate import MigrateOptions
@@ -21,7 +18,7 @@ from vecfill.migration.look import find
 from vecfill.migration.obstacles import Obstacle
 from vecfill.migration.start_plan import StartPlan, plan_start
 from vecfill.migration.step_options import UNASKED, StepOptions
-from vecfill.postgres.database import Connection, Cursor, Database
+from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.index_sql import build_statements
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.session import open_session
@@ -91,8 +88,7 @@ def start_migration(
         plan = session.run(lambda connection: plan_start(connection, target, own, dim, options))
         if not step.dry_run:
             _confirm(plan, step)
-            work: Callable[[Cursor], list[sql.Composed]] = lambda _: plan.statements  # noqa: E731
-            under_lock(session, plan.relation, step.locks, work, verb="prepared for a migration")
+            under_lock(session, plan.relation, step.locks, plan.work, verb="prepared for a migration")
         return _result(plan)
 
 

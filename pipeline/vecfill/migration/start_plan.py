@@ -13,6 +13,7 @@ from vecfill.encode.fingerprint import Fingerprint
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql, migrations
 from vecfill.ledger.completed_target import find_completed, need_tracked
+from vecfill.ledger.migrations import find_migration
 from vecfill.ledger.models import register_model
 from vecfill.ledger.registry import condition_of, find_targets, ledger_version
 from vecfill.migration.carry_over import grants_of, properties_of
@@ -21,7 +22,7 @@ from vecfill.migration.look import check_owner
 from vecfill.migration.new_column import new_column
 from vecfill.migration.obstacles import Obstacle, obstacles_of
 from vecfill.migration.twins import plan_twins, without_twin
-from vecfill.postgres.database import Connection
+from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.migrate_sql import NewColumn, Twin, add_column
 from vecfill.postgres.relation import Relation
@@ -36,10 +37,13 @@ class StartPlan:
     """The new column, the indexes that it will get, the statements, and what stands in the way later.
 
     Attributes:
+        schema: of the ledger; ``condition`` is the ``where`` of the target.
         not_copied: what the old column has and the new one will not have, a sentence each.
         published: the publications that send the table's rows.
     """
 
+    schema: str
+    condition: str
     relation: Relation
     column: NewColumn
     twins: list[Twin]
@@ -47,6 +51,12 @@ class StartPlan:
     obstacles: tuple[Obstacle, ...]
     not_copied: tuple[str, ...]
     published: tuple[str, ...]
+
+    def work(self, cursor: Cursor) -> list[sql.Composed]:
+        """Returns the statements; none if an attempt was committed whose answer was lost."""
+        table, name = self.relation.table.oid, self.column.name
+        found = find_migration(cursor, self.schema, table, name, self.condition)
+        return [] if found and not found.ended else self.statements
 
 
 def plan_start(
@@ -93,6 +103,8 @@ def plan_start(
         digest=own.digest,
     )
     return StartPlan(
+        schema=schema,
+        condition=condition,
         relation=relation,
         column=column,
         twins=twins,
