@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import replace
+
 import pytest
 
 from vecfill.backfill.meter import Meter, StartupClock, duration, fields, line
@@ -85,6 +89,14 @@ def test_rows_that_are_encoded_and_held_back_are_not_done(max_rate, waits_for):
     meter.update(event, 9.0)
     assert meter.position == 190
     assert meter.left == (None if max_rate is None else pytest.approx(38.1))
+
+
+def test_a_run_without_a_limit_has_a_state_that_json_can_hold():
+    """Its pacing says ``inf`` for no limit, which the ledger refused, so that the run was not recorded."""
+    meter = Meter()
+    event = Progress(eligible=2_000, sweep=1, tally=Tally(), workers={"write": 1}, max_rate=math.inf)
+    meter.update(replace(event, reached=lambda: (100, 0)), 1.0)
+    assert json.loads(json.dumps(fields(event, meter), allow_nan=False))["rows_per_s"] is None
 
 
 def test_the_next_drain_of_a_watch_begins_anew():

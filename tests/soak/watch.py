@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import psutil
@@ -46,10 +47,6 @@ WORDS = (
 )
 EDIT_EVERY_S = 0.7
 LATE_S = 60.0
-
-WARM_UP_S = 60.0
-"""Seconds of edits before memory is measured: torch keeps what it prepares for each new length of a text, some 100 MB
-with all-MiniLM-L6-v2 after 150 texts."""
 
 
 @dataclass
@@ -88,8 +85,6 @@ class WatchSoak:
                 threads = [threading.Thread(target=work, args=(process,)) for work in (self._edit, self._measure)]
                 for thread in threads:
                     thread.start()
-                self.over.wait(WARM_UP_S)
-                self.seen.rss.clear()
                 started, share = time.monotonic(), 60 * self.given.minutes / 4
                 for step in range(1, 4):
                     self.over.wait(max(0.0, started + step * share - time.monotonic()))
@@ -215,9 +210,9 @@ class WatchSoak:
         with psycopg.connect(self.uri, autocommit=True) as connection:
             wait_until(lambda: self._current(connection), 120)
         checked = verify(TARGET, Model(name=self.given.model), database=self.uri, options=VerifyOptions(all=True))
-        first = [rss for at, rss in self.seen.rss if at < self.seen.rss[0][0] + 60]
-        last = [rss for at, rss in self.seen.rss if at > self.seen.rss[-1][0] - 60]
-        grown = statistics.median(last) / statistics.median(first) - 1
+        minutes = [list(part) for _, part in groupby(self.seen.rss, key=lambda seen: seen[0] // 60)]
+        memory = [statistics.median(rss for _, rss in part) / 2**20 for part in minutes if len(part) >= 20]
+        grown = memory[-1] / memory[0] - 1
         latencies = sorted(self.seen.latencies)
         print(
             json.dumps(
@@ -228,7 +223,8 @@ class WatchSoak:
                         "p95": round(latencies[int(0.95 * len(latencies))], 3),
                         "max": round(latencies[-1], 3),
                     },
-                    "memory_mb": [round(statistics.median(part) / 2**20, 1) for part in (first, last)],
+                    "memory_mb_by_minute": [round(mb, 1) for mb in memory],
+                    "memory_mb_at_most": round(max(rss for _, rss in self.seen.rss) / 2**20, 1),
                     "memory_grown": round(grown, 4),
                     "connections": sorted(set(self.seen.sockets)),
                     "scrapes": self.seen.scrapes,

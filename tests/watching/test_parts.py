@@ -13,6 +13,7 @@ from vecfill.backfill.pacing import THREAD as PACING_THREAD
 from vecfill.errors import EncodeError
 from vecfill.log_fields import logged_with
 from vecfill.watching import rows_aside
+from vecfill.watching.memory import warm_up
 from vecfill.watching.patience import LONGEST_LOOK_S, Backoff, time_to_look, time_to_scan
 from vecfill.watching.rows_aside import RowsAside
 from vecfill.watching.said_once import SaidOnce
@@ -28,6 +29,25 @@ def test_the_dearer_a_look_the_later_the_next():
     assert time_to_look(90.0, 10**9) == 90.0
     assert time_to_scan(0.0) == 10.0
     assert time_to_scan(30.0) == 600.0
+
+
+class _Loaded:
+    """A model that notes what it is given, and cannot encode it."""
+
+    def __init__(self, way: str) -> None:
+        self.way, self.texts = way, 0
+
+    def encode(self, texts, max_batch_tokens):
+        self.texts += len(texts)
+        raise RuntimeError("out of memory")
+
+
+def test_a_model_is_warmed_up_and_may_fail_at_it():
+    """The first row that needs a vector meets the same error, and has an account."""
+    for way, warmed in (("native", True), ("library", True), ("stand-in", False)):
+        loaded = _Loaded(way)
+        warm_up(loaded)
+        assert bool(loaded.texts) is warmed
 
 
 def test_waits_double_up_to_a_limit_and_are_random():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,7 +87,8 @@ class Meter:
         """Takes the state of a sweep at ``now``, in seconds of any clock."""
         if self._of is None or self._of[0] is not event.tally or self._of[1] != event.sweep:
             self.position, self._of, self._encoded = 0, (event.tally, event.sweep), Pace()
-        self.max_rate = event.max_rate or self.max_rate
+        if event.max_rate is not None:
+            self.max_rate = event.max_rate if math.isfinite(event.max_rate) else None
         encoded, written = (min(max(rows, event.done), event.eligible) for rows in event.reached())
         self._encoded.update(encoded, now)
         encode_s = self._encoded.left(event.eligible - encoded, now)
@@ -104,7 +106,7 @@ class Meter:
         rows, seconds = sum(sweep.rows for sweep in event.tally.sweeps), event.tally.seconds["write"]
         if not rows or not seconds:
             return self.max_rate
-        return min(rows * event.workers["write"] / seconds, self.max_rate or float("inf"))
+        return min(rows * event.workers["write"] / seconds, self.max_rate or math.inf)
 
     def limit(self, event: Progress) -> str | None:
         """What limits the run: ``--max-rate``, or the stage with the most seconds of work per worker."""

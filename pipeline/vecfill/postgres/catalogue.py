@@ -9,7 +9,7 @@ sort and group in Python: finding a type's default sort order costs 75 buffers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, LiteralString
 
 import psycopg
@@ -30,6 +30,7 @@ class Leaf:
         oid: its identity.
         partial: names of the partial B-tree indexes that involve the embedding column.
         queue: it is no part of the target but its queue of changes or its queue table, which names rows of it by key.
+        counted: the planner knows how many rows a page holds, from an ANALYZE, a vacuum or the build of an index.
     """
 
     name: sql.Composable
@@ -38,6 +39,7 @@ class Leaf:
     oid: int = 0
     partial: tuple[str, ...] = ()
     queue: bool = False
+    counted: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Part:
     Attributes:
         oid, schema, name: its identity.
         kind: ``r`` for a table with rows, ``p`` for a partitioned table, ``f`` for a foreign table.
-        pages: heap pages of its own.
+        pages, counted: as of a ``Leaf``.
         triggers: it may have triggers.
         may_read: this role may read it directly, without going through the parent, and sees the same rows then.
         column: number of the embedding column; a partition may have its columns in another order.
@@ -70,6 +72,7 @@ class Part:
     name: str
     kind: str
     pages: int
+    counted: bool
     triggers: bool
     may_read: bool = True
     column: int = 0
@@ -96,13 +99,14 @@ PostgreSQL 14 marks a partition's copy as internal."""
 
 _TABLE = """
 SELECT c.oid, (SELECT n.nspname FROM pg_catalog.pg_namespace AS n WHERE n.oid = c.relnamespace), c.relname, c.relkind,
-       pg_catalog.pg_relation_size(c.oid), c.relrowsecurity, c.relhastriggers, c.relhassubclass
+       pg_catalog.pg_relation_size(c.oid), c.reltuples, c.relrowsecurity, c.relhastriggers, c.relhassubclass
 FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass($1)::pg_catalog.oid
 """
 _POLICIES = "SELECT pg_catalog.row_security_active($1::pg_catalog.oid)"
 _PARTITIONS = """
 SELECT c.oid, (SELECT n.nspname FROM pg_catalog.pg_namespace AS n WHERE n.oid = c.relnamespace), c.relname, c.relkind,
-       pg_catalog.pg_relation_size(c.oid), c.relhastriggers, pg_catalog.has_table_privilege(c.oid, 'SELECT')
+       pg_catalog.pg_relation_size(c.oid), c.reltuples, c.relhastriggers,
+       pg_catalog.has_table_privilege(c.oid, 'SELECT')
          AND NOT (c.relrowsecurity AND pg_catalog.row_security_active(c.oid)),
        (SELECT a.attnum FROM pg_catalog.pg_attribute AS a
         WHERE a.attrelid = c.oid AND a.attname = $2::pg_catalog.name)
@@ -141,7 +145,7 @@ def find_table(cursor: Any, table: str, block_bytes: int) -> Table:
             f"--table {table}: there is no such table visible to this role: check schema and spelling "
             '(a name with capitals needs double quotes, "Jobs"), and --database'
         )
-    oid, schema, name, kind, size, secured, triggers, children = row
+    oid, schema, name, kind, size, rows, secured, triggers, children = row
     if kind in _NOT_A_TABLE:
         raise ConfigError(f"--table {table} is {_NOT_A_TABLE[kind]}")
     return Table(
@@ -150,6 +154,7 @@ def find_table(cursor: Any, table: str, block_bytes: int) -> Table:
         name=name,
         kind=kind,
         pages=(size or 0) // block_bytes,  # NULL if it is dropped meanwhile
+        counted=(rows or 0) > 0,
         policies=secured and cursor.execute(_POLICIES, (oid,)).fetchone()[0],
         triggers=triggers,
         children=children,
@@ -168,14 +173,15 @@ def tree_of(cursor: Any, table: Table, column: Column | None, block_bytes: int) 
     if table.kind != "p":
         return [replace(table, column=column.number if column else 0)]
     tree = []
-    rows = cursor.execute(_PARTITIONS, (table.oid, column.name if column else "")).fetchall()
-    for oid, schema, name, kind, size, triggers, may_read, number in rows:
+    found = cursor.execute(_PARTITIONS, (table.oid, column.name if column else "")).fetchall()
+    for oid, schema, name, kind, size, rows, triggers, may_read, number in found:
         part = Part(
             oid=oid,
             schema=schema,
             name=name,
             kind=kind,
             pages=(size or 0) // block_bytes,
+            counted=(rows or 0) > 0,
             triggers=triggers,
             may_read=may_read,
             column=number or 0,
@@ -208,6 +214,7 @@ def leaves_of(table: Table, tree: Sequence[Part], indexes: Sequence[Index]) -> t
             only=True,
             pages=one.pages,
             oid=one.oid,
+            counted=one.counted,
             partial=tuple(index.name for index in indexes if index.table == one.oid and index.is_partial_on_column),
         )
         for one in rows

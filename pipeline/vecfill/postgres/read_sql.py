@@ -150,14 +150,16 @@ def explain_open_rows(selection: Selection, relation: Relation, leaf: Leaf) -> Q
     )
 
 
-def count_selected_rows(relation: Relation, leaf: Leaf) -> Query:
-    """Counts all rows that ``where`` selects."""
-    return sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(leaf_source(leaf, relation), where(relation))
-
-
 def explain_selected_rows(relation: Relation, leaf: Leaf) -> Query:
     """Explains, as JSON, the scan of all rows that ``where`` selects: the plan holds the estimated row count."""
     return sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {}").format(leaf_source(leaf, relation), where(relation))
+
+
+def count_sampled_rows(relation: Relation, leaf: Leaf, percent: float) -> Query:
+    """Counts the rows that ``where`` selects on some of the leaf's pages, always the same ones."""
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {} TABLESAMPLE SYSTEM ({}) REPEATABLE (0) WHERE {}").format(
+        leaf_source(leaf, relation), sql.Literal(percent), where(relation)
+    )
 
 
 def heap_bytes(leaf: Leaf) -> Query:

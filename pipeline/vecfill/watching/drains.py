@@ -21,6 +21,7 @@ from vecfill.job import Engine, Job, Shared, Stop
 from vecfill.postgres.driver_errors import TABLE_CHANGED
 from vecfill.postgres.read_sql import suggested_index
 from vecfill.read.look import Look
+from vecfill.watching.memory import give_back
 from vecfill.watching.patience import LOOK_PAGES
 from vecfill.watching.rows_aside import RowsAside
 from vecfill.watching.watched import Watched
@@ -141,6 +142,7 @@ class Drains:
         self.prepared = drain.prepared
         if self._engine is not None and not drain.after.eligible:
             self._engine.encode.forget()
+        give_back()
         if not self.prepared.source.remembers_failures:
             self.aside.add(drain.tally.quarantine)
         return drain

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from vecfill.encode.stage import EncodeSpec
 from vecfill.engine.signals import SIGNALS, stopping
 from vecfill.engine.warm import Warm
 from vecfill.errors import ConfigError, StoppedError
+from vecfill.interruptible import interruptible
 from vecfill.job import Stop, Worker
 from vecfill.log_fields import in_context
 from vecfill.watching import faults
 from vecfill.watching.health import Health
+from vecfill.watching.memory import warm_up
 from vecfill.watching.said_once import SaidOnce
 from vecfill.watching.service_manager import ServiceManager
 from vecfill.watching.target_loop import TargetLoop
@@ -99,7 +102,8 @@ class _Models:
                     Worker(kept=warm.kept, stopped=stop.is_set)
                 )
                 try:
-                    stage.warm()
+                    encoder = stage.warm()
+                    interruptible(partial(warm_up, encoder), stop.is_set)
                 except StoppedError:
                     return
 
