@@ -82,6 +82,7 @@ MAY_BE_HEAVY = {
     "encode/flattened_attention.py",
     "encode/flattened_pass.py",
     "encode/forward.py",
+    "encode/gathering.py",
     "encode/library_strategy.py",
     "encode/native/attention.py",
     "encode/native/native_encoder.py",

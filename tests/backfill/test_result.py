@@ -61,8 +61,8 @@ def test_exit_codes_of_signals():
 
 def test_a_result_is_plain_json():
     coverage = Coverage(total=3, filled=1, missing=1, empty=1)
-    more = ("eligible", "embedded", "empty", "truncated", "reused", "remaining", "sweeps", "bytes_sent", "exit_code")
-    counts = dict.fromkeys((*OUTCOMES, *more), 1)
+    more = ("eligible", "embedded", "empty", "truncated", "windowed", "windows", "reused", "remaining", "sweeps")
+    counts = dict.fromkeys((*OUTCOMES, *more, "bytes_sent", "exit_code"), 1)
     found = RunResult(
         run_id="1",
         table="public.docs",

@@ -15,6 +15,8 @@ from vecfill.errors import EncodeError
 ZERO = {
     "tokens": 0,
     "truncated": 0,
+    "windowed": 0,
+    "windows": 0,
     "reused": 0,
     "bytes": 0,
     "device": "cpu",
@@ -101,9 +103,20 @@ def test_locked_rows_are_not_in_quarantine():
 
 
 def test_numbers_are_summed():
-    numbers = {"tokens": 10, "truncated": 1, "reused": 3, "bytes": 100, "read_s": 0.5, "encode_s": 2.0, "write_s": 0.25}
+    numbers = {
+        "tokens": 10,
+        "truncated": 1,
+        "windowed": 2,
+        "windows": 5,
+        "reused": 3,
+        "bytes": 100,
+        "read_s": 0.5,
+        "encode_s": 2.0,
+        "write_s": 0.25,
+    }
     tally = tallied([result(updated=1, **numbers)], [result(updated=1, **numbers)])
     assert (tally.tokens, tally.truncated, tally.reused, tally.bytes) == (20, 2, 6, 200)
+    assert (tally.windowed, tally.windows) == (4, 10)
     assert (tally.devices, tally.dtypes, tally.encoders) == ({"cpu"}, {"float32"}, {"native"})
     assert tally.seconds == {"read": 1.0, "encode": 4.0, "write": 0.5}
 

@@ -54,6 +54,16 @@ def test_the_object(docs, database, vecfill):
     assert [one["usd"] for one in found["apis"]] == sorted(one["usd"] for one in found["apis"])
 
 
+def test_windows_of_long_rows_are_estimated_or_why_they_do_not_fit(docs, database, vecfill):
+    long = given(database, "--long", "mean")
+    assert "embedded by windows: about 1 of 18, by 2 windows" in vecfill(*long, "--quiet").out
+    tokens = vecfill(*long, "--json").json["tokens"]
+    assert [tokens[name] for name in ("truncated", "windowed", "windows")] == [0, 1, 2]
+    ended = vecfill(*long, "--overlap", "254", "--json")
+    assert [one["exit_code"] for one in ended.json["refusals"]] == [2]
+    assert "choose 0 to 253" in ended.json["refusals"][0]["message"]
+
+
 def test_what_prevents_a_run_is_in_the_object_and_in_the_exit_code(docs, database, vecfill, tmp_path):
     docs.execute("ALTER TABLE docs ADD CHECK (true) NOT VALID")
     file = tmp_path / "two.toml"

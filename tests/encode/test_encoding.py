@@ -23,7 +23,7 @@ def test_rows_keep_all_that_is_known_of_them_wherever_they_are_copied(rows, data
     whole = encoding(rows)
     taken = np.array(data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=30)), np.int64)
     some = whole.take(taken)
-    for name in ("vectors", "n_tokens", "counted", "truncated", "unasked"):
+    for name in ("vectors", "n_tokens", "counted", "truncated", "windows", "unasked"):
         assert np.array_equal(getattr(some, name), getattr(whole, name)[taken])
         assert getattr(some, name).dtype == getattr(whole, name).dtype
     assert np.array_equal(some.failed(), whole.failed()[taken])

@@ -42,7 +42,9 @@ class RunResult:
         refused: rows whose update a trigger or a row-level policy prevented.
         failed: rows that the model or the server could not process.
         empty: rows with nothing to embed, when they were last counted.
-        truncated: texts longer than the model reads.
+        truncated: texts longer than the model reads, whose end was left out.
+        windowed: such texts that were embedded whole, by windows (``--long mean``).
+        windows: their windows.
         reused: rows that got the vector of an equal text, without another computation.
         remaining: rows that are eligible now; None if a stop left no time to count them.
         after: the coverage now; None if ``remaining`` is.
@@ -82,6 +84,8 @@ class RunResult:
     failed: int
     empty: int
     truncated: int
+    windowed: int
+    windows: int
     reused: int
     remaining: int | None
     sweeps: int
@@ -137,6 +141,8 @@ def result_of(drain: Drain, started: float, run_id: str) -> RunResult:
         **{name: tally.total(name) for name in OUTCOMES},
         empty=after.empty,
         truncated=tally.truncated,
+        windowed=tally.windowed,
+        windows=tally.windows,
         reused=tally.reused,
         remaining=after.open if drain.counted else None,
         sweeps=len(tally.sweeps),

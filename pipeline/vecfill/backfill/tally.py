@@ -44,6 +44,8 @@ class Tally:
     quarantine: dict[str, UnwrittenRow] = field(default_factory=dict)
     tokens: int = 0
     truncated: int = 0
+    windowed: int = 0
+    windows: int = 0
     reused: int = 0
     bytes: int = 0
     load_s: float = 0.0
@@ -70,6 +72,8 @@ class Tally:
                 self.sweeps[-1].counts[outcome] += batch[outcome]
             self.tokens += batch["tokens"]
             self.truncated += batch["truncated"]
+            self.windowed += batch["windowed"]
+            self.windows += batch["windows"]
             self.reused += batch["reused"]
             self.bytes += batch["bytes"]
             self.load_s += batch["load_s"]

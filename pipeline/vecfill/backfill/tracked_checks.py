@@ -204,7 +204,8 @@ def recorded_model(target: Target, database: str | Database | None) -> dict[str,
         why = f"come from {', '.join(sorted({name for name, _ in makers}))}" if makers else "have no model in a ledger"
         raise ConfigError(f"the vectors of {target.table}.{target.column} {why}: pass --model")
     name, details = makers[0]
-    known = {field: details.get(field) for field in ("truncate_dim", "max_tokens")}
+    defaults = {"truncate_dim": None, "max_tokens": None, "long": "truncate", "overlap": 0}
+    known = {field: details.get(field, default) for field, default in defaults.items()}
     return {"name": name, "revision": details.get("commit"), **known}
 
 

@@ -197,5 +197,5 @@ def _neutral(field: pa.Field, n: int) -> pa.Array:
     """Nulls; false, zero or no text where nulls are not allowed."""
     if field.nullable:
         return pa.nulls(n, field.type)
-    values = {pa.bool_(): False, pa.float32(): 0.0, pa.string(): ""}
+    values = {pa.bool_(): False, pa.int32(): 0, pa.float32(): 0.0, pa.string(): ""}
     return pa.repeat(pa.scalar(values[field.type], field.type), n)

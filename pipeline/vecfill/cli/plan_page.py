@@ -68,15 +68,19 @@ def _texts(texts: TextEstimate, rows: int) -> str:
 
 
 def _tokens(tokens: TokenEstimate, rows: int) -> str:
-    limit = (
-        f"; rows of more than {tokens.limit:,} tokens, which are truncated: about {tokens.truncated:,} of {rows:,}"
-        if tokens.limit is not None
-        else ""
-    )
     return (
         f"about {tokens.total:,} tokens to compute; a row has {tokens.mean:,.0f} on average, median {tokens.median:,}, "
-        f"p95 {tokens.p95:,}, at most {tokens.most:,} in the sample ({tokens.tokenizer} tokenizer){limit}"
+        f"p95 {tokens.p95:,}, at most {tokens.most:,} in the sample ({tokens.tokenizer} tokenizer){_long(tokens, rows)}"
     )
+
+
+def _long(tokens: TokenEstimate, rows: int) -> str:
+    if tokens.limit is None:
+        return ""
+    long = f"; rows of more than {tokens.limit:,} tokens, which are"
+    if tokens.windowed:
+        return f"{long} embedded by windows: about {tokens.windowed:,} of {rows:,}, by {tokens.windows:,} windows"
+    return f"{long} truncated: about {tokens.truncated:,} of {rows:,}"
 
 
 def _histogram(tokens: TokenEstimate) -> Table:

@@ -49,9 +49,12 @@ def _account(result: RunResult) -> str:
     counts = ", ".join(f"{getattr(result, name):,} {name}" for name in named if getattr(result, name)) or (
         "no rows reached" if result.eligible else "nothing to do"
     )
-    return (
-        f"{result.outcome}: {counts}; {result.empty:,} empty, {result.truncated:,} truncated, {result.reused:,} reused"
+    long = (
+        f"{result.windowed:,} long ones embedded by {result.windows:,} windows"
+        if result.windowed
+        else f"{result.truncated:,} truncated"
     )
+    return f"{result.outcome}: {counts}; {result.empty:,} empty, {long}, {result.reused:,} reused"
 
 
 def queue_lines(label: str, found: QueueCounts | QueueFindings, *statuses: Mapping[str, int] | None) -> Iterator[str]:

@@ -14,7 +14,7 @@ API_PREFIX = "openai:"
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
-LOCAL_ONLY = ("revision", "prompt_name", "dtype", "device", "encoder", "trust_remote_code")
+LOCAL_ONLY = ("revision", "prompt_name", "dtype", "device", "encoder", "long", "overlap", "trust_remote_code")
 """Fields that an API model does not have."""
 
 
@@ -31,6 +31,9 @@ class Model(Spec):
         prompt_name: name of a prompt in the model's own list; excludes ``prompt``.
         truncate_dim: keeps only the first components, for models trained for it (Matryoshka); an API truncates itself.
         max_tokens: truncates texts at this length instead of the model's own.
+        long: what happens to a text beyond that length: ``truncate`` leaves its end out; ``mean`` embeds it by windows
+            of that length and takes the mean of their vectors, weighted by tokens.
+        overlap: tokens that neighbouring windows share; only with ``mean``.
         dtype: type of the computation; ``auto`` is bfloat16 if it is fast on the device and its vectors match
             those of float32, else float32.
         device: ``cuda`` or ``cpu``; ``auto`` takes CUDA if available.
@@ -50,6 +53,11 @@ class Model(Spec):
     prompt_name: str | None = option("Use the prompt of this name from the model's own list.", default=None)
     truncate_dim: int | None = option("Keep the first N dimensions (Matryoshka models).", default=None, gt=0)
     max_tokens: int | None = option("Truncate texts to N tokens.", default=None, unset="the model's limit", gt=0)
+    long: Literal["truncate", "mean"] = option(
+        "Truncate texts beyond the limit, or embed them by windows and take the mean of their vectors.",
+        default="truncate",
+    )
+    overlap: int = option("Let neighbouring windows of --long mean share N tokens.", default=0, ge=0)
     dtype: Dtype = option(
         "Compute in this type; auto is bfloat16 if it is fast on the device and matches float32, else float32.",
         default="auto",
@@ -73,6 +81,11 @@ class Model(Spec):
         if self.truncate_dim is not None and "dimensions" in fields_in(self.api.fields):
             raise ConfigError(
                 f"--truncate-dim {self.truncate_dim} and --api-field dimensions=… exclude each other: set only one"
+            )
+        if self.overlap and self.long == "truncate":
+            raise ConfigError(
+                f"--overlap is {self.overlap} but --long is {self.long}, which has no windows: add --long mean, or "
+                "leave --overlap out"
             )
         if self.is_api:
             self._refuse_local_settings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vecfill.config.model import Model
@@ -10,6 +10,7 @@ from vecfill.encode.api.token_counts import INPUT_TOKENS, Counts, Estimate, coun
 from vecfill.encode.model_files import ReadJson, fetched, reader
 from vecfill.encode.model_location import hash_dimension, locate_model
 from vecfill.encode.prompts import prompt_of_rows
+from vecfill.encode.windows import WindowShape
 
 _PADDED_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"}
 """Kinds of models whose positions start after the padding token: 514 of them hold 512 tokens."""
@@ -27,12 +28,27 @@ class DeclaredTokens:
     Attributes:
         tokenizer: ``OWN``, ``BY_BYTES``, or the name of the API's tokenizer.
         limit: tokens of a text that the model reads; None if its files do not say.
+        shape: of the windows that longer texts are embedded by; None where they are truncated.
     """
 
     tokenizer: str
     limit: int | None
     _counter: Any
     _prompt: str = ""
+    shape: WindowShape | None = None
+
+    def by_windows(self, model: Model) -> DeclaredTokens:
+        """Returns the same with the windows that the model's settings ask for, if its files say how long they are.
+
+        Raises:
+            ConfigError: as ``window_shape``.
+        """
+        if model.long == "truncate" or self.limit is None:
+            return self
+        from vecfill.encode.windowing import window_shape
+
+        shape = window_shape(self._counter, self._prompt, self.limit, model.overlap, model.name)
+        return replace(self, shape=shape)
 
     def count(self, texts: list[str]) -> Counts:
         """Returns int32 [n], the tokens of each text before truncation, with prompt and special tokens."""
@@ -61,7 +77,8 @@ def declared_tokens(model: Model) -> DeclaredTokens | None:
     file = fetched(location, f"{folder}tokenizer.json", model.revision)
     if file is None or not file.is_file():
         return None
-    return DeclaredTokens(OWN, _limit(model, read, folder), read_tokenizer(str(file)), prompt_of_rows(model) or "")
+    limit, tokenizer, prompt = _limit(model, read, folder), read_tokenizer(str(file)), prompt_of_rows(model) or ""
+    return DeclaredTokens(OWN, limit, tokenizer, prompt)
 
 
 def _limit(model: Model, read: ReadJson, folder: str) -> int | None:

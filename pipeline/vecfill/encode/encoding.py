@@ -37,7 +37,8 @@ class Encoding:
         n_tokens: int32 [n], tokens before truncation, prompt and special tokens included; valid where ``counted``. Of a
             text of more than 65,536 characters at least so many: only its beginning may have been tokenized.
         counted: bool [n], false where the text failed or the encoder has no tokenizer that can count.
-        truncated: bool [n], whether the text exceeded the encoder's ``max_tokens``.
+        truncated: bool [n], whether the text exceeded the encoder's ``max_tokens``, so that its end was left out.
+        windows: int32 [n], windows that the text was embedded by: 1 unless it is long; 0 where it failed.
         unasked: bool [n], texts that were not sent because a budget or a stop ended the run: neither embedded nor
             failed.
         errors: the error of each text that failed, by position.
@@ -47,6 +48,7 @@ class Encoding:
     n_tokens: npt.NDArray[np.int32]
     counted: Flags
     truncated: Flags
+    windows: npt.NDArray[np.int32]
     unasked: Flags
     errors: dict[int, RowError] = field(default_factory=dict)
 
@@ -57,6 +59,7 @@ class Encoding:
         *,
         n_tokens: npt.NDArray[np.int32] | None = None,
         truncated: Flags | None = None,
+        windows: npt.NDArray[np.int32] | None = None,
     ) -> Encoding:
         """Returns an encoding without errors; without ``n_tokens`` no text counts as counted."""
         n = len(vectors)
@@ -65,6 +68,7 @@ class Encoding:
             n_tokens=np.zeros(n, np.int32) if n_tokens is None else n_tokens,
             counted=np.full(n, n_tokens is not None),
             truncated=np.zeros(n, np.bool_) if truncated is None else truncated,
+            windows=np.ones(n, np.int32) if windows is None else windows,
             unasked=np.zeros(n, np.bool_),
         )
 
@@ -81,7 +85,7 @@ class Encoding:
 
     def fail(self, row: int, error_class: str, message: str) -> None:
         """Removes the vector of a text and records the error, its message on one line and cut short."""
-        self.vectors[row], self.counted[row], self.truncated[row] = 0.0, False, False
+        self.vectors[row], self.counted[row], self.truncated[row], self.windows[row] = 0.0, False, False, 0
         self.errors[row] = RowError(error_class, one_line(message, _MESSAGE_LENGTH))
 
     def copy_from(self, to: Positions, other: Encoding, rows: Positions) -> None:
@@ -91,6 +95,7 @@ class Encoding:
             (self.n_tokens, other.n_tokens),
             (self.counted, other.counted),
             (self.truncated, other.truncated),
+            (self.windows, other.windows),
             (self.unasked, other.unasked),
         ):
             mine[to] = theirs[rows]

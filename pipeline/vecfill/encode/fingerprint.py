@@ -55,7 +55,7 @@ class Fingerprint:
 
 def same_space(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether a query and rows may be compared, by the details of their models: what a query may differ in aside."""
-    free = ("prompt", "fields", "max_tokens", "query_prompt")
+    free = ("prompt", "fields", "max_tokens", "query_prompt", "long", "overlap")
     return {k: v for k, v in one.items() if k not in free} == {k: v for k, v in other.items() if k not in free}
 
 
@@ -68,6 +68,8 @@ def fingerprint_of(model: Model) -> Fingerprint:
     details = _api(model) if model.is_api else _local(model)
     settings = {"truncate_dim": model.truncate_dim, "max_tokens": model.max_tokens}
     details |= {name: value for name, value in settings.items() if value is not None}
+    if model.long != "truncate":
+        details |= {"long": model.long, "overlap": model.overlap}
     return Fingerprint(name=model.name, details=details, query_prompt=prompt_of_queries(model))
 
 

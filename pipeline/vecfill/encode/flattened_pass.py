@@ -14,7 +14,7 @@ from vecfill.encode.flattened_attention import PLACES
 from vecfill.encode.native.packing import boundaries_of, positions_of
 from vecfill.encode.padded_pass import sentence_vectors
 from vecfill.encode.token_batches import packed_batches
-from vecfill.encode.tokenization import Tokens
+from vecfill.encode.tokenization import Inputs
 
 
 class FlattenedPass:
@@ -27,15 +27,15 @@ class FlattenedPass:
         self._net, self._constants, self._feed = net, constants, feed
         self._padding = _padding(net)
 
-    def __call__(self, tokens: Tokens, rows: Positions) -> torch.Tensor:
-        """Returns float32 [len(rows), dim] on the device."""
-        ids, types = tokens.packed(rows)
-        lengths = tokens.lengths[rows].astype(np.int64)
-        inputs = {"input_ids": ids, "position_ids": positions_of(ids, lengths, self._padding)}
+    def __call__(self, inputs: Inputs, rows: Positions) -> torch.Tensor:
+        """Returns float32 [len(rows), width] on the device."""
+        ids, types = inputs.packed(rows)
+        lengths = inputs.lengths[rows].astype(np.int64)
+        arrays = {"input_ids": ids, "position_ids": positions_of(ids, lengths, self._padding)}
         if types is not None:
-            inputs["token_type_ids"] = types
-        boundaries, *moved = self._feed.to_device(boundaries_of(lengths), *inputs.values())
-        features: dict[str, Any] = {name: one.long()[None] for name, one in zip(inputs, moved, strict=True)}
+            arrays["token_type_ids"] = types
+        boundaries, *moved = self._feed.to_device(boundaries_of(lengths), *arrays.values())
+        features: dict[str, Any] = {name: one.long()[None] for name, one in zip(arrays, moved, strict=True)}
         longest = int(lengths.max())
         features |= dict(zip(PLACES, (boundaries, boundaries, longest, longest), strict=True))
         return sentence_vectors(self._net, features | self._constants)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.compute_threads import ComputeThreads
 from vecfill.encode.device_feed import Feed
 from vecfill.encode.encoding import Encoding, Positions
+from vecfill.encode.gathering import Gathering, Means, OneEach, Vectors
+from vecfill.encode.shortening import parts_of
 from vecfill.encode.token_batches import BatchSizeSearch, BatchTokens, Lengths
-from vecfill.encode.tokenization import Tokenization, Tokens
+from vecfill.encode.tokenization import Inputs, Tokenization, Tokens
+from vecfill.encode.windowing import Windowing
+from vecfill.encode.windows import Windows
 
 CPU_BATCH_TOKENS = (512, 1_024, 2_048)
 """Tokens a batch on a CPU core: these stay in its cache."""
@@ -23,18 +27,22 @@ CPU_BATCH_TOKENS = (512, 1_024, 2_048)
 CUDA_BATCH_TOKENS = (16_384, 32_768, 65_536)
 """Tokens a batch on a GPU: enough to fill it with a small model, few enough for the memory beside a large one."""
 
+WINDOWED_CHARS = 4 << 20
+"""Characters of the texts whose windows are packed together: about a million tokens, so that a block of long texts is
+not in memory as tokens at once; a longer text stands alone."""
+
 Batch = tuple[int, Positions]
-"""The batch size under trial, and the positions of the batch's texts."""
+"""The batch size under trial, and the positions of the batch's inputs."""
 
 
 class Pass(Protocol):
     """Computes vectors; several threads may call it at once."""
 
     def batches(self, lengths: Lengths, batch_tokens: BatchTokens) -> Iterator[Positions]:
-        """Chooses which texts to compute together; see ``token_batches``."""
+        """Chooses which inputs to compute together; see ``token_batches``."""
 
-    def __call__(self, tokens: Tokens, rows: Positions) -> torch.Tensor:
-        """Returns float32 [len(rows), dim] on the device for some of the texts, one of its batches."""
+    def __call__(self, inputs: Inputs, rows: Positions) -> torch.Tensor:
+        """Returns float32 [len(rows), width] on the device for some of the inputs, one of its batches."""
 
 
 class Forward:
@@ -43,17 +51,25 @@ class Forward:
     Several threads may tokenize at once; one set of compute threads encodes for all of them.
     """
 
-    def __init__(self, tokenize: Tokenization, compute: Pass, dim: int, feed: Feed) -> None:
-        """Takes how texts become tokens and tokens vectors, the vectors' length, and the device that computes."""
+    def __init__(self, tokenize: Tokenization | Windowing, compute: Pass, dim: int, feed: Feed, *, unit: bool) -> None:
+        """Makes it.
+
+        Args:
+            tokenize: turns texts into tokens, or into the windows of long texts.
+            compute: turns tokens into vectors.
+            dim: length that the vectors are cut to.
+            feed: of the device that computes.
+            unit: the model scales its vectors to unit length.
+        """
         self.tokenize = tokenize
-        self._pass, self._dim, self._feed = compute, dim, feed
+        self._pass, self._dim, self._feed, self._unit = compute, dim, feed, unit
         on_gpu = feed.device.type == "cuda"
         self._search = BatchSizeSearch(CUDA_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS)
         self._threads = ComputeThreads(None if on_gpu else torch.get_num_threads())
 
     def with_pass(self, made: Callable[[Feed], Pass]) -> Forward:
         """Returns the same with another pass, which is made for the same device."""
-        return Forward(self.tokenize, made(self._feed), self._dim, self._feed)
+        return Forward(self.tokenize, made(self._feed), self._dim, self._feed, unit=self._unit)
 
     def encode(self, texts: list[str], max_batch_tokens: int, advance: Advance = no_progress) -> Encoding:
         """Tokenizes and encodes, in batches of at most ``max_batch_tokens`` tokens.
@@ -61,30 +77,45 @@ class Forward:
         Raises:
             Exception: any error of the tokenizer or torch; the call leaves nothing behind.
         """
-        tokens = self.tokenize(texts)
-        truncated = np.greater(tokens.n_tokens, tokens.lengths)
-        return Encoding.of(self(tokens, max_batch_tokens, advance), n_tokens=tokens.n_tokens, truncated=truncated)
+        windowed = isinstance(self.tokenize, Windowing)
+        parts = list(parts_of(texts, WINDOWED_CHARS, WINDOWED_CHARS) if windowed else ())
+        if len(parts) <= 1:
+            return self._encode(texts, max_batch_tokens, advance)
+        encoding, chars = Encoding.blank(len(texts), self._dim), max(1, sum(map(len, texts)))
+        for part in parts:
+            some = texts[part]
+            share = sum(map(len, some)) / chars
+            found = self._encode(some, max_batch_tokens, partial(_scaled, advance, share))
+            encoding.copy_from(np.arange(part.start, part.stop), found, np.arange(len(some)))
+        return encoding
 
-    def __call__(
-        self, tokens: Tokens, max_batch_tokens: int, advance: Advance = no_progress
-    ) -> npt.NDArray[np.float32]:
-        """Returns float32 [n, dim] for the tokens of n texts.
+    def _encode(self, texts: list[str], max_batch_tokens: int, advance: Advance) -> Encoding:
+        inputs = self.tokenize(texts)
+        vectors = self(inputs, max_batch_tokens, advance)
+        return Encoding.of(vectors, n_tokens=inputs.n_tokens, truncated=inputs.truncated, windows=inputs.windows)
+
+    def __call__(self, inputs: Tokens | Windows, max_batch_tokens: int, advance: Advance = no_progress) -> Vectors:
+        """Returns float32 [n, dim] for the inputs that n texts became.
 
         Args:
-            tokens: from ``tokenize``.
+            inputs: from ``tokenize``.
             max_batch_tokens: largest batch in tokens, padding included where the pass pads.
             advance: called after each batch, with its share of all tokens: they, not the texts, cost the time.
         """
-        total = max(1, int(tokens.lengths.sum()))
+        total = max(1, int(inputs.lengths.sum()))
+        out = self._gathering(inputs)
 
         def compute(batch: Batch) -> None:
-            self._compute(tokens, batch, out)
-            advance(int(tokens.lengths[batch[1]].sum()) / total)
+            self._compute(inputs, batch, out)
+            advance(int(inputs.lengths[batch[1]].sum()) / total)
 
-        out = torch.empty((len(tokens.lengths), self._dim), device=self._feed.device)
-        batches = self._batches(tokens.lengths, max_batch_tokens)
-        self._threads.for_each(batches, compute)
-        return self._feed.to_host(out)
+        self._threads.for_each(self._batches(inputs.lengths, max_batch_tokens), compute)
+        return out.vectors()
+
+    def _gathering(self, inputs: Tokens | Windows) -> Gathering:
+        if isinstance(inputs, Windows):
+            return Means(inputs, self._dim, self._feed, unit=self._unit)
+        return OneEach(len(inputs.lengths), self._dim, self._feed)
 
     def _batches(self, lengths: Lengths, max_batch_tokens: int) -> Iterator[Batch]:
         """Yields token batches, each with the batch size under trial; 0 where memory allows only a smaller one."""
@@ -99,12 +130,16 @@ class Forward:
             yield size if size <= max_batch_tokens else 0, rows
 
     @torch.inference_mode()
-    def _compute(self, tokens: Tokens, batch: Batch, out: torch.Tensor) -> None:
-        """Writes the vectors of a batch to ``out``."""
+    def _compute(self, inputs: Inputs, batch: Batch, out: Gathering) -> None:
+        """Computes a batch and hands its vectors to ``out``."""
         (size, rows), started = batch, time.perf_counter()
-        [places] = self._feed.to_device(rows)
-        out.index_copy_(0, places.long(), self._pass(tokens, rows))
+        vectors = self._pass(inputs, rows)
+        out.put(rows, vectors)
         if size and self._search.searching:
-            if out.is_cuda:
+            if vectors.is_cuda:
                 torch.cuda.synchronize()
-            self._search.record(size, int(tokens.lengths[rows].sum()), time.perf_counter() - started)
+            self._search.record(size, int(inputs.lengths[rows].sum()), time.perf_counter() - started)
+
+
+def _scaled(advance: Advance, share: float, done: float) -> None:
+    advance(share * done)

@@ -51,6 +51,8 @@ def load_model(
 
         if model.max_tokens is not None:
             raise ConfigError(f"--max-tokens is {model.max_tokens} but {model.name} counts no tokens: leave it out")
+        if model.long != "truncate":
+            raise ConfigError(f"--long is {model.long} but {model.name} counts no tokens: leave it out")
         return HashEncoder(width, hash_salt(model))
     temporary()  # torch cannot be imported without one
     from vecfill.encode.local_encoder import local_encoder

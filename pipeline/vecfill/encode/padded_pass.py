@@ -13,14 +13,16 @@ import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
-from sentence_transformers.util import truncate_embeddings
+from sentence_transformers.sentence_transformer.modules import Normalize
 
+from vecfill.config.model import Model
 from vecfill.encode.device_feed import Feed
 from vecfill.encode.encoding import Positions
 from vecfill.encode.forward import Forward
 from vecfill.encode.precision import PROBE_TEXTS
 from vecfill.encode.token_batches import token_batches
-from vecfill.encode.tokenization import Tokenization, TokenizerSpec, Tokens
+from vecfill.encode.tokenization import Inputs, Tokenization, TokenizerSpec
+from vecfill.encode.windowing import tokenize_for
 
 _CONSTANT_INPUTS = frozenset({"modality", "prompt_length"})
 """Values that the library passes beside the tokens: the same for all texts."""
@@ -35,39 +37,43 @@ class PaddedPass:
         """Takes the net, how its tokens are padded, the inputs that are the same for all texts, and the device."""
         self._net, self._tokenize, self._constants, self._feed = net, tokenize, constants, feed
 
-    def __call__(self, tokens: Tokens, rows: Positions) -> torch.Tensor:
-        """Returns float32 [len(rows), dim] on the device."""
-        inputs = self._tokenize.padded(tokens, rows)
-        moved = [ids.long() for ids in self._feed.to_device(*inputs.values())]
-        features: dict[str, Any] = dict(zip(inputs, moved, strict=True))
+    def __call__(self, inputs: Inputs, rows: Positions) -> torch.Tensor:
+        """Returns float32 [len(rows), width] on the device."""
+        padded = self._tokenize.padded(inputs, rows)
+        moved = [ids.long() for ids in self._feed.to_device(*padded.values())]
+        features: dict[str, Any] = dict(zip(padded, moved, strict=True))
         return sentence_vectors(self._net, features | self._constants)
 
 
 def sentence_vectors(net: SentenceTransformer, features: dict[str, Any]) -> torch.Tensor:
-    """Returns float32 [n, dim] of the net's inputs, cut to its ``truncate_dim``."""
-    vectors = net(features)["sentence_embedding"]
-    if net.truncate_dim is not None:
-        vectors = truncate_embeddings(vectors, net.truncate_dim)
-    return torch.Tensor.float(vectors)
+    """Returns float32 [n, width] of the net's inputs; ``truncate_dim`` applies to what is made of them."""
+    return torch.Tensor.float(net(features)["sentence_embedding"])
 
 
-def forward_of(net: SentenceTransformer, max_tokens: int | None, prompt: str | None, dim: int) -> Forward | None:
+def forward_of(
+    net: SentenceTransformer, model: Model, max_tokens: int | None, prompt: str | None, dim: int
+) -> Forward | None:
     """Returns a forward pass by the library, or None if only the library can prepare the net's inputs.
 
     That is so if the first module is not a plain Transformer (StaticEmbedding, CLIP), has its own settings for texts,
     has no fast tokenizer, or gives inputs that differ from ours, such as a chat template's. We compare on this very
     net: both prepare the same texts, in three scripts, an empty one and one longer than any limit.
+
+    Raises:
+        ConfigError: as ``tokenize_for``.
     """
     first, tokenizer = net[0], getattr(net, "tokenizer", None)
     if type(first) is not Transformer or first.processing_kwargs or not _can_be_cloned(tokenizer):
         return None
-    tokenize = Tokenization(TokenizerSpec.of(tokenizer), max_tokens, prompt)
+    spec = TokenizerSpec.of(tokenizer)
+    tokenize = Tokenization(spec, max_tokens, prompt)
     texts = [*PROBE_TEXTS[:3], "", "a", " ".join(PROBE_TEXTS) * (1 + (max_tokens or 0) // len(PROBE_TEXTS))]
     theirs, constants = inputs_of(net, texts, prompt)
     if not same_inputs(tokenize, texts, theirs):
         return None
-    feed = Feed(net.device)
-    return Forward(tokenize, PaddedPass(net, tokenize, constants, feed), dim, feed)
+    feed, unit = Feed(net.device), isinstance(net[-1], Normalize)
+    compute = PaddedPass(net, tokenize, constants, feed)
+    return Forward(tokenize_for(model, spec, max_tokens, prompt), compute, dim, feed, unit=unit)
 
 
 def _can_be_cloned(tokenizer: Any) -> bool:

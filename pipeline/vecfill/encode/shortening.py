@@ -72,11 +72,11 @@ class Shortening:
         return 0
 
 
-def parts_of(texts: list[str], alone: int = BATCH_CHARS) -> Iterator[slice]:
-    """Yields the texts to tokenize at once; a text of more than ``alone`` characters stands alone."""
+def parts_of(texts: list[str], alone: int = BATCH_CHARS, most: int = BATCH_CHARS) -> Iterator[slice]:
+    """Yields the texts to tokenize at once: ``most`` characters; a text of more than ``alone`` stands alone."""
     start, chars = 0, 0
     for row, text in enumerate(texts):
-        if row > start and (max(len(text), len(texts[start])) > alone or chars + len(text) > BATCH_CHARS):
+        if row > start and (max(len(text), len(texts[start])) > alone or chars + len(text) > most):
             yield slice(start, row)
             start, chars = row, 0
         chars += len(text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,17 @@ class TokenizerSpec:
         )
 
 
+class Inputs(Protocol):
+    """Sequences of tokens that a model computes: texts, or the windows of texts."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Int32 [m], tokens of each sequence."""
+
+    def packed(self, rows: Positions) -> tuple[Ids, Ids | None]:
+        """Returns the tokens of some sequences, one sequence after the other, and their token types."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
     """Tokens of ``n`` texts, as inputs of the model.
@@ -69,6 +80,16 @@ class Tokens:
     types: Ids | None
     lengths: npt.NDArray[np.int32]
     n_tokens: npt.NDArray[np.int32]
+
+    @property
+    def truncated(self) -> Flags:
+        """Bool [n], whether the text was longer than the limit."""
+        return np.greater(self.n_tokens, self.lengths)
+
+    @property
+    def windows(self) -> npt.NDArray[np.int32]:
+        """Int32 [n], one each."""
+        return np.ones(len(self.lengths), np.int32)
 
     def places(self, rows: Positions) -> tuple[Ids, Ids]:
         """Returns the lengths of some texts, and where their tokens start."""
@@ -100,6 +121,16 @@ class Tokenization:
         self._shortening = Shortening(self._tokenizer, max_tokens, spec.cuts_left, cut_chars)
         self._special = self._tokenizer.num_special_tokens_to_add(False)
         self._prompt = prompt or ""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, which truncates as was asked."""
+        return self._tokenizer
+
+    @property
+    def prompt(self) -> str:
+        """What is put before each text."""
+        return self._prompt
 
     def with_prompt(self, prompt: str | None) -> Tokenization:
         """Returns the same tokenization with another prompt."""
@@ -133,16 +164,16 @@ class Tokenization:
             n_tokens=lengths + np.fromiter(cut, np.int32, len(found)),
         )
 
-    def padded(self, tokens: Tokens, rows: Positions) -> dict[str, Ids]:
+    def padded(self, inputs: Inputs, rows: Positions) -> dict[str, Ids]:
         """Returns the model's inputs for some texts: int64 [len(rows), longest], padded on the tokenizer's own side."""
-        lengths, starts = (places[:, None] for places in tokens.places(rows))
+        lengths = inputs.lengths[rows][:, None]
         width = int(lengths.max())
         column = np.arange(width) - (width - lengths if self._spec.pads_left else 0)
         inside = (column >= 0) & (column < lengths)
-        source = (starts + column)[inside]
-        features = {"input_ids": _scattered(tokens.ids[source], inside, self._spec.pad[0])}
-        if tokens.types is not None:
-            features["token_type_ids"] = _scattered(tokens.types[source], inside, self._spec.pad[1])
+        ids, types = inputs.packed(rows)
+        features = {"input_ids": _scattered(ids, inside, self._spec.pad[0])}
+        if types is not None:
+            features["token_type_ids"] = _scattered(types, inside, self._spec.pad[1])
         return features | {"attention_mask": inside.astype(np.int64)}
 
 

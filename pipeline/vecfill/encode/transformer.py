@@ -31,6 +31,7 @@ from vecfill.encode.padded_pass import forward_of
 from vecfill.encode.precision import lower, lower_where_it_helps
 from vecfill.encode.prompts import row_prompt
 from vecfill.encode.token_limit import limit_tokens
+from vecfill.encode.windowing import Windowing
 from vecfill.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class TransformerEncoder:
 
         Raises:
             ConfigError: no such model, weights or device; an unknown prompt name; truncate_dim or max_tokens outside
-                the model's range.
+                the model's range; windows that it does not allow.
         """
         self.device = resolve_device(model.device)
         self.net = _load(model, self.device)
@@ -72,7 +73,8 @@ class TransformerEncoder:
         self._prompt = row_prompt(model, self.net.prompts, self.net.default_prompt_name)
         self._asks_as_configured = model.prompt is not None or model.prompt_name is not None
         self.way = "library"
-        self.forward = forward_of(self.net, self.max_tokens, self._prompt, self.dim)
+        self.forward = forward_of(self.net, model, self.max_tokens, self._prompt, self.dim)
+        self._long_queries = _long_queries(model, self.net, self.forward)
         if self.forward is None:
             _log.info("only sentence-transformers can prepare this model's inputs: tokens are not counted")
         if self.forward is None or self.device == "cpu" or model.dtype == "float32":
@@ -108,8 +110,11 @@ class TransformerEncoder:
         """Returns the float32 vector [dim] of a search query.
 
         Uses the model's own query prompt and route (``SentenceTransformer.encode_query``), unless the configuration
-        sets a prompt: then rows and queries get the same one.
+        sets a prompt: then rows and queries get the same one. A long query is cut as a long row is.
         """
+        if self.forward and self._long_queries and (windows := self._long_queries([text])).windows[0] > 1:
+            mean: npt.NDArray[np.float32] = self.forward(windows, MAX_BATCH_TOKENS)[0]
+            return mean
         arguments: dict[str, Any] = {"convert_to_tensor": True, "show_progress_bar": False}
         if self._asks_as_configured:
             tensor = self.net.encode([text], prompt=self._prompt, **arguments)
@@ -125,6 +130,23 @@ class TransformerEncoder:
             texts, batch_size=batch, prompt=self._prompt, convert_to_tensor=True, show_progress_bar=False
         )
         return Encoding.of(_to_host(tensor).reshape(len(texts), self.dim))
+
+
+def _long_queries(model: Model, net: SentenceTransformer, forward: Forward | None) -> Windowing | None:
+    """Cuts long queries into windows; None where they are truncated.
+
+    Raises:
+        ConfigError: windows are wanted, and only the library can prepare the model's inputs.
+    """
+    if model.long == "truncate":
+        return None
+    if forward is None or not isinstance(forward.tokenize, Windowing):
+        raise ConfigError(
+            f"--long is {model.long} but only sentence-transformers can prepare the inputs of model {model.name}, "
+            "and it truncates: leave it out"
+        )
+    own = model.prompt is not None or model.prompt_name is not None
+    return forward.tokenize if own else forward.tokenize.with_prompt(net.prompts.get("query"))
 
 
 def _to_host(tensor: torch.Tensor) -> npt.NDArray[np.float32]:

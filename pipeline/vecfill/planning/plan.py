@@ -157,6 +157,8 @@ class _Planning:
             self.notes.append(f"tokens are not counted: the files of model {model.name} have no tokenizer.json")
         if declared is None or texts is None:
             return None
+        with self.intent.obstacle():
+            declared = declared.by_windows(model)
         computed = texts.distinct if self.options.dedupe else self.rows
         return estimate_tokens(declared, sample["text"].to_pylist(), rows=self.rows, computed=computed)
 

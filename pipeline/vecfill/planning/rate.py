@@ -75,7 +75,8 @@ def assumed(spec: EncodeSpec, tokens: TokenEstimate | None) -> tuple[float, str]
     rate = spec.rows_per_s(gpu_count())
     if tokens is None:
         return rate, "a guess for a small model"
-    read = max(ASSUMED_TOKENS, min(tokens.mean, tokens.limit or tokens.mean))
+    most = tokens.mean if tokens.windowed else tokens.limit or tokens.mean
+    read = max(ASSUMED_TOKENS, min(tokens.mean, most))
     return rate * ASSUMED_TOKENS / read, "a guess for a small model and texts of this length: --measure measures it"
 
 

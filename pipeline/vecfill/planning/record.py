@@ -41,7 +41,9 @@ class TokenEstimate:
         limit: tokens of a text that the model reads; None if its files declare no limit.
         mean, median, p95, most: tokens of a row, before truncation.
         histogram: most tokens of a bin → rows of the sample; the bins are powers of two.
-        truncated: rows, of all to embed, whose text is longer than ``limit``.
+        truncated: rows, of all to embed, whose text is longer than ``limit`` and whose end is left out.
+        windowed: such rows that are embedded whole, by windows (``--long mean``).
+        windows: their windows.
         total: tokens of all texts that a run computes.
     """
 
@@ -53,6 +55,8 @@ class TokenEstimate:
     most: int
     histogram: dict[int, int]
     truncated: int
+    windowed: int
+    windows: int
     total: int
 
 

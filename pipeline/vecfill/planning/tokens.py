@@ -26,7 +26,8 @@ def estimate_tokens(declared: DeclaredTokens, texts: list[str], *, rows: int, co
     """
     tokens = declared.count(texts)
     bins = Counter(max(SMALLEST_BIN, 1 << int(count - 1).bit_length()) for count in tokens.tolist())
-    cut = 0 if declared.limit is None else int((tokens > declared.limit).sum())
+    long = np.zeros(len(tokens), np.bool_) if declared.limit is None else tokens > declared.limit
+    share, windows = rows / len(texts), declared.shape.counts(tokens[long]) if declared.shape else None
     return TokenEstimate(
         tokenizer=declared.tokenizer,
         limit=declared.limit,
@@ -35,7 +36,9 @@ def estimate_tokens(declared: DeclaredTokens, texts: list[str], *, rows: int, co
         p95=int(np.percentile(tokens, 95)),
         most=int(tokens.max()),
         histogram={size: bins[size] for size in _sizes(bins)},
-        truncated=round(rows * cut / len(texts)),
+        truncated=0 if declared.shape else round(share * long.sum()),
+        windowed=round(share * long.sum()) if declared.shape else 0,
+        windows=0 if windows is None else round(share * windows.sum()),
         total=round(computed * float(tokens.mean())),
     )
 

@@ -199,10 +199,13 @@ def _is_refusal(error: Exception) -> bool:
 
 def _result_row(part: pa.Table, result: BatchResult, seconds: float) -> dict[str, Any]:
     """Makes one row of the WriteResult. ``part`` has the rows written, with the seconds of earlier stages."""
+    windows = part["windows"].filter(pc.greater(part["windows"], 1))
     return {
         **{outcome: result.counts[outcome] for outcome in OUTCOMES},
         "tokens": pc.sum(part["n_tokens"]).as_py() or 0,
         "truncated": pc.sum(part["truncated"]).as_py() or 0,
+        "windowed": len(windows),
+        "windows": pc.sum(windows).as_py() or 0,
         "reused": pc.sum(part["reused"]).as_py() or 0,
         "bytes": result.bytes,
         "device": part["device"][0].as_py(),

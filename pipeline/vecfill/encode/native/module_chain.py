@@ -45,6 +45,11 @@ class ModuleChain:
     poolings: tuple[str, ...]
     steps: tuple[DenseStep | None, ...]
 
+    @property
+    def unit(self) -> bool:
+        """Whether the vectors have unit length."""
+        return self.steps[-1:] == (None,)
+
 
 _TRANSFORMER_FILES = tuple(
     f"sentence_{kind}_config.json"

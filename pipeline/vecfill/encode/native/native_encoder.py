@@ -27,7 +27,8 @@ from vecfill.encode.native.weights import transformer_weights
 from vecfill.encode.prompts import declared, row_prompt
 from vecfill.encode.token_batches import packed_batches, token_batches
 from vecfill.encode.token_limit import check_limit
-from vecfill.encode.tokenization import Tokenization, Tokens
+from vecfill.encode.tokenization import Inputs
+from vecfill.encode.windowing import tokenize_for
 
 
 class NativeEncoder:
@@ -52,7 +53,8 @@ class NativeEncoder:
             proof: that our pass computes this model as the library does, with what it takes from the library.
 
         Raises:
-            ConfigError: an unknown prompt name; truncate_dim or max_tokens outside the model's range.
+            ConfigError: an unknown prompt name; truncate_dim or max_tokens outside the model's range; windows that do
+                not fit, see ``tokenize_for``.
             NotNativeError: a weight is missing.
         """
         check_limit(model, proof.limits)
@@ -65,12 +67,12 @@ class NativeEncoder:
         self.way = "native" if self.device == "cpu" else f"native {proof.attention}"
         self.max_tokens = model.max_tokens or proof.max_tokens
         prompt = row_prompt(model, prompts, default)
-        rows = Tokenization(proof.tokenizer, self.max_tokens, prompt)
+        rows = tokenize_for(model, proof.tokenizer, self.max_tokens, prompt)
         self._queries = rows.with_prompt(prompt if own else prompts.get("query"))
         feed = Feed(torch.device(self.device))
         attention = STRATEGIES[proof.attention]()
-        compute = PackedPass(chain, folder, attention, feed, dtype=getattr(torch, proof.dtype), dim=dim)
-        self.forward = Forward(rows, compute, dim, feed)
+        compute = PackedPass(chain, folder, attention, feed, dtype=getattr(torch, proof.dtype))
+        self.forward = Forward(rows, compute, dim, feed, unit=chain.unit)
 
     def encode(self, texts: list[str], max_batch_tokens: int, advance: Advance = no_progress) -> Encoding:
         """Returns the vectors of ``SentenceTransformer.encode`` for the texts, as float32 [n, dim].
@@ -94,24 +96,24 @@ class PackedPass:
     """Computes a batch's texts one after the other, without padding."""
 
     def __init__(
-        self, chain: ModuleChain, folder: Path, attention: Attention, feed: Feed, *, dtype: torch.dtype, dim: int
+        self, chain: ModuleChain, folder: Path, attention: Attention, feed: Feed, *, dtype: torch.dtype
     ) -> None:
-        """Reads the weights to the feed's device; vectors are cut to ``dim``."""
+        """Reads the weights to the feed's device."""
         architecture = chain.architecture
         weights = transformer_weights(folder / chain.folder, architecture, feed.device, dtype)
         self._transformer = PackedTransformer(architecture, weights, attention)
-        self._sentence, self._dim = SentenceVector(chain, folder, feed.device), dim
+        self._sentence = SentenceVector(chain, folder, feed.device)
         self._feed, self._padding = feed, architecture.padding
         self.batches = token_batches if attention.by_length else packed_batches
 
-    def __call__(self, tokens: Tokens, rows: Positions) -> torch.Tensor:
-        """Returns float32 [len(rows), dim] on the device."""
-        ids, types = tokens.packed(rows)
-        lengths = tokens.lengths[rows].astype(np.int64)
-        inputs: list[Integers] = [ids, positions_of(ids, lengths, self._padding), boundaries_of(lengths)]
+    def __call__(self, inputs: Inputs, rows: Positions) -> torch.Tensor:
+        """Returns float32 [len(rows), width] on the device."""
+        ids, types = inputs.packed(rows)
+        lengths = inputs.lengths[rows].astype(np.int64)
+        arrays: list[Integers] = [ids, positions_of(ids, lengths, self._padding), boundaries_of(lengths)]
         if types is not None and types.any():
-            inputs.append(types)
-        there, positions, boundaries, *kinds = self._feed.to_device(*inputs)
+            arrays.append(types)
+        there, positions, boundaries, *kinds = self._feed.to_device(*arrays)
         texts = Packing(lengths=lengths.tolist(), boundaries=boundaries)
         found = self._transformer(there, positions, kinds[0] if kinds else None, texts)
-        return self._sentence(found, texts)[:, : self._dim]
+        return self._sentence(found, texts)

@@ -20,7 +20,7 @@ from vecfill.folders import replace_file
 _log = logging.getLogger(__name__)
 
 _LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers", "safetensors")
-_CODE = ("device_feed", "forward", "precision", "strategy_probe", "token_batches", "tokenization")
+_CODE = ("device_feed", "forward", "gathering", "precision", "strategy_probe", "token_batches", "tokenization")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,102 @@
+"""From texts to windows: where a tokenizer's special tokens and a prompt stand, and what each window repeats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from vecfill.config.model import Model
+from vecfill.encode.tokenization import Tokenization, TokenizerSpec
+from vecfill.encode.windows import Windows, WindowShape
+from vecfill.errors import ConfigError
+
+_PROBES = ("a engineer", "Zürich", "7", "数据", "- x", "слово")
+"""Texts: what a tokenizer makes of the prompt before all of them is repeated in each window."""
+
+
+def window_shape(tokenizer: Tokenizer, prompt: str | None, limit: int, overlap: int, name: str) -> WindowShape:
+    """Returns the shape of a tokenizer's windows.
+
+    Args:
+        tokenizer: without truncation.
+        prompt: put before each text. Tokens of it that merge with the text's are not repeated.
+        limit: most tokens of a window.
+        overlap: tokens that two neighbours share.
+        name: of the model, for messages.
+
+    Raises:
+        ConfigError: the limit has no room for the text; the overlap leaves no step; the tokenizer puts its special
+            tokens elsewhere than before and behind the text.
+    """
+    before, tail = _special(tokenizer, name)
+    head = before + _prompt_tokens(tokenizer, prompt or "")
+    body = limit - head - tail
+    if body < 1:
+        raise ConfigError(
+            f"--long is mean but prompt and special tokens fill the {limit} tokens that model {name} takes: "
+            "shorten the prompt, or raise --max-tokens"
+        )
+    if overlap >= body:
+        raise ConfigError(
+            f"--overlap is {overlap} but a window of model {name} holds {body} tokens of text: choose 0 to {body - 1}"
+        )
+    return WindowShape(head=head, body=body, tail=tail, overlap=overlap)
+
+
+def _special(tokenizer: Tokenizer, name: str) -> tuple[int, int]:
+    """The special tokens before and behind a text."""
+    whole: Any = tokenizer.encode(_PROBES[0])
+    mask = list(whole.special_tokens_mask)
+    before, behind = ([*some, 0].index(0) for some in (mask, mask[::-1]))
+    if whole.ids[before : len(mask) - behind] != tokenizer.encode(_PROBES[0], add_special_tokens=False).ids:
+        raise ConfigError(f"--long is mean but model {name} has special tokens within its texts: leave it out")
+    return before, behind
+
+
+def _prompt_tokens(tokenizer: Tokenizer, prompt: str) -> int:
+    """Tokens with which every text begins."""
+    found = [tokenizer.encode(prompt + probe, add_special_tokens=False).ids for probe in ("", *_PROBES)]
+    same = [len(set(column)) == 1 for column in zip(*found, strict=False)]
+    return same.index(False) if False in same else len(same)
+
+
+class Windowing:
+    """Turns texts into windows; the counterpart of a ``Tokenization`` that truncates."""
+
+    def __init__(self, tokenize: Tokenization, limit: int, overlap: int, name: str) -> None:
+        """Takes a tokenization without a limit.
+
+        Raises:
+            ConfigError: as ``window_shape``.
+        """
+        self._tokenize, self._limit, self._overlap, self._name = tokenize, limit, overlap, name
+        self._shape = window_shape(tokenize.tokenizer, tokenize.prompt, limit, overlap, name)
+
+    def with_prompt(self, prompt: str | None) -> Windowing:
+        """Returns the same windowing with another prompt.
+
+        Raises:
+            ConfigError: as ``window_shape``.
+        """
+        return Windowing(self._tokenize.with_prompt(prompt), self._limit, self._overlap, self._name)
+
+    def __call__(self, texts: list[str]) -> Windows:
+        """Tokenizes and cuts."""
+        return Windows(self._tokenize(texts), self._shape)
+
+
+def tokenize_for(model: Model, spec: TokenizerSpec, limit: int | None, prompt: str | None) -> Tokenization | Windowing:
+    """Returns what prepares a model's texts: it truncates at the limit, or cuts windows of that length.
+
+    Raises:
+        ConfigError: windows without a limit; or as ``window_shape``.
+    """
+    if model.long == "truncate":
+        return Tokenization(spec, limit, prompt)
+    if limit is None:
+        raise ConfigError(
+            f"--long is {model.long} but model {model.name} has no length limit, so that no text is long: leave it "
+            "out, or set --max-tokens"
+        )
+    return Windowing(Tokenization(spec, None, prompt), limit, model.overlap, model.name)
