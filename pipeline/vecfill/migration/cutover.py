@@ -97,7 +97,7 @@ class Cutover:
             *exchange_constraints(self.relation, *constraints, *suffixes),
             *exchange(self.schema, self.migration, old, new),
             reach(self.schema, self.migration, self.phase),
-            *(_verbatim(statement) for view in views for statement in view.after),
+            *(_verbatim(statement) for view in reversed(views) for statement in view.after),
         ]
 
     def _constraints(self, cursor: Cursor, column: str) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vecfill.postgres.database import Connection, Cursor
-from vecfill.postgres.obstacles_sql import MENDS, OBJECTS, VIEW_RIGHTS
+from vecfill.postgres.obstacles_sql import MENDS, OBJECTS, USERS_OF_VIEW, VIEW_EXTRAS
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 
@@ -45,16 +44,25 @@ def obstacles_of(connection: Connection, relation: Relation) -> tuple[Obstacle, 
 
 
 def obstacles_now(cursor: Cursor, relation: Relation, column: str) -> tuple[Obstacle, ...]:
-    """Returns the same for any column, in an open transaction."""
-    return tuple(dict.fromkeys(_found(cursor, relation, column)))
-
-
-def _found(cursor: Cursor, relation: Relation, column: str) -> Iterator[Obstacle]:
+    """Returns the same for any column, in an open transaction, and in the order in which they can be taken away."""
+    found = dict[int, Obstacle]()
     for kind, oid, identity in cursor.execute(OBJECTS, (list(relation.table.tree), column)).fetchall():
-        row = cursor.execute(MENDS[kind], (oid,)).fetchone() if kind in MENDS else None
-        if row is None:
-            yield Obstacle(kind=kind, name=identity)
-            continue
-        named, name, before, after, view = row
-        rights = [right for (right,) in cursor.execute(VIEW_RIGHTS, (view,)).fetchall()] if view else []
-        yield Obstacle(kind=named, name=name, before=before, after=(*after, *rights))
+        _find(cursor, kind, oid, identity, found)
+    return tuple(dict.fromkeys(found.values()))
+
+
+def _find(cursor: Cursor, kind: str, oid: int, identity: str, found: dict[int, Obstacle]) -> None:
+    """Adds an object, after all that uses it if it is a view."""
+    if oid in found:
+        return
+    row = cursor.execute(MENDS[kind], (oid,)).fetchone() if kind in MENDS else None
+    if row is None:
+        found[oid] = Obstacle(kind=kind, name=identity)
+        return
+    named, name, before, after, view = row
+    extras = list[str]()
+    if view:
+        for its_kind, its_oid, its_identity in cursor.execute(USERS_OF_VIEW, (view,)).fetchall():
+            _find(cursor, its_kind, its_oid, its_identity, found)
+        extras = [statement for (statement,) in cursor.execute(VIEW_EXTRAS, (view,)).fetchall()]
+    found[oid] = Obstacle(kind=named, name=name, before=before, after=(*after, *extras))

@@ -26,7 +26,11 @@ _RULE = """
 SELECT CASE v.relkind WHEN 'v' THEN CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = v.oid)
     OR EXISTS (SELECT FROM pg_catalog.pg_rewrite AS s WHERE s.ev_class = v.oid AND s.oid <> r.oid)
     THEN 'view with triggers or rules' ELSE 'view' END WHEN 'm' THEN 'materialized view' ELSE 'rule' END,
-  CASE WHEN v.relkind IN ('v', 'm') THEN v.oid::pg_catalog.regclass::pg_catalog.text
+  CASE WHEN v.relkind IN ('v', 'm') THEN v.oid::pg_catalog.regclass::pg_catalog.text || COALESCE(' (' || (
+      SELECT pg_catalog.string_agg(s.name, ', ' ORDER BY s.name) FROM (
+        SELECT 'trigger ' || t.tgname FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = v.oid AND NOT t.tgisinternal
+        UNION ALL SELECT 'rule ' || s.rulename FROM pg_catalog.pg_rewrite AS s
+        WHERE s.ev_class = v.oid AND s.rulename <> '_RETURN') AS s (name)) || ')', '')
     ELSE pg_catalog.format('%I on %s', r.rulename, v.oid::pg_catalog.regclass) END,
   CASE v.relkind WHEN 'v' THEN pg_catalog.format('DROP VIEW %s', v.oid::pg_catalog.regclass)
     WHEN 'm' THEN pg_catalog.format('DROP MATERIALIZED VIEW %s', v.oid::pg_catalog.regclass)
@@ -34,14 +38,15 @@ SELECT CASE v.relkind WHEN 'v' THEN CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_
   CASE WHEN v.relkind IN ('v', 'm') THEN pg_catalog.array_remove(ARRAY[
       pg_catalog.format('CREATE %s %s%s AS %s', CASE v.relkind WHEN 'v' THEN 'VIEW' ELSE 'MATERIALIZED VIEW' END,
         v.oid::pg_catalog.regclass, ' WITH (' || pg_catalog.array_to_string(v.reloptions, ', ') || ')',
-        pg_catalog.rtrim(pg_catalog.pg_get_viewdef(v.oid), '; ')),
+        pg_catalog.rtrim(pg_catalog.pg_get_viewdef(v.oid), '; ')
+          || CASE WHEN v.relkind = 'm' AND NOT v.relispopulated THEN ' WITH NO DATA' ELSE '' END),
       CASE WHEN v.relowner::pg_catalog.regrole::pg_catalog.text <> CURRENT_USER::pg_catalog.text
         THEN pg_catalog.format('ALTER TABLE %s OWNER TO %s', v.oid::pg_catalog.regclass,
           v.relowner::pg_catalog.regrole) END,
       pg_catalog.format('COMMENT ON %s %s IS ', CASE v.relkind WHEN 'v' THEN 'VIEW' ELSE 'MATERIALIZED VIEW' END,
         v.oid::pg_catalog.regclass) || pg_catalog.quote_literal(pg_catalog.obj_description(v.oid, 'pg_class'))], NULL)
     ELSE ARRAY[pg_catalog.rtrim(pg_catalog.pg_get_ruledef(r.oid), ';')] END,
-  v.oid
+  CASE WHEN v.relkind IN ('v', 'm') THEN v.oid END
 FROM pg_catalog.pg_rewrite AS r JOIN pg_catalog.pg_class AS v ON v.oid = r.ev_class WHERE r.oid = $1::pg_catalog.oid
 """
 
@@ -105,16 +110,56 @@ MENDS = {
 }
 """Type → kind and name for people, the statement to drop it, those to make it again, and the oid of a view."""
 
-VIEW_RIGHTS = """
-SELECT pg_catalog.format('GRANT %s ON %s TO %s%s', r.privilege_type || ' ' || COALESCE(r.columns, ''),
-  c.oid::pg_catalog.regclass,
-  CASE r.grantee WHEN 0 THEN 'PUBLIC' ELSE r.grantee::pg_catalog.regrole::pg_catalog.text END,
-  CASE WHEN r.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-FROM pg_catalog.pg_class AS c CROSS JOIN LATERAL (
-  SELECT x.privilege_type, x.grantee, x.is_grantable, NULL AS columns FROM pg_catalog.aclexplode(c.relacl) AS x
-  UNION ALL
-  SELECT x.privilege_type, x.grantee, x.is_grantable, '(' || pg_catalog.quote_ident(a.attname) || ')'
-  FROM pg_catalog.pg_attribute AS a CROSS JOIN LATERAL pg_catalog.aclexplode(a.attacl) AS x
-  WHERE a.attrelid = c.oid) AS r
-WHERE c.oid = $1::pg_catalog.oid AND r.grantee <> c.relowner ORDER BY 1
+USERS_OF_VIEW = """
+SELECT DISTINCT o.type, d.objid, o.identity
+FROM pg_catalog.pg_depend AS d
+CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) AS o
+JOIN pg_catalog.pg_class AS v ON v.oid = $1::pg_catalog.oid
+LEFT JOIN pg_catalog.pg_type AS t ON t.oid = v.reltype
+WHERE (d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = v.oid
+    OR d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.refobjid IN (t.oid, t.typarray))
+  AND d.deptype = 'n' AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r
+    WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = d.objid AND r.ev_class = v.oid)
+ORDER BY 1, 3
 """
+"""The same columns as ``OBJECTS``, for the objects that use a view or its row type."""
+
+VIEW_EXTRAS = """
+WITH v AS (SELECT c.*, c.oid::pg_catalog.regclass AS called FROM pg_catalog.pg_class AS c
+  WHERE c.oid = $1::pg_catalog.oid), roles (oid, name) AS (
+  SELECT r.oid, pg_catalog.quote_ident(r.rolname) FROM pg_catalog.pg_roles AS r UNION ALL SELECT 0, 'PUBLIC')
+SELECT s.statement FROM (
+  SELECT 1 AS place, pg_catalog.format('ALTER VIEW %s ALTER COLUMN %I SET DEFAULT %s', v.called, a.attname,
+    pg_catalog.pg_get_expr(d.adbin, d.adrelid)) AS statement
+  FROM v JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = v.oid
+  JOIN pg_catalog.pg_attribute AS a ON a.attrelid = v.oid AND a.attnum = d.adnum
+  UNION ALL
+  SELECT 2, pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', v.called, a.attname,
+    pg_catalog.col_description(v.oid, a.attnum))
+  FROM v JOIN pg_catalog.pg_attribute AS a ON a.attrelid = v.oid
+  WHERE a.attnum > 0 AND pg_catalog.col_description(v.oid, a.attnum) IS NOT NULL
+  UNION ALL  -- what ALTER DEFAULT PRIVILEGES would give to the new view
+  SELECT DISTINCT 3, pg_catalog.format('REVOKE ALL ON %s FROM %s', v.called, roles.name)
+  FROM v, pg_catalog.pg_default_acl AS g CROSS JOIN LATERAL pg_catalog.aclexplode(g.defaclacl) AS x
+  JOIN roles ON roles.oid = x.grantee WHERE g.defaclobjtype = 'r' AND x.grantee <> v.relowner
+  UNION ALL
+  SELECT 4, pg_catalog.format('GRANT %s ON %s TO %s%s', x.privilege_type, v.called, roles.name,
+    CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+  FROM v CROSS JOIN LATERAL pg_catalog.aclexplode(v.relacl) AS x JOIN roles ON roles.oid = x.grantee
+  WHERE x.grantee <> v.relowner
+  UNION ALL
+  SELECT 5, pg_catalog.format('GRANT %s (%I) ON %s TO %s%s', x.privilege_type, a.attname, v.called, roles.name,
+    CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+  FROM v JOIN pg_catalog.pg_attribute AS a ON a.attrelid = v.oid
+  CROSS JOIN LATERAL pg_catalog.aclexplode(a.attacl) AS x JOIN roles ON roles.oid = x.grantee
+  UNION ALL
+  SELECT 6, pg_catalog.pg_get_indexdef(i.indexrelid) FROM v JOIN pg_catalog.pg_index AS i ON i.indrelid = v.oid
+  UNION ALL
+  SELECT 7, pg_catalog.rtrim(pg_catalog.pg_get_ruledef(r.oid), ';')
+  FROM v JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = v.oid AND r.rulename <> '_RETURN'
+  UNION ALL
+  SELECT 8, pg_catalog.pg_get_triggerdef(t.oid)
+  FROM v JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = v.oid AND NOT t.tgisinternal) AS s
+ORDER BY s.place, s.statement
+"""
+"""The statements that give a view made again what its definition does not have."""
