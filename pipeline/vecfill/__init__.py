@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from vecfill.migration.rollback import roll_back_migration as roll_back_migration
     from vecfill.migration.start import MigrationStarted as MigrationStarted
     from vecfill.migration.start import start_migration as start_migration
+    from vecfill.migration.start_forecast import StartForecast as StartForecast
     from vecfill.migration.state import IndexState as IndexState
     from vecfill.migration.state import MigrationStatus as MigrationStatus
     from vecfill.migration.state import migration_status as migration_status
@@ -179,6 +180,7 @@ _EXPORTS = {
     "migration.obstacles": ("Obstacle",),
     "migration.rollback": ("roll_back_migration",),
     "migration.start": ("MigrationStarted", "start_migration"),
+    "migration.start_forecast": ("StartForecast",),
     "migration.state": ("IndexState", "MigrationStatus", "migration_status"),
     "migration.step_options": ("StepOptions",),
     "migration.swap": ("swap_migration",),

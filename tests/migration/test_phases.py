@@ -25,9 +25,11 @@ from tests.tables import DOCS, INLINE, assert_every_vector_is_its_texts
 from vecfill import track, untrack
 from vecfill.config.model import Model
 from vecfill.errors import ConfigError
+from vecfill.migration import start_forecast
 from vecfill.migration.fill import run_migration
 from vecfill.migration.start import start_migration
 from vecfill.migration.state import migration_status
+from vecfill.migration.step_options import StepOptions
 
 by_kind = pytest.mark.parametrize("partitioned", [False, True], ids=["plain", "partitioned"])
 
@@ -186,6 +188,27 @@ def test_a_column_that_other_objects_use_is_told_by_its_users(connect, database)
     found = {(one.kind, one.name) for one in begin(database).obstacles}
     assert {kind for kind, _ in found} == {"view", "policy", "generated column", "function", "trigger"}
     assert ("view", "shown") in found
+
+
+def test_start_says_what_it_costs_and_what_the_server_does_not_tell(connect, database, caplog, monkeypatch):
+    caplog.set_level("INFO", "vecfill")
+    searched_docs(connect, database)
+    connect.execute(
+        "ANALYZE docs; CREATE FUNCTION uses() RETURNS bigint LANGUAGE sql AS 'SELECT count(embedding) FROM docs';"
+        "CREATE FUNCTION does_not() RETURNS bigint LANGUAGE sql AS 'SELECT count(id) AS embedding_x FROM docs'"
+    )
+    said = start_migration(DOCS, NEW, database=database, step=StepOptions(dry_run=True))
+    assert said.functions == ("uses()",)
+    cost = said.forecast
+    assert (cost.rows, cost.tablespace, cost.build_memory > 0) == (20, "pg_default", True)
+    assert 0 < cost.table_bytes < cost.wal_bytes
+    monkeypatch.setattr(start_forecast, "_free", lambda _: 1)
+    with pytest.raises(ConfigError, match=r"the migration takes about .*, and 0.0 kB are free"):
+        start_migration(DOCS, NEW, database=database)
+    monkeypatch.setattr(start_forecast, "_free", lambda _: None)
+    assert start_migration(DOCS, NEW, database=database).created
+    assert "free disk in tablespace pg_default is unknown, since the server does not tell" in caplog.text
+    assert "in the server's /dev/shm, whose size it does not tell" in caplog.text
 
 
 def test_a_ledger_of_the_version_before_gets_its_tables(connect, database):

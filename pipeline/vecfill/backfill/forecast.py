@@ -91,23 +91,29 @@ class Forecast:
 def forecast(relation: Relation, found: Survey, effects: UpdateEffects, limit: int | None) -> Forecast:
     """Estimates the cost of writing the surveyed rows, or as many as the limit allows."""
     rows = found.coverage.open if limit is None else min(limit, found.coverage.open)
-    vector = vector_bytes(relation.table.vector)
-    toasted = effects.width + vector > TOAST_BYTES
-    chunks = -(-vector // CHUNK_BYTES) if toasted else 0
-    version = TUPLE_BYTES + effects.width + (18 if toasted else vector)
-    aside = vector + chunks * CHUNK_OVERHEAD if toasted else 0
+    growth, wal = row_bytes(relation.table.vector, effects)
     changed = min(rows, sum(max(1, bucket.pages) for bucket in found.buckets))
     pages = changed + min(rows * effects.indexes, effects.index_pages) if effects.full_pages else 0
-    wal = version + aside + HEAP_RECORDS + chunks * CHUNK_RECORDS + effects.indexes * INDEX_RECORD
     return Forecast(
         rows=rows,
         wal_bytes=rows * wal + pages * PAGE_BYTES,
-        growth_bytes=rows * (version + aside + effects.indexes * INDEX_ENTRY),
+        growth_bytes=rows * growth,
         dead_rows=rows,
         triggers=effects.triggers,
         publications=effects.publications,
         vector_indexes=relation.table.vector_indexes,
     )
+
+
+def row_bytes(vector: VectorColumn, effects: UpdateEffects) -> tuple[int, int]:
+    """Bytes by which the write of one row grows the table, its TOAST and its indexes, and its bytes of WAL."""
+    width = vector_bytes(vector)
+    toasted = effects.width + width > TOAST_BYTES
+    chunks = -(-width // CHUNK_BYTES) if toasted else 0
+    version = TUPLE_BYTES + effects.width + (18 if toasted else width)
+    aside = width + chunks * CHUNK_OVERHEAD if toasted else 0
+    wal = version + aside + HEAP_RECORDS + chunks * CHUNK_RECORDS + effects.indexes * INDEX_RECORD
+    return version + aside + effects.indexes * INDEX_ENTRY, wal
 
 
 def vector_bytes(vector: VectorColumn) -> int:

@@ -17,6 +17,12 @@ from vecfill.migration.state import IndexState, MigrationStatus
 
 SHOWN_KEYS = 20
 
+WAYS = (
+    "(a) the application moves: a release reads {} with queries of the new model, and `migrate finish` follows; (b) "
+    "`migrate swap`: {} itself gets the new vectors, and from that moment its queries must come from the new model: "
+    "those of the old one are errors where the dimension differs, and silently wrong where it does not"
+)
+
 
 def print_started(done: MigrationStarted, settings: Settings) -> None:
     """Prints what ``start`` did, or the statements of ``--dry-run``."""
@@ -25,18 +31,26 @@ def print_started(done: MigrationStarted, settings: Settings) -> None:
         click.echo("-- afterwards `vecfill migrate run` fills the column and builds its indexes:")
         for statement in done.later:
             click.echo(f"-- {statement};")
+        for line in done.forecast.lines(done.table) if done.forecast else ():
+            click.echo(f"-- {line}")
         _print_left(done, prefix="-- ")
         return
     what = "is added" if done.created else "was added before"
     click.echo(f"{done.table}: column {done.new_column} {done.type} {what} beside {done.column}, and is tracked")
     _print_left(done)
     click.echo("next: `vecfill migrate run` with the same model; the application goes on with the old column")
+    click.echo(f"then one of two ways to cut over: {WAYS.format(done.new_column, done.column)}")
 
 
 def _print_left(done: MigrationStarted, prefix: str = "") -> None:
     for sentence in done.not_copied:
         click.echo(f"{prefix}{sentence}")
     _print_obstacles(done.obstacles, done.column, prefix)
+    for function in done.functions:
+        click.echo(
+            f"{prefix}function {function} may name {done.column} in its body: it follows the name, to the new vectors "
+            "after a swap; change it if the application moves"
+        )
 
 
 def _print_obstacles(found: Iterable[Obstacle], column: str, prefix: str = "") -> None:

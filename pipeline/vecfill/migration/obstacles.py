@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from vecfill.postgres.database import Connection, Cursor
-from vecfill.postgres.obstacles_sql import MENDS, OBJECTS, USERS_OF_VIEW, VIEW_EXTRAS
+from vecfill.postgres.obstacles_sql import FUNCTIONS, MENDS, OBJECTS, USERS_OF_VIEW, VIEW_EXTRAS
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 
@@ -41,6 +42,14 @@ def obstacles_of(connection: Connection, relation: Relation) -> tuple[Obstacle, 
     """Returns the objects that use the embedding column, but for its indexes and what tracking has made."""
     with transaction(connection, read_only=True) as cursor:
         return obstacles_now(cursor, relation, relation.table.vector.name)
+
+
+def functions_of(connection: Connection, relation: Relation, ledger: str) -> tuple[str, ...]:
+    """Returns the functions whose bodies may name the embedding column, by a search of their text."""
+    word = f"(^|[^[:alnum:]_$]){re.escape(relation.table.vector.name)}($|[^[:alnum:]_$])"
+    with transaction(connection, read_only=True) as cursor:
+        rows = cursor.execute(FUNCTIONS, (ledger, word)).fetchall()
+    return tuple(name for (name,) in rows)
 
 
 def obstacles_now(cursor: Cursor, relation: Relation, column: str) -> tuple[Obstacle, ...]:

@@ -6,7 +6,6 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vecfill.backfill.forecast import size, vector_bytes
 from vecfill.config.migrate import MigrateOptions
 from vecfill.config.model import Model
 from vecfill.config.target import Target
@@ -16,6 +15,7 @@ from vecfill.errors import ConfigError
 from vecfill.migration.brief_lock import under_lock
 from vecfill.migration.look import find
 from vecfill.migration.obstacles import Obstacle
+from vecfill.migration.start_forecast import StartForecast
 from vecfill.migration.start_plan import StartPlan, plan_start
 from vecfill.migration.step_options import UNASKED, StepOptions
 from vecfill.postgres.database import Connection, Database
@@ -36,6 +36,8 @@ class MigrationStarted:
         ddl: the statements, in order.
         later: the statements that ``migrate run`` will build indexes with.
         obstacles: what else uses the old column.
+        functions: functions whose bodies may name the old column: they follow the name.
+        forecast: what it will cost; None if the migration had been started before.
         not_copied: what the old column has and the new one will not have, a sentence each.
         created: False if the migration had been started before.
     """
@@ -48,6 +50,8 @@ class MigrationStarted:
     later: tuple[str, ...]
     obstacles: tuple[Obstacle, ...]
     not_copied: tuple[str, ...]
+    functions: tuple[str, ...]
+    forecast: StartForecast | None
     created: bool
     exit_code: int = 0
 
@@ -114,25 +118,20 @@ def _started(connection: Connection, target: Target, own: Fingerprint) -> Migrat
         later=(),
         obstacles=(),
         not_copied=(),
+        functions=(),
+        forecast=None,
         created=False,
     )
 
 
 def _confirm(plan: StartPlan, step: StepOptions) -> None:
-    """Says what the migration will cost, and asks where others have to act first."""
+    """Says what the migration will cost, and asks where it costs much or others have to act first."""
     relation, column = plan.relation, plan.column
     label = relation.table.label
-    vector = replace(relation.table.vector, kind=column.kind, dim=column.dim)
-    pages = sum(leaf.pages for leaf in relation.table.leaves)
-    indexes = sum(index.bytes for index in relation.table.indexes if index.is_for_vectors)
-    share = column.dim / (relation.table.vector.dim or column.dim)
-    log.info(
-        "%s: each row gets %s for the new vector beside the old, and is written anew: the table, now %s, grows by that "
-        "and its old row versions; the new indexes take up to %s; the server does not tell how much disk is free",
-        *(label, size(vector_bytes(vector)), size(pages * relation.access.server.block_bytes)),
-        size(int(indexes * share)),
-        extra={"target": label},
-    )
+    for line in plan.forecast.lines(label):
+        log.info("%s", line, extra={"target": label})
+    if excess := plan.forecast.excess():
+        step.confirm(excess)
     if plan.published:
         step.confirm(
             f"{label} is published by {', '.join(plan.published)}, and its subscribers stop at the first change of a "
@@ -151,5 +150,7 @@ def _result(plan: StartPlan) -> MigrationStarted:
         later=tuple(statement.as_string() for statement in build_statements(plan.twins)),
         obstacles=plan.obstacles,
         not_copied=plan.not_copied,
+        functions=plan.functions,
+        forecast=plan.forecast,
         created=True,
     )

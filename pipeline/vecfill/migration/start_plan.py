@@ -20,7 +20,8 @@ from vecfill.migration.carry_over import grants_of, properties_of
 from vecfill.migration.column_rules import rules_of
 from vecfill.migration.look import check_owner
 from vecfill.migration.new_column import new_column
-from vecfill.migration.obstacles import Obstacle, obstacles_of
+from vecfill.migration.obstacles import Obstacle, functions_of, obstacles_of
+from vecfill.migration.start_forecast import StartForecast, forecast_start
 from vecfill.migration.twins import plan_twins, without_twin
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.introspect import inspect
@@ -39,6 +40,8 @@ class StartPlan:
     Attributes:
         schema: of the ledger; ``condition`` is the ``where`` of the target.
         not_copied: what the old column has and the new one will not have, a sentence each.
+        functions: functions whose bodies may name the old column.
+        forecast: what it will cost.
         published: the publications that send the table's rows.
     """
 
@@ -50,6 +53,8 @@ class StartPlan:
     statements: list[sql.Composed]
     obstacles: tuple[Obstacle, ...]
     not_copied: tuple[str, ...]
+    functions: tuple[str, ...]
+    forecast: StartForecast
     published: tuple[str, ...]
 
     def work(self, cursor: Cursor) -> list[sql.Composed]:
@@ -102,6 +107,7 @@ def plan_start(
         new_column=column.name,
         digest=own.digest,
     )
+    effects = update_effects(connection, relation)
     return StartPlan(
         schema=schema,
         condition=condition,
@@ -120,5 +126,7 @@ def plan_start(
         ],
         obstacles=obstacles_of(connection, relation),
         not_copied=(*rules.left, *without_twin(relation)),
-        published=update_effects(connection, relation).publications,
+        functions=functions_of(connection, relation, schema),
+        forecast=forecast_start(connection, relation, column, effects),
+        published=effects.publications,
     )

@@ -156,7 +156,8 @@ def _next(migration: Migration, counted: Status, indexes: tuple[IndexState, ...]
     return (
         f"move the application: read {migration.new_column} with queries of {migration.model_name}, keep both columns "
         "fresh with `vecfill run`, and run `vecfill migrate finish` when nothing reads the old column; an application "
-        "that cannot name another column needs `vecfill migrate swap` instead"
+        "that cannot name another column needs `vecfill migrate swap` instead, and its queries must come from the new "
+        "model from that moment on: the old model's are errors in another dimension, and silently wrong in the same"
     )
 
 

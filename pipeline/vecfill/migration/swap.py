@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from dataclasses import replace
 
@@ -14,16 +15,19 @@ from vecfill.encode.fingerprint import fingerprint_of
 from vecfill.engine.warm import Warm
 from vecfill.errors import ConfigError
 from vecfill.indexing.index_state import state_of
-from vecfill.ledger.migrations import INDEXED, ROLLED_BACK, SWAPPED
+from vecfill.ledger.migrations import INDEXED, ROLLED_BACK, SWAPPED, Migration
 from vecfill.migration.cutover import Cutover
 from vecfill.migration.exchange import MigrationSwapped, cutover_of, drain, exchange, find_open, statements_of, wait_for
 from vecfill.migration.index_build import current_twins
 from vecfill.migration.step_options import UNASKED, StepOptions
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.exchange_sql import OLD, without_new_vector
+from vecfill.postgres.introspect import inspect
 from vecfill.postgres.migrate_sql import suffixed
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import open_session, transaction
+
+log = logging.getLogger(__name__)
 
 
 def swap_migration(
@@ -70,9 +74,23 @@ def swap_migration(
             if lost:
                 excess = f"{lost:,} rows have a vector of the old model and none of the new, and would lose it"
                 step.confirm(f"{excess} in {label}.{cut.name}")
+            ahead = session.run(lambda connection: inspect(connection, new, text_needed=False, key_needed=False))
+            log.info("%s", _beforehand(cut, ahead, migration), extra={"target": label})
             wait_for(options)
             exchange(session, cut, step.locks, lambda: drain(session, new, model, warm))
         return MigrationSwapped(table=label, phase=SWAPPED, column=cut.name, other=cut.freed, ddl=ddl)
+
+
+def _beforehand(cut: Cutover, new: Relation, migration: Migration) -> str:
+    """What no swap can mend, in one line."""
+    name, old = cut.name, cut.relation.table.vector
+    line = f"from the swap on, queries of {cut.relation.table.label}.{name} must come from {migration.model_name}"
+    if (old.kind, old.dim) == (new.table.vector.kind, new.table.vector.dim):
+        return f"{line}: the old model's are silently wrong, since the dimension is the same"
+    return (
+        f"{line}: the old model's are refused; statements that sessions have prepared, and that return {name} itself, "
+        "fail with SQLSTATE 0A000 until they are prepared again"
+    )
 
 
 def _ready(connection: Connection, cut: Cutover, old: Target, new: Target) -> int:

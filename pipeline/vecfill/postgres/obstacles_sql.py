@@ -110,6 +110,18 @@ MENDS = {
 }
 """Type → kind and name for people, the statement to drop it, those to make it again, and the oid of a view."""
 
+FUNCTIONS = """
+SELECT f.oid::pg_catalog.regprocedure::pg_catalog.text
+FROM pg_catalog.pg_proc AS f JOIN pg_catalog.pg_language AS l ON l.oid = f.prolang
+JOIN pg_catalog.pg_namespace AS n ON n.oid = f.pronamespace
+WHERE l.lanname NOT IN ('internal', 'c') AND f.prosqlbody IS NULL
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', $1::pg_catalog.text)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+    AND d.objid = f.oid AND d.deptype = 'e')
+  AND f.prosrc ~ $2::pg_catalog.text ORDER BY 1
+"""
+"""The functions outside of schema ``$1`` whose body is a string that matches ``$2``: it names columns when it runs."""
+
 USERS_OF_VIEW = """
 SELECT DISTINCT o.type, d.objid, o.identity
 FROM pg_catalog.pg_depend AS d
