@@ -52,7 +52,7 @@ def node(*options: str, until: str, environ: Mapping[str, str]) -> Iterator[str]
         process.stdout.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def joined() -> Iterator[tuple[str, dict[str, str]]]:
     """The address of a cluster of two nodes, one of which claims a GPU, and an environment that has its token."""
     environ = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -65,47 +65,29 @@ def joined() -> Iterator[tuple[str, dict[str, str]]]:
         yield address, environ
 
 
-def answers(address: str, environ: Mapping[str, str]) -> int:
-    """Nodes that are alive, as ``ray status`` counts them."""
-    status = subprocess.run(
-        [RAY, "status", f"--address={address}"], check=False, env=environ, capture_output=True, text=True
-    )
-    return status.stdout.count("node_")
-
-
-def test_a_run_on_two_nodes(connect, database, joined):
-    address, environ = joined
-    make_docs(connect, 4_000)
-    options = ("--table", "docs", "--text", "title", "--model", "hash:8", "--device", "cpu", "--json")
-    run = subprocess.run(
-        [sys.executable, "-m", "vecfill", "run", "--database", database, "--ray-address", address, *options],
-        check=False,
-        env=environ,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    result = json.loads(run.stdout)
-    assert (result["outcome"], result["engine"], result["updated"]) == ("complete", "ray", 4_000)
-    assert_every_vector_is_its_texts(connect)
-    assert answers(address, environ) == 2, "the cluster is left as it was"
-
-
-GPU_RUN = """
+RUNS = """
 import sys
 from contextlib import closing
 
+import ray
 from ray.data._internal.logical.optimizers import get_execution_plan
 from tests.tables import DOCS, counts, job_of, ranges_of
+from vecfill.cli import main
 from vecfill.engine.warm import Warm
 from vecfill.job import Stop
 
-database, address = sys.argv[1:]
+database, address, *arguments = sys.argv[1:]
+sys.argv = ["vecfill", *arguments]
+try:
+    main()
+except SystemExit as ended:
+    print(ended.code)
 with closing(Warm()) as warm:
     resources = warm.cluster(address, verbose=False)
     from vecfill.engine.pools import Pools
     from vecfill.engine.ray import RayEngine
 
+    print(sum(node["Alive"] for node in ray.nodes()))
     job = job_of(database, DOCS)
     ranges = ranges_of(database, job.sink.relation)
     pools = Pools.fitting(resources, device="auto", actors=None, gpus=None, writers=None)
@@ -116,16 +98,25 @@ with closing(Warm()) as warm:
     engine.close()
     print(len(ranges), len(results), sum(counts(result)["updated"] for result in results))
 """
+"""The command on CPUs; then, with the nodes that it left, the engine on the GPU that Ray believes in."""
 
 
-def test_with_a_gpu_blocks_stay_whole(connect, database, joined):
-    """Ray believes in one GPU; ``hash`` needs none, so the whole flow runs as it would."""
+def test_a_run_on_two_nodes_and_one_on_a_gpu_with_whole_blocks(connect, database, joined):
+    """``hash`` needs no GPU, so the whole flow runs as it would."""
     address, environ = joined
+    make_docs(connect, 4_000, table="others")
     make_docs(connect, 6_000)
-    command = [sys.executable, "-c", GPU_RUN, database, address]
-    done = subprocess.run(command, check=False, env=environ, capture_output=True, text=True, timeout=120)
+    options = ("--text", "title", "--model", "hash:8", "--device", "cpu", "--json", "--ray-address", address)
+    arguments = ("run", "--database", database, "--table", "others", *options)
+    command = [sys.executable, "-c", RUNS, database, address, *arguments]
+    done = subprocess.run(command, check=False, env=environ, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    plan, numbers = done.stdout.strip().splitlines()[-2:]
+    said, code, nodes, plan, numbers = done.stdout.strip().splitlines()
+    result = json.loads(said)
+    assert (code, result["outcome"], result["engine"], result["updated"]) == ("0", "complete", "ray", 4_000)
+    assert nodes == "2", "the cluster is left as it was"
     assert len(plan.split(" -> ")) == 3
     ranges, results, updated = map(int, numbers.split())
     assert (results, updated) == (ranges, 6_000)
+    assert_every_vector_is_its_texts(connect, table="others")
+    assert_every_vector_is_its_texts(connect)
