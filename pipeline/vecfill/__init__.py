@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vecfill.adoption import Adoption as Adoption
     from vecfill.backfill.forecast import Forecast as Forecast
+    from vecfill.backfill.forecast import IndexForecast as IndexForecast
     from vecfill.backfill.progress import Progress as Progress
     from vecfill.backfill.result import RunResult as RunResult
     from vecfill.backfill.row_report import Report as Report
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from vecfill.errors import TooSlowError as TooSlowError
     from vecfill.errors import UnreachableError as UnreachableError
     from vecfill.errors import VecfillError as VecfillError
+    from vecfill.indexing.rebuilding import RebuiltIndex as RebuiltIndex
     from vecfill.job import Stop as Stop
     from vecfill.ledger.recorded_runs import Holder as Holder
     from vecfill.ledger.recorded_runs import RunRecord as RunRecord
@@ -132,7 +134,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "adoption": ("Adoption",),
     "backfill.progress": ("Progress",),
-    "backfill.forecast": ("Forecast",),
+    "backfill.forecast": ("Forecast", "IndexForecast"),
     "backfill.result": ("RunResult",),
     "backfill.row_report": ("Report",),
     "backfill.run": ("run",),
@@ -171,6 +173,7 @@ _EXPORTS = {
         ),
         *("EngineError", "LeaseError"),
     ),
+    "indexing.rebuilding": ("RebuiltIndex",),
     "job": ("Stop",),
     "ledger.recorded_runs": ("Holder", "RunRecord"),
     "migration.ending": ("MigrationEnded", "abandon_migration", "finish_migration"),

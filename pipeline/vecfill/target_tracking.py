@@ -15,9 +15,9 @@ from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql, trigger_sql
-from vecfill.ledger.ddl import execute
+from vecfill.ledger.ddl import execute, has_tables
 from vecfill.ledger.key_types import KeyTypes, changed_types, retype
-from vecfill.ledger.registry import TargetRow, condition_of, find_targets, has_tables, ledger_version
+from vecfill.ledger.registry import TargetRow, condition_of, find_targets, ledger_version
 from vecfill.ledger.trigger_sql import Watched
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.dependencies import Reads, base_columns, compared_by_image, reads

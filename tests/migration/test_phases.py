@@ -215,11 +215,12 @@ def test_a_ledger_of_the_version_before_gets_its_tables(connect, database):
     searched_docs(connect, database)
     connect.execute(
         "DROP TABLE vecfill.migration_phase, vecfill.migration; DROP FUNCTION vecfill.active_model;"
+        "ALTER TABLE vecfill.target DROP COLUMN waiting_indexes;"
         "UPDATE vecfill.ledger SET version = 1"
     )
     assert fill(database).exit_code == 0
     assert begin(database).created
-    assert connect.execute("SELECT version FROM vecfill.ledger").fetchone() == (2,)
+    assert connect.execute("SELECT version FROM vecfill.ledger").fetchone() == (3,)
     assert phases(connect) == ["started"]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vecfill.backfill.meter import duration
 from vecfill.errors import ConfigError
 from vecfill.postgres.relation import Relation, VectorColumn
 from vecfill.postgres.update_effects import UpdateEffects
@@ -24,6 +26,9 @@ MAX_INDEXED_ROWS = 50_000
 """Rows above which a run through a vector index needs confirmation: at 384 dimensions 315 to 343 rows/s with
 HNSW, 22,000 without it; building the index over 32,322 rows took 20 s."""
 
+KNOWN_UPDATE_S, KNOWN_BUILD_S, KNOWN_DIM = 0.003, 0.000_6, 384
+"""Seconds that an HNSW index costs per updated row, and per row when it is built, at so many dimensions (two cores)."""
+
 PAGE_BYTES = 8_192
 TUPLE_BYTES = 28
 """Header and line pointer of a row version."""
@@ -32,6 +37,41 @@ TOAST_BYTES, CHUNK_BYTES, CHUNK_OVERHEAD = 2_032, 1_996, 48
 HEAP_RECORDS, INDEX_RECORD, CHUNK_RECORDS = 160, 90, 200
 """Bytes of WAL beside the data: a row's lock and update; an entry of a B-tree; a chunk and its entry in its index."""
 INDEX_ENTRY = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexForecast:
+    """What the vector indexes cost a run.
+
+    Attributes:
+        names: of the indexes.
+        keep_s: seconds that the writes take through them.
+        build_s: seconds that it takes to build them again.
+        measured_rows: rows by which ``keep_s`` was measured; 0 if it comes from known figures of HNSW.
+        rebuild: the run drops them, and builds them again at its end.
+    """
+
+    names: tuple[str, ...]
+    keep_s: float
+    build_s: float
+    measured_rows: int = 0
+    rebuild: bool = False
+
+    def line(self, rows: int) -> str:
+        """A line for the log."""
+        what, one = _named("vector index", self.names), len(self.names) == 1
+        it, be = ("it", "is") if one else ("them", "are")
+        basis = f"measured on {self.measured_rows} rows" if self.measured_rows else "by known figures of HNSW"
+        keep, build = f"about {duration(self.keep_s)} for {rows:,} rows ({basis})", f"about {duration(self.build_s)}"
+        if self.rebuild:
+            return (
+                f"{what} {be} dropped for the run and built again after it, which takes {build}; writing through {it} "
+                f"would take {keep}; meanwhile searches read every vector"
+            )
+        return (
+            f"each write also updates {what}, at 60 to 170 times the cost and with more WAL, {keep}: on a tracked "
+            f"target --index rebuild drops {it} for the run and builds {it} again afterwards, {build}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +87,7 @@ class Forecast:
         triggers: row triggers that fire.
         publications: publications that replicate the rows.
         vector_indexes: vector indexes over the embedding column.
+        indexed: what they cost the run; None without one.
     """
 
     rows: int
@@ -56,6 +97,7 @@ class Forecast:
     triggers: tuple[str, ...]
     publications: tuple[str, ...]
     vector_indexes: tuple[str, ...]
+    indexed: IndexForecast | None = None
 
     def lines(self, label: str) -> list[str]:
         """Lines for the log, before the first write."""
@@ -67,18 +109,17 @@ class Forecast:
             lines.append(f"each row fires {_named('trigger', self.triggers)}")
         if self.publications:
             lines.append(f"each row is replicated by {_named('publication', self.publications)}")
-        if self.vector_indexes:
-            lines.append(
-                f"each write also updates {_named('vector index', self.vector_indexes)}, at 60 to 170 times the cost "
-                "and with more WAL: fill first and build the index afterwards"
-            )
+        if self.indexed:
+            lines.append(self.indexed.line(self.rows))
         return lines
 
     def excess(self) -> str | None:
         """The amount that exceeds a confirmation limit, and the limit; None if the run needs no confirmation."""
-        if self.vector_indexes and self.rows > MAX_INDEXED_ROWS:
+        rebuild = self.indexed is not None and self.indexed.rebuild
+        if self.vector_indexes and not rebuild and self.rows > MAX_INDEXED_ROWS:
+            long = f" (about {duration(self.indexed.keep_s)}; see --index rebuild)" if self.indexed else ""
             return (
-                f"{self.rows:,} rows to write through {_named('vector index', self.vector_indexes)} exceed the "
+                f"{self.rows:,} rows to write through {_named('vector index', self.vector_indexes)}{long} exceed the "
                 f"confirmation limit of {MAX_INDEXED_ROWS:,}"
             )
         if self.rows > MAX_ROWS:
@@ -102,6 +143,7 @@ def forecast(relation: Relation, found: Survey, effects: UpdateEffects, limit: i
         triggers=effects.triggers,
         publications=effects.publications,
         vector_indexes=relation.table.vector_indexes,
+        indexed=_indexed(relation, rows, found.coverage.total),
     )
 
 
@@ -114,6 +156,16 @@ def row_bytes(vector: VectorColumn, effects: UpdateEffects) -> tuple[int, int]:
     aside = width + chunks * CHUNK_OVERHEAD if toasted else 0
     wal = version + aside + HEAP_RECORDS + chunks * CHUNK_RECORDS + effects.indexes * INDEX_RECORD
     return version + aside + effects.indexes * INDEX_ENTRY, wal
+
+
+def _indexed(relation: Relation, rows: int, total: int) -> IndexForecast | None:
+    """What the vector indexes cost by known figures."""
+    names, vector = relation.table.vector_indexes, relation.table.vector
+    tables = Counter(index.table for index in relation.table.indexes if index.is_for_vectors and index.name in names)
+    if not tables:
+        return None
+    share = max(tables.values()) * (vector.dim or KNOWN_DIM) / KNOWN_DIM
+    return IndexForecast(names=names, keep_s=rows * KNOWN_UPDATE_S * share, build_s=total * KNOWN_BUILD_S * share)
 
 
 def vector_bytes(vector: VectorColumn) -> int:

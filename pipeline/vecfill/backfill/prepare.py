@@ -7,35 +7,34 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from vecfill.backfill import checks, order, pacing, tracked_checks
-from vecfill.backfill.forecast import Forecast, confirm, forecast
+from vecfill.backfill import checks, index_choice, order, pacing, tracked_checks
+from vecfill.backfill.forecast import Forecast, confirm
 from vecfill.backfill.intent import Intent, RunIntent
+from vecfill.backfill.job_parts import forecast_of, job_of, stored_sample
 from vecfill.backfill.startup import StartupTimes
-from vecfill.backfill.stored_sample import Sample, draw_sample
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
 from vecfill.encode.fingerprint import Fingerprint, fingerprint_of
-from vecfill.encode.model_location import is_local, portable
+from vecfill.encode.model_location import is_local
 from vecfill.encode.prompts import prompt_line
-from vecfill.encode.stage import EncodeSpec
+from vecfill.engine.choice import gpu_count
 from vecfill.job import Job
 from vecfill.ledger.lease import Lease
 from vecfill.ledger.registry import Tracked, find_tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import TABLE_CHANGED
+from vecfill.postgres.index_sql import SavedIndex
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.queue_introspect import check_queue_table, with_queue_table
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.selection import Selection, selection_of
 from vecfill.postgres.session import Session
-from vecfill.postgres.update_effects import update_effects
 from vecfill.read.queue_table_source import QueueTableSource
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Coverage, Survey
 from vecfill.read.tracked import LedgerCounts, TrackedSource
-from vecfill.write.sink import TableSink
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +53,7 @@ class Prepared:
         startup: the clock of the start-up.
         job: the job for the engine; None if no row is eligible.
         forecast: the cost for the server; None if no row is eligible.
+        to_drop: vector indexes that the run drops before its first row, and builds again; ``job`` does without them.
     """
 
     target: Target
@@ -65,6 +65,7 @@ class Prepared:
     startup: StartupTimes
     job: Job | None = None
     forecast: Forecast | None = None
+    to_drop: tuple[SavedIndex, ...] = ()
 
     @property
     def before(self) -> Coverage:
@@ -107,10 +108,18 @@ def prepare(
     if line := session.interruptible(lambda: prompt_line(model)):  # may ask the hub
         log.info("%s", line, extra={"model": model.name})
     ahead, excess = forecast_of(prepared, options)
+    ahead, to_drop = index_choice.with_indexes(
+        *(session, prepared.relation, prepared.tracked, options, ahead),
+        total=prepared.before.total,
+        model_rows_per_s=job_of(prepared, (), options).encode.rows_per_s(gpu_count()),
+    )
     confirm(ahead, prepared.relation.table.label, consent, yes=options.yes, excess=excess)
     session.run(lambda connection: order.log_sort(connection, prepared.source, prepared.found, options.limit))
     sample = stored_sample(prepared, options)
     prepared.startup.done("survey")
+    if to_drop:
+        relation = index_choice.without(prepared.relation, to_drop)
+        prepared = replace(prepared, relation=relation, source=prepared.source.at(relation), to_drop=to_drop)
     return replace(prepared, job=job_of(prepared, sample, options), forecast=ahead)
 
 
@@ -210,39 +219,3 @@ def _inspected(
     checks.warn_no_row_can_miss(relation, selection)
     checks.warn_known_problems(connection, relation, standbys=options.write_limits.watches_standbys)
     return relation, tracked, selection
-
-
-def forecast_of(prepared: Prepared, options: RunOptions) -> tuple[Forecast, str | None]:
-    """Forecasts the cost for the server; also returns what else needs confirmation, if anything does."""
-    relation = prepared.relation
-    effects = prepared.source.session.run(lambda connection: update_effects(connection, relation))
-    excess = tracked_checks.excess_of_changes(prepared.tracked, options, prepared.before)
-    return forecast(relation, prepared.found, effects, options.limit), excess
-
-
-def stored_sample(prepared: Prepared, options: RunOptions) -> Sample:
-    """Draws stored vectors for the model to make again, unless the ledger tells whose they are."""
-    coverage, source = prepared.before, prepared.source
-    if not coverage.filled or not tracked_checks.needs_sample(prepared.tracked, options, coverage):
-        return ()
-    return source.session.run(
-        lambda connection: draw_sample(connection, prepared.relation, source.selection, scanned=not coverage.estimated)
-    )
-
-
-def job_of(prepared: Prepared, sample: Sample, options: RunOptions) -> Job:
-    """Returns the job for the engine."""
-    source, relation = prepared.source, prepared.source.relation
-    encode = EncodeSpec(
-        model=portable(prepared.model),
-        dim=relation.table.vector.dim,
-        arity=relation.table.arity,
-        sample=sample,
-        column=f"{relation.table.label}.{relation.table.vector.name}",
-        allow_mixed=options.allow_mixed,
-        dedupe=options.dedupe,
-    )
-    sink = TableSink(
-        database=source.session.database, relation=relation, selection=source.selection, limits=options.write_limits
-    )
-    return Job(source=source, encode=encode, sink=sink)

@@ -14,6 +14,7 @@ from vecfill.backfill.tally import Tally
 from vecfill.blocks import OUTCOMES, UnwrittenRow
 from vecfill.encode.api.budget import Account
 from vecfill.engine.signals import exit_code
+from vecfill.indexing.rebuilding import RebuiltIndex
 from vecfill.read.queue_table_source import QueueTableSource
 from vecfill.read.queue_upkeep import QueueCounts
 from vecfill.read.survey import Coverage
@@ -64,6 +65,7 @@ class RunResult:
         queued_before: entries in the queue of changes when the run began; None if the target is not tracked.
         queued_after: entries that remained at the end.
         queue: what the run found in the queue table, and did there; None without one.
+        indexes: vector indexes that this run, or one that died, has dropped; built again, or still waiting.
     """
 
     run_id: str
@@ -110,6 +112,7 @@ class RunResult:
     queued_before: int | None = None
     queued_after: int | None = None
     queue: QueueCounts | None = None
+    indexes: tuple[RebuiltIndex, ...] = ()
     quarantine: tuple[UnwrittenRow, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
@@ -121,10 +124,12 @@ class RunResult:
         return found
 
 
-def result_of(drain: Drain, started: float, run_id: str) -> RunResult:
+def result_of(drain: Drain, started: float, run_id: str, indexes: tuple[RebuiltIndex, ...] = ()) -> RunResult:
     """The account of a run that began at ``started``, by ``time.perf_counter``."""
     prepared, tally, engine, after = drain.prepared, drain.tally, drain.engine, drain.after.coverage
     outcome, code = judged(drain)
+    if code in (EXIT_COMPLETE, EXIT_QUARANTINED) and any(index.error for index in indexes):
+        outcome, code = "incomplete", EXIT_INCOMPLETE
     if drain.account and drain.account.spent:
         log.warning("%s: a rerun continues from here", drain.account.spent)
     read = sum(sweep.rows for sweep in tally.sweeps)
@@ -161,6 +166,7 @@ def result_of(drain: Drain, started: float, run_id: str) -> RunResult:
         row_security=prepared.relation.access.policies,
         quarantine=tuple(tally.quarantine.values()),
         tracked=prepared.counts is not None,
+        indexes=indexes,
         queue=prepared.source.counts if isinstance(prepared.source, QueueTableSource) else None,
         selected={reason: prepared.found.states.get(reason, 0) for reason in prepared.source.selection.reasons},
         **(vars(prepared.counts) if prepared.counts else {}),

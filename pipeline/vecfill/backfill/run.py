@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from vecfill.backfill.drain import Drain
+from vecfill.backfill.index_care import indexes_kept
 from vecfill.backfill.prepare import prepare
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.result import RunResult, result_of
 from vecfill.backfill.row_report import Report
 from vecfill.backfill.run_state import RunState
 from vecfill.backfill.work import at_work, drain_with, engine_opened
+from vecfill.config.migrate import IndexOptions, LockOptions
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
@@ -36,6 +38,8 @@ def run(
     consent: Callable[[str], bool] = lambda _: False,
     warm: Warm | None = None,
     report: Report | None = None,
+    indexes: IndexOptions | None = None,
+    locks: LockOptions | None = None,
 ) -> RunResult:
     """Fills every missing vector of the target.
 
@@ -50,6 +54,8 @@ def run(
         consent: called if the forecast exceeds a limit and ``options.yes`` is not set; True starts the run.
         warm: lets several runs of this process start Ray and load a model only once.
         report: receives each row that is not updated.
+        indexes: how to build vector indexes again, which ``options.index`` or a run that died has dropped.
+        locks: how long to wait for the table to drop them.
 
     Returns:
         The account of the run. A run that ends early or skips rows also returns: check ``outcome``.
@@ -77,13 +83,17 @@ def run(
     ):
         prepared = prepare(work.session, target, model, options, lease=work.lease, consent=consent)
         drain = Drain(prepared=prepared, stop=stop, limit=options.limit, progress=tell)
-        with prepared.source.ending():
+        with (
+            indexes_kept(work, prepared, indexes or IndexOptions(), locks or LockOptions(), stop) as care,
+            prepared.source.ending(),
+        ):
             if prepared.job is not None and not stop.is_set():
                 tell(Progress(step="engine"))
                 with work.pacing.watching(prepared.relation), engine_opened(work, prepared, options, warm) as engine:
+                    care.drop(engine)
                     drain_with(engine, drain, report)
                 work.lease.check(stop.reason)
-        result = result_of(drain, started, work.record.run_id)
+        result = result_of(drain, started, work.record.run_id, care.rebuilt)
         work.record.note_end(result.outcome, result.exit_code, _counts(result))
         return result
 

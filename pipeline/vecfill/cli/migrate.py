@@ -79,7 +79,9 @@ def _to_start(settings: Settings) -> Callable[[], MigrationStarted]:
 
 @migrate.command()
 @settings_options(
-    options_of(DatabaseOptions, Target, Model, RunOptions, IndexOptions, LockOptions, without=QUEUE_SETTINGS)
+    options_of(
+        DatabaseOptions, Target, Model, RunOptions, IndexOptions, LockOptions, without=(*QUEUE_SETTINGS, "index")
+    )
 )
 @output_options
 def run(config: Path | None, output: Output, **flags: Any) -> None:

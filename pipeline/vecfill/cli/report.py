@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console
 from rich.table import Table
 
 from vecfill.backfill.result import RunResult
 from vecfill.blocks import OUTCOMES
+from vecfill.indexing.rebuilding import BUILT, PRESENT, RebuiltIndex
 from vecfill.read.queue_findings import QueueFindings
 from vecfill.read.queue_upkeep import QueueCounts
 from vecfill.read.survey import Coverage
@@ -67,6 +68,17 @@ def queue_lines(label: str, found: QueueCounts | QueueFindings, *statuses: Mappi
         yield f"{label}: {found.unnamed:,} rows without a vector have no entry: `vecfill run --queue-rest` fills them"
 
 
+def index_lines(found: Iterable[RebuiltIndex]) -> Iterator[str]:
+    """Yields what became of the vector indexes that a run has dropped."""
+    for one in found:
+        how = f"waits to be built again: {one.definition}"
+        if one.state == BUILT:
+            how = f"built again in {one.seconds:.1f} s" + (", without parallel workers" if one.serial else "")
+        elif one.state == PRESENT:
+            how = "was built by somebody else meanwhile"
+        yield f"index {one.name} on {one.table}: {how}"
+
+
 def print_line(result: RunResult) -> None:
     """Prints one of several targets, as one line."""
     after = f"{result.after.percent:.2f}% after" if result.after else NOT_COUNTED
@@ -85,6 +97,8 @@ def print_result(result: RunResult) -> None:
     if result.queue:
         for one in queue_lines(result.table, result.queue, result.queue.before, result.queue.after):
             console.print(one, markup=False)
+    for line in index_lines(result.indexes):
+        console.print(line, markup=False)
     if result.device:
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.stage_seconds.items())
         console.print(

@@ -24,7 +24,7 @@ from vecfill.config.watch import WatchOptions
 from vecfill.watching.watch import watch as watch_targets
 from vecfill.watching.watched import Watched
 
-ONCE = ("limit", "max_seconds", "select", "audit")
+ONCE = ("limit", "max_seconds", "select", "audit", "index")
 """Settings of a single run, which a watch ignores in a file that both use."""
 
 

@@ -22,7 +22,7 @@ class MigrateOptions(Spec):
 
 @spec
 class LockOptions(Spec):
-    """How a migration takes the locks that keep others from the table."""
+    """How a migration, or a run that drops indexes, takes the locks that keep others from the table."""
 
     lock_timeout: float = option(
         "Wait at most X seconds for the lock of the table; other sessions queue meanwhile.", default=0.5, gt=0, le=60
@@ -34,7 +34,7 @@ class LockOptions(Spec):
 
 @spec
 class IndexOptions(Spec):
-    """How a migration builds indexes."""
+    """How a migration or a run builds indexes."""
 
     index_memory: str | None = option(
         "Memory for building an index, such as 2GB.",

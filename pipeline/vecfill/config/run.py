@@ -26,6 +26,10 @@ class RunOptions(Spec):
     lease: float = option(
         "Let another run take over this target after X seconds without a sign of life.", default=30.0, gt=0, le=86_400
     )
+    index: Literal["keep", "rebuild", "auto"] = option(
+        "Vector indexes during the run: keep them; drop them before it and build them again after it; or measure both.",
+        default="keep",
+    )
     order_by: str | None = option(
         "Take the rows in this order: SQL sort keys such as 'created_at DESC NULLS LAST'.", default=None, metavar="SQL"
     )

@@ -21,7 +21,7 @@ from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import is_reported, server_message
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.server import Server
+from vecfill.postgres.server import Server, time_limits
 from vecfill.postgres.session import transaction
 
 LOCK_MS, STATEMENT_MS = 500, 5_000
@@ -146,14 +146,6 @@ def made(name: str, check: Check, look: Look) -> Iterator[Finding]:
 
 
 LOCKED = "another session has locked the table: see table-lock"
-
-
-def time_limits(server: Server, lock_ms: int, statement_ms: int) -> dict[str, str]:
-    """Returns these time limits as settings, or those of the role where they are shorter."""
-    return {
-        "lock_timeout": str(min(lock_ms, server.lock_timeout_ms or lock_ms)),
-        "statement_timeout": str(min(statement_ms, server.statement_timeout_ms or statement_ms)),
-    }
 
 
 def grants_in(message: str) -> list[str]:

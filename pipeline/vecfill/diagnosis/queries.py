@@ -48,11 +48,6 @@ WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 """
 
-COLUMN_TYPE = """
-SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) AS type FROM pg_catalog.pg_attribute AS a
-WHERE a.attrelid = $1::pg_catalog.oid AND a.attname = $2::pg_catalog.name
-"""
-
 REQUIRED_COLUMNS = """
 SELECT a.attname::pg_catalog.text AS name FROM pg_catalog.pg_attribute AS a
 WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND NOT a.atthasdef

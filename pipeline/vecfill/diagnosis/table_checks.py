@@ -15,6 +15,7 @@ from vecfill.diagnosis.look import LOCKED, Examined, Look, statement
 from vecfill.encode.model_files import dimension_of
 from vecfill.encode.model_location import is_local
 from vecfill.errors import ConfigError
+from vecfill.indexing.update_cost import COLUMN_TYPE
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.selection import MISSING, selection_of
 from vecfill.postgres.target_sql import column, target, target_sample, where
@@ -37,7 +38,7 @@ def locked_target() -> Finding:
 def broken_target(look: Look, message: str) -> Finding:
     """Explains a table that no run can work on, whatever the options: such as one without the column."""
     column_name = look.target.column
-    if not look.ask(queries.COLUMN_TYPE, look.oid, column_name):
+    if not look.ask(COLUMN_TYPE, look.oid, column_name):
         others = look.ask(queries.VECTOR_COLUMNS, look.oid)
         dim = dimension(look) or 384
         beside = f"; it has {', '.join(f'{one.name} {one.type}' for one in others)}" if others else ""

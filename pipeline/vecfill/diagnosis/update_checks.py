@@ -12,9 +12,9 @@ from vecfill.diagnosis import queries
 from vecfill.diagnosis.finding import Finding, advice, ok, problem, unknown
 from vecfill.diagnosis.index_checks import for_vectors
 from vecfill.diagnosis.look import Examined, statement
-from vecfill.diagnosis.measurement import Measured, measured
 from vecfill.diagnosis.table_checks import coverage_of
 from vecfill.errors import Fault, classify
+from vecfill.indexing.update_cost import Measured, measured
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.update_effects import update_effects, written_columns
 
@@ -60,7 +60,7 @@ def update_cost(look: Examined) -> Iterator[Finding]:
         yield unknown("update-cost", "not measured: the server or this role is read-only")
         return
     try:
-        found = measured(look)
+        found = measured(look.connection, look.relation)
     except psycopg.Error as error:
         if classify(error.sqlstate) is not Fault.ROW or isinstance(error, psycopg.errors.InsufficientPrivilege):
             raise

@@ -81,7 +81,12 @@ def _configure(connection: Connection, options: IndexOptions, *, serial: bool) -
             )
         log.info("behind a pooler: building with the memory, workers and time limits that the role has")
         return
-    settings = {"statement_timeout": "0", "lock_timeout": "0", CHECK_CLIENT: CHECK_CLIENT_EVERY}
+    settings = {
+        "statement_timeout": "0",
+        "lock_timeout": "0",
+        "default_tablespace": "",
+        CHECK_CLIENT: CHECK_CLIENT_EVERY,
+    }
     if options.index_memory is not None:
         settings["maintenance_work_mem"] = options.index_memory
     connection.execute("RESET max_parallel_maintenance_workers")

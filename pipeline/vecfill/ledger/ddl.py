@@ -1,4 +1,4 @@
-"""Runs the DDL of the ledger, and explains what the server has against it."""
+"""Runs the DDL of the ledger, explains what the server has against it, and looks whether what it made exists."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import psycopg
 from psycopg import sql
 
 from vecfill.errors import ConfigError
-from vecfill.postgres.database import Connection
+from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 
 
@@ -46,3 +47,11 @@ def understood(label: str, verb: str) -> Iterator[None]:
         ) from error
     except (psycopg.errors.DuplicateSchema, psycopg.errors.DuplicateTable) as error:
         raise ConfigError(f"{server_message(error)}: choose another --state-schema") from error
+
+
+def has_tables(cursor: Cursor, relation: Relation) -> bool:
+    """Whether the target's own tables exist, none of which somebody dropped."""
+    tracking = relation.ledger
+    names = [table.as_string() for table in (tracking.vectors, tracking.changes, tracking.failures)]
+    query = "SELECT t FROM pg_catalog.unnest($1::pg_catalog.text[]) AS t WHERE pg_catalog.to_regclass(t) IS NULL"
+    return not cursor.execute(query, (names,)).fetchall()

@@ -13,8 +13,11 @@ from vecfill.postgres.target_sql import target
 from vecfill.postgres.template import verbatim_sql
 from vecfill.postgres.tracking import Tracking
 
-VERSION = 2
+VERSION = 3
 """Version of this layout; the table ``ledger`` has the one that a database has."""
+
+SINCE_MIGRATIONS, SINCE_WAITING_INDEXES = 2, 3
+"""First versions that have them."""
 
 
 def shared_tables(schema: str) -> Iterator[sql.Composed]:
@@ -25,10 +28,14 @@ def shared_tables(schema: str) -> Iterator[sql.Composed]:
 
 
 def upgrades(schema: str, found: int) -> Iterator[sql.Composed]:
-    """Brings the tables of a ledger of an older version up to date; version 1 had no migrations."""
+    """Brings the tables of a ledger of an older version up to date.
+
+    Version 1 had no migrations, version 2 no indexes that wait to be built again.
+    """
+    older = (*_MIGRATIONS.split(";\n"), _ACTIVE_MODEL) if found < SINCE_MIGRATIONS else ()
+    for statement in (*older, *([_WAITING_INDEXES] if found < SINCE_WAITING_INDEXES else [])):
+        yield sql.SQL(statement.strip()).format(schema=sql.Identifier(schema))
     if found < VERSION:
-        for statement in (*_MIGRATIONS.split(";\n"), _ACTIVE_MODEL):
-            yield sql.SQL(statement.strip()).format(schema=sql.Identifier(schema))
         yield sql.SQL("UPDATE {}.ledger SET version = {}, since = pg_catalog.now()").format(
             sql.Identifier(schema), sql.Literal(VERSION)
         )
@@ -57,6 +64,7 @@ CREATE TABLE {schema}.target (
   scanned pg_catalog.oid[] NOT NULL DEFAULT '{{}}',
   models pg_catalog.int4[] NOT NULL DEFAULT '{{}}',
   unknown pg_catalog.int8,
+  waiting_indexes pg_catalog.jsonb,
   holder pg_catalog.text,
   holder_name pg_catalog.text,
   held_since pg_catalog.timestamptz,
@@ -95,6 +103,9 @@ CREATE TABLE {schema}.migration_phase (
   phase pg_catalog.text NOT NULL,
   at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp())"""
 
+
+_WAITING_INDEXES = "ALTER TABLE {schema}.target ADD COLUMN waiting_indexes pg_catalog.jsonb"
+"""The vector indexes that a run has dropped, to build them again afterwards; see ``waiting_indexes``."""
 
 _ACTIVE_MODEL = """
 CREATE FUNCTION {schema}.active_model(of_table pg_catalog.regclass, of_column pg_catalog.text DEFAULT 'embedding')

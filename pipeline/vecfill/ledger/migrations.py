@@ -9,6 +9,7 @@ from datetime import datetime
 from psycopg import sql
 
 from vecfill.errors import ConfigError
+from vecfill.ledger.layout_sql import SINCE_MIGRATIONS
 from vecfill.ledger.registry import ledger_version
 from vecfill.postgres.database import Cursor
 from vecfill.postgres.relation import Relation
@@ -68,7 +69,7 @@ def find_migration(cursor: Cursor, schema: str, table: int, column: str, conditi
         column: the old column or the new one.
         condition: the ``where`` of the target.
     """
-    if (ledger_version(cursor, schema) or 0) < SINCE_VERSION:
+    if (ledger_version(cursor, schema) or 0) < SINCE_MIGRATIONS:
         return None
     query = sql.SQL(_FIND).format(*(sql.Identifier(schema, name) for name in ("migration", "model")))
     row = cursor.execute(query, (table, condition, column)).fetchone()
@@ -79,9 +80,6 @@ def find_migration(cursor: Cursor, schema: str, table: int, column: str, conditi
     fields = dict(zip(Migration.__dataclass_fields__, row, strict=False))
     return Migration(**fields, phases=tuple(phases))
 
-
-SINCE_VERSION = 2
-"""First version of the ledger that has migrations."""
 
 _FIND = """
 SELECT g.id, g.old_target, g.new_target, g.old_column, g.new_column, g.to_column, g.model, m.name, g.ended IS NOT NULL
@@ -108,7 +106,7 @@ def check_no_migration(cursor: Cursor, schema: str, number: int) -> None:
     Raises:
         ConfigError: one does.
     """
-    if (ledger_version(cursor, schema) or 0) < SINCE_VERSION:
+    if (ledger_version(cursor, schema) or 0) < SINCE_MIGRATIONS:
         return
     query = sql.SQL(_NEEDED).format(sql.Identifier(schema, "migration"))
     if row := cursor.execute(query, (number,)).fetchone():

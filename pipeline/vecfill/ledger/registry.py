@@ -14,6 +14,7 @@ from vecfill.ledger.layout_sql import VERSION
 from vecfill.ledger.scanned import complete, marks_of, triggers_of
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
+from vecfill.postgres.index_sql import SavedIndex
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 from vecfill.postgres.tracking import Tracking
@@ -30,6 +31,7 @@ class Tracked:
             detached and attached again has new triggers, and edits meanwhile fired none.
         models: numbers of the models that wrote vectors.
         unknown: vectors of unknown origin when the table was last read as a whole; None if it was not.
+        waiting: vector indexes that a run has dropped and that are to be built again, as they were.
     """
 
     relation: Relation
@@ -37,6 +39,7 @@ class Tracked:
     to_scan: frozenset[int]
     models: tuple[int, ...]
     unknown: int | None
+    waiting: tuple[SavedIndex, ...] = ()
 
     def with_model(self, number: int) -> Self:
         """Returns the same target with the number of the model at work."""
@@ -132,6 +135,7 @@ class TargetRow:
     scanned: frozenset[int]
     models: tuple[int, ...]
     unknown: int | None
+    waiting: tuple[SavedIndex, ...]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -179,8 +183,9 @@ def find_targets(cursor: Cursor, relation: Relation, target: Target) -> dict[str
             scanned=frozenset(scanned),
             models=tuple(models),
             unknown=unknown,
+            waiting=tuple(SavedIndex.of(one) for one in waiting or ()),
         )
-        for embedding, _, number, condition, text, text_sql, key, triggers, scanned, models, unknown in rows
+        for embedding, _, number, condition, text, text_sql, key, triggers, scanned, models, unknown, waiting in rows
         if embedding == relation.table.vector.name
     }
 
@@ -208,15 +213,17 @@ def _found(cursor: Cursor, relation: Relation, target: Target) -> Tracked | None
         to_scan=leaves - marked if row.triggers and watched else leaves,
         models=row.models,
         unknown=row.unknown,
+        waiting=row.waiting,
     )
 
 
 _TARGETS = """
 SELECT embedding, embedding OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[]), id, condition, text, text_sql, key,
-  triggers, scanned, models, unknown
-FROM {} WHERE relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid
+  triggers, scanned, models, unknown, pg_catalog.to_jsonb(t) OPERATOR(pg_catalog.->) 'waiting_indexes'::pg_catalog.text
+FROM {} AS t WHERE relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid
 """
-"""Without the cast, a regclass compared with an oid makes the server look through every operator = of its catalogue."""
+"""A ledger of version 2 has no column of waiting indexes. Without the cast, a regclass compared with an oid makes the
+server look through every operator = of its catalogue."""
 
 
 def condition_of(target: Target) -> str:
@@ -240,11 +247,3 @@ def _check_same(relation: Relation, target: Target, row: TargetRow) -> None:
             f"{', '.join(names)}: pass --key {' --key '.join(row.key)}, or run `vecfill track` again: the "
             "origin of every vector is then unknown"
         )
-
-
-def has_tables(cursor: Cursor, relation: Relation) -> bool:
-    """Whether the target's own tables exist, none of which somebody dropped."""
-    tracking = relation.ledger
-    names = [table.as_string() for table in (tracking.vectors, tracking.changes, tracking.failures)]
-    query = "SELECT t FROM pg_catalog.unnest($1::pg_catalog.text[]) AS t WHERE pg_catalog.to_regclass(t) IS NULL"
-    return not cursor.execute(query, (names,)).fetchall()

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from vecfill.backfill.forecast import check_confirmed
-from vecfill.backfill.prepare import Prepared, forecast_of, job_of, stored_sample, surveyed
+from vecfill.backfill.job_parts import forecast_of, job_of, stored_sample
+from vecfill.backfill.prepare import Prepared, surveyed
 from vecfill.backfill.tracked_checks import needs_sample
 from vecfill.config.model import Model
 from vecfill.config.plan import PlanOptions

@@ -142,6 +142,14 @@ def write_settings(cursor: Any, server: Server) -> dict[str, str]:
     return settings | _lock_timeout(server) | ({CHECK_CLIENT: "2s"} if _may_check_clients(cursor) else {})
 
 
+def time_limits(server: Server, lock_ms: int, statement_ms: int) -> dict[str, str]:
+    """Returns these time limits as settings, or those of the role where they are shorter."""
+    return {
+        "lock_timeout": str(min(lock_ms, server.lock_timeout_ms or lock_ms)),
+        "statement_timeout": str(min(statement_ms, server.statement_timeout_ms or statement_ms)),
+    }
+
+
 def _lock_timeout(server: Server) -> dict[str, str]:
     """Ends the wait for a lock before another timeout does: that would look like too large a batch."""
     others = (timeout * 3 // 4 for timeout in (server.statement_timeout_ms, server.transaction_timeout_ms))

@@ -12,11 +12,10 @@ from typing import Any
 
 from psycopg import sql
 
-from vecfill.diagnosis import queries
-from vecfill.diagnosis.look import Examined, time_limits
 from vecfill.postgres.catalogue import Leaf
-from vecfill.postgres.database import Cursor
+from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.relation import Relation
+from vecfill.postgres.server import time_limits
 from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import Query, assignments, embedding, where
 from vecfill.postgres.tracking import NESTED_LOOPS
@@ -44,23 +43,33 @@ class Measured:
     triggers: dict[str, float]
 
 
-def measured(look: Examined) -> Measured | None:
+def measured(connection: Connection, relation: Relation) -> Measured | None:
     """Measures the update of up to ``ROWS`` rows of the biggest leaf; None if there is no row to update.
+
+    Args:
+        connection: to the target's database.
+        relation: the target.
 
     Raises:
         psycopg.Error: the server refuses the update, or it takes too long.
     """
-    relation = look.relation
     leaf = max(relation.table.leaves, key=lambda one: one.pages, default=None)
-    kind = look.ask(queries.COLUMN_TYPE, look.oid, relation.table.vector.name)[0].type
     if leaf is None or not relation.table.vector.dim or not (leaf.only or relation.table.plain):
         return None
-    limits = time_limits(look.server, LOCK_MS, STATEMENT_MS)
-    with transaction(look.connection, {**relation.locking, **NESTED_LOOPS, **limits}) as cursor:
+    limits = time_limits(relation.access.server, LOCK_MS, STATEMENT_MS)
+    with transaction(connection, {**relation.locking, **NESTED_LOOPS, **limits}) as cursor:
+        (kind,) = cursor.execute(COLUMN_TYPE, (relation.table.oid, relation.table.vector.name)).fetchone() or ("",)
         places = [place for (place,) in cursor.execute(_free_rows(relation, leaf), (ROWS,)).fetchall()]
         found = _measured(cursor, _update(relation, leaf, kind), relation.table.vector.dim, places) if places else None
         cursor.connection.rollback()
     return found
+
+
+COLUMN_TYPE = """
+SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) AS type FROM pg_catalog.pg_attribute AS a
+WHERE a.attrelid = $1::pg_catalog.oid AND a.attname = $2::pg_catalog.name
+"""
+"""The type of a table's column, as the server writes it."""
 
 
 def _measured(cursor: Cursor, update: Query, dim: int, places: list[str]) -> Measured:

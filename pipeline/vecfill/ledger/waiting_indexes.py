@@ -1,0 +1,94 @@
+"""The vector indexes that a run has dropped and that wait to be built again, in the target's row of the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from psycopg import sql
+
+from vecfill.errors import ConfigError
+from vecfill.ledger.layout_sql import SINCE_WAITING_INDEXES, upgrades
+from vecfill.ledger.lease import lost
+from vecfill.ledger.registry import ledger_version
+from vecfill.postgres.database import Connection, Cursor
+from vecfill.postgres.index_sql import SavedIndex
+from vecfill.postgres.relation import Relation
+from vecfill.postgres.session import transaction
+
+
+def prepare_ledger(connection: Connection, relation: Relation) -> None:
+    """Brings a ledger of an older version up to date, so that it can hold the definitions of indexes.
+
+    Raises:
+        ConfigError: only its owner may do that.
+    """
+    schema = relation.ledger.schema
+    with transaction(connection) as cursor:
+        version = ledger_version(cursor, schema) or 0
+        if version >= SINCE_WAITING_INDEXES:
+            return
+        row = cursor.execute(_OWNER, (schema,)).fetchone()
+        if row is None or not row[0]:
+            raise ConfigError(
+                f"the ledger in schema {schema} is of version {version} and cannot hold the definition of an index: "
+                f"run `vecfill track` once as {row[1] if row else 'its owner'}, or pass --index keep"
+            )
+        for statement in upgrades(schema, version):
+            cursor.execute(statement, ())
+
+
+_OWNER = """
+SELECT pg_catalog.pg_has_role(n.nspowner, 'USAGE'), pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text
+FROM pg_catalog.pg_namespace AS n WHERE n.nspname = $1::pg_catalog.name
+"""
+
+
+def note_waiting(
+    cursor: Cursor, relation: Relation, change: Callable[[list[SavedIndex]], Sequence[SavedIndex]]
+) -> None:
+    """Changes the list of waiting indexes, in the caller's transaction.
+
+    Args:
+        cursor: in a transaction.
+        relation: the target, with the lease of this run.
+        change: returns the new list for the one in the ledger.
+
+    Raises:
+        LeaseError: another run has taken over.
+    """
+    tracking = relation.ledger
+    names = {"targets": tracking.targets, "held": tracking.held}
+    row = cursor.execute(sql.SQL(_WAITING).format(**names), (tracking.id,)).fetchone()
+    if row is None:
+        raise lost(relation)
+    waiting = change([SavedIndex.of(one) for one in row[0] or ()])
+    value = json.dumps([one.as_dict() for one in waiting]) if waiting else None
+    cursor.execute(sql.SQL(_SET).format(**names), (tracking.id, value))
+
+
+_WAITING = """
+SELECT waiting_indexes FROM {targets} WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4 AND {held} FOR NO KEY UPDATE
+"""
+
+_SET = """
+UPDATE {targets} SET waiting_indexes = $2::pg_catalog.jsonb WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.int4
+"""
+
+
+def missing_indexes(cursor: Cursor, waiting: Sequence[SavedIndex]) -> list[SavedIndex]:
+    """Returns those of the waiting indexes that do not exist, not under another name either.
+
+    Args:
+        cursor: in a transaction with an empty search path.
+        waiting: from the ledger.
+    """
+    return [one for one in waiting if not cursor.execute(_EXISTS, (one.table_oid, one.schema, one.name)).fetchall()]
+
+
+_EXISTS = """
+SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE i.indrelid = $1::pg_catalog.oid AND n.nspname = $2::pg_catalog.name AND c.relname = $3::pg_catalog.name
+  AND i.indisvalid AND i.indisready
+"""
