@@ -103,6 +103,7 @@ class Worker:
     Attributes:
         peers: workers of this stage in the whole run; they share limits such as the rate.
         threads: CPU threads for computing; None keeps the library's number.
+        gpu_share: share of a GPU's memory that computing may take; 1 where no other worker computes on it.
         stopped: whether the run should stop; checked before and during waits.
         stop: requests a stop of the run, with the reason.
         hold: what holds the run back at the moment.
@@ -114,6 +115,7 @@ class Worker:
 
     peers: int = 1
     threads: int | None = None
+    gpu_share: float = 1.0
     stopped: Callable[[], bool] = _never
     stop: Callable[[str], None] = _ignore
     hold: Callable[[], Hold] = Hold

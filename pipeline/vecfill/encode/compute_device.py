@@ -8,6 +8,9 @@ import torch
 
 from vecfill.errors import ConfigError
 
+_CONTEXT = 0.01
+"""Share of a GPU's memory that a process takes beside torch's own."""
+
 
 def resolve_device(device: str) -> str:
     """Returns ``cuda`` or ``cpu`` for ``--device``.
@@ -19,6 +22,15 @@ def resolve_device(device: str) -> str:
     if device == "cuda" and not available:
         raise ConfigError("--device is cuda but torch finds no CUDA device: use auto or cpu, or check the driver")
     return ("cuda" if available else "cpu") if device == "auto" else device
+
+
+def share_memory(share: float) -> None:
+    """Limits this process to a share of the GPU's memory, in (0, 1): several encoders compute on it.
+
+    Each process needs some memory beside torch's for its context.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(max(share - _CONTEXT, share / 2))
 
 
 def device_kind(device: str) -> str:

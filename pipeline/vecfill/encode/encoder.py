@@ -9,9 +9,7 @@ import numpy.typing as npt
 
 from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.encoding import Encoding
-
-MAX_BATCH_TOKENS = 65_536
-"""Largest batch in tokens, as long as memory has not run out."""
+from vecfill.encode.learned_batches import LearnedBatches
 
 
 class Encoder(Protocol):
@@ -36,6 +34,10 @@ class Encoder(Protocol):
     @property
     def max_tokens(self) -> int | None:
         """Length in tokens that texts are cut to; None without a limit."""
+
+    @property
+    def learned(self) -> LearnedBatches:
+        """The batch sizes that fit this device and are fast on it."""
 
     def encode(self, texts: list[str], max_batch_tokens: int, advance: Advance = no_progress) -> Encoding:
         """Encodes the texts, in batches of at most ``max_batch_tokens`` tokens in the device's memory.

@@ -10,11 +10,13 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from vecfill.config.model import Model
 from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.compute_threads import ComputeThreads
 from vecfill.encode.device_feed import Feed
 from vecfill.encode.encoding import Encoding, Positions
 from vecfill.encode.gathering import Gathering, Means, OneEach, Vectors
+from vecfill.encode.learned_batches import LearnedBatches
 from vecfill.encode.shortening import parts_of
 from vecfill.encode.token_batches import BatchSizeSearch, BatchTokens, Lengths
 from vecfill.encode.tokenization import Inputs, Tokenization, Tokens
@@ -64,12 +66,21 @@ class Forward:
         self.tokenize = tokenize
         self._pass, self._dim, self._feed, self._unit = compute, dim, feed, unit
         on_gpu = feed.device.type == "cuda"
-        self._search = BatchSizeSearch(CUDA_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS)
+        self._sizes = CUDA_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS
+        self._search, self._learned = BatchSizeSearch(self._sizes), LearnedBatches()
         self._threads = ComputeThreads(None if on_gpu else torch.get_num_threads())
 
     def with_pass(self, made: Callable[[Feed], Pass]) -> Forward:
         """Returns the same with another pass, which is made for the same device."""
         return Forward(self.tokenize, made(self._feed), self._dim, self._feed, unit=self._unit)
+
+    def remember(self, model: Model, dtype: str, strategy: str) -> LearnedBatches:
+        """Takes the batch sizes over that an earlier process found for the model, and remembers those found here."""
+        computing = {"dtype": dtype, "strategy": strategy, "threads": self._threads.count}
+        self._learned = LearnedBatches.of(model, self._feed.device.type, **computing)
+        if self._learned.best in self._sizes:
+            self._search = BatchSizeSearch(self._sizes, trials=0, best=self._learned.best)
+        return self._learned
 
     def encode(self, texts: list[str], max_batch_tokens: int, advance: Advance = no_progress) -> Encoding:
         """Tokenizes and encodes, in batches of at most ``max_batch_tokens`` tokens.
@@ -139,6 +150,8 @@ class Forward:
             if vectors.is_cuda:
                 torch.cuda.synchronize()
             self._search.record(size, int(inputs.lengths[rows].sum()), time.perf_counter() - started)
+            if not self._search.searching:
+                self._learned.found(self._search.best)
 
 
 def _scaled(advance: Advance, share: float, done: float) -> None:

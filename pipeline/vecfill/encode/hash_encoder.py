@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vecfill.encode.block_progress import Advance, no_progress
-from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding
+from vecfill.encode.learned_batches import MAX_BATCH_TOKENS, LearnedBatches
 
 _ROWS: Final = 1024
 """Rows mixed at once: at 384 dimensions the intermediate arrays stay within a core's cache."""
@@ -39,7 +39,7 @@ class HashEncoder:
     max_tokens: Final = None
 
     def __init__(self, dim: int, salt: bytes = b"") -> None:
-        self.dim, self._salt = dim, salt
+        self.dim, self._salt, self.learned = dim, salt, LearnedBatches()
 
     def encode(
         self, texts: list[str], max_batch_tokens: int = MAX_BATCH_TOKENS, advance: Advance = no_progress

@@ -8,11 +8,11 @@ from sentence_transformers import SentenceTransformer
 
 from vecfill.config.model import Model
 from vecfill.encode.compute_device import device_kind
-from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.fingerprint import files_of
 from vecfill.encode.flattened_attention import attention_of, possible_attentions
 from vecfill.encode.flattened_pass import FlattenedPass
 from vecfill.encode.forward import Forward
+from vecfill.encode.learned_batches import MAX_BATCH_TOKENS
 from vecfill.encode.native.hard_texts import hard_texts
 from vecfill.encode.padded_pass import inputs_of
 from vecfill.encode.precision import AGREE_COSINE

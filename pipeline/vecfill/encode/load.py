@@ -24,6 +24,7 @@ def load_model(
     model: Model,
     threads: int | None = None,
     *,
+    gpu_share: float = 1.0,
     dim: int | None = None,
     budget: Budget | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -33,6 +34,7 @@ def load_model(
     Args:
         model: which one.
         threads: CPU threads for torch; None keeps its own default.
+        gpu_share: share of a GPU's memory that this process may take.
         dim: length that an API's vectors must have; its first answer is checked against it.
         budget: shared by several encoders of an API; None applies the limits to this encoder alone.
         stopped: asked before each request to an API, and while waiting for one; once it is true, nothing is sent.
@@ -57,7 +59,7 @@ def load_model(
     temporary()  # torch cannot be imported without one
     from vecfill.encode.local_encoder import local_encoder
 
-    return local_encoder(model, threads)
+    return local_encoder(model, threads, gpu_share)
 
 
 def blocks_at_once(model: Model) -> int:

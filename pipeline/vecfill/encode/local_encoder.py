@@ -17,12 +17,13 @@ from vecfill.encode.row_encoder import is_out_of_memory
 _log = logging.getLogger(__name__)
 
 
-def local_encoder(model: Model, threads: int | None = None) -> Encoder:
+def local_encoder(model: Model, threads: int | None = None, gpu_share: float = 1.0) -> Encoder:
     """Loads a model that this machine computes.
 
     Args:
         model: which one.
         threads: CPU threads for torch, as Ray would allow a GPU actor only one; None keeps torch's number.
+        gpu_share: share of a GPU's memory that this process may take.
 
     Raises:
         ConfigError: as ``TransformerEncoder``.
@@ -31,6 +32,10 @@ def local_encoder(model: Model, threads: int | None = None) -> Encoder:
         import torch
 
         torch.set_num_threads(threads)
+    if gpu_share < 1:
+        from vecfill.encode.compute_device import share_memory
+
+        share_memory(gpu_share)
     try:
         return _native(model)
     except NotNativeError as reason:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vecfill.bisection import SHARED_FAULT_AFTER, isolate
 from vecfill.encode.block_progress import Advance, no_progress
-from vecfill.encode.encoder import MAX_BATCH_TOKENS, Encoder
+from vecfill.encode.encoder import Encoder
 from vecfill.encode.encoding import Encoding
 from vecfill.errors import EncodeError, VecfillError
 
@@ -20,12 +20,13 @@ class RowEncoder:
     """Encodes lists of texts, in batches that fit the device's memory.
 
     Attributes:
-        max_batch_tokens: largest batch in tokens; halved when memory runs out, and kept for later texts.
+        max_batch_tokens: largest batch in tokens; halved when memory runs out, kept for later texts, and
+            remembered for the next process.
     """
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self.max_batch_tokens = MAX_BATCH_TOKENS
+        self.max_batch_tokens = encoder.learned.limit
 
     def encode(self, texts: list[str], advance: Advance = no_progress) -> Encoding:
         """Encodes all texts; calls ``advance`` meanwhile.
@@ -62,6 +63,7 @@ class RowEncoder:
                     raise
             else:
                 self.max_batch_tokens = limit  # not reached at limit 1: one text too big does not shrink later batches
+                self.encoder.learned.lower(limit)
                 return encoding
             # Outside of the handler: inside, the exception still holds the tensors of the failed batch.
             limit //= 2

@@ -205,11 +205,11 @@ class EncodeStage:
         model, worker = self.spec.model, self._worker
         if model.is_api:
             return load_model(model, worker.threads, dim=self.spec.dim, budget=worker.shared, stopped=worker.stopped)
-        wanted = model, worker.threads
+        wanted = model, worker.threads, worker.gpu_share
         if worker.kept.get("model", (None,))[0] != wanted:
             worker.kept.clear()
             # In one step: a load that a stop has left behind may end beside the next one.
-            worker.kept["model"] = wanted, load_model(model, worker.threads)
+            worker.kept["model"] = wanted, load_model(model, worker.threads, gpu_share=worker.gpu_share)
         encoder: Encoder = worker.kept["model"][1]
         return encoder
 

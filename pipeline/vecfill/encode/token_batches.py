@@ -78,14 +78,14 @@ class BatchSizeSearch:
 
     candidates: tuple[int, ...]
     trials: int = 4
-    best: int = field(init=False)
+    best: int = 0
     _rates: dict[int, list[float]] = field(init=False)
     _started: int = field(init=False, default=0)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._rates = {size: [] for size in self.candidates}
-        self.best = self.candidates[len(self.candidates) // 2]
+        self.best = self.best or self.candidates[len(self.candidates) // 2]
 
     @property
     def searching(self) -> bool:

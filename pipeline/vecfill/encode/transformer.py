@@ -22,9 +22,9 @@ from transformers.utils import logging as transformers_logging
 from vecfill.config.model import Model
 from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.compute_device import resolve_device
-from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding, one_line
 from vecfill.encode.forward import Forward
+from vecfill.encode.learned_batches import MAX_BATCH_TOKENS, LearnedBatches
 from vecfill.encode.library_strategy import StrategyChoice
 from vecfill.encode.model_location import locate_model
 from vecfill.encode.padded_pass import forward_of
@@ -72,7 +72,7 @@ class TransformerEncoder:
         self.max_tokens = limit_tokens(model, self.net)
         self._prompt = row_prompt(model, self.net.prompts, self.net.default_prompt_name)
         self._asks_as_configured = model.prompt is not None or model.prompt_name is not None
-        self.way = "library"
+        self.way, self.learned = "library", LearnedBatches()
         self.forward = forward_of(self.net, model, self.max_tokens, self._prompt, self.dim)
         self._long_queries = _long_queries(model, self.net, self.forward)
         if self.forward is None:
@@ -81,6 +81,8 @@ class TransformerEncoder:
             self.dtype = _set_dtype(model, self.net)
         else:
             self.dtype = self._choose_strategy(model, self.forward)
+        if self.forward is not None:
+            self.learned = self.forward.remember(model, self.dtype, self.way)
 
     def _choose_strategy(self, model: Model, padded: Forward) -> str:
         """Sets the type, and in 16 bits the fastest pass that is right; returns the type."""

@@ -27,12 +27,14 @@ class Assignment:
     Attributes:
         encode: how texts become vectors.
         share: encoders that share the cores of a node.
+        gpus: GPUs that each of them reserves; less than 1 where several share one.
         coordinator: the run's coordinator.
         shared: the actor with the state that the encoders share; None if they share nothing.
     """
 
     encode: Encode
     share: int
+    gpus: float
     coordinator: Any
     shared: Any
 
@@ -71,6 +73,7 @@ class EncoderActor:
         log_to_driver(coordinator)
         worker = Worker(
             threads=max(1, len(os.sched_getaffinity(0)) // given.share),
+            gpu_share=given.gpus if 0 < given.gpus < 1 else 1.0,
             stopped=lambda: bool(ray.get(coordinator.is_set.remote())),
             stop=lambda reason: ray.get(coordinator.set.remote(reason)),
             encoded=coordinator.add_encoded.remote,

@@ -46,7 +46,7 @@ class RayEngine:
         self._shared = SharedActor.remote(shared) if shared else None  # type: ignore[attr-defined]  # by ray.remote
         self._coordinator = Coordinator.remote(len(actors))  # type: ignore[attr-defined]
         assignment = Assignment(
-            encode=job.encode, share=pools.share, coordinator=self._coordinator, shared=self._shared
+            encode=job.encode, share=pools.share, gpus=pools.gpus, coordinator=self._coordinator, shared=self._shared
         )
         self._encoders = Encoders(actors, assignment)
         self._encoders.begin()

@@ -23,8 +23,8 @@ from vecfill.encode.api.terms import shared_budget
 from vecfill.encode.api.token_counts import Estimate, Exact, Prepared, split_into_requests
 from vecfill.encode.api.usage import Usage
 from vecfill.encode.block_progress import Advance, no_progress
-from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding
+from vecfill.encode.learned_batches import MAX_BATCH_TOKENS, LearnedBatches
 from vecfill.encode.model_location import locate_model
 from vecfill.errors import ConfigError
 from vecfill.interruptible import Stopped
@@ -67,6 +67,7 @@ class ApiEncoder:
         found = budget or shared_budget(model)
         assert found is not None  # noqa: S101
         self.budget: Budget = found
+        self.learned = LearnedBatches()
         self._requester = Requester(model, dim, self.budget, stopped)
         self._sizes = self._requester.sizes
         self._probing = threading.Lock()

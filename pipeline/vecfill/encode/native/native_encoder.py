@@ -12,9 +12,9 @@ from vecfill.config.model import Model
 from vecfill.encode.block_progress import Advance, no_progress
 from vecfill.encode.compute_device import resolve_device
 from vecfill.encode.device_feed import Feed, Integers
-from vecfill.encode.encoder import MAX_BATCH_TOKENS
 from vecfill.encode.encoding import Encoding, Positions
 from vecfill.encode.forward import Forward
+from vecfill.encode.learned_batches import MAX_BATCH_TOKENS
 from vecfill.encode.model_files import dimension_of
 from vecfill.encode.native.architecture import NotNativeError
 from vecfill.encode.native.attention import STRATEGIES, Attention
@@ -41,6 +41,7 @@ class NativeEncoder:
         dtype: type that the transformer computes in; the returned vectors are always float32.
         max_tokens: length in tokens that texts are cut to; None if the model has no limit.
         forward: from texts or tokens to vectors.
+        learned: the batch sizes that fit this device and are fast on it.
     """
 
     def __init__(self, model: Model, chain: ModuleChain, folder: Path, proof: Proof) -> None:
@@ -73,6 +74,7 @@ class NativeEncoder:
         attention = STRATEGIES[proof.attention]()
         compute = PackedPass(chain, folder, attention, feed, dtype=getattr(torch, proof.dtype))
         self.forward = Forward(rows, compute, dim, feed, unit=chain.unit)
+        self.learned = self.forward.remember(model, self.dtype, proof.attention)
 
     def encode(self, texts: list[str], max_batch_tokens: int, advance: Advance = no_progress) -> Encoding:
         """Returns the vectors of ``SentenceTransformer.encode`` for the texts, as float32 [n, dim].

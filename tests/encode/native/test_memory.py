@@ -1,0 +1,110 @@
+"""Memory that runs out in our own pass: batches shrink, the run goes on, and the next process knows."""
+
+import json
+
+import numpy as np
+import pytest
+from tests.encode.native.models import module, sentence, transformer
+
+from vecfill.config.model import Model
+from vecfill.encode import learned_batches
+from vecfill.encode.load import load_model
+from vecfill.encode.native.attention import RunAttention
+from vecfill.encode.row_encoder import RowEncoder
+
+pytestmark = pytest.mark.slow
+
+TEXTS = [f"nurse {row} " * (row % 5) for row in range(60)] + ["welder " * 60]
+LONGEST = 40
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    sentence(folder, transformer(tmp_path_factory.mktemp("bert"), "bert"), "mean", module("Normalize"))
+    return folder
+
+
+@pytest.fixture
+def memory(tmp_path, monkeypatch):
+    """Sets how many tokens fit: a larger batch raises torch's own error where attention would need its memory."""
+    import torch
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    attend, room = RunAttention.__call__, [10**9]
+
+    def needs_memory(self, projections, texts, bias):
+        if len(projections) > room[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return attend(self, projections, texts, bias)
+
+    monkeypatch.setattr(RunAttention, "__call__", needs_memory)
+    return room
+
+
+def rows_of(folder):
+    return RowEncoder(load_model(Model(name=str(folder), device="cpu", dtype="float32")))
+
+
+def remembered(tmp_path):
+    [file] = (tmp_path / "vecfill" / "batches").iterdir()
+    return json.loads(file.read_text())
+
+
+def test_batches_are_halved_and_the_next_process_starts_with_those_that_fit(folder, memory, tmp_path, caplog):
+    rows = rows_of(folder)
+    wanted = rows.encode(TEXTS).vectors
+    memory[0] = 100
+    found = rows.encode(TEXTS)
+    assert not found.errors
+    assert np.abs(found.vectors - wanted).max() <= 1e-5
+    assert rows.max_batch_tokens == remembered(tmp_path)["limit"] == 64
+    assert "out of memory: continuing with batches of at most 64 tokens" in caplog.text
+    caplog.clear()
+    again = rows_of(folder)
+    assert again.max_batch_tokens == 64
+    assert not again.encode(TEXTS).errors
+    assert "out of memory" not in caplog.text
+
+
+def test_a_text_that_exceeds_the_memory_alone_is_set_aside(folder, memory):
+    rows = rows_of(folder)
+    wanted = rows.encode(TEXTS).vectors
+    memory[0] = LONGEST - 1
+    found = rows.encode(TEXTS)
+    assert list(found.errors) == [len(TEXTS) - 1]
+    assert found.errors[len(TEXTS) - 1].error_class == "resource"
+    assert np.abs(found.vectors - wanted)[:-1].max() <= 1e-5
+
+
+def test_what_was_learned_holds_for_a_week(folder, memory, monkeypatch):
+    rows = rows_of(folder)
+    memory[0] = 100
+    rows.encode(TEXTS)
+    now = learned_batches.time.time()
+    for days, limit in ((6, 64), (8, learned_batches.MAX_BATCH_TOKENS)):
+        monkeypatch.setattr(learned_batches.time, "time", lambda days=days: now + days * 24 * 3600)
+        assert rows_of(folder).max_batch_tokens == limit
+
+
+@pytest.mark.usefixtures("memory")
+def test_the_best_batch_size_is_searched_once(folder, tmp_path):
+    encoder = rows_of(folder).encoder
+    assert encoder.forward._search.searching
+    while encoder.forward._search.searching:
+        encoder.encode(["welder " * 60] * 200, learned_batches.MAX_BATCH_TOKENS)
+    best = remembered(tmp_path)["best"]
+    search = rows_of(folder).encoder.forward._search
+    assert (search.searching, search.next()) == (False, best)
+
+
+@pytest.mark.parametrize("broken", [{"limit": "many"}, {"limit": -3, "best": 7}, {"learned_at": None}])
+def test_what_cannot_be_used_is_learned_anew(folder, memory, tmp_path, broken):
+    rows = rows_of(folder)
+    memory[0] = 100
+    rows.encode(TEXTS)
+    [file] = (tmp_path / "vecfill" / "batches").iterdir()
+    file.write_text(json.dumps(json.loads(file.read_text()) | broken))
+    rows = rows_of(folder)
+    assert rows.max_batch_tokens == learned_batches.MAX_BATCH_TOKENS
+    assert rows.encoder.forward._search.searching
