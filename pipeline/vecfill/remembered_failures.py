@@ -21,7 +21,10 @@ from vecfill.queue_retry import retry_entries
 
 T = TypeVar("T")
 
-NOT_NEEDED = ("text", "text_sql", "key", "set", "dim", "zero_is_missing")
+NOT_TAKEN = ("key", "set", "dim", "zero_is_missing")
+"""Settings of a target that are not options here. ``--text`` is one, as of every other verb, and does not matter."""
+
+NOT_NEEDED = ("text", "text_sql", *NOT_TAKEN)
 """Settings of a target that the ledger knows or that do not matter here."""
 
 

@@ -82,6 +82,11 @@ def track(
         MixedModelsError: the model to adopt did not make the existing vectors; the target is tracked all the same.
         LeaseError: a run works on the target whose vectors are to be adopted.
     """
+    if target.queue.table is not None:
+        raise ConfigError(
+            f"{target.table} takes its work from the queue table {target.queue.table}, which says "
+            "what changes: leave the queue table out of the settings to track the target instead"
+        )
     with open_session(database) as session:
         if adopt:
             session.run(lambda connection: settle_dimension(inspect(connection, target), adopt))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from vecfill.backfill.meter import Meter, StartupClock, duration, fields, line
+from vecfill.backfill.meter import Meter, StartupClock, changes_wait, duration, fields, line
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.tally import Tally
 
@@ -105,6 +105,11 @@ def test_the_next_drain_of_a_watch_begins_anew():
     for now, (rows, tally) in enumerate([(498, Tally()), (122, Tally())]):
         meter.update(Progress(done=rows, eligible=rows, sweep=1, tally=tally, workers={"write": 1}), now)
     assert (meter.position, meter.left) == (122, 0)
+
+
+def test_one_change_waits_and_several_wait():
+    assert changes_wait(1, 90) == "1 change waits, and has waited for 90 s"
+    assert changes_wait(1_200, 180) == "1,200 changes wait, the oldest for 3 min"
 
 
 def test_the_start_up_is_shown_by_step_with_its_seconds():

@@ -29,7 +29,7 @@ from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.config.verify import VerifyOptions
 from vecfill.config.watch import WatchOptions
-from vecfill.remembered_failures import NOT_NEEDED
+from vecfill.remembered_failures import NOT_TAKEN
 
 ROOT = Path(package.__file__).parents[2]
 OFFERS = {
@@ -37,8 +37,8 @@ OFFERS = {
     "plan": (*options_of(DatabaseOptions, Target, Model, RunOptions, PlanOptions), *OUTPUT.values()),
     "track": (*options_of(DatabaseOptions, Target, Model, TrackOptions, without=QUEUE_SETTINGS), *OUTPUT.values()),
     "verify": (*options_of(DatabaseOptions, Target, Model, VerifyOptions, without=QUEUE_SETTINGS), *OUTPUT.values()),
-    "failures": (*options_of(DatabaseOptions, Target, without=(*NOT_NEEDED, *QUEUE_SETTINGS)), *OUTPUT.values()),
-    "retry": (*options_of(DatabaseOptions, Target, RetryOptions, without=NOT_NEEDED), *OUTPUT.values()),
+    "failures": (*options_of(DatabaseOptions, Target, without=(*NOT_TAKEN, *QUEUE_SETTINGS)), *OUTPUT.values()),
+    "retry": (*options_of(DatabaseOptions, Target, RetryOptions, without=NOT_TAKEN), *OUTPUT.values()),
     "watch": (*options_of(DatabaseOptions, Target, Model, RunOptions, WatchOptions, without=ONCE), *OUTPUT.values()),
     "doctor": (*options_of(DatabaseOptions, Target, Model, DoctorOptions), *OUTPUT.values()),
     "status": (*options_of(DatabaseOptions, Target, StatusOptions, without=("set",)), *OUTPUT.values()),

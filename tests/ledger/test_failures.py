@@ -127,7 +127,7 @@ def test_the_verbs_list_and_retry_by_any_key(database, connect, vecfill):
     target = replace(DOCS, table="pairs")
     track(target, database=database)
     assert fill(database, target).exit_code == 3
-    given = ("-d", database, "-t", "pairs")
+    given = ("-d", database, "-t", "pairs", "--text", "{title}")
     found = vecfill("failures", *given, "--json").json
     assert (found["table"], found["failures"][0]["key"]) == ("public.pairs", '(2,"b 2")')
     assert '(2,"b 2")' in vecfill("failures", *given).out

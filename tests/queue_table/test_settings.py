@@ -190,6 +190,8 @@ def test_a_target_has_one_queue(connect, database):
     make_board(connect, 1)
     with pytest.raises(ConfigError, match="--order-by sorts rows of"):
         run(BOARD, MODEL, database=database, options=replace(INLINE, order_by="id"))
+    with pytest.raises(ConfigError, match="takes its work from the queue table embedding_queue"):
+        track(BOARD, database=database)
     track(replace(BOARD, queue=QueueOptions()), database=database)
     with pytest.raises(ConfigError, match=r"public\.jobs is tracked, so its own queue of changes names the rows"):
         run(BOARD, MODEL, database=database, options=INLINE)
@@ -216,6 +218,8 @@ def test_settings_of_a_queue_table_come_from_a_table_of_the_file(tmp_path, monke
         ("queue = 1", r"write the queue table's settings below \[target.queue\]"),
         ("[queue]\nstatuses = 1", "unknown key queue_statuses"),
         ("[queue]\nstuck_minutes = -1", "queue_stuck_minutes in .* -1: input should be greater than or equal to 0"),
+        ("[queue]\nstuck_minutes = 1e300", "queue_stuck_minutes in .*: input should be less than or equal to 525600"),
+        ("lease = 1e-9", "lease in .* 1e-09: input should be greater than or equal to 0.1"),
     ],
 )
 def test_a_file_s_wrong_settings_are_named(tmp_path, text, message):

@@ -156,6 +156,12 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
+def changes_wait(entries: int, oldest_s: float | None) -> str:
+    """``3 changes wait, the oldest for 12 min``."""
+    what = "1 change waits, and has waited" if entries == 1 else f"{entries:,} changes wait, the oldest"
+    return f"{what} for {duration(oldest_s or 0.0)}"
+
+
 def fields(event: Progress, meter: Meter) -> dict[str, Any]:
     """Returns the state of a sweep as plain values; None where it is unknown."""
     return {

@@ -16,12 +16,12 @@ from vecfill.config.options import options_of
 from vecfill.config.output import Output
 from vecfill.config.settings import QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
-from vecfill.remembered_failures import NOT_NEEDED, Failures
+from vecfill.remembered_failures import NOT_TAKEN, Failures
 from vecfill.remembered_failures import failures as list_failures
 
 
 @click.command()
-@settings_options(options_of(DatabaseOptions, Target, without=(*NOT_NEEDED, *QUEUE_SETTINGS)))
+@settings_options(options_of(DatabaseOptions, Target, without=(*NOT_TAKEN, *QUEUE_SETTINGS)))
 @output_options
 def failures(config: Path | None, output: Output, **flags: Any) -> None:
     r"""List the rows of a tracked target that failed.

@@ -17,14 +17,14 @@ from vecfill.config.output import Output
 from vecfill.config.retry import RetryOptions
 from vecfill.config.settings import Settings
 from vecfill.config.target import Target
-from vecfill.remembered_failures import NOT_NEEDED, Retried
+from vecfill.remembered_failures import NOT_TAKEN, Retried
 from vecfill.remembered_failures import retry as retry_rows
 
 log = logging.getLogger(__name__)
 
 
 @click.command()
-@settings_options(options_of(DatabaseOptions, Target, RetryOptions, without=NOT_NEEDED))
+@settings_options(options_of(DatabaseOptions, Target, RetryOptions, without=NOT_TAKEN))
 @output_options
 def retry(config: Path | None, output: Output, **flags: Any) -> None:
     r"""Have the next run retry failed rows.

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vecfill.backfill.meter import duration, line
+from vecfill.backfill.meter import changes_wait, duration, line
 from vecfill.backfill.run_state import RESTING
 from vecfill.cli.report import coverage_table, queue_lines
 from vecfill.config.adjustments import as_texts
@@ -49,7 +49,7 @@ def _queue(ledger: LedgerStatus) -> str:
     whole = "" if ledger.unknown is not None else "; the next run reads the whole table"
     if not ledger.queued:
         return f"no change waits{whole}"
-    return f"{ledger.queued:,} changes wait, the oldest for {duration(ledger.oldest_s or 0.0)}{whole}"
+    return f"{changes_wait(ledger.queued, ledger.oldest_s)}{whole}"
 
 
 def _running(held: Holder) -> str:

@@ -97,6 +97,7 @@ class QueueOptions(Spec):
         default=30.0,
         name="queue_stuck_minutes",
         ge=0,
+        le=525_600,
         allow_inf_nan=False,
     )
     filled: Literal["embed", "done"] = option(

@@ -24,7 +24,7 @@ class RunOptions(Spec):
     )
     audit: bool = option("Compare every row with the ledger instead of trusting the queue of changes.", default=False)
     lease: float = option(
-        "Let another run take over this target after X seconds without a sign of life.", default=30.0, gt=0, le=86_400
+        "Let another run take over this target after X seconds without a sign of life.", default=30.0, ge=0.1, le=86_400
     )
     index: Literal["keep", "rebuild", "auto"] = option(
         "Vector indexes during the run: keep them; drop them before it and build them again after it; or measure both.",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from vecfill.backfill.meter import duration
+from vecfill.backfill.meter import changes_wait, duration
 from vecfill.backfill.tracked_checks import check_rights
 from vecfill.diagnosis import queries
 from vecfill.diagnosis.finding import Finding, advice, ok, problem
@@ -97,7 +97,7 @@ def waiting(found: Queue, run: str) -> Iterator[Finding]:
     if not found.entries:
         yield ok("change-queue", "no change waits")
         return
-    what = f"{found.entries:,} changes wait, the oldest for {duration(found.oldest_s or 0.0)}"
+    what = changes_wait(found.entries, found.oldest_s)
     if (found.oldest_s or 0.0) > OLD_CHANGE_S:
         yield problem("change-queue", f"{what}: no run has taken them", run)
     else:
