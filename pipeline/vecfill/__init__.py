@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vecfill.config.api import ApiOptions as ApiOptions
     from vecfill.config.doctor import DoctorOptions as DoctorOptions
     from vecfill.config.engine import EngineOptions as EngineOptions
+    from vecfill.config.hooks import HookOptions as HookOptions
     from vecfill.config.limits import WriteLimits as WriteLimits
     from vecfill.config.migrate import IndexOptions as IndexOptions
     from vecfill.config.migrate import LockOptions as LockOptions
@@ -142,6 +143,7 @@ _EXPORTS = {
     "config.api": ("ApiOptions",),
     "config.doctor": ("DoctorOptions",),
     "config.engine": ("EngineOptions",),
+    "config.hooks": ("HookOptions",),
     "config.limits": ("WriteLimits",),
     "config.migrate": ("IndexOptions", "LockOptions", "MigrateOptions", "SwapOptions"),
     "config.model": ("Model",),

@@ -118,4 +118,4 @@ def _ending(code: int) -> str:
 
 def _say(flag: str, what: str, **fields: Any) -> None:
     """Logs a fault of a command, without the command: it may hold a secret."""
-    log.error("the %s command %s; the run keeps its exit code", flag, what, extra={"hook": flag, **fields})
+    log.error("the %s command %s; nothing else changes", flag, what, extra={"hook": flag, **fields})

@@ -14,6 +14,7 @@ from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.options import database_of, output_options, settings_options
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.engine import EngineOptions
+from vecfill.config.hooks import HookOptions
 from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
@@ -30,7 +31,11 @@ ONCE = ("limit", "max_seconds", "select", "audit", "index")
 
 @click.command()
 @settings_options(
-    (*options_of(DatabaseOptions, Target, Model), *options_of(RunOptions, without=ONCE), *options_of(WatchOptions))
+    (
+        *options_of(DatabaseOptions, Target, Model),
+        *options_of(RunOptions, without=ONCE),
+        *options_of(WatchOptions, HookOptions),
+    )
 )
 @output_options
 def watch(config: Path | None, output: Output, **flags: Any) -> None:
@@ -47,6 +52,9 @@ def watch(config: Path | None, output: Output, **flags: Any) -> None:
 
     It waits for a server that is away. While another program works on a tracked target it stands by, and takes over
     when that ends or its --lease is over. Every five minutes it also checks and surveys each target as `run` does.
+
+    --on-end runs a command when a target's watch has ended, --on-fail when rows failed or a target has not been ready
+    for a minute, at most once an hour, and when a watch ends by a fault. They get a JSON object on stdin, as of `run`.
 
     Exit codes: 130, 143 stopped by a signal, batches in flight are committed; 2 usage or configuration error, nothing
     written; 1, 5 every target has a fault that lasts, or its API budget is spent (see the log).
@@ -70,4 +78,5 @@ def _watched(settings: Settings, output: Output) -> Watched:
         database=database_of(settings),
         options=replace(options, limit=None, max_seconds=None, select=None, audit=False),
         interval=settings.of(WatchOptions).interval,
+        hooks=settings.of(HookOptions),
     )

@@ -10,13 +10,13 @@ class HookOptions(Spec):
     """Commands of a shell that get the result of a run. They may hold the secret address of a webhook."""
 
     on_end: str | None = option(
-        "Run COMMAND in a shell after each target, with the result as a JSON object on stdin.",
+        "Run COMMAND in a shell after each target has ended, with the result as a JSON object on stdin.",
         default=None,
         metavar="COMMAND",
         secret=True,
     )
     on_fail: str | None = option(
-        "Run COMMAND likewise, but only if the target ended with an exit code other than 0.",
+        "Run COMMAND likewise, but only if the target failed: it ended with an exit code other than 0.",
         default=None,
         metavar="COMMAND",
         secret=True,

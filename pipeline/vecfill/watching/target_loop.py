@@ -50,6 +50,7 @@ class TargetLoop:
     """Watches one target.
 
     Attributes:
+        hooks: the commands to call about it.
         state: what is known of the target.
         stop: the request to end the current connection's work; whoever stops the watch sets it.
         checked: the target was checked, or cannot be watched.
@@ -61,6 +62,7 @@ class TargetLoop:
         self._watched, self._kept, self._start = watched, kept, start
         self._place = Database.resolve(watched.database)
         self._backoff, self._budget = Backoff(), Budget()
+        self.hooks = watched.hooks
         self.state = TargetState(target=watched.target.table, model=watched.model.name)
         self.stop: Stop = _Polled(self.state.turned)
         self.checked = threading.Event()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from vecfill.config.watch import WatchOptions
 from vecfill.encode.stage import EncodeSpec
 from vecfill.engine.signals import SIGNALS, stopping
 from vecfill.engine.warm import Warm
-from vecfill.errors import ConfigError, StoppedError
+from vecfill.errors import ConfigError, StoppedError, VecfillError
 from vecfill.interruptible import interruptible
 from vecfill.job import Stop, Worker
 from vecfill.log_fields import in_context
@@ -26,6 +27,7 @@ from vecfill.watching.health import Health
 from vecfill.watching.memory import warm_up
 from vecfill.watching.said_once import SaidOnce
 from vecfill.watching.service_manager import ServiceManager
+from vecfill.watching.target_hooks import TargetHooks
 from vecfill.watching.target_loop import TargetLoop
 from vecfill.watching.watched import Watched, WatchResult
 
@@ -118,6 +120,7 @@ class _Watch:
         self._threads = [
             threading.Thread(target=in_context(loop), name=f"watch {loop.state.target}", daemon=True) for loop in loops
         ]
+        self._hooks = [TargetHooks(loop.hooks, loop.state) for loop in loops]
         self._manager, self._said, self._pinged_at = ServiceManager(), "", 0.0
         self._is_ready: bool | None = None
         self._handlers = {number: signal.getsignal(number) for number in SIGNALS} if keep_handlers else {}
@@ -128,21 +131,40 @@ class _Watch:
         self._keep_ready_file(ready=False)  # one that a process left that was killed
         for thread in self._threads:
             thread.start()
+        error: BaseException | None = None
         try:
             yield
-        except BaseException:
+        except BaseException as raised:
             self._stop.set("an error")
+            error = raised
             raise
         finally:
             self._stop.set("the end of every target")
             self._manager.tell("STOPPING=1")
             self._keep_ready_file(ready=False)
-            while any(thread.is_alive() for thread in self._threads):
-                for loop in self._loops:
-                    loop.ask_to_stop(self._stop.reason or "the end")
-                for thread in self._threads:
-                    thread.join(TURN_S / len(self._threads))
-                self._tell()
+            self._until_over(self._threads)
+            self._until_over(self._hooks_called(error))
+
+    def _hooks_called(self, error: BaseException | None) -> list[threading.Thread]:
+        """Tells the hooks how each target ended; of an error that ended all of them before the start, each."""
+        threads = []
+        for loop, hooks in zip(self._loops, self._hooks, strict=True):
+            ended = loop.ended
+            if ended and isinstance(error, VecfillError) and not ended.error:
+                ended = replace(ended, error=faults.message(error), exit_code=faults.code(error))
+            if ended:
+                threads.append(threading.Thread(target=hooks.ended, args=(ended.as_dict(),), daemon=True))
+                threads[-1].start()
+        return threads
+
+    def _until_over(self, threads: Sequence[threading.Thread]) -> None:
+        """Waits for the threads, with signs of life for whoever looks."""
+        while any(thread.is_alive() for thread in threads):
+            for loop in self._loops:
+                loop.ask_to_stop(self._stop.reason or "the end")
+            for thread in threads:
+                thread.join(TURN_S / len(threads))
+            self._tell()
 
     def check(self) -> None:
         """Waits until every target was checked.
@@ -163,6 +185,8 @@ class _Watch:
         while not self._stop.wait(TURN_S) and any(thread.is_alive() for thread in self._threads):
             self._keep_ready_file(ready=self._health.ready)
             self._tell()
+            for hooks in self._hooks:
+                hooks.look()
             if threading.current_thread() is threading.main_thread():
                 for number, handler in self._handlers.items():
                     signal.signal(number, handler)  # Ray, started in a target's thread, has installed its own

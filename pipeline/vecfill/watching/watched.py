@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vecfill.config.hooks import HookOptions
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
@@ -25,6 +26,7 @@ class Watched:
         database: connection string; None takes libpq's environment.
         options: limits and engine; a watch ignores ``limit``, ``max_seconds``, ``select`` and ``audit``.
         interval: seconds between two looks for work.
+        hooks: commands to call when the target has ended or is in trouble.
     """
 
     target: Target
@@ -32,6 +34,7 @@ class Watched:
     database: str | Database | None = None
     options: RunOptions = field(default_factory=RunOptions)
     interval: float = 0.5
+    hooks: HookOptions = field(default_factory=HookOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
