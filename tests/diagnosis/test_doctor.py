@@ -54,7 +54,10 @@ def test_the_measurement_leaves_nothing(connect, database, examine):
     connect.execute("CREATE INDEX near ON docs USING hnsw (embedding vector_cosine_ops)")
     before = rest(connect), sorted(vectors(connect))
     (cost,) = findings(examine(measure=True), "update-cost")
-    assert re.match(r"\d+\.\d\d ms per row.* \(10 rows, rolled back\)", cost.what)
+    assert re.match(
+        r"\d+\.\d\d ms per row, [\d,]+ blocks of its indexes: near \d+ .* \(10 rows, rolled back\)", cost.what
+    )
+    assert "docs_pkey" in cost.what
     assert (rest(connect), sorted(vectors(connect))) == before
     assert connect.execute("SELECT count(*) FROM vecfill.change_1").fetchone() == (0,)
 

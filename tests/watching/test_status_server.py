@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
-from contextlib import closing
+import threading
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 
 import pytest
@@ -16,7 +17,7 @@ from tests.watching.watched import watched, watching
 from vecfill.config.watch import WatchOptions
 from vecfill.errors import ConfigError
 from vecfill.read.look import Look
-from vecfill.watching import target_state
+from vecfill.watching import status_server, target_state
 from vecfill.watching.health import Health
 from vecfill.watching.metrics import METRICS
 from vecfill.watching.status_server import serving
@@ -98,6 +99,35 @@ def test_who_asks_wrongly_gets_an_answer(port):
             assert re.match(rb"HTTP/1.0 4\d\d |.*Error code: 4\d\d", client.recv(1 << 16), re.DOTALL)
     with socket.create_connection(("127.0.0.1", port)):  # says nothing, and holds up nobody
         assert answer(port, "/healthz")[0] == 200
+
+
+def test_slow_and_many_clients_hold_neither_threads_nor_others(port, monkeypatch):
+    monkeypatch.setattr(status_server, "MOST_CLIENTS", 3)
+    with ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(3)]
+        for client in slow:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nX-A: ")
+        wait_until(lambda: answering() == 3)
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as one_too_many:
+            assert one_too_many.recv(1) == b""
+        monkeypatch.setattr(status_server, "SLOW_S", 0.0)
+        assert [client.recv(1 << 16)[:12] for client in slow] == [b""] * 3
+        monkeypatch.setattr(status_server, "SLOW_S", 10.0)
+    wait_until(lambda: not answering())
+    assert answer(port, "/healthz")[0] == 200
+
+
+def answering() -> int:
+    """Threads that answer."""
+    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+
+
+def test_the_metrics_are_made_once_a_second_at_most(port, state, monkeypatch):
+    before = answer(port, "/metrics")[1]
+    state.queued = 7
+    assert answer(port, "/metrics")[1] == before
+    monkeypatch.setattr(status_server, "FRESH_S", -1.0)
+    assert values(port)["vecfill_queue_entries"] == 7
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -23,6 +23,9 @@ SLOW_MS = 1.0
 
 LONG_S = 600.0
 """Seconds of work that the missing rows mean from which the advice is to fill before indexing."""
+
+SHOWN_INDEXES = 5
+"""Indexes that are named, the dearest first."""
 
 ENABLED = {"O": "enabled", "D": "disabled", "R": "enabled for replication only", "A": "always enabled"}
 
@@ -79,7 +82,7 @@ def _judged(look: Examined, found: Measured) -> Iterator[Finding]:
     indexes = for_vectors(look)
     share = {name: ms for name, ms in found.triggers.items() if ms >= SLOW_MS / 10}
     of_triggers = "".join(f", {ms:.2f} ms of it for trigger {name}" for name, ms in share.items())
-    what = f"{found.ms:.2f} ms per row{of_triggers} ({found.updated} rows, rolled back)"
+    what = f"{found.ms:.2f} ms per row{of_triggers}{of_indexes(found.blocks)} ({found.updated} rows, rolled back)"
     if indexes and found.ms >= SLOW_MS:
         names = ", ".join(f"{one.name} ({one.method})" for one in indexes)
         missing = coverage_of(look).missing
@@ -91,6 +94,16 @@ def _judged(look: Examined, found: Measured) -> Iterator[Finding]:
             yield advice("update-cost", f"{what}; fill first, then build", *drop, look.run_command(), *made)
             return
     yield ok("update-cost", what)
+
+
+def of_indexes(blocks: Mapping[str, float]) -> str:
+    """Says which index costs the update how much, in blocks: the server times no index apart."""
+    total = sum(blocks.values())
+    if not total:
+        return ", no index to update" if blocks else ""
+    dear = sorted(((count, name) for name, count in blocks.items()), reverse=True)[:SHOWN_INDEXES]
+    shares = ", ".join(f"{name} {count:,.0f} ({count / total:.0%})" for count, name in dear)
+    return f", {total:,.0f} blocks of its indexes: {shares}"
 
 
 def refused(found: Measured) -> Iterator[Finding]:

@@ -34,6 +34,7 @@ class Measured:
         kept: that then held the vector that was written.
         ms: per updated row, with the triggers.
         triggers: milliseconds per row by trigger.
+        blocks: blocks of each index that were looked at per row; an update that is HOT looks at none.
     """
 
     rows: int
@@ -41,6 +42,7 @@ class Measured:
     kept: int
     ms: float
     triggers: dict[str, float]
+    blocks: dict[str, float]
 
 
 def measured(connection: Connection, relation: Relation) -> Measured | None:
@@ -60,7 +62,8 @@ def measured(connection: Connection, relation: Relation) -> Measured | None:
     with transaction(connection, {**relation.locking, **NESTED_LOOPS, **limits}) as cursor:
         (kind,) = cursor.execute(COLUMN_TYPE, (relation.table.oid, relation.table.vector.name)).fetchone() or ("",)
         places = [place for (place,) in cursor.execute(_free_rows(relation, leaf), (ROWS,)).fetchall()]
-        found = _measured(cursor, _update(relation, leaf, kind), relation.table.vector.dim, places) if places else None
+        update = _update(relation, leaf, kind)
+        found = _measured(cursor, update, relation.table.vector.dim, places, leaf.oid) if places else None
         cursor.connection.rollback()
     return found
 
@@ -72,22 +75,38 @@ WHERE a.attrelid = $1::pg_catalog.oid AND a.attname = $2::pg_catalog.name
 """The type of a table's column, as the server writes it."""
 
 
-def _measured(cursor: Cursor, update: Query, dim: int, places: list[str]) -> Measured:
+INDEX_BLOCKS = """
+SELECT c.relname::pg_catalog.text, pg_catalog.pg_stat_get_xact_blocks_fetched(i.indexrelid)
+FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+WHERE i.indrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid
+"""
+"""Blocks of each index of a table that the current transaction has looked at, whether in memory or not."""
+
+
+def _measured(cursor: Cursor, update: Query, dim: int, places: list[str], table: int) -> Measured:
     written = cursor.execute(update, (places, _vectors(dim, len(places)))).fetchall()
     again = [place for place, _ in written]
     plan: dict[str, Any] = {}
+    before = _index_blocks(cursor, table)
     if again:
         query = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + update
         row = cursor.execute(query, (again, _vectors(dim, len(again)))).fetchone()
         plan = row[0][0] if row else {}
     rows = max(1, len(again))
+    after = _index_blocks(cursor, table)
     return Measured(
         rows=len(places),
         updated=len(written),
         kept=sum(kept for _, kept in written),
         ms=plan.get("Execution Time", 0.0) / rows,
         triggers={one["Trigger Name"]: one["Time"] / rows for one in plan.get("Triggers", ())},
+        blocks={name: (count - before.get(name, 0)) / rows for name, count in after.items()},
     )
+
+
+def _index_blocks(cursor: Cursor, table: int) -> dict[str, int]:
+    """Returns the blocks that this transaction has looked at, by index of the table."""
+    return dict(cursor.execute(INDEX_BLOCKS, (table,)).fetchall())
 
 
 def _vectors(dim: int, count: int) -> list[str]:

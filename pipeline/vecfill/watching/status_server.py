@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
@@ -24,8 +26,14 @@ PLAIN = "text/plain; charset=utf-8"
 
 Page = Callable[[], tuple[HTTPStatus, str, bytes]]
 
-SILENT_S = 10.0
-"""Seconds after which a client that sends nothing is left alone."""
+SLOW_S = 10.0
+"""Seconds after which the connection of a client is closed, however slowly it sends or reads."""
+
+MOST_CLIENTS = 32
+"""Connections at a time, each with a thread; further ones are closed at once."""
+
+FRESH_S = 1.0
+"""Seconds for which the text of the metrics serves all who ask: it takes longest to make."""
 
 STOP_LOOK_S = 0.1
 """How often the server looks whether it is to end."""
@@ -44,8 +52,9 @@ def serving(health: Health, host: str, port: int) -> Iterator[int]:
         status = HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK
         return status, PLAIN, ("\n".join(troubles or ["ok"]) + "\n").encode()
 
+    text = _Kept(lambda: generate_latest(registry))
     pages: dict[str, Page] = {
-        "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)),
+        "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, text()),
         "/healthz": lambda: probe([f"{target}: its loop is stuck" for target in health.stuck]),
         "/readyz": lambda: probe([f"{target}: not ready" for target in health.waiting]),
     }
@@ -69,9 +78,47 @@ def serving(health: Health, host: str, port: int) -> Iterator[int]:
         thread.join()
 
 
+class _Kept:
+    """A text that is made anew after ``FRESH_S`` at the earliest."""
+
+    def __init__(self, make: Callable[[], bytes]) -> None:
+        self._make, self._lock = make, threading.Lock()
+        self._text, self._made_at = b"", -math.inf
+
+    def __call__(self) -> bytes:
+        with self._lock:
+            if time.monotonic() - self._made_at > FRESH_S:
+                self._text, self._made_at = self._make(), time.monotonic()
+            return self._text
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # a client that keeps its connection must not hold up the end
+
+    def __init__(self, *given: Any) -> None:
+        self._clients: dict[socket.socket, float] = {}
+        super().__init__(*given)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answers in a thread of its own; closes a connection that is one too many."""
+        if len(self._clients) >= MOST_CLIENTS:
+            self.shutdown_request(request)
+            return
+        self._clients[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forgets the client."""
+        self._clients.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Ends connections that take too long: the thread that reads one finds its end."""
+        late = time.monotonic() - SLOW_S
+        for request in [request for request, since in list(self._clients.items()) if since < late]:
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no trouble of ours."""
@@ -82,7 +129,6 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD of the pages; everything else with 4xx, or 501 for methods that HTTP does not know."""
 
     pages: ClassVar[dict[str, Page]] = {}
-    timeout = SILENT_S
     server_version, sys_version = "vecfill", ""
 
     def do_GET(self) -> None:
