@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from vecfill.migration.fill import run_migration as run_migration
     from vecfill.migration.index_build import BuiltIndex as BuiltIndex
     from vecfill.migration.obstacles import Obstacle as Obstacle
+    from vecfill.migration.own_search import OwnSearches as OwnSearches
     from vecfill.migration.rollback import roll_back_migration as roll_back_migration
     from vecfill.migration.start import MigrationStarted as MigrationStarted
     from vecfill.migration.start import start_migration as start_migration
@@ -183,6 +184,7 @@ _EXPORTS = {
     "migration.fill": ("MigrationRun", "run_migration"),
     "migration.index_build": ("BuiltIndex",),
     "migration.obstacles": ("Obstacle",),
+    "migration.own_search": ("OwnSearches",),
     "migration.rollback": ("roll_back_migration",),
     "migration.start": ("MigrationStarted", "start_migration"),
     "migration.start_forecast": ("StartForecast",),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
-from tests.migration.moving import begin, move, searched_docs
+from tests.migration.moving import NEW, begin, move, searched_docs
+from tests.tables import DOCS
+
+from vecfill import verify_migration
 
 
 def test_a_complete_column_is_ready_and_an_incomplete_one_says_why(connect, database, vecfill, tmp_path):
@@ -30,3 +33,27 @@ def test_a_complete_column_is_ready_and_an_incomplete_one_says_why(connect, data
     assert found.code == 1
     assert found.json["problems"][0] == "1 changes are queued: run `vecfill run` for the new column"
     assert found.json["verified"]["counts"]["overwritten"] == 3
+
+
+def test_rows_find_themselves_through_each_index_of_the_new_column(connect, database):
+    searched_docs(connect, database, partitioned=True)
+    connect.execute(
+        "CREATE INDEX docs_l2 ON docs USING hnsw (embedding vector_l2_ops) WHERE id > 5;"
+        "CREATE INDEX docs_ip ON docs USING ivfflat (embedding vector_ip_ops) WITH (lists = 1);"
+        "CREATE INDEX docs_half ON docs USING hnsw ((embedding::halfvec(8)) halfvec_cosine_ops);"
+        "CREATE INDEX docs_bits ON docs USING hnsw ((binary_quantize(embedding)::bit(8)) bit_hamming_ops);"
+        "CREATE INDEX docs_one ON docs_1 USING hnsw (embedding vector_l1_ops)"
+    )
+    begin(database)
+    move(database)
+    found = verify_migration(DOCS, NEW, database=database)
+    assert found.problems == ()
+    assert {(one.index, one.rows, one.found) for one in found.searches.found} == {
+        ("docs_near_next", 20, 20),
+        ("docs_l2_next", 15, 15),
+        ("docs_ip_next", 20, 20),
+        ("docs_half_next", 20, 20),
+    }
+    bits, one = found.searches.not_searched
+    assert "docs_bits_next was not searched: a search by" in bits
+    assert one == "index docs_one_next was not searched: it is on a partition alone"

@@ -85,8 +85,11 @@ def _lines(found: MigrationVerified) -> Iterator[tuple[str, str]]:
     yield "queued changes", f"{found.coverage.ledger.queued if found.coverage.ledger else 0:,}"
     states = ", ".join(f"{count:,} {state.replace('_', ' ')}" for state, count in verified.counts.items())
     yield "sampled vectors, embedded again", f"{verified.compared:,}: {states}" if states else "none"
-    if recall := verified.recall:
+    for recall in found.searches.found:
         yield f"rows found by their own vectors through {recall.index}", f"{recall.found:,} of {recall.rows:,}"
+    for sentence in found.searches.not_searched:
+        index, _, reason = sentence.partition(" was not searched: ")
+        yield f"{index}, not searched", reason
     if overlap := found.overlap:
         yield (
             f"nearest {overlap.among} by old and new vectors",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from psycopg import sql
@@ -13,6 +13,7 @@ from vecfill.config.verify import VerifyOptions
 from vecfill.errors import ConfigError
 from vecfill.ledger.completed_target import find_completed
 from vecfill.migration.look import need
+from vecfill.migration.own_search import OwnSearches, own_searches, sampled_percent
 from vecfill.postgres import search_sql
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.index_scan import configure_scan
@@ -29,9 +30,6 @@ AMONG = 10
 """Neighbours that are compared, of each row."""
 
 COMPARED_ROWS = 50
-
-RANDOM_PAGES = 200
-"""Pages from which the rows come whose neighbours are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,8 @@ class MigrationVerified:
         model: the new model.
         phase: the last phase that the migration has reached.
         coverage: of the new column.
-        verified: the sample that was embedded again, and the search through the index.
+        verified: the sample that was embedded again.
+        searches: for each vector index of the new column, how many rows it finds by their own vectors.
         overlap: None if no row has both vectors.
         problems: what is wrong, a sentence each; none if the application can move.
     """
@@ -73,6 +72,7 @@ class MigrationVerified:
     phase: str
     coverage: Status
     verified: VerifyResult
+    searches: OwnSearches
     overlap: Overlap | None
     problems: tuple[str, ...]
 
@@ -87,6 +87,7 @@ class MigrationVerified:
             **{name: getattr(self, name) for name in ("table", "old_column", "new_column", "model", "phase")},
             "coverage": self.coverage.as_dict(),
             "verified": self.verified.as_dict(),
+            "searches": asdict(self.searches),
             "overlap": vars(self.overlap) if self.overlap else None,
             "problems": list(self.problems),
         }
@@ -116,6 +117,7 @@ def verify_migration(
         )
         counted = status(new, database=session.database)
         verified = verify_vectors(new, model, database=session.database, options=options)
+        searches = session.run(lambda connection: _searches(connection, new))
         old = replace(new, column=migration.old_column)
         overlap = session.run(lambda connection: _overlap(connection, old, new))
     return MigrationVerified(
@@ -126,8 +128,9 @@ def verify_migration(
         phase=migration.phase,
         coverage=counted,
         verified=verified,
+        searches=searches,
         overlap=overlap,
-        problems=tuple(_problems(counted, verified)),
+        problems=tuple(_problems(counted, verified, searches)),
     )
 
 
@@ -135,7 +138,7 @@ def _completed(connection: Connection, new: Target) -> Target:
     return find_completed(connection, new, inspect(connection, new, text_needed=False, key_needed=False))[0]
 
 
-def _problems(counted: Status, verified: VerifyResult) -> list[str]:
+def _problems(counted: Status, verified: VerifyResult, searches: OwnSearches) -> list[str]:
     coverage, found = counted.coverage, list[str]()
     queued = counted.ledger.queued if counted.ledger else 0
     if coverage.missing:
@@ -146,10 +149,16 @@ def _problems(counted: Status, verified: VerifyResult) -> list[str]:
         found.append(f"{queued:,} changes are queued: run `vecfill run` for the new column")
     if verified.off:
         found.append(f"{verified.off:,} of {verified.compared:,} sampled vectors are off")
-    recall = verified.recall
-    if recall and recall.found < HEALTHY_RECALL * recall.rows:
+    for recall in searches.found:
+        if recall.found >= HEALTHY_RECALL * recall.rows:
+            continue
         found.append(f"index {recall.index} finds {recall.found:,} of {recall.rows:,} rows by their own vectors")
     return found
+
+
+def _searches(connection: Connection, new: Target) -> OwnSearches:
+    bare = replace(new, text=None, text_sql=None)
+    return own_searches(connection, inspect(connection, bare, text_needed=False))
 
 
 def _overlap(connection: Connection, old: Target, new: Target) -> Overlap | None:
@@ -166,13 +175,11 @@ def _overlap(connection: Connection, old: Target, new: Target) -> Overlap | None
 
 def _both(old: Relation, new: Relation) -> sql.Composed:
     """Selects key and both vectors of up to ``$1`` random rows that have both."""
-    pages = sum(leaf.pages for leaf in old.table.leaves)
-    percent = 100.0 * RANDOM_PAGES / pages if pages > RANDOM_PAGES else None
     return sql.SQL(
         "SELECT {}, {}, {} FROM {} WHERE {} IS NOT NULL AND {} IS NOT NULL ORDER BY pg_catalog.random() "
         "LIMIT $1::pg_catalog.int8"
     ).format(
-        *(key_text(old), numbers(old), numbers(new), target_sample(old, percent)),
+        *(key_text(old), numbers(old), numbers(new), target_sample(old, sampled_percent(old))),
         *(sql.Identifier(one.table.alias, one.table.vector.name) for one in (old, new)),
     )
 

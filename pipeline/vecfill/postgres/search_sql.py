@@ -132,15 +132,21 @@ def _nearest(
         "SELECT {key}, ({operand} {operator} {query})::pg_catalog.float8{show}\nFROM {source}\n"
         "WHERE {condition}\nORDER BY {operand} {operator} {query} LIMIT $2::pg_catalog.int8"
     ).format(
-        key=sql.SQL(" OPERATOR(pg_catalog.||) ', ' OPERATOR(pg_catalog.||) ").join(
-            _as_text(alias, name) for name in [column.name for column in relation.table.key] or ["ctid"]
-        ),
+        key=shown_key(relation),
         operand=_operand(relation, schema, measure),
         operator=sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), verbatim_sql(OPERATORS[measure.distance])),
         query=sql.SQL("$1::pg_catalog.float8[]::{}.{}").format(sql.Identifier(schema), sql.Identifier(measure.kind)),
         show=sql.SQL("").join(sql.SQL(", {}").format(_as_text(alias, name)) for name in show),
         source=source,
         condition=condition,
+    )
+
+
+def shown_key(relation: Relation) -> sql.Composed:
+    """The key columns as text, with a comma between them; the row's ``ctid`` without a key."""
+    names = [column.name for column in relation.table.key] or ["ctid"]
+    return sql.SQL(" OPERATOR(pg_catalog.||) ', ' OPERATOR(pg_catalog.||) ").join(
+        _as_text(relation.table.alias, name) for name in names
     )
 
 

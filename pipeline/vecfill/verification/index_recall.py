@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from vecfill.postgres import search_sql
 from vecfill.postgres.database import Connection
@@ -67,11 +68,14 @@ def _recall(
         found = 0
         for row in rows:
             nearest = cursor.execute(query, (row.vector.tolist(), AMONG)).fetchall()
-            found += _is_found(row, measure, nearest)
+            found += is_found(", ".join(row.parts) or row.key, row.vector, measure, nearest)
     return IndexRecall(index=index, rows=len(rows), found=found)
 
 
-def _is_found(row: StoredRow, measure: Measure, nearest: Sequence[tuple[str, float]]) -> bool:
-    own = -float(np.dot(row.vector, row.vector)) if measure.distance == "ip" else 0.0
+def is_found(
+    key: str, vector: npt.NDArray[np.floating], measure: Measure, nearest: Sequence[tuple[str, float]]
+) -> bool:
+    """Whether a row is among the rows nearest to its own vector, or ten others are as near."""
+    own = -float(np.dot(vector, vector)) if measure.distance == "ip" else 0.0
     ties = len(nearest) == AMONG and nearest[-1][1] <= own + TIE * max(1.0, abs(own))
-    return ties or (", ".join(row.parts) or row.key) in {key for key, _ in nearest}
+    return ties or key in {key for key, _ in nearest}
