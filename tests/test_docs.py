@@ -50,6 +50,12 @@ INSERT INTO "Odd Schema"."order" VALUES (1, 'a lamp');
 CREATE TABLE documents (tenant_id int NOT NULL, document_id bigint NOT NULL, title text, body text,
   embedding vector(384), UNIQUE (tenant_id, document_id));
 INSERT INTO documents VALUES (1, 1, 'a title', 'a body'), (1, 2, 'another', NULL);
+CREATE TABLE articles (id int, year int, title text, embedding vector(384), PRIMARY KEY (id, year))
+  PARTITION BY LIST (year);
+CREATE TABLE articles_2025 PARTITION OF articles FOR VALUES IN (2025);
+CREATE TABLE articles_2026 PARTITION OF articles FOR VALUES IN (2026);
+INSERT INTO articles SELECT n, 2025 + n % 2, 'article ' || n FROM generate_series(1, 20) AS n;
+CREATE INDEX articles_near ON articles USING hnsw (embedding vector_cosine_ops);
 CREATE TABLE notes (name text, body text, embedding vector(384));
 INSERT INTO notes VALUES ('first', 'a body');
 """
@@ -236,7 +242,7 @@ def environ(database, connect, request, tmp_path):
     (tmp_path / "vecfill").chmod(0o755)
     tools = server_programs.installed(request.config.getoption("--pg-version")) / "bin"
     yield {**os.environ, "PATH": f"{tmp_path}:{tools}:{os.environ['PATH']}", "DATABASE_URL": database}
-    if connect.execute("SELECT FROM pg_roles WHERE rolname = 'filler'").fetchone():
+    if connect.execute("SELECT 1 FROM pg_roles WHERE rolname = 'filler'").fetchone():
         connect.execute(sql.SQL("DROP OWNED BY filler; DROP ROLE filler"))
 
 
@@ -249,3 +255,37 @@ def test_what_the_how_tos_say_works(block, environ, tmp_path):
     command = ["bash", "-euo", "pipefail", "-c", script]
     ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 0, ended.stderr
+
+
+STAND_INS = {
+    "sentence-transformers/all-MiniLM-L6-v2 --revision v2": "hash:384:v2",
+    "sentence-transformers/all-MiniLM-L6-v2": "hash:384",
+    "BAAI/bge-base-en-v1.5": "hash:768",
+}
+
+
+TEXTS = {"jobs": "{title} at {company}", "articles": "title"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", blocks(ROOT / "docs" / "model-change.md", "bash", "<!-- tested -->\n"))
+def test_what_is_said_about_a_change_of_the_model_works(block, connect, environ, vecfill, monkeypatch):
+    """In this process: a dozen commands for each block would take a minute, each in a process of its own."""
+    database = environ["DATABASE_URL"]
+    monkeypatch.setenv("DATABASE_URL", database)
+    for model, stand_in in STAND_INS.items():
+        block = block.replace(model, stand_in)
+    table = re.search(r"--table public\.(\w+)", block)[1]
+    if "filler" not in block:
+        target = ("--table", table, "--text", TEXTS[table])
+        assert [vecfill(*verb, *target).code for verb in (["track"], ["run", "--model", "hash:384"])] == [0, 0]
+    for line in block.replace("\\\n", " ").splitlines():
+        if line.startswith("export "):
+            monkeypatch.setenv("DATABASE_URL", conninfo.make_conninfo(database, user="filler"))
+        for words in commands(line):
+            ended = vecfill(*words)
+            assert ended.code == 0, (words, ended.err)
+        if line.startswith("psql "):
+            words = shlex.split(line.replace(r"\$", "$"))
+            for sql_text in [after for word, after in pairwise(words) if word == "-c"]:
+                connect.execute(sql_text)
