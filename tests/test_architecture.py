@@ -39,6 +39,7 @@ VERBS = {
         "adoption",
         "backfill",
         "demo",
+        "ledger_status",
         "planning",
         "queue_retry",
         "remembered_failures",

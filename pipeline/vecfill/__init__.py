@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from vecfill.job import Stop as Stop
     from vecfill.ledger.recorded_runs import Holder as Holder
     from vecfill.ledger.recorded_runs import RunRecord as RunRecord
+    from vecfill.ledger_status import LedgerStatus as LedgerStatus
     from vecfill.migration.ending import MigrationEnded as MigrationEnded
     from vecfill.migration.ending import abandon_migration as abandon_migration
     from vecfill.migration.ending import finish_migration as finish_migration
@@ -113,7 +114,6 @@ if TYPE_CHECKING:
     from vecfill.remembered_failures import Retried as Retried
     from vecfill.remembered_failures import failures as failures
     from vecfill.remembered_failures import retry as retry
-    from vecfill.table_status import LedgerStatus as LedgerStatus
     from vecfill.table_status import Status as Status
     from vecfill.table_status import status as status
     from vecfill.target_tracking import TrackResult as TrackResult
@@ -199,7 +199,8 @@ _EXPORTS = {
     "read.queue_upkeep": ("QueueCounts",),
     "read.survey": ("Coverage",),
     "remembered_failures": ("Failure", "Failures", "Retried", "failures", "retry"),
-    "table_status": ("LedgerStatus", "Status", "status"),
+    "ledger_status": ("LedgerStatus",),
+    "table_status": ("Status", "status"),
     "target_tracking": ("TrackResult", "track"),
     "target_untracking": ("untrack",),
     "vector_search": ("Found", "Hit", "search"),

@@ -14,59 +14,24 @@ from vecfill.backfill.checks import check_sql, check_writable, warn_no_row_can_m
 from vecfill.backfill.tracked_checks import check_one_queue
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
-from vecfill.ledger import queue
 from vecfill.ledger.adjust_run import adjust_run
 from vecfill.ledger.completed_target import find_completed, need_tracked
-from vecfill.ledger.recorded_runs import Holder, RunRecord, recorded_runs
 from vecfill.ledger.registry import Tracked
+from vecfill.ledger_status import LedgerStatus, from_ledger
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.queue_introspect import check_queue_table, with_queue_table
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.row_security import check_visible
-from vecfill.postgres.selection import CHANGED, selection_of
+from vecfill.postgres.selection import selection_of
 from vecfill.postgres.session import Session
 from vecfill.read.pieces import Pieces
 from vecfill.read.queue_findings import QueueFindings, queue_findings
 from vecfill.read.survey import Coverage, survey
-from vecfill.read.tracked import pending, with_queue
-
-LAST_RUNS = 10
-"""Ended runs that a status has."""
 
 COUNTING_SHARE = 0.1
 """Most of the time that a repeated status spends on counting the table; what it counted before is shown meanwhile."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LedgerStatus:
-    """What the ledger says of a tracked target.
-
-    Attributes:
-        queued: entries of the queue of changes; several may concern one row, or none that needs a vector.
-        oldest_s: age of the oldest in seconds; None if the queue is empty.
-        unknown: vectors of unknown origin when the table was last read as a whole; None if it was not yet.
-        running: the run in progress.
-        runs: the last runs that have ended, the newest first.
-    """
-
-    queued: int
-    oldest_s: float | None
-    unknown: int | None
-    running: Holder | None
-    runs: tuple[RunRecord, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "tracked": True,
-            "queued": self.queued,
-            "oldest_s": self.oldest_s,
-            "unknown": self.unknown,
-            "running": self.running.as_dict() if self.running else None,
-            "runs": [run.as_dict() for run in self.runs],
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +122,7 @@ class Watch:
         coverage = self._counted(connection, found.relation)
         ledger = None
         if found.tracked:
-            coverage, ledger = _from_ledger(connection, self._target, found.tracked, coverage)
+            coverage, ledger = from_ledger(connection, self._target, found.tracked, coverage)
         return Status(
             table=found.relation.table.label,
             coverage=coverage,
@@ -199,25 +164,6 @@ def _find(connection: Connection, target: Target) -> _Found:
     except ConfigError as error:
         return _Found(target, plain, misfit=error)
     return _Found(full, tracked.relation if tracked else plain, tracked)
-
-
-def _from_ledger(
-    connection: Connection, target: Target, tracked: Tracked, counted: Coverage
-) -> tuple[Coverage, LedgerStatus]:
-    """Adds what only the ledger knows, at the cost of its queue and its failures, not of the table."""
-    relation, changed = tracked.relation, selection_of(target, "changed")
-    queued = queue.queue_of(connection, relation)
-    _, outdated = queue.failures_waiting(connection, relation, changed)
-    coverage = replace(
-        counted,
-        changed=pending(connection, with_queue(relation), changed).states.get(CHANGED, 0),
-        unknown=tracked.unknown or 0,
-        failed=counted.failed + outdated,
-    )
-    running, runs = recorded_runs(connection, relation, LAST_RUNS)
-    return coverage, LedgerStatus(
-        queued=queued.entries, oldest_s=queued.oldest_s, unknown=tracked.unknown, running=running, runs=tuple(runs)
-    )
 
 
 def _from_queue_table(connection: Connection, found: _Found) -> QueueFindings | None:

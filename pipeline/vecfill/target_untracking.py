@@ -12,7 +12,9 @@ from vecfill.ledger import layout_sql
 from vecfill.ledger.ddl import execute
 from vecfill.ledger.migrations import check_no_migration
 from vecfill.ledger.registry import condition_of, find_targets, ledger_version
+from vecfill.ledger.waiting_indexes import check_none_waits
 from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.index_sql import SavedIndex
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.session import open_session, transaction
 from vecfill.postgres.tracking import Tracking
@@ -49,6 +51,7 @@ def _untrack(connection: Connection, target: Target, *, dry_run: bool) -> TrackR
                 else f"{column} is not tracked: nothing to remove"
             )
         check_no_migration(cursor, target.state_schema, found.id)
+        check_none_waits(cursor, found.waiting)
         row = cursor.execute(_count(target.state_schema), ()).fetchone()
     relation = replace(relation, tracking=Tracking.of(target.state_schema, found.id, ()))
     last = layout_sql.drop_shared(target.state_schema) if row and row[0] == 1 else ()
@@ -68,20 +71,24 @@ def _lost(connection: Connection, target: Target, *, dry_run: bool) -> TrackResu
         oid = there[0] if there else None
         query = sql.SQL(_RENAMED if oid else _LOST).format(sql.Identifier(schema, "target"))
         lost = cursor.execute(query, (oid, target.column) if oid else ()).fetchall()
+        for *_, waiting in lost:
+            check_none_waits(cursor, [SavedIndex.of(one) for one in waiting or ()])
         count = cursor.execute(_count(schema), ()).fetchone() or (0,)
     if not lost:
         return None
-    ddl = [one for number, table in lost for one in layout_sql.drop_lost(Tracking.of(schema, number, ()), table)]
+    ddl = [one for number, table, _ in lost for one in layout_sql.drop_lost(Tracking.of(schema, number, ()), table)]
     last = layout_sql.drop_shared(schema) if count[0] == len(lost) else ()
     return _dropped(connection, target.table, [*ddl, *last], dry_run=dry_run)
 
 
 _LOST = """
-SELECT t.id, NULL FROM {} AS t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t.relation::oid)
+SELECT t.id, NULL, NULL FROM {} AS t
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t.relation::oid)
 """
 
 _RENAMED = """
-SELECT t.id, t.relation::pg_catalog.text FROM {} AS t
+SELECT t.id, t.relation::pg_catalog.text, pg_catalog.to_jsonb(t) OPERATOR(pg_catalog.->) 'waiting_indexes'
+FROM {} AS t
 WHERE t.relation::pg_catalog.oid = $1::pg_catalog.oid AND t.embedding = $2::pg_catalog.text AND NOT EXISTS (
   SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = $1::pg_catalog.oid AND a.attname = t.embedding)
 """

@@ -6,8 +6,8 @@ import json
 import logging
 from dataclasses import replace
 
-import psycopg
 import pytest
+from tests.indexing.indexed import HNSW, indexed_docs, outdate, rebuilt, shape, stopped, waiting
 from tests.ledger.tracked import assert_current, fill, make_partitioned_docs, tracked_docs
 from tests.tables import DOCS, INLINE, MODEL
 
@@ -15,41 +15,9 @@ from vecfill import run, track
 from vecfill.config.migrate import LockOptions
 from vecfill.config.model import Model
 from vecfill.errors import ConfigError, TableLockedError, VecfillError
-from vecfill.job import Stop
 from vecfill.postgres import waits
 
-HNSW = "CREATE INDEX docs_near ON docs USING hnsw (embedding vector_cosine_ops) WITH (m='4') WHERE id > 0"
 LOCKS = LockOptions(lock_timeout=0.1, lock_wait=0)
-
-
-def indexed_docs(connect: psycopg.Connection, database: str, rows: int = 20) -> None:
-    tracked_docs(connect, database, rows)
-    connect.execute(HNSW)
-
-
-def rebuilt(database: str, model: Model = MODEL, **more):
-    return fill(database, model=model, index="rebuild", **more)
-
-
-def outdate(connect: psycopg.Connection, condition: str = "true") -> None:
-    """Every row is to be made anew, by an edit that changes nothing that a test looks at."""
-    connect.execute(f"UPDATE docs SET title = title || '.' WHERE {condition}")
-
-
-def shape(connect: psycopg.Connection) -> list[tuple]:
-    """All that there is to know of the vector indexes, but for their oids."""
-    return connect.execute(
-        "SELECT c.relname, pg_get_indexdef(i.indexrelid), i.indisvalid, c.reltablespace,"
-        " obj_description(c.oid, 'pg_class'), i.indisclustered,"
-        " (SELECT array_agg(attstattarget) FROM pg_attribute a WHERE a.attrelid = c.oid),"
-        " (SELECT inhparent::regclass::text FROM pg_inherits h WHERE h.inhrelid = c.oid)"
-        " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relam >= 16384 ORDER BY 1"
-    ).fetchall()
-
-
-def waiting(connect: psycopg.Connection) -> list[str]:
-    found = connect.execute("SELECT waiting_indexes FROM vecfill.target").fetchone()[0]
-    return [one["name"] for one in found or ()]
 
 
 def test_the_index_is_gone_during_the_run_and_the_same_afterwards(connect, database, caplog):
@@ -167,17 +135,6 @@ def test_a_run_that_fails_builds_the_index_all_the_same(connect, database):
         rebuilt(database)
     assert shape(connect) == before
     assert waiting(connect) == []
-
-
-def stopped(database: str, signal: str, **more):
-    """A run that a signal stops while it writes its first row."""
-    stop = Stop()
-
-    def progress(event):
-        if event.step == "sweep":
-            stop.set(signal, override=True)
-
-    return run(DOCS, MODEL, database=database, options=replace(INLINE, index="rebuild"), stop=stop, progress=progress)
 
 
 def test_a_signal_leaves_the_index_to_the_next_run_whatever_that_has_to_do(connect, database, caplog):

@@ -112,6 +112,28 @@ def print_track(report: Report) -> None:
     show([table(title, head, lines)], [size, *machine_lines(report)], width=120)
 
 
+def print_replace(report: Report) -> None:
+    """Prints the report of ``bench replace``."""
+    head = ("way", "what it does", "s", "for the index", "WAL", "before", "after", "longest read", "longest write")
+    lines = [
+        [
+            *(one["name"], one["about"], number(one["seconds"]), f"{one['index_s']:,.0f} s"),
+            *(f"{one[name] / 1e6:,.0f} MB" for name in ("wal_bytes", "bytes_before", "bytes_after")),
+            *(f"{1000 * one[name]:,.0f} ms" for name in ("longest_read_s", "longest_write_s")),
+        ]
+        for one in report["ways"]
+    ]
+    told = [
+        f"forecast of {one['name']}: {one['forecast_s']:,.0f} s through the index, {one['forecast_build_s']:,.0f} s to "
+        "build it"
+        for one in report["ways"]
+        if one.get("forecast_s")
+    ]
+    ratio = [f"in place is {report['ratio']:.1f} times as fast as live"] if report["ratio"] else []
+    title = f"{report['rows']:,} rows of {report['dim']} dimensions with an HNSW index"
+    show([table(title, head, lines, left=head[:2])], [*ratio, *told, *machine_lines(report)], width=200)
+
+
 def table(title: str, head: Sequence[str], lines: Iterable[Sequence[str]], *, left: Sequence[str] = ()) -> Table:
     """A table for the terminal; the first column and ``left`` are aligned left, the others right."""
     found = Table(title=title, title_justify="left")

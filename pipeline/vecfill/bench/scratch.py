@@ -41,6 +41,7 @@ class Table:
     name: sql.Composable
     relation: Relation
     source: sql.Composable
+    vector_type: sql.Composable
     rows: int
     ledger: tuple[sql.Composable, ...] = ()
 
@@ -75,6 +76,11 @@ class Table:
         lsn = "pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')"
         return int(self._value(sql.SQL("SELECT {}").format(sql.SQL(lsn))))
 
+    def bytes(self) -> int:
+        """Bytes of the table with its indexes and TOAST."""
+        size = sql.SQL("SELECT pg_catalog.pg_total_relation_size({}::pg_catalog.regclass)")
+        return int(self._value(size.format(sql.Literal(self.name.as_string()))))
+
     def _value(self, query: sql.Composed) -> Any:
         with closing(self.database.connect()) as connection:
             row = connection.execute(query).fetchone()
@@ -96,15 +102,23 @@ class Scratch:
             ConfigError: the server does not take it, such as for a dimension that pgvector does not have.
         """
         full, source = (sql.Identifier(self.schema, part) for part in (name, f"{name}_source"))
+        vector = sql.SQL("{}({})").format(self.vector, sql.Literal(dim))
         try:
             with closing(self.database.connect()) as connection:
-                _create(connection, full, sql.SQL("{}({})").format(self.vector, sql.Literal(dim)))
+                _create(connection, full, vector)
                 _fill(connection, source, texts)
                 _refill(connection, full, source)
                 relation = inspect(connection, Target(table=f"{self.schema}.{name}", text="text"))
         except psycopg.Error as error:
             raise ConfigError(f"no scratch table of {dim} dimensions: {server_message(error)}") from error
-        return Table(database=self.database, name=full, relation=relation, source=source, rows=len(texts))
+        return Table(
+            database=self.database,
+            name=full,
+            relation=relation,
+            source=source,
+            vector_type=vector,
+            rows=len(texts),
+        )
 
     def tracked(self, table: Table) -> Table:
         """Tracks a table, with a ledger in a schema beside this one."""

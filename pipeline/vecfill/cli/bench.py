@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vecfill.cli.bench_api import api
+from vecfill.cli.bench_replace import replace
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.measuring import (
     DEFAULT_MODEL,
@@ -43,11 +44,13 @@ def bench() -> None:
       vecfill bench pipeline -d postgresql://localhost/app -t public.jobs --text '{title} at {company}' --report out
       vecfill bench write --database embedded
       vecfill bench track --database embedded
+      vecfill bench replace --database embedded
       vecfill bench api --api openai:text-embedding-3-small --dry-run
     """
 
 
 bench.add_command(api)
+bench.add_command(replace)
 
 
 @bench.command()

@@ -15,7 +15,8 @@ from vecfill.config.adjustments import as_texts
 from vecfill.config.limits import WriteLimits
 from vecfill.config.options import options_of
 from vecfill.ledger.recorded_runs import Holder, RunRecord
-from vecfill.table_status import LedgerStatus, Status
+from vecfill.ledger_status import LedgerStatus
+from vecfill.table_status import Status
 
 SHOWN_RUNS = 5
 """Ended runs that are shown of one target; of several, each shows its last."""
@@ -39,6 +40,8 @@ def _parts(one: Status, runs: int) -> Iterator[RenderableType]:
             yield Text(f"queue table {one.queue.table}: {one.queue.stuck:,} stuck: the next run takes them over")
     if one.ledger:
         yield Text(f"{one.table}: {_queue(one.ledger)}")
+        for waiting in one.ledger.waiting_indexes:
+            yield Text(f"{one.table}: {waiting}; the next `vecfill run` does it")
         if one.ledger.running:
             yield Text(f"{one.table}: running: {_running(one.ledger.running)}")
         if one.ledger.runs:

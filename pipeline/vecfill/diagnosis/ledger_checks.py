@@ -17,6 +17,7 @@ from vecfill.ledger.queue import Queue, queue_of
 from vecfill.ledger.recorded_runs import DIED, RunRecord, recorded_runs
 from vecfill.ledger.registry import Tracked
 from vecfill.ledger.scanned import triggers_of
+from vecfill.ledger.waiting_indexes import still_missing
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import target
@@ -181,8 +182,24 @@ def _gone(relation: Relation) -> tuple[sql.Composable, sql.Composable]:
     return ledger.vectors, condition
 
 
+def waiting_indexes(look: Examined) -> Iterator[Finding]:
+    """The vector indexes that a run has dropped."""
+    waiting = look.tracked.waiting if look.tracked else ()
+    missing = still_missing(look.connection, waiting)
+    running = missing and look.tracked and recorded_runs(look.connection, look.tracked.relation, 1)[0]
+    for one in missing:
+        if running:
+            yield ok("index-waiting", f"{one.label} is dropped while {running.by} is at work, and built again after it")
+            continue
+        parts = [part for part in waiting if part.is_part_of(one)]
+        statements = [f"{statement};" for index in (one, *parts) for statement in index.statements]
+        what = f"{one.label} is gone: a run dropped it and died before it could build it again; the next run does"
+        yield problem("index-waiting", what, look.run_command(), *statements)
+
+
 CHECKS = {
     "tracking": tracking,
+    "index-waiting": waiting_indexes,
     "ledger": rights,
     "change-queue": change_queue,
     "failures": failures,

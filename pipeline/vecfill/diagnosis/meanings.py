@@ -38,6 +38,7 @@ MEANINGS = {
     "vector-index": "Every write of a vector updates its indexes, by HNSW at 60 to 170 times the cost without.",
     "index-invalid": "A search does not use an INVALID index, but every write maintains it.",
     "index-operator": "A search by an operator that no index serves reads the whole table.",
+    "index-waiting": "Searches read every vector until an index that a run has dropped is built again.",
     "index-unused": "An index that no search uses costs each write and serves nobody.",
     # an update
     "update-cost": "The rate of a run is limited by what the server does for each updated row.",

@@ -46,8 +46,17 @@ def build_index(session: Session, wanted: WantedIndex, options: IndexOptions, re
     serial = False
 
     def work(connection: Connection) -> bool:
-        _configure(connection, options, serial=serial)
-        return build(connection, wanted)
+        connection.add_notice_handler(told)
+        try:
+            _configure(connection, options, serial=serial)
+            return build(connection, wanted)
+        finally:
+            connection.remove_notice_handler(told)
+
+    def told(notice: psycopg.errors.Diagnostic) -> None:
+        """Such as pgvector's, that the graph does not fit into memory."""
+        if notice.severity_nonlocalized in ("NOTICE", "WARNING"):
+            log.warning("index %s: %s (see --index-memory)", wanted.name, notice.message_primary)
 
     log.info("index %s on %s: building, %s", wanted.name, wanted.table, reason)
     with _progress(session.database, wanted):

@@ -73,8 +73,8 @@ def _measured(connection: Connection, relation: Relation, rest: str) -> float:
 _SAMPLE = """
 CREATE TEMPORARY TABLE vecfill_sample ({column} {kind}) ON COMMIT DROP;
 INSERT INTO pg_temp.vecfill_sample
-  SELECT (SELECT pg_catalog.array_agg((pg_catalog.random() - 0.5 + 0 * g)::pg_catalog.float4)
-    FROM pg_catalog.generate_series(1, {dim}))::{kind}
+  SELECT ARRAY(SELECT (pg_catalog.random() - 0.5)::pg_catalog.float4
+    FROM pg_catalog.generate_series(1, {dim}) WHERE g IS NOT NULL)::{kind}
   FROM pg_catalog.generate_series(1, {rows}) AS g
 """
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence, Set
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from vecfill.config.migrate import LockOptions
@@ -14,6 +15,7 @@ from vecfill.ledger.migrations import check_no_migration
 from vecfill.ledger.waiting_indexes import note_waiting, prepare_ledger
 from vecfill.migration.brief_lock import under_lock
 from vecfill.postgres.database import Connection, Cursor
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.index_sql import VECTOR_INDEXES, SavedIndex, drop_vector_index, saved_index
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import Session, transaction
@@ -38,8 +40,6 @@ def check_rebuildable(connection: Connection, relation: Relation) -> list[SavedI
     names = {(index.table, index.name) for index in relation.table.indexes if index.is_for_vectors}
     with transaction(connection, EMPTY_PATH, read_only=True) as cursor:
         rows = _rows(cursor, relation, names)
-        if rows:
-            check_no_migration(cursor, relation.ledger.schema, relation.ledger.id)
     for row in rows:
         *_, constraint, owns, owner, may_create = row
         label, role = f"{row[1]}.{row[0]}", relation.access.server.role
@@ -57,8 +57,22 @@ def check_rebuildable(connection: Connection, relation: Relation) -> list[SavedI
             )
     found = [saved_index(row) for row in rows if not row[-4]]
     if found:
+        _check_no_migration(connection, relation)
         prepare_ledger(connection, relation)
     return found
+
+
+def _check_no_migration(connection: Connection, relation: Relation) -> None:
+    schema = relation.ledger.schema
+    try:
+        with transaction(connection, read_only=True) as cursor:
+            check_no_migration(cursor, schema, relation.ledger.id)
+    except psycopg.errors.InsufficientPrivilege as error:
+        role = sql.Identifier(relation.access.server.role).as_string()
+        raise ConfigError(
+            f"{server_message(error)}: --index rebuild needs to know whether a migration is in progress: GRANT SELECT "
+            f"ON {sql.Identifier(schema, 'migration').as_string()} TO {role}, or pass --index keep"
+        ) from error
 
 
 def drop_indexes(

@@ -77,13 +77,39 @@ UPDATE {targets} SET waiting_indexes = $2::pg_catalog.jsonb WHERE id OPERATOR(pg
 
 
 def missing_indexes(cursor: Cursor, waiting: Sequence[SavedIndex]) -> list[SavedIndex]:
-    """Returns those of the waiting indexes that do not exist, not under another name either.
+    """Returns those of the waiting indexes that do not exist, without the parts of partitioned ones.
 
     Args:
-        cursor: in a transaction with an empty search path.
+        cursor: in a transaction.
         waiting: from the ledger.
     """
-    return [one for one in waiting if not cursor.execute(_EXISTS, (one.table_oid, one.schema, one.name)).fetchall()]
+    whole = (one for one in waiting if one.parent is None)
+    return [one for one in whole if not cursor.execute(_EXISTS, (one.table_oid, one.schema, one.name)).fetchall()]
+
+
+def still_missing(connection: Connection, waiting: Sequence[SavedIndex]) -> list[SavedIndex]:
+    """``missing_indexes`` in a transaction of its own; none is needed where nothing waits."""
+    if not waiting:
+        return []
+    with transaction(connection, read_only=True) as cursor:
+        return missing_indexes(cursor, waiting)
+
+
+def waits(one: SavedIndex, waiting: Sequence[SavedIndex]) -> str:
+    """Returns the sentence that tells people of an index that waits; ``waiting`` has its parts too."""
+    parts = [part for part in waiting if part.is_part_of(one)]
+    statements = "; ".join(statement for index in (one, *parts) for statement in index.statements)
+    return f"index {one.label} waits to be built again, since a run has dropped it: {statements}"
+
+
+def check_none_waits(cursor: Cursor, waiting: Sequence[SavedIndex]) -> None:
+    """Checks that no index would be forgotten.
+
+    Raises:
+        ConfigError: one waits to be built again.
+    """
+    for one in missing_indexes(cursor, waiting):
+        raise ConfigError(f"{waits(one, waiting)}: run `vecfill run`, or these statements, first")
 
 
 _EXISTS = """

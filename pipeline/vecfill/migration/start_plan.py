@@ -16,6 +16,7 @@ from vecfill.ledger.completed_target import find_completed, need_tracked
 from vecfill.ledger.migrations import find_migration
 from vecfill.ledger.models import register_model
 from vecfill.ledger.registry import condition_of, find_targets, ledger_version
+from vecfill.ledger.waiting_indexes import check_none_waits
 from vecfill.migration.carry_over import grants_of, properties_of
 from vecfill.migration.column_rules import rules_of
 from vecfill.migration.look import check_owner
@@ -73,6 +74,8 @@ def plan_start(
         ConfigError: it cannot.
     """
     tracked = need_tracked(connection, target, "a migration")
+    with transaction(connection, read_only=True) as cursor:
+        check_none_waits(cursor, tracked.waiting)
     target, _ = find_completed(connection, target, tracked.relation)
     relation = replace(inspect(connection, target), tracking=tracked.relation.ledger)
     check_writable(relation)

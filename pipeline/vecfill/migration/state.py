@@ -7,10 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from vecfill.config.target import Target
+from vecfill.errors import ConfigError
 from vecfill.indexing.index_state import BuildState, state_of
+from vecfill.ledger.completed_target import find_completed
 from vecfill.ledger.migrations import INDEXED, ROLLED_BACK, SWAPPED, Migration
+from vecfill.ledger.waiting_indexes import still_missing, waits
 from vecfill.migration.index_build import current_twins
-from vecfill.migration.look import need
+from vecfill.migration.look import Found, need
 from vecfill.migration.obstacles import Obstacle, obstacles_of
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.introspect import inspect
@@ -79,7 +82,7 @@ def migration_status(target: Target, *, database: str | Database | None = None) 
         ConfigError: no migration was started.
     """
     with open_session(database) as session:
-        found = session.run(lambda connection: need(connection, target))
+        found = session.run(lambda connection: _found(connection, target))
         migration, label = found.migration, found.relation.table.label
         if migration.ended:
             return _status(label, migration, next_step=_AFTER[migration.phase].format(migration.kept))
@@ -91,6 +94,23 @@ def migration_status(target: Target, *, database: str | Database | None = None) 
         obstacles = session.run(lambda connection: _obstacles(connection, old))
     step = _next(migration, counted, indexes)
     return _status(label, migration, counted=counted, indexes=indexes, obstacles=obstacles, next_step=step)
+
+
+def _found(connection: Connection, target: Target) -> Found:
+    """The migration of a target; without one, an index that a run in place has dropped is worth a word.
+
+    Raises:
+        ConfigError: there never was one.
+    """
+    try:
+        return need(connection, target)
+    except ConfigError as error:
+        relation = inspect(connection, target, text_needed=False, key_needed=False)
+        _, tracked = find_completed(connection, target, relation)
+        waiting = tracked.waiting if tracked else ()
+        for one in still_missing(connection, waiting):
+            raise ConfigError(f"{waits(one, waiting)}: the next `vecfill run` does it; {error}") from error
+        raise
 
 
 def _status(
