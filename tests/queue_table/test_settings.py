@@ -8,6 +8,7 @@ import pytest
 from tests.queue_table.boards import BOARD, QUEUE, board, enqueue, filled, make_board, monitored
 from tests.tables import INLINE, MODEL, role
 
+from vecfill import RetryOptions, retry, status
 from vecfill.backfill.run import run
 from vecfill.config.queue_options import QueueOptions
 from vecfill.config.settings import Settings
@@ -82,6 +83,9 @@ def test_a_time_without_zone_is_the_server_s(connect, database):
             r"--queue-pending 'waiting' does not fit status .* of type status: invalid input value",
         ),
         ({"status": "attempts"}, "--queue-pending 'pending' does not fit attempts .* of type integer"),
+        ({"only": ("kind",)}, "--queue-only 'kind': write NAME=VALUE, such as kind=job"),
+        ({"only": ("kind=job",)}, "--queue-only kind: the queue table .* has no such column"),
+        ({"only": ("attempts=many",)}, "--queue-only 'many' does not fit attempts .* of type integer"),
         ({"claimed": "error"}, "--queue-claimed error of public.embedding_queue has type text: it must be a timestamp"),
         ({"attempts": "error"}, r"does not take what a run writes: .*: correct \[target.queue\]"),
         ({"error": "attempts"}, r"does not take what a run writes: .*: correct \[target.queue\]"),
@@ -124,6 +128,27 @@ def test_entries_of_another_table_are_left_alone(connect, database):
         run(replace(BOARD, table="notes"), MODEL, database=database, options=INLINE)
     assert monitored(connect) == {"pending": 3}
     assert run(replace(BOARD, table="texts"), MODEL, database=database, options=INLINE).updated == 1
+
+
+def test_a_queue_that_several_tables_share_is_drained_for_one(connect, database):
+    """The others' entries have keys of ours, and of no row of ours; none of them is counted, taken or changed."""
+    make_board(connect, 4, reference="")
+    connect.execute("ALTER TABLE embedding_queue ADD COLUMN kind text NOT NULL DEFAULT 'job'")
+    enqueue(connect, 1, 99, kind="note")
+    enqueue(connect, 3, 3, "completed", kind="note")
+    enqueue(connect, 4, 9, "processing", kind="note", started_at="2026-01-01")
+    others = "SELECT id, status, started_at FROM embedding_queue WHERE kind = 'note' ORDER BY id"
+    before = connect.execute(others).fetchall()
+    target = board(only=("kind = job",))
+    result = run(target, MODEL, database=database, options=INLINE)
+    assert (result.updated, result.exit_code, result.queue.before) == (4, 0, {"pending": 4})
+    assert result.queue.after == {"completed": 4}
+    connect.execute("UPDATE jobs SET embedding = NULL WHERE id = 2")
+    found = status(target, database=database).queue
+    assert (found.statuses, found.stuck, found.lost, found.unnamed) == ({"completed": 4}, 0, 1, 0)
+    assert retry(target, RetryOptions(lost=True), database=database).rows == 1
+    assert run(target, MODEL, database=database, options=INLINE).updated == 1
+    assert (filled(connect), connect.execute(others).fetchall()) == (4, before)
 
 
 def test_settings_of_no_queue_table_are_refused():

@@ -25,6 +25,7 @@ class QueueOptions(Spec):
     Attributes:
         table: in SQL notation; None if the target has no queue table.
         key: columns that hold the target's key, in its order; empty for those of a foreign key, or of the same names.
+        only: ``column=value`` of the entries that are this target's, where several tables share the queue.
         status: the column of the four values below, of any type that can hold them.
         pending, processing, done, failed: what the status column says; ``done`` may be ``delete``.
         claimed: when an entry was taken; without it, nothing tells which entries were abandoned.
@@ -49,6 +50,12 @@ class QueueOptions(Spec):
         name="queue_key",
         unset="those of its foreign key, or of the same names",
         metavar="NAME",
+    )
+    only: tuple[str, ...] = option(
+        "Take only entries with this value in this column of the queue table, such as 'kind=job'; repeatable.",
+        default=(),
+        name="queue_only",
+        metavar="NAME=VALUE",
     )
     status: str = option(
         "Column of the queue table that holds an entry's status.",
@@ -112,7 +119,7 @@ class QueueOptions(Spec):
     )
 
     def __post_init__(self) -> None:
-        named = ("key", "claimed", "finished", "attempts", "error", "order", "rest")
+        named = ("key", "only", "claimed", "finished", "attempts", "error", "order", "rest")
         if self.table is None and (without := [name for name in named if getattr(self, name)]):
             raise ConfigError(f"--queue-{without[0]} needs --queue-table: name the table that holds the queue")
         values = {name: getattr(self, name) for name in ("pending", "processing", "done", "failed")}

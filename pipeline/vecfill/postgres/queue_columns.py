@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
+import psycopg
 from psycopg import sql
 
 from vecfill.config.queue_options import QueueOptions
 from vecfill.errors import ConfigError
 from vecfill.postgres.catalogue import Column, type_name
+from vecfill.postgres.driver_errors import is_transient, server_message
 from vecfill.postgres.queue_table import ENTRY, EntryKey, Stamp
 from vecfill.postgres.relation import Relation
 
@@ -75,6 +77,40 @@ class QueueColumns:
         """Returns the type of a column as SQL, and the name of its base type."""
         schema, name, kind, base = self.cursor.execute(_TYPE, (column.oid,)).fetchone()
         return sql.Identifier(schema, name), base if kind == "d" else name
+
+    def value(self, column: Column, setting: str, text: str) -> sql.Composable:
+        """Returns a value of a column.
+
+        Raises:
+            ConfigError: its type cannot hold it.
+        """
+        value = sql.SQL("{}::{}").format(sql.Literal(text), self.type_of(column)[0])
+        try:
+            with self.cursor.connection.transaction():
+                self.cursor.execute(sql.SQL("SELECT {}").format(value), ())
+        except psycopg.Error as error:
+            if is_transient(error):
+                raise
+            raise ConfigError(
+                f"--queue-{setting} {text!r} does not fit {column.name} of the queue table {self.label}, of type "
+                f"{type_name(self.cursor, column)}: {server_message(error)}: write the value that the table uses"
+            ) from error
+        return value
+
+    def only(self) -> tuple[tuple[str, sql.Composable], ...]:
+        """Returns the columns and values of the target's own entries.
+
+        Raises:
+            ConfigError: a setting is no ``column=value``, or the value does not fit.
+        """
+        found = []
+        for given in self.options.only:
+            name, equals, text = given.partition("=")
+            if not equals:
+                raise ConfigError(f"--queue-only {given!r}: write NAME=VALUE, such as kind=job")
+            column = self.column("only", name.strip())
+            found.append((column.name, self.value(column, "only", text.strip())))
+        return tuple(found)
 
     def stamp(self, setting: str, name: str | None) -> Stamp | None:
         """Returns a timestamp column.

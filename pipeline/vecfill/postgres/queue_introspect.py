@@ -14,7 +14,7 @@ from vecfill.config.queue_options import DELETE
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError
 from vecfill.postgres import queue_table_sql
-from vecfill.postgres.catalogue import Column, Table, columns_of, find_table, type_name
+from vecfill.postgres.catalogue import Table, columns_of, find_table
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import is_transient, server_message
 from vecfill.postgres.indexes import Index, indexes_of
@@ -89,13 +89,14 @@ def _resolved(cursor: Any, found: QueueColumns, table: Table, relation: Relation
             "could not both be done: drop it, or make it partial (WHERE the entry is pending)"
         )
     names = [name for name in ("pending", "processing", "done", "failed") if getattr(options, name) != DELETE]
-    values = {name: _value(cursor, found, status, name) for name in names}
+    values = {name: found.value(status, name, getattr(options, name)) for name in names}
     key, marked = found.key(relation), claimed is not None and claimed.exact
     indexes = indexes_of(cursor, {table.oid: 0})
     return QueueTable(
         label=found.label,
         name=sql.Identifier(table.schema, table.name),
         key=key,
+        only=found.only(),
         status=status.name,
         pending=values["pending"],
         processing=values["processing"],
@@ -120,27 +121,6 @@ def _resolved(cursor: Any, found: QueueColumns, table: Table, relation: Relation
 def _new_mark() -> int:
     """A mark that no worker makes which keeps its times in milliseconds."""
     return secrets.randbelow(MARKS // 1_000) * 1_000 + 1 + secrets.randbelow(999)
-
-
-def _value(cursor: Any, found: QueueColumns, status: Column, name: str) -> sql.Composable:
-    """Returns a value of the status column.
-
-    Raises:
-        ConfigError: its type cannot hold it.
-    """
-    text, kind = getattr(found.options, name), found.type_of(status)[0]
-    value = sql.SQL("{}::{}").format(sql.Literal(text), kind)
-    try:
-        with cursor.connection.transaction():
-            cursor.execute(sql.SQL("SELECT {}").format(value), ())
-    except psycopg.Error as error:
-        if is_transient(error):
-            raise
-        raise ConfigError(
-            f"--queue-{name} {text!r} does not fit {status.name} of the queue table {found.label}, of type "
-            f"{type_name(cursor, status)}: {server_message(error)}: write the value that the table uses"
-        ) from error
-    return value
 
 
 def _as_text(cursor: Any, values: Iterable[sql.Composable]) -> tuple[str, ...]:

@@ -77,4 +77,7 @@ def _repeated(queue: QueueTable) -> sql.Composed:
 
 
 def _same_key(queue: QueueTable) -> sql.Composed:
-    return sql.SQL("({}) OPERATOR(pg_catalog.=) ({})").format(queue.keys_of("vecfill_o"), queue.keys_of(ENTRY))
+    """Condition: another entry of this target has the key."""
+    return sql.SQL("({}) OPERATOR(pg_catalog.=) ({}) AND {}").format(
+        queue.keys_of("vecfill_o"), queue.keys_of(ENTRY), queue.is_own("vecfill_o")
+    )

@@ -50,6 +50,7 @@ class QueueTable:
         label: ``schema.table`` for messages and results.
         name: quoted, with its schema.
         key: the key columns.
+        only: columns and their values in the entries of this target; the others are another's.
         status: the status column.
         pending, processing, done, failed: its values, cast to its type; ``done`` is None if entries are deleted.
         words: the same values as text, as the server shows them.
@@ -70,6 +71,7 @@ class QueueTable:
     label: str
     name: sql.Composable
     key: tuple[EntryKey, ...]
+    only: tuple[tuple[str, sql.Composable], ...]
     status: str
     pending: sql.Composable
     processing: sql.Composable
@@ -134,8 +136,18 @@ class QueueTable:
         )
 
     def has_status(self, value: sql.Composable, alias: str = ENTRY) -> sql.Composed:
-        """Condition: an entry has this status."""
-        return sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(sql.Identifier(alias, self.status), value)
+        """Condition: an entry is this target's, and has this status."""
+        return self._equal((self.status, value), *self.only, alias=alias)
+
+    def is_own(self, alias: str = ENTRY) -> sql.Composable:
+        """Condition: an entry is this target's, and not another's that shares the queue."""
+        return self._equal(*self.only, alias=alias) if self.only else sql.SQL("true")
+
+    @staticmethod
+    def _equal(*values: tuple[str, sql.Composable], alias: str) -> sql.Composed:
+        return sql.SQL(" AND ").join(
+            sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(sql.Identifier(alias, name), value) for name, value in values
+        )
 
     def is_open(self, alias: str = ENTRY) -> sql.Composed:
         """Condition: an entry is pending or processing."""
@@ -145,8 +157,8 @@ class QueueTable:
 
     def row_has(self, target: str, condition: sql.Composable) -> sql.Composed:
         """Condition: some entry of a row of the target meets a condition."""
-        return sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {} AND {})").format(
-            self.name, sql.Identifier(ENTRY), self.is_row(target), condition
+        return sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {} AND {} AND {})").format(
+            self.name, sql.Identifier(ENTRY), self.is_row(target), self.is_own(), condition
         )
 
     @property

@@ -22,9 +22,9 @@ Values = list[tuple[str, sql.Composable]]
 
 def counts(queue: QueueTable) -> Query:
     """Returns the number of entries by status, as text."""
-    return sql.SQL("SELECT {status}::pg_catalog.text, pg_catalog.count(*) FROM {queue} GROUP BY {status}").format(
-        status=sql.Identifier(ENTRY, queue.status), queue=entries(queue)
-    )
+    return sql.SQL(
+        "SELECT {status}::pg_catalog.text, pg_catalog.count(*) FROM {queue} WHERE {own} GROUP BY {status}"
+    ).format(status=sql.Identifier(ENTRY, queue.status), queue=entries(queue), own=queue.is_own())
 
 
 def pending(relation: Relation) -> Query:
