@@ -56,13 +56,9 @@ class Coordinator:
         """Sets what holds the workers back."""
         self._hold = hold
 
-    def hold(self) -> Hold:
-        """What holds the workers back."""
-        return self._hold
-
-    def is_paused(self) -> bool:
-        """Whether readers wait; a stop ends that."""
-        return self._hold.paused is not None and self._reason is None
+    def state(self) -> tuple[bool, Hold]:
+        """Returns whether the stop was requested, and what holds the workers back."""
+        return self._reason is not None, self._hold
 
     def take_encoder(self) -> int | None:
         """Returns the least busy encoder and counts a block for it; None once a stop is requested."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -19,6 +20,9 @@ from vecfill.engine.threads import PAUSE_CHECK_S
 from vecfill.engine.worker_log import log_to_driver
 from vecfill.job import Hold, Sink, Source, Unit, Worker
 
+FRESH_S = 0.1
+"""Seconds for which a worker takes the coordinator's state for true."""
+
 BlockCall = Callable[[pa.Table], pa.Table]
 
 
@@ -28,11 +32,26 @@ def _join(coordinator: Any) -> None:
     ray.get(coordinator.join.remote(ray.get_runtime_context().current_actor))
 
 
-def _worker(coordinator: Any, **more: Any) -> Worker:
+class _State:
+    """The coordinator's state, asked for at most once in ``FRESH_S``: a batch looks at it five times."""
+
+    def __init__(self, coordinator: Any) -> None:
+        self._coordinator = coordinator
+        self._found: tuple[bool, Hold] = False, Hold()
+        self._asked_at = -math.inf
+
+    def __call__(self) -> tuple[bool, Hold]:
+        if time.monotonic() - self._asked_at > FRESH_S:
+            self._found = ray.get(self._coordinator.state.remote())
+            self._asked_at = time.monotonic()
+        return self._found
+
+
+def _worker(coordinator: Any, state: _State, **more: Any) -> Worker:
     return Worker(
-        stopped=lambda: bool(ray.get(coordinator.is_set.remote())),
+        stopped=lambda: state()[0],
         stop=lambda reason: ray.get(coordinator.set.remote(reason)),
-        hold=lambda: cast(Hold, ray.get(coordinator.hold.remote())),
+        hold=lambda: state()[1],
         **more,
     )
 
@@ -45,14 +64,15 @@ class ReadUnits:
     """
 
     def __init__(self, source: Source, coordinator: Any) -> None:
-        self._read, self._coordinator = source.reader(_worker(coordinator)), coordinator
+        self._state = _State(coordinator)
+        self._read = source.reader(_worker(coordinator, self._state))
         _join(coordinator)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """A block of one unit in, a TextBlock out; waits while the run is paused, and is empty after a stop."""
-        while ray.get(self._coordinator.is_paused.remote()):
+        while not (stopped := self._state()[0]) and self._state()[1].paused:
             time.sleep(PAUSE_CHECK_S)
-        if ray.get(self._coordinator.is_set.remote()):
+        if stopped:
             return self._read.nothing()
         return self._read(pickle.loads(block["item"][0].as_py()))  # noqa: S301 -- our own
 
@@ -65,7 +85,9 @@ class EncodeAndWrite:
     """
 
     def __init__(self, encode: BlockCall, sink: Sink, peers: int, coordinator: Any) -> None:
-        writer = sink.writer(_worker(coordinator, peers=peers, committed=coordinator.add_committed.remote))
+        writer = sink.writer(
+            _worker(coordinator, _State(coordinator), peers=peers, committed=coordinator.add_committed.remote)
+        )
         self._encode, self._write, self._lock = encode, writer, threading.Lock()
         self._failed = False
         self._coordinator = coordinator
