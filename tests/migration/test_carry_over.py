@@ -18,11 +18,12 @@ from tests.migration.moving import (
     swap_back,
     swap_it,
 )
-from tests.tables import DOCS, INLINE
+from tests.tables import DOCS, INLINE, assert_every_vector_is_its_texts
 
 from vecfill import StepOptions, Target, run, run_migration, start_migration, swap_migration, track
 from vecfill.errors import ConfigError
 
+ZEROS = replace(DOCS, zero_is_missing=True)
 ODD = Target(table='"Odd.Schema"."A ""table"""', column="The Vector", text="{A title}")
 LONG = "i" * 58
 
@@ -43,24 +44,30 @@ def odd_docs(connect, database):
         f"COMMENT ON INDEX {LONG}bbbbb IS 'for l2'; CREATE INDEX docs_norm ON docs ((vector_norm(embedding)));"
         "ALTER INDEX docs_norm ALTER COLUMN 1 SET STATISTICS 33"
     )
-    track(DOCS, database=database)
-    assert fill(database).exit_code == 0
+    track(ZEROS, database=database)
+    assert fill(database, ZEROS).updated == 10
 
 
 @pytest.mark.slow
 def test_the_swapped_column_has_all_that_the_old_one_had(connect, database, request):
     odd_docs(connect, database)
-    assert begin(database).not_copied == ()
+    step = StepOptions(locks=LOCKS)
+    assert start_migration(ZEROS, NEW, database=database, step=step).not_copied == ()
     connect.execute("INSERT INTO docs VALUES (11, 'new')")
-    move(database)
+    assert move(database).filled.updated == 11
     before = indexes(connect, "embedding")
     assert len(before) == 3
+    connect.execute("INSERT INTO docs VALUES (12, 'later')")
+    assert fill(database, ZEROS).updated == 2
+    with pytest.raises(ConfigError, match="and 1 rows have no other vector"):
+        end(database, yes=False)
     swap_it(database)
     swap_back(database)
     assert indexes(connect, "embedding") == before
     swap_it(database)
     end(database)
-    assert fill(database, DOCS, NEW).exit_code == 0
+    assert fill(database, ZEROS, NEW).exit_code == 0
+    assert_every_vector_is_its_texts(connect, rows=12)
 
     def again() -> None:
         connect.execute("DROP SCHEMA IF EXISTS vecfill CASCADE")

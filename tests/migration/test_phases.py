@@ -149,7 +149,7 @@ def test_what_cannot_work_is_refused_and_changes_nothing(connect, database):
         end(database)
     move(database)
     connect.execute("CREATE VIEW shown AS SELECT id, embedding FROM docs")
-    with pytest.raises(ConfigError, match=r"view shown depends on column embedding.*change or drop those objects"):
+    with pytest.raises(ConfigError, match=r"these use public.docs.embedding, .*: view shown: DROP VIEW shown"):
         end(database)
     assert phases(connect) == ["started", "filled", "indexed"]
     connect.execute("DROP VIEW shown; UPDATE docs SET embedding_next = NULL WHERE id = 2")

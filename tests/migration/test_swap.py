@@ -173,7 +173,10 @@ def test_a_swap_is_refused_where_it_would_lose_something(connect, database):
     connect.execute("ALTER TABLE docs ALTER embedding DROP NOT NULL; ALTER INDEX docs_near_next RENAME TO other")
     with pytest.raises(ConfigError, match=r"index docs_near_next is not ready"):
         swap_it(database)
-    connect.execute("ALTER INDEX other RENAME TO docs_near_next")
+    connect.execute("ALTER INDEX other RENAME TO docs_near_next; CREATE INDEX docs_near_old ON docs (title)")
+    with pytest.raises(ConfigError, match=r"index docs_near is to be named docs_near_old, which exists: rename it"):
+        swap_it(database)
+    connect.execute("DROP INDEX docs_near_old")
     connect.execute(f"UPDATE docs SET title = '', embedding = '[1{',0' * 7}]' WHERE id = 7")
     connect.execute("UPDATE docs SET embedding_next = NULL WHERE id = 7")
     with pytest.raises(ConfigError, match=r"refusing to start: 1 rows have a vector of the old model"):
@@ -210,6 +213,21 @@ def test_a_long_transaction_delays_the_swap_and_not_the_application(connect, dat
             assert swap_it(database, locks=replace(LOCKS, lock_wait=60)).done
     assert phases(connect)[-1] == "swapped"
     assert 0.05 < max(waits) < 1
+
+
+def test_what_was_prepared_before_a_swap_fails_only_where_it_was_foretold(connect, database, caplog):
+    moved_docs(connect, database)
+    caplog.set_level("INFO", "vecfill")
+    connect.execute(
+        "PREPARE whole AS SELECT embedding FROM docs; PREPARE text AS SELECT embedding::text FROM docs;"
+        "PREPARE edit AS UPDATE docs SET title = title WHERE id = 1; EXECUTE whole; EXECUTE text; EXECUTE edit"
+    )
+    swap_it(database)
+    assert "that return embedding itself, fail with SQLSTATE 0A000 until they are prepared again" in caplog.text
+    connect.execute("EXECUTE text")
+    connect.execute("EXECUTE edit")
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        connect.execute("EXECUTE whole")
 
 
 def test_a_file_says_when(connect, database, tmp_path, caplog):

@@ -32,17 +32,18 @@ class ColumnRules:
     left: tuple[str, ...]
 
 
-def rules_of(connection: Connection, relation: Relation, column: NewColumn) -> ColumnRules:
+def rules_of(connection: Connection, relation: Relation, column: NewColumn, *, zeros: bool) -> ColumnRules:
     """Reads the rules of the old column, and chooses those that the new vectors can keep.
 
-    A default is kept if it is a vector of zeros, a placeholder, and NOT NULL with it: else an INSERT that does not know
-    the new column would fail. A CHECK constraint is kept if it is on this column alone and true or NULL of NULL.
+    A default is kept if it is a placeholder, a vector of zeros that runs count as missing, and NOT NULL with it: else
+    an INSERT that does not know the new column would fail. A CHECK constraint is kept if it is on this column alone and
+    true or NULL of NULL.
     """
     vector, left = relation.table.vector, list[str]()
     with transaction(connection, {"search_path": ""}, read_only=True) as cursor:
         row = cursor.execute(_DEFAULT, (relation.table.oid, vector.name)).fetchone()
         default = row[0] if row else None
-        if default and not vector.is_array and _is_zero(cursor, default):
+        if default and zeros and not vector.is_array and _is_zero(cursor, default):
             column = replace(column, placeholder=True, not_null=_not_null(cursor, relation))
         elif default:
             left.append(

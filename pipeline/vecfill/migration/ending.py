@@ -25,6 +25,7 @@ from vecfill.ledger.migrations import (
 )
 from vecfill.migration.brief_lock import under_lock
 from vecfill.migration.look import Found, check_free, check_owner, need
+from vecfill.migration.obstacles import obstacles_now
 from vecfill.migration.step_options import UNASKED, StepOptions
 from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.exchange_sql import without_new_vector
@@ -132,6 +133,7 @@ def _ended(
         ddl = _statements(relation, schema, migration, phase)
         if not step.dry_run:
             dropped = _columns(migration, phase)[0]
+            session.run(lambda connection: _check_unused(connection, relation, dropped))
             excess = f"{relation.table.label}.{dropped} will be dropped with its vectors and its indexes"
             if phase == FINISHED and (lost := session.run(lambda connection: _lost(connection, found))):
                 excess += f", and {lost:,} rows have no other vector, so `vecfill run` for {migration.new_column} first"
@@ -158,10 +160,23 @@ def _found(connection: Connection, target: Target) -> Found:
 
 def _lost(connection: Connection, found: Found) -> int:
     """The number of rows that have an old vector and no new one."""
-    query = without_new_vector(found.relation, found.migration.old_column, found.migration.new_column)
+    migration, relation = found.migration, found.relation
+    columns = migration.old_column, migration.new_column
     with transaction(connection, read_only=True) as cursor:
-        row = cursor.execute(query, ()).fetchone()
+        row = cursor.execute(without_new_vector(relation, *columns, placeholders=found.placeholder), ()).fetchone()
     return int(row[0]) if row else 0
+
+
+def _check_unused(connection: Connection, relation: Relation, column: str) -> None:
+    """Refuses to drop a column that other objects use, with the statements that take them away."""
+    with transaction(connection, read_only=True) as cursor:
+        users = obstacles_now(cursor, relation, column)
+    if users:
+        named = " | ".join(f"{one.kind} {one.name}: {one.before or 'drop it'}" for one in users)
+        raise ConfigError(
+            f"these use {relation.table.label}.{column}, which is to be dropped: drop them first, and make them again "
+            f"for the column that stays: {named}"
+        )
 
 
 def _statements(relation: Relation, schema: str, migration: Migration, phase: str) -> list[sql.Composed]:

@@ -188,7 +188,7 @@ def _found(connection: Connection, target: Target, digest: str, name: str) -> tu
             f"{label}.{migration.old_column} is being migrated to {migration.model_name}, and this is {name}: pass "
             "--model with the new model and the settings of `vecfill migrate start`"
         )
-    new = replace(target, column=migration.new_column, dim=None)
+    new = found.new_target(target)
     relation = inspect(connection, new, text_needed=False, key_needed=False)
     new, tracked = find_completed(connection, new, relation)
     if tracked is None:

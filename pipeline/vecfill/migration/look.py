@@ -25,11 +25,18 @@ class Found:
         migration: as the ledger has it.
         relation: the table, with one of its two columns as the embedding column.
         digest: of the new model's fingerprint.
+        placeholder: the new column has a vector of zeros as its default, which counts as missing.
     """
 
     migration: Migration
     relation: Relation
     digest: str
+    placeholder: bool
+
+    def new_target(self, target: Target) -> Target:
+        """Returns the target with the new column."""
+        zeros = target.zero_is_missing or self.placeholder
+        return replace(target, column=self.migration.new_column, dim=None, zero_is_missing=zeros)
 
 
 def find(connection: Connection, target: Target) -> Found | None:
@@ -49,7 +56,11 @@ def find(connection: Connection, target: Target) -> Found | None:
     if found and found[0].ended:
         bare = replace(bare, column=found[0].kept)
     relation = inspect(connection, bare, text_needed=False, key_needed=False)
-    return Found(migration=found[0], relation=relation, digest=found[1]) if found else None
+    if found is None:
+        return None
+    with transaction(connection, read_only=True) as cursor:
+        placeholder = has_default(cursor, relation, found[0].new_column)
+    return Found(migration=found[0], relation=relation, digest=found[1], placeholder=placeholder)
 
 
 def _oid(cursor: Cursor, table: str) -> int | None:
@@ -108,6 +119,18 @@ FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_namespace AS l ON l.nspname = $2::pg_catalog.text
 WHERE c.oid = $1::pg_catalog.oid
+"""
+
+
+def has_default(cursor: Cursor, relation: Relation, column: str) -> bool:
+    """Whether a column has a default; that of a new column is a placeholder."""
+    row = cursor.execute(_DEFAULT, (relation.table.oid, column)).fetchone()
+    return bool(row and row[0])
+
+
+_DEFAULT = """
+SELECT atthasdef FROM pg_catalog.pg_attribute
+WHERE attrelid = $1::pg_catalog.oid AND attname = $2::pg_catalog.text
 """
 
 

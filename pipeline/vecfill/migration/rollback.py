@@ -56,7 +56,7 @@ def roll_back_migration(
             )
         if migration.phase != SWAPPED:
             raise ConfigError(f"the migration of {label} is {migration.phase}: there is no swap to roll back")
-        new = replace(target, column=migration.new_column, dim=None)
+        new = found.new_target(target)
         old = replace(new, column=migration.old_column)
         cut = cutover_of(session, found, new, options, ROLLED_BACK)
         ddl = session.run(lambda connection: statements_of(connection, cut))

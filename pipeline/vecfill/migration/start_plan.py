@@ -30,7 +30,7 @@ from vecfill.postgres.migrate_sql import NewColumn, Twin, add_column
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 from vecfill.postgres.tracking import Tracking
-from vecfill.postgres.update_effects import update_effects
+from vecfill.postgres.update_effects import listed_publications, update_effects
 from vecfill.target_tracking import plan_tracking
 
 
@@ -80,7 +80,8 @@ def plan_start(
     relation = replace(inspect(connection, target), tracking=tracked.relation.ledger)
     check_writable(relation)
     check_owner(connection, relation, target.state_schema)
-    rules = rules_of(connection, relation, new_column(connection, relation, dim, options))
+    made = new_column(connection, relation, dim, options)
+    rules = rules_of(connection, relation, made, zeros=target.zero_is_missing)
     column = rules.column
     twins = plan_twins(connection, relation, column)
     vector = replace(
@@ -110,7 +111,7 @@ def plan_start(
         new_column=column.name,
         digest=own.digest,
     )
-    effects = update_effects(connection, relation)
+    effects, listed = update_effects(connection, relation), listed_publications(connection, relation)
     return StartPlan(
         schema=schema,
         condition=condition,
@@ -128,8 +129,15 @@ def plan_start(
             begin,
         ],
         obstacles=obstacles_of(connection, relation),
-        not_copied=(*rules.left, *without_twin(relation)),
+        not_copied=(*rules.left, *without_twin(relation), *_unpublished(listed, column)),
         functions=functions_of(connection, relation, schema),
         forecast=forecast_start(connection, relation, column, effects),
-        published=effects.publications,
+        published=tuple(name for name in effects.publications if name not in listed),
     )
+
+
+def _unpublished(listed: tuple[str, ...], column: NewColumn) -> list[str]:
+    return [
+        f"publication {name} sends a list of columns, without {column.name}: add it there if subscribers need it"
+        for name in listed
+    ]

@@ -86,7 +86,7 @@ def migration_status(target: Target, *, database: str | Database | None = None) 
         migration, label = found.migration, found.relation.table.label
         if migration.ended:
             return _status(label, migration, next_step=_AFTER[migration.phase].format(migration.kept))
-        new = replace(target, column=migration.new_column, dim=None)
+        new = found.new_target(target)
         old = replace(new, column=migration.old_column)
         counted = status(new, database=session.database)
         swapped = migration.phase == SWAPPED

@@ -19,8 +19,9 @@ from vecfill.ledger.migrations import INDEXED, ROLLED_BACK, SWAPPED, Migration
 from vecfill.migration.cutover import Cutover
 from vecfill.migration.exchange import MigrationSwapped, cutover_of, drain, exchange, find_open, statements_of, wait_for
 from vecfill.migration.index_build import current_twins
+from vecfill.migration.look import has_default
 from vecfill.migration.step_options import UNASKED, StepOptions
-from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.exchange_sql import OLD, without_new_vector
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.migrate_sql import suffixed
@@ -65,12 +66,15 @@ def swap_migration(
             raise ConfigError(f"{label}.{migration.new_column} is {migration.phase}: run `vecfill migrate run` first")
         if own.digest != found.digest:
             raise ConfigError(f"the migration of {label} is to {migration.model_name}, and this is {own.name}")
-        new = replace(target, column=migration.new_column, dim=None)
+        new = found.new_target(target)
         old = replace(new, column=migration.old_column)
         cut = cutover_of(session, found, old, options, SWAPPED)
         lost = session.run(lambda connection: _ready(connection, cut, old, new))
         ddl = session.run(lambda connection: statements_of(connection, cut))
         if not step.dry_run:
+            if lost:  # perhaps only queued
+                drain(session, new, model, warm)
+                lost = session.run(lambda connection: _ready(connection, cut, old, new))
             if lost:
                 excess = f"{lost:,} rows have a vector of the old model and none of the new, and would lose it"
                 step.confirm(f"{excess} in {label}.{cut.name}")
@@ -102,36 +106,33 @@ def _ready(connection: Connection, cut: Cutover, old: Target, new: Target) -> in
     relation, label = cut.relation, cut.relation.table.label
     if cut.freed in relation.table.columns:
         raise ConfigError(f"{label} has a column {cut.freed}, and the old column is to have that name: rename it")
-    if relation.table.vector.not_null and not _has_default(connection, relation):
-        raise ConfigError(
-            f"{label}.{cut.name} is NOT NULL, so the application could not insert rows once it is {cut.freed}: run "
-            f"ALTER TABLE {relation.table.name.as_string()} ALTER COLUMN {sql.Identifier(cut.name).as_string()} DROP "
-            "NOT NULL first"
-        )
     twins = current_twins(connection, old, new)
     with transaction(connection, read_only=True) as cursor:
+        _check_null(cursor, cut)
         states = [(twin, state_of(cursor, twin)) for twin in twins]
         for twin, state in states:
             if not (state.valid and state.attached):
                 raise ConfigError(f"index {twin.name} is not ready: run `vecfill migrate run` first")
             if cursor.execute(_TAKEN, (twin.schema, suffixed(twin.old, OLD))).fetchone():
                 raise ConfigError(f"index {twin.old} is to be named {suffixed(twin.old, OLD)}, which exists: rename it")
-        row = cursor.execute(without_new_vector(relation, cut.name, cut.enters), ()).fetchone()
+        placeholders = has_default(cursor, relation, cut.enters)
+        query = without_new_vector(relation, cut.name, cut.enters, placeholders=placeholders)
+        row = cursor.execute(query, ()).fetchone()
     return int(row[0]) if row else 0
 
 
-def _has_default(connection: Connection, relation: Relation) -> bool:
-    with transaction(connection, read_only=True) as cursor:
-        row = cursor.execute(_DEFAULT, (relation.table.oid, relation.table.vector.name)).fetchone()
-    return bool(row and row[0])
+def _check_null(cursor: Cursor, cut: Cutover) -> None:
+    """Refuses a column that the application could not leave out of an INSERT any more."""
+    relation, label = cut.relation, cut.relation.table.label
+    if relation.table.vector.not_null and not has_default(cursor, relation, cut.name):
+        raise ConfigError(
+            f"{label}.{cut.name} is NOT NULL, so the application could not insert rows once it is {cut.freed}: run "
+            f"ALTER TABLE {relation.table.name.as_string()} ALTER COLUMN {sql.Identifier(cut.name).as_string()} DROP "
+            "NOT NULL first"
+        )
 
-
-_DEFAULT = """
-SELECT atthasdef FROM pg_catalog.pg_attribute
-WHERE attrelid = $1::pg_catalog.oid AND attname = $2::pg_catalog.text
-"""
 
 _TAKEN = """
-SELECT FROM pg_catalog.pg_class AS c WHERE c.relname = $2::pg_catalog.text
+SELECT 1 FROM pg_catalog.pg_class AS c WHERE c.relname = $2::pg_catalog.text
   AND c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace AS n WHERE n.nspname = $1::pg_catalog.text)
 """

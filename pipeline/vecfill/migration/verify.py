@@ -112,9 +112,7 @@ def verify_migration(
         migration, label = found.migration, found.relation.table.label
         if migration.ended:
             raise ConfigError(f"the migration of {label} was {migration.phase}: `vecfill verify` checks its column")
-        new = session.run(
-            lambda connection: _completed(connection, replace(target, column=migration.new_column, dim=None))
-        )
+        new = session.run(lambda connection: _completed(connection, found.new_target(target)))
         counted = status(new, database=session.database)
         verified = verify_vectors(new, model, database=session.database, options=options)
         searches = session.run(lambda connection: _searches(connection, new))

@@ -71,11 +71,18 @@ def _rename_constraint(relation: Relation, name: str, new: str) -> sql.Composed:
     )
 
 
-def without_new_vector(relation: Relation, old: str, new: str) -> sql.Composed:
-    """Counts the rows that have an old vector and no new one."""
+def without_new_vector(relation: Relation, old: str, new: str, *, placeholders: bool) -> sql.Composed:
+    """Counts the rows that have an old vector and no new one; with ``placeholders`` a vector of zeros is none."""
     alias = relation.table.alias
-    return sql.SQL("SELECT pg_catalog.count(*) FROM {} AS {} WHERE {} IS NOT NULL AND {} IS NULL").format(
-        relation.table.name, sql.Identifier(alias), sql.Identifier(alias, old), sql.Identifier(alias, new)
+    lacks = sql.SQL(
+        "{0} IS NULL OR 0::pg_catalog.float8 OPERATOR(pg_catalog.=) ALL ({0}::pg_catalog.float4[])"
+        if placeholders
+        else "{0} IS NULL"
+    )
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {} AS {} WHERE NOT ({}) AND ({})").format(
+        relation.table.name,
+        sql.Identifier(alias),
+        *(lacks.format(sql.Identifier(alias, name)) for name in (old, new)),
     )
 
 

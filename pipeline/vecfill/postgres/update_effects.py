@@ -99,6 +99,24 @@ def _publications(connection: Connection, relation: Relation) -> tuple[str, ...]
         return tuple(name for (name,) in cursor.execute(_PUBLICATIONS, (list(relation.table.tree),)).fetchall())
 
 
+def listed_publications(connection: Connection, relation: Relation) -> tuple[str, ...]:
+    """Returns the publications that send only a list of the table's columns, so that a new column is not sent."""
+    if relation.access.server.version < COLUMN_LISTS:
+        return ()
+    with transaction(connection, read_only=True) as cursor:
+        return tuple(name for (name,) in cursor.execute(_LISTED, (list(relation.table.tree),)).fetchall())
+
+
+COLUMN_LISTS = 150_000
+"""First version of PostgreSQL whose publications can have a list of columns."""
+
+_LISTED = """
+SELECT DISTINCT p.pubname::pg_catalog.text
+FROM pg_catalog.pg_publication_rel AS r JOIN pg_catalog.pg_publication AS p ON p.oid = r.prpubid
+WHERE r.prrelid = ANY ($1::pg_catalog.oid[]) AND r.prattrs IS NOT NULL ORDER BY 1
+"""
+
+
 def _most_indexes(relation: Relation) -> tuple[int, int]:
     """Returns number and pages of the indexes of the table or partition with the biggest indexes."""
     pages: dict[int, list[int]] = {}
