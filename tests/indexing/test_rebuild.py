@@ -12,7 +12,7 @@ from tests.ledger.tracked import assert_current, fill, make_partitioned_docs, tr
 from tests.tables import DOCS, INLINE, MODEL
 
 from vecfill import run, track
-from vecfill.config.migrate import LockOptions
+from vecfill.config.migrate import IndexOptions, LockOptions
 from vecfill.config.model import Model
 from vecfill.errors import ConfigError, TableLockedError, VecfillError
 from vecfill.postgres import waits
@@ -123,6 +123,10 @@ def test_a_run_that_fails_builds_the_index_all_the_same(connect, database):
     outdate(connect)
     with pytest.raises(ConfigError, match=r"--max-tokens is 100 but hash:8 counts no tokens"):
         rebuilt(database, Model(name="hash:8", max_tokens=100), select="all")
+    options = replace(INLINE, index="rebuild")
+    with pytest.raises(ConfigError, match=r"--index-memory '5x'.*write it as 512MB or 2GB"):
+        run(DOCS, MODEL, database=database, options=options, indexes=IndexOptions(index_memory="5x"))
+    assert shape(connect) == before
     connect.execute("ALTER TABLE docs ADD CONSTRAINT no CHECK (id <> 3 OR embedding IS NULL) NOT VALID")
     result = rebuilt(database)
     assert (result.exit_code, [one.state for one in result.indexes]) == (3, ["built"])
@@ -146,7 +150,9 @@ def test_a_signal_leaves_the_index_to_the_next_run_whatever_that_has_to_do(conne
     assert "waits to be built again (the run was stopped by SIGTERM): the next `vecfill run`" in caplog.text
     assert 'or: CREATE INDEX CONCURRENTLY "docs_near" ON public.docs USING hnsw' in caplog.text
     assert (shape(connect), waiting(connect)) == ([], ["docs_near"])
+    caplog.clear()
     assert [one.state for one in fill(database).indexes] == ["built"]
+    assert "docs_near waits to be built again, since a run has dropped it" in caplog.text
     assert (shape(connect), waiting(connect)) == (before, [])
     outdate(connect)
     assert stopped(database, "max-seconds").indexes[0].state == "built"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from tests.indexing.indexed import indexed_docs, outdate, rebuilt, shape, stopped, waiting
 from tests.ledger.tracked import fill
 from tests.tables import DOCS, role
+from tests.watching.watched import watched, watching
 
 from vecfill import Model, status, track, untrack
 from vecfill.config.migrate import MigrateOptions
@@ -21,7 +23,7 @@ from vecfill.migration.state import migration_status
 BUILD = 'CREATE INDEX CONCURRENTLY "docs_near" ON public.docs USING hnsw'
 
 
-def test_everybody_says_that_it_waits_and_nobody_forgets_it(connect, database):
+def test_everybody_says_that_it_waits_and_nobody_forgets_it(connect, database, caplog):
     indexed_docs(connect, database)
     before = shape(connect)
     outdate(connect, "id < 4")
@@ -40,6 +42,11 @@ def test_everybody_says_that_it_waits_and_nobody_forgets_it(connect, database):
         untrack(DOCS, database=database)
     with pytest.raises(ConfigError, match=r"docs_near waits to be built again"):
         start_migration(DOCS, Model(name="hash:16"), database=database, options=MigrateOptions())
+    with watching(watched(database)) as going:
+        while "a run does it at its end, a watch does not" not in caplog.text:
+            assert going.thread.is_alive()
+            time.sleep(0.01)
+    assert shape(connect) == []
     track(replace(DOCS, text="{title}!"), database=database)
     assert waiting(connect) == ["docs_near"]
     connect.execute("ALTER TABLE docs RENAME embedding TO vector")

@@ -164,7 +164,7 @@ def _indexed(relation: Relation, rows: int, total: int) -> IndexForecast | None:
     tables = Counter(index.table for index in relation.table.indexes if index.is_for_vectors and index.name in names)
     if not tables:
         return None
-    share = max(tables.values()) * (vector.dim or KNOWN_DIM) / KNOWN_DIM
+    share = max(tables.values()) * (1 + (vector.dim or KNOWN_DIM) / KNOWN_DIM) / 2  # half of it is not arithmetic
     return IndexForecast(names=names, keep_s=rows * KNOWN_UPDATE_S * share, build_s=total * KNOWN_BUILD_S * share)
 
 

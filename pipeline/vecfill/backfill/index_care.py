@@ -14,6 +14,7 @@ from vecfill.config.migrate import IndexOptions, LockOptions
 from vecfill.engine.inline import InlineEngine
 from vecfill.engine.signals import exit_code
 from vecfill.errors import LeaseError, VecfillError
+from vecfill.indexing.build import check_settings
 from vecfill.indexing.dropping import drop_indexes
 from vecfill.indexing.rebuilding import RebuiltIndex, rebuild_indexes, waiting_results
 from vecfill.job import Engine, Stop
@@ -41,10 +42,11 @@ class IndexCare:
         """Drops the indexes that the run is to do without, once the model of this process is loaded and checked.
 
         Raises:
-            ConfigError: the model cannot work; nothing was changed.
+            ConfigError: the model or a setting of the build cannot work; nothing was changed.
             TableLockedError, LeaseError: nothing was changed.
         """
         if self._prepared.to_drop:
+            self._work.session.run(lambda connection: check_settings(connection, self._options))
             if isinstance(engine, InlineEngine):
                 engine.encode.warm()
             self._waiting += drop_indexes(

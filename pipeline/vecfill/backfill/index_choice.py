@@ -16,6 +16,7 @@ from vecfill.indexing.build_cost import build_seconds
 from vecfill.indexing.dropping import check_rebuildable
 from vecfill.indexing.update_cost import measured
 from vecfill.ledger.registry import Tracked
+from vecfill.ledger.waiting_indexes import still_missing, waits
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import is_reported, server_message
 from vecfill.postgres.index_sql import SavedIndex
@@ -110,6 +111,16 @@ def with_indexes(
     if indexes:
         ahead = replace(ahead, indexed=replace(ahead.indexed, rebuild=True))
     return ahead, tuple(indexes)
+
+
+def say_waiting(session: Session, waiting: Sequence[SavedIndex]) -> None:
+    """Warns of indexes that a run has dropped and could not build again."""
+    for one in session.run(lambda connection: still_missing(connection, waiting)):
+        log.warning(
+            "%s; a run does it at its end, a watch does not",
+            waits(one, waiting),
+            extra={"index": one.label, "ddl": one.definition, "event": "index-waits"},
+        )
 
 
 def _rebuildable(session: Session, relation: Relation, tracked: Tracked | None) -> list[SavedIndex]:

@@ -103,6 +103,8 @@ def prepare(
         ServerGoneError: the server did not recover.
     """
     prepared = surveyed(session, target, model, options, RunIntent(lease))
+    if prepared.tracked:
+        index_choice.say_waiting(session, prepared.tracked.waiting)
     if not prepared.before.open:
         return prepared
     if line := session.interruptible(lambda: prompt_line(model)):  # may ask the hub

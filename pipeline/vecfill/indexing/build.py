@@ -74,6 +74,25 @@ def build_index(session: Session, wanted: WantedIndex, options: IndexOptions, re
     return done, serial
 
 
+def check_settings(connection: Connection, options: IndexOptions) -> None:
+    """Checks that the server takes the memory for building indexes; changes nothing.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if options.index_memory is not None:
+        with transaction(connection, read_only=True) as cursor, _memory_explained(options.index_memory):
+            cursor.execute("SELECT pg_catalog.set_config('maintenance_work_mem', $1, true)", (options.index_memory,))
+
+
+@contextmanager
+def _memory_explained(value: str) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.errors.InvalidParameterValue as error:
+        raise ConfigError(f"--index-memory {value!r}: {server_message(error)}: write it as 512MB or 2GB") from error
+
+
 def _configure(connection: Connection, options: IndexOptions, *, serial: bool) -> None:
     """Changes settings of the session, which ends after the build; behind a transaction pooler they would not last.
 
@@ -104,11 +123,11 @@ def _configure(connection: Connection, options: IndexOptions, *, serial: bool) -
         settings["max_parallel_maintenance_workers"] = str(workers)
     for name, value in settings.items():
         try:
-            connection.execute("SELECT pg_catalog.set_config($1, $2, false)", (name, value))
-        except psycopg.errors.InvalidParameterValue as error:
-            if name == CHECK_CLIENT:  # not every platform has it
-                continue
-            raise ConfigError(f"--index-memory {value!r}: {server_message(error)}: write it as 512MB or 2GB") from error
+            with _memory_explained(value):
+                connection.execute("SELECT pg_catalog.set_config($1, $2, false)", (name, value))
+        except ConfigError:
+            if name != CHECK_CLIENT:  # not every platform has it
+                raise
 
 
 @contextmanager

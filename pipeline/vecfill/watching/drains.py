@@ -18,7 +18,6 @@ from vecfill.backfill.work import Work, drain_with, engine_opened
 from vecfill.engine.choice import choose, gpu_count
 from vecfill.engine.inline import InlineEngine
 from vecfill.job import Engine, Job, Shared, Stop
-from vecfill.ledger.waiting_indexes import still_missing, waits
 from vecfill.postgres.driver_errors import TABLE_CHANGED
 from vecfill.postgres.read_sql import suggested_index
 from vecfill.read.look import Look
@@ -93,10 +92,6 @@ class Drains:
         now = prepare(work.session, watched.target, watched.model, options, lease=work.lease)
         if before and before.job and lasting(before.relation) == lasting(now.relation):
             now = replace(before, found=now.found)  # keeps the job, and so the writer with its connection
-        if now.tracked:
-            waiting = now.tracked.waiting
-            for one in work.session.run(lambda connection: still_missing(connection, waiting)):
-                log.warning("%s: a watch does not: stop it and run `vecfill run`, or these", waits(one, waiting))
         self.prepared = now
         self._refreshed_at, self.fresh = time.monotonic(), True
         return now
