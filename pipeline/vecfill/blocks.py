@@ -56,8 +56,9 @@ def encoded_schema(arity: int, dim: int) -> pa.Schema:
     ``n_tokens`` counts the text's tokens before truncation, including special tokens and prompt; of a text of more than
     65,536 characters perhaps only those of its beginning. It is null if the encoder has no tokenizer. ``truncated``
     marks a text longer than the model's limit whose end was left out; ``windows`` is 1, or the number of windows that a
-    long text was embedded by. ``reused`` marks a vector copied from an equal text without running the model. ``device``
-    and ``dtype`` are those of the model, ``encoder`` says who computed (see ``Encoder.way``).
+    long text was embedded by. ``tokens_by`` is one of ``TokensBy``. ``reused`` marks a vector copied from an equal text
+    without running the model. ``device`` and ``dtype`` are those of the model, ``encoder`` says who computed (see
+    ``Encoder.way``).
     """
     return pa.schema(
         [
@@ -67,6 +68,7 @@ def encoded_schema(arity: int, dim: int) -> pa.Schema:
             pa.field("embedding", pa.list_(pa.float32(), dim)),
             pa.field("n_tokens", pa.int32()),
             pa.field("truncated", pa.bool_(), nullable=False),
+            pa.field("tokens_by", pa.int8(), nullable=False),
             pa.field("windows", pa.int32(), nullable=False),
             pa.field("reused", pa.bool_(), nullable=False),
             *ERROR_COLUMNS,
@@ -117,6 +119,7 @@ RESULT_SCHEMA = pa.schema(
         *(pa.field(outcome, pa.int64(), nullable=False) for outcome in OUTCOMES),
         pa.field("tokens", pa.int64(), nullable=False),
         pa.field("truncated", pa.int64(), nullable=False),
+        pa.field("tokens_by", pa.list_(pa.int64()), nullable=False),
         pa.field("windowed", pa.int64(), nullable=False),
         pa.field("windows", pa.int64(), nullable=False),
         pa.field("reused", pa.int64(), nullable=False),
@@ -131,5 +134,5 @@ RESULT_SCHEMA = pa.schema(
         pa.field("unwritten", UNWRITTEN, nullable=False),
     ]
 )
-"""Schema of a WriteResult: one row a write batch. ``windows`` are those of the ``windowed`` rows, ``bytes`` those that
-COPY sent; ``*_s`` are seconds of work."""
+"""Schema of a WriteResult: one row a write batch. ``tokens_by`` counts rows by the encoded block's column of that name,
+``windows`` are those of the ``windowed`` rows, ``bytes`` those that COPY sent; ``*_s`` are seconds of work."""

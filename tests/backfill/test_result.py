@@ -71,6 +71,8 @@ def test_a_result_is_plain_json():
         device=None,
         dtype=None,
         encoder=None,
+        fast_tokens=1,
+        fast_dropped=None,
         seconds=1.0,
         startup_seconds={},
         api=None,

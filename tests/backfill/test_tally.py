@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 import vecfill.backfill.tally
 from vecfill.backfill.tally import FINAL, Tally
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA, UnwrittenRow
+from vecfill.encode.encoding import TokensBy
 from vecfill.errors import EncodeError
 
 ZERO = {
     "tokens": 0,
     "truncated": 0,
+    "tokens_by": [],
     "windowed": 0,
     "windows": 0,
     "reused": 0,
@@ -106,6 +108,7 @@ def test_numbers_are_summed():
     numbers = {
         "tokens": 10,
         "truncated": 1,
+        "tokens_by": [0, 7, 0, 1],
         "windowed": 2,
         "windows": 5,
         "reused": 3,
@@ -117,6 +120,7 @@ def test_numbers_are_summed():
     tally = tallied([result(updated=1, **numbers)], [result(updated=1, **numbers)])
     assert (tally.tokens, tally.truncated, tally.reused, tally.bytes) == (20, 2, 6, 200)
     assert (tally.windowed, tally.windows) == (4, 10)
+    assert (tally.tokens_by[TokensBy.FAST], tally.tokens_by[TokensBy.CAUGHT]) == (14, 2)
     assert (tally.devices, tally.dtypes, tally.encoders) == ({"cpu"}, {"float32"}, {"native"})
     assert tally.seconds == {"read": 1.0, "encode": 4.0, "write": 0.5}
 

@@ -13,6 +13,7 @@ from vecfill.backfill.forecast import Forecast
 from vecfill.backfill.tally import Tally
 from vecfill.blocks import OUTCOMES, UnwrittenRow
 from vecfill.encode.api.budget import Account
+from vecfill.encode.encoding import TokensBy
 from vecfill.engine.signals import exit_code
 from vecfill.indexing.rebuilding import RebuiltIndex
 from vecfill.read.queue_table_source import QueueTableSource
@@ -44,6 +45,8 @@ class RunResult:
         failed: rows that the model or the server could not process.
         empty: rows with nothing to embed, when they were last counted.
         truncated: texts longer than the model reads, whose end was left out.
+        fast_tokens: rows embedded from the tokens of the fast tokenizer (extra ``fast``).
+        fast_dropped: why the fast tokenizer was dropped or not used, and how to verify such rows; None if it was not.
         windowed: such texts that were embedded whole, by windows (``--long mean``).
         windows: their windows.
         reused: rows that got the vector of an equal text, without another computation.
@@ -86,6 +89,8 @@ class RunResult:
     failed: int
     empty: int
     truncated: int
+    fast_tokens: int
+    fast_dropped: str | None
     windowed: int
     windows: int
     reused: int
@@ -132,6 +137,8 @@ def result_of(drain: Drain, started: float, run_id: str, indexes: tuple[RebuiltI
         outcome, code = "incomplete", EXIT_INCOMPLETE
     if drain.account and drain.account.spent:
         log.warning("%s: a rerun continues from here", drain.account.spent)
+    if (dropped := fast_dropped(tally)) is not None:
+        log.warning(dropped)
     read = sum(sweep.rows for sweep in tally.sweeps)
     return RunResult(
         run_id=run_id,
@@ -146,6 +153,8 @@ def result_of(drain: Drain, started: float, run_id: str, indexes: tuple[RebuiltI
         **{name: tally.total(name) for name in OUTCOMES},
         empty=after.empty,
         truncated=tally.truncated,
+        fast_tokens=tally.tokens_by[TokensBy.FAST],
+        fast_dropped=dropped,
         windowed=tally.windowed,
         windows=tally.windows,
         reused=tally.reused,
@@ -171,6 +180,19 @@ def result_of(drain: Drain, started: float, run_id: str, indexes: tuple[RebuiltI
         selected={reason: prepared.found.states.get(reason, 0) for reason in prepared.source.selection.reasons},
         **(vars(prepared.counts) if prepared.counts else {}),
     )
+
+
+def fast_dropped(tally: Tally) -> str | None:
+    """Says that the fast tokenizer gave other tokens than the library, and how to verify the rows embedded before."""
+    rows = tally.tokens_by[TokensBy.FAST]
+    if tally.tokens_by[TokensBy.CAUGHT]:
+        return (
+            "the fast tokenizer (tokie) gave other tokens than the tokenizers library and was dropped: before, "
+            f"{rows:,} rows were embedded from its tokens; `vecfill verify --all` compares them with the library's"
+        )
+    if tally.tokens_by[TokensBy.UNPROVEN]:
+        return "the fast tokenizer (tokie) is not used for this model: the tokenizers library tokenized"
+    return None
 
 
 def judged(drain: Drain) -> tuple[str, int]:

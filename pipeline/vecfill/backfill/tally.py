@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -44,6 +45,7 @@ class Tally:
     quarantine: dict[str, UnwrittenRow] = field(default_factory=dict)
     tokens: int = 0
     truncated: int = 0
+    tokens_by: Counter[int] = field(default_factory=Counter)
     windowed: int = 0
     windows: int = 0
     reused: int = 0
@@ -72,6 +74,7 @@ class Tally:
                 self.sweeps[-1].counts[outcome] += batch[outcome]
             self.tokens += batch["tokens"]
             self.truncated += batch["truncated"]
+            self.tokens_by.update(dict(enumerate(batch["tokens_by"])))
             self.windowed += batch["windowed"]
             self.windows += batch["windows"]
             self.reused += batch["reused"]

@@ -27,6 +27,7 @@ def encoded_block(
         "embedding": _embeddings(schema.field("embedding").type, rows),
         "n_tokens": pa.array(rows.n_tokens, mask=~rows.counted),
         "truncated": pa.array(rows.truncated),
+        "tokens_by": pa.array(rows.tokens_by),
         "windows": pa.array(rows.windows),
         "reused": pa.array(reused),
         **dict(zip(("error_class", "error"), _errors(rows), strict=True)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,6 +29,17 @@ class RowError(NamedTuple):
     message: str
 
 
+class TokensBy(enum.IntEnum):
+    """Who made the tokens of a text: the tokenizers library, or the fast tokenizer of the extra ``fast``."""
+
+    LIBRARY = 0
+    FAST = 1
+    UNPROVEN = 2
+    """The library, as the fast tokenizer has not proven itself on this model."""
+    CAUGHT = 3
+    """The library, as the fast tokenizer, in use before, was found to differ."""
+
+
 @dataclass(kw_only=True)
 class Encoding:
     """Vectors of ``n`` texts. Encoders return it, the row encoder assembles it from parts, the cache merges it.
@@ -38,6 +50,7 @@ class Encoding:
             text of more than 65,536 characters at least so many: only its beginning may have been tokenized.
         counted: bool [n], false where the text failed or the encoder has no tokenizer that can count.
         truncated: bool [n], whether the text exceeded the encoder's ``max_tokens``, so that its end was left out.
+        tokens_by: int8 [n], of ``TokensBy``.
         windows: int32 [n], windows that the text was embedded by: 1 unless it is long; 0 where it failed.
         unasked: bool [n], texts that were not sent because a budget or a stop ended the run: neither embedded nor
             failed.
@@ -48,6 +61,7 @@ class Encoding:
     n_tokens: npt.NDArray[np.int32]
     counted: Flags
     truncated: Flags
+    tokens_by: npt.NDArray[np.int8]
     windows: npt.NDArray[np.int32]
     unasked: Flags
     errors: dict[int, RowError] = field(default_factory=dict)
@@ -59,6 +73,7 @@ class Encoding:
         *,
         n_tokens: npt.NDArray[np.int32] | None = None,
         truncated: Flags | None = None,
+        tokens_by: TokensBy = TokensBy.LIBRARY,
         windows: npt.NDArray[np.int32] | None = None,
     ) -> Encoding:
         """Returns an encoding without errors; without ``n_tokens`` no text counts as counted."""
@@ -68,6 +83,7 @@ class Encoding:
             n_tokens=np.zeros(n, np.int32) if n_tokens is None else n_tokens,
             counted=np.full(n, n_tokens is not None),
             truncated=np.zeros(n, np.bool_) if truncated is None else truncated,
+            tokens_by=np.full(n, tokens_by, np.int8),
             windows=np.ones(n, np.int32) if windows is None else windows,
             unasked=np.zeros(n, np.bool_),
         )
@@ -95,6 +111,7 @@ class Encoding:
             (self.n_tokens, other.n_tokens),
             (self.counted, other.counted),
             (self.truncated, other.truncated),
+            (self.tokens_by, other.tokens_by),
             (self.windows, other.windows),
             (self.unasked, other.unasked),
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -103,7 +103,8 @@ class Forward:
     def _encode(self, texts: list[str], max_batch_tokens: int, advance: Advance) -> Encoding:
         inputs = self.tokenize(texts)
         vectors = self(inputs, max_batch_tokens, advance)
-        return Encoding.of(vectors, n_tokens=inputs.n_tokens, truncated=inputs.truncated, windows=inputs.windows)
+        more: dict[str, Any] = {"truncated": inputs.truncated, "windows": inputs.windows, "tokens_by": inputs.by}
+        return Encoding.of(vectors, n_tokens=inputs.n_tokens, **more)
 
     def __call__(self, inputs: Tokens | Windows, max_batch_tokens: int, advance: Advance = no_progress) -> Vectors:
         """Returns float32 [n, dim] for the inputs that n texts became.

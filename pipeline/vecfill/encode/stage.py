@@ -16,7 +16,7 @@ from vecfill.encode.api.terms import shared_budget
 from vecfill.encode.block_progress import BlockProgress, Busy
 from vecfill.encode.encoded_block import encoded_block
 from vecfill.encode.encoder import Encoder
-from vecfill.encode.encoding import Encoding, Flags
+from vecfill.encode.encoding import Encoding, Flags, TokensBy
 from vecfill.encode.load import blocks_at_once, load_model
 from vecfill.encode.row_encoder import RowEncoder
 from vecfill.encode.sample import check_sample
@@ -167,6 +167,8 @@ class EncodeStage:
             found = self._cache.encode(
                 hashes, lambda some: ready.encode([texts[row] for row in some], progress.advance)
             )
+            if TokensBy.CAUGHT in found[0].tokens_by:
+                self._cache.forget(TokensBy.FAST)
         progress.end()
         return found
 

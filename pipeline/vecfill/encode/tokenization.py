@@ -5,8 +5,9 @@ At each call transformers sets padding and truncation on its tokenizer, which ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from vecfill.encode.encoding import Flags, Positions
+from vecfill.encode.encoding import Flags, Positions, TokensBy
 from vecfill.encode.shortening import CUT_CHARS, Shortening, parts_of
 
 Ids = npt.NDArray[np.int64]
@@ -74,12 +75,14 @@ class Tokens:
         lengths: int32 [n], tokens after truncation.
         n_tokens: int32 [n], tokens before truncation; of a text that is cut first, see ``shortening``, those of
             its beginning, which are more than the limit.
+        by: which tokenizer made them.
     """
 
     ids: Ids
     types: Ids | None
     lengths: npt.NDArray[np.int32]
     n_tokens: npt.NDArray[np.int32]
+    by: TokensBy = TokensBy.LIBRARY
 
     @property
     def truncated(self) -> Flags:
@@ -102,6 +105,11 @@ class Tokens:
         source = np.arange(int(lengths.sum())) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
         return self.ids[source], None if self.types is None else self.types[source]
 
+    def take(self, rows: Positions) -> Tokens:
+        """Returns the tokens of some texts."""
+        ids, types = self.packed(rows)
+        return replace(self, ids=ids, types=types, lengths=self.lengths[rows], n_tokens=self.n_tokens[rows])
+
 
 class Tokenization:
     """Turns texts into tokens, and tokens into the padded rectangles that a model takes."""
@@ -119,7 +127,7 @@ class Tokenization:
         """
         self._spec, self._tokenizer = spec, _made(spec, max_tokens)
         self._shortening = Shortening(self._tokenizer, max_tokens, spec.cuts_left, cut_chars)
-        self._special = self._tokenizer.num_special_tokens_to_add(False)
+        self._special = int(self._tokenizer.num_special_tokens_to_add(False))
         self._prompt = prompt or ""
 
     @property
@@ -140,20 +148,27 @@ class Tokenization:
 
     def __call__(self, texts: list[str]) -> Tokens:
         """Tokenizes; the Rust code releases the GIL."""
-        prompted = [self._prompt + text for text in texts] if self._prompt else texts
-        return _joined([self._part(prompted[part]) for part in parts_of(prompted, self._shortening.size)])
+        return self._whole(self._prompted(texts), self._tokens)
 
-    def _part(self, texts: list[str]) -> Tokens:
+    def _prompted(self, texts: list[str]) -> list[str]:
+        return [self._prompt + text for text in texts] if self._prompt else texts
+
+    def _whole(self, texts: list[str], tokens_of: Callable[[list[str]], Tokens]) -> Tokens:
+        """Tokenizes a part of the texts at a time."""
+        return joined([self._part(texts[part], tokens_of) for part in parts_of(texts, self._shortening.size)])
+
+    def _part(self, texts: list[str], tokens_of: Callable[[list[str]], Tokens]) -> Tokens:
         """Tokenizes some texts at once; of a single one no more than is needed."""
         if len(texts) != 1:
-            return self._tokens(texts)
+            return tokens_of(texts)
         for beginning in self._shortening.beginnings(texts[0]):
-            tokens = self._tokens([beginning])
+            tokens = tokens_of([beginning])
             if int(tokens.n_tokens[0]) >= self._shortening.enough:
                 break
         return tokens
 
     def _tokens(self, texts: list[str]) -> Tokens:
+        """Tokenizes by the tokenizers library."""
         found = self._tokenizer.encode_batch_fast(texts)
         lengths = np.fromiter(map(len, found), np.int32, len(found))
         cut = (sum(len(rest) - self._special for rest in one.overflowing) for one in found)
@@ -188,7 +203,17 @@ def _made(spec: TokenizerSpec, max_tokens: int | None) -> Tokenizer:
     return made
 
 
-def _joined(parts: list[Tokens]) -> Tokens:
+def special_ends(tokenizer: Tokenizer) -> tuple[int, int] | None:
+    """Returns the special tokens before and behind a text; None if there are some within it."""
+    whole: Any = tokenizer.encode("a")
+    mask = list(whole.special_tokens_mask)
+    before, behind = ([*some, 0].index(0) for some in (mask, mask[::-1]))
+    inner = whole.ids[before : len(mask) - behind]
+    return (before, behind) if inner == tokenizer.encode("a", add_special_tokens=False).ids else None
+
+
+def joined(parts: list[Tokens]) -> Tokens:
+    """Returns the tokens of all parts' texts, in order."""
     if len(parts) == 1:
         return parts[0]
     types = [part.types for part in parts if part.types is not None]
@@ -197,6 +222,7 @@ def _joined(parts: list[Tokens]) -> Tokens:
         types=np.concatenate(types) if types else None,
         lengths=np.concatenate([part.lengths for part in parts]),
         n_tokens=np.concatenate([part.n_tokens for part in parts]),
+        by=parts[0].by,
     )
 
 

@@ -12,7 +12,7 @@ from threading import Event
 
 import numpy as np
 
-from vecfill.encode.encoding import Encoding, Flags, Positions
+from vecfill.encode.encoding import Encoding, Flags, Positions, TokensBy
 
 CACHE_BYTES = 128 << 20
 """Memory for cached vectors: 87,000 texts at 384 dimensions, 21,000 at 1,536."""
@@ -55,6 +55,14 @@ class VectorCache:
             for other in others:
                 other.wait()
         return encoding, reused
+
+    def forget(self, by: TokensBy) -> None:
+        """Forgets the vectors made from tokens of a tokenizer."""
+        with self._lock:
+            for slot in np.flatnonzero(self._kept.tokens_by == by).tolist():
+                if self._slots.get(self._owners[slot]) == slot:
+                    del self._slots[self._owners[slot]]
+                self._kept.tokens_by[slot] = TokensBy.LIBRARY
 
     def _claim(
         self, hashes: Sequence[bytes], encoding: Encoding, missing: Positions

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tokenizers import Tokenizer
 
 from vecfill.config.model import Model
-from vecfill.encode.tokenization import Tokenization, TokenizerSpec
+from vecfill.encode.fast_tokenization import FastTokenization
+from vecfill.encode.tokenization import Tokenization, TokenizerSpec, special_ends
 from vecfill.encode.windows import Windows, WindowShape
 from vecfill.errors import ConfigError
 
@@ -46,12 +45,10 @@ def window_shape(tokenizer: Tokenizer, prompt: str | None, limit: int, overlap: 
 
 def _special(tokenizer: Tokenizer, name: str) -> tuple[int, int]:
     """The special tokens before and behind a text."""
-    whole: Any = tokenizer.encode(_PROBES[0])
-    mask = list(whole.special_tokens_mask)
-    before, behind = ([*some, 0].index(0) for some in (mask, mask[::-1]))
-    if whole.ids[before : len(mask) - behind] != tokenizer.encode(_PROBES[0], add_special_tokens=False).ids:
+    ends = special_ends(tokenizer)
+    if ends is None:
         raise ConfigError(f"--long is mean but model {name} has special tokens within its texts: leave it out")
-    return before, behind
+    return ends
 
 
 def _prompt_tokens(tokenizer: Tokenizer, prompt: str) -> int:
@@ -92,11 +89,12 @@ def tokenize_for(model: Model, spec: TokenizerSpec, limit: int | None, prompt: s
     Raises:
         ConfigError: windows without a limit; or as ``window_shape``.
     """
+    kind = Tokenization if model.encoder == "library" else FastTokenization
     if model.long == "truncate":
-        return Tokenization(spec, limit, prompt)
+        return kind(spec, limit, prompt)
     if limit is None:
         raise ConfigError(
             f"--long is {model.long} but model {model.name} has no length limit, so that no text is long: leave it "
             "out, or set --max-tokens"
         )
-    return Windowing(Tokenization(spec, None, prompt), limit, model.overlap, model.name)
+    return Windowing(kind(spec, None, prompt), limit, model.overlap, model.name)

@@ -62,11 +62,12 @@ class Windows:
         owners: int64 [m], the text of each window.
         shares: float64 [m], the window's share of the tokens that its text's windows hold; 1 where it is the only one.
         lengths: int32 [m], tokens of each window.
+        by: which tokenizer made the tokens.
     """
 
     def __init__(self, tokens: Tokens, shape: WindowShape) -> None:
         """Cuts tokens that are not truncated."""
-        self._tokens, self._shape, self.n_tokens = tokens, shape, tokens.n_tokens
+        self._tokens, self._shape, self.n_tokens, self.by = tokens, shape, tokens.n_tokens, tokens.by
         counts = shape.counts(tokens.n_tokens)
         self.windows = counts.astype(np.int32)
         self.truncated = np.zeros(len(counts), np.bool_)

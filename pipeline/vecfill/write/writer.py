@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -204,6 +205,7 @@ def _result_row(part: pa.Table, result: BatchResult, seconds: float) -> dict[str
         **{outcome: result.counts[outcome] for outcome in OUTCOMES},
         "tokens": pc.sum(part["n_tokens"]).as_py() or 0,
         "truncated": pc.sum(part["truncated"]).as_py() or 0,
+        "tokens_by": np.bincount(part["tokens_by"].to_numpy()).tolist(),
         "windowed": len(windows),
         "windows": pc.sum(windows).as_py() or 0,
         "reused": pc.sum(part["reused"]).as_py() or 0,

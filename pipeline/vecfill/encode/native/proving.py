@@ -77,7 +77,13 @@ def prove(model: Model, chain: ModuleChain, folder: Path) -> Proof:
         NotNativeError: our pass cannot: a weight is missing, or the library prepares texts in its own way.
         Exception: any error of torch in the strategy that computes everywhere.
     """
-    plain = Model(name=model.name, revision=model.revision, device=model.device, dtype="float32")
+    plain = Model(
+        name=model.name,
+        revision=model.revision,
+        device=model.device,
+        dtype="float32",
+        encoder="library",  # so that its tokens are
+    )
     device = torch.device(resolve_device(model.device))
     reference = _reference(plain, _dtype(model, device.type), device.type)
     gc.collect()  # the library's modules refer to one another
