@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.tables import wait_until
 
-from vecfill.encode.encoding import Encoding
+from vecfill.encode.encoding import Encoding, TokensBy
 from vecfill.encode.vector_cache import CACHE_BYTES, VectorCache
 
 DIM = 3
@@ -130,3 +130,19 @@ def test_what_another_thread_fails_to_compute_is_computed_here():
     assert isinstance(first.exception(), OSError)
     assert asked == [2, 1]
     assert same(rows, computed([1, 2]))
+
+
+def test_vectors_of_a_tokenizer_that_lied_are_forgotten():
+    cache, asked = VectorCache(DIM), []
+
+    def compute(positions, by):
+        asked.extend(positions)
+        return Encoding.of(np.ones((len(positions), DIM), np.float32), tokens_by=by)
+
+    for text, by in ((1, TokensBy.FAST), (2, TokensBy.LIBRARY)):
+        cache.encode([hash_of(text)], lambda some, by=by: compute(some, by))
+    cache.forget(TokensBy.FAST)
+    asked.clear()
+    found, reused = cache.encode([hash_of(2), hash_of(1)], lambda some: compute(some, TokensBy.CAUGHT))
+    assert (asked, reused.tolist()) == ([1], [True, False])
+    assert found.tokens_by.tolist() == [TokensBy.LIBRARY, TokensBy.CAUGHT]
