@@ -83,10 +83,18 @@ def test_what_cannot_be_copied_is_named(connect, database):
     connect.execute(
         f"ALTER TABLE docs ALTER embedding SET DEFAULT '[1{',0' * 7}]', ALTER embedding SET NOT NULL,"
         " ADD CONSTRAINT there CHECK (embedding IS NOT NULL), ADD CONSTRAINT pair CHECK (id > 0 OR embedding IS NULL);"
+        "CREATE STATISTICS known ON id, (vector_dims(embedding)) FROM docs;"
         "CREATE UNIQUE INDEX once ON docs (id, part) WHERE embedding IS NOT NULL"
     )
     left = "\n".join(begin(database).not_copied)
-    for one in ("default '[1,", "NOT NULL of embedding", "constraint there", "constraint pair", "index once is unique"):
+    for one in (
+        "default '[1,",
+        "NOT NULL of embedding",
+        "constraint there",
+        "constraint pair",
+        "index once is unique",
+        "object known",
+    ):
         assert one in left
 
 

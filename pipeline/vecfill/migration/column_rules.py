@@ -60,6 +60,8 @@ def rules_of(connection: Connection, relation: Relation, column: NewColumn, *, z
                 checks.extend(_add_check(relation, suffixed(name, NEXT), made, comment))
             else:
                 left.append(f"CHECK constraint {name} is not copied to {column.name}: add one by hand if it needs it")
+        others = cursor.execute(_OTHERS, (list(relation.table.tree), relation.table.oid, vector.name)).fetchall()
+        left += [f"{named} is not copied to {column.name}, and goes with {vector.name}" for (named,) in others]
     return ColumnRules(column=column, checks=tuple(checks), left=tuple(left))
 
 
@@ -92,6 +94,22 @@ SELECT c.conname::pg_catalog.text, pg_catalog.cardinality(c.conkey) = 1, pg_cata
 FROM pg_catalog.pg_constraint AS c JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid
 WHERE c.conrelid = $1::pg_catalog.oid AND c.contype = 'c' AND c.conislocal AND a.attname = $2::pg_catalog.text
   AND a.attnum = ANY (c.conkey) ORDER BY c.conname
+"""
+
+
+_OTHERS = """
+SELECT 'statistics object ' || pg_catalog.quote_ident(s.stxname) FROM pg_catalog.pg_statistic_ext AS s
+WHERE s.oid IN (
+  SELECT d.objid FROM pg_catalog.pg_depend AS d
+  JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+  WHERE d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND d.refobjid = ANY ($1::pg_catalog.oid[])
+    AND a.attname = $3::pg_catalog.text)
+UNION ALL
+SELECT 'CHECK constraint ' || pg_catalog.quote_ident(c.conname) || ' of ' || c.conrelid::pg_catalog.regclass
+FROM pg_catalog.pg_constraint AS c JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid
+WHERE c.conrelid = ANY ($1::pg_catalog.oid[]) AND c.conrelid <> $2::pg_catalog.oid AND c.contype = 'c'
+  AND c.conislocal AND c.coninhcount = 0 AND a.attname = $3::pg_catalog.text AND a.attnum = ANY (c.conkey)
+ORDER BY 1
 """
 
 
