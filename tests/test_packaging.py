@@ -54,7 +54,17 @@ def test_the_build_sees_what_the_image_copies_and_nothing_else():
     assert {path.split("/")[0] for path in shipped} <= sources
 
 
-SCRIPTS = ["setup", "demo", "demo-picture", "test", "gpu-check", "infinity", "dockerfile-check", "cron/vecfill-cron"]
+SCRIPTS = [
+    "setup",
+    "demo",
+    "demo-picture",
+    "test",
+    "gpu-check",
+    "gpu-pack",
+    "infinity",
+    "dockerfile-check",
+    "cron/vecfill-cron",
+]
 
 
 @pytest.mark.parametrize("script", [*(f"scripts/{name}" for name in SCRIPTS), ".ci/run"])

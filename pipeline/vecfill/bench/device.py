@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vecfill.bench.matrix_rate import layer_shapes, matrix_rate, parameters
 from vecfill.bench.measure import sorted_padding
 from vecfill.bench.others import BATCHES, load
 from vecfill.bench.worker import Runner
@@ -21,12 +19,6 @@ from vecfill.config.model import Model
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 """What decides the rate of a CPU's matrix products, by /proc/cpuinfo's names (x86 and ARM)."""
-
-TOKENS_AT_ONCE = {"cpu": (1_024, 2_048, 4_096), "cuda": (8_192, 32_768, 65_536)}
-"""Rows of the matrices: as many as the encoder's batches have tokens."""
-
-SHAPE_S = 0.15
-"""Seconds that each shape is repeated for; the best time counts."""
 
 LIBRARIES = ("vecfill", "torch", "sentence-transformers", "transformers", "ray", "psycopg", "pyarrow")
 
@@ -76,8 +68,8 @@ class Device(Runner):
             "device": kind,
             "device_name": torch.cuda.get_device_name() if kind == "cuda" else None,
             "threads": torch.get_num_threads(),
-            "parameters": _parameters(net),
-            "flops": {dtype: matrix_rate(_shapes(net), getattr(torch, dtype), kind) for dtype in self.dtypes},
+            "parameters": parameters(net),
+            "flops": {dtype: matrix_rate(layer_shapes(net), getattr(torch, dtype), kind) for dtype in self.dtypes},
             "tokens": int(tokens.sum()),
             "tokens_p5_p50_p95": [int(one) for one in np.percentile(tokens, (5, 50, 95))] if len(tokens) else [],
             "padding": {size: sorted_padding(tokens, sizes, size) for size in BATCHES},
@@ -91,48 +83,3 @@ def _token_counts(net: Any, texts: tuple[str, ...]) -> np.ndarray[Any, np.dtype[
         return np.zeros(len(texts), np.int32)
     ids = tokenizer(list(texts), truncation=True, max_length=net.max_seq_length)["input_ids"]
     return np.array([len(one) for one in ids], np.int32)
-
-
-def _parameters(net: Any) -> int:
-    """Parameters that take part in products: all but the embedding tables, and BERT's pooler, which is not used."""
-    from torch import nn
-
-    tables = {id(one) for module in net.modules() if isinstance(module, nn.Embedding) for one in module.parameters()}
-    named = ((name, one) for name, one in net.named_parameters() if id(one) not in tables)
-    return sum(one.numel() for name, one in named if ".pooler." not in name)
-
-
-def _shapes(net: Any) -> Counter[tuple[int, int]]:
-    """Inputs and outputs of the transformer's linear layers, with how many have each shape."""
-    from torch import nn
-
-    named = ((name, one) for name, one in net[0].named_modules() if isinstance(one, nn.Linear))
-    return Counter((one.in_features, one.out_features) for name, one in named if ".pooler." not in name)
-
-
-def matrix_rate(shapes: Counter[tuple[int, int]], dtype: Any, device: str) -> float:
-    """FLOP a second of the layers' matrix products at the best number of tokens; 0 where there are no linear layers."""
-    return max(_rate(shapes, tokens, dtype, device) for tokens in TOKENS_AT_ONCE[device]) if shapes else 0.0
-
-
-def _rate(shapes: Counter[tuple[int, int]], tokens: int, dtype: Any, device: str) -> float:
-    flop = sum(2.0 * tokens * wide * out * count for (wide, out), count in shapes.items())
-    return flop / sum(_seconds(tokens, wide, out, dtype, device) * count for (wide, out), count in shapes.items())
-
-
-def _seconds(tokens: int, wide: int, out: int, dtype: Any, device: str) -> float:
-    """The best time of one product."""
-    import torch
-
-    with torch.inference_mode():
-        left = torch.randn(tokens, wide, device=device).to(dtype)
-        right = torch.randn(out, wide, device=device).to(dtype)
-        synchronize: Callable[[], None] = torch.cuda.synchronize if device == "cuda" else lambda: None
-        best, until = float("inf"), time.perf_counter() + SHAPE_S
-        while time.perf_counter() < until or best == float("inf"):
-            synchronize()
-            start = time.perf_counter()
-            torch.nn.functional.linear(left, right)
-            synchronize()
-            best = min(best, time.perf_counter() - start)
-    return best

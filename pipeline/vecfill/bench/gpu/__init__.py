@@ -1,0 +1,1 @@
+"""``scripts/gpu-check``: whether a device computes right, and how fast; needs no network, database or Ray."""

@@ -1,0 +1,79 @@
+"""``scripts/gpu-check`` on a CPU: the same parts with tiny models."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from vecfill.bench.gpu import check, correctness
+from vecfill.bench.gpu.__main__ import main
+from vecfill.bench.gpu.budget import Budget
+from vecfill.postgres import embedded
+
+pytestmark = pytest.mark.slow
+
+WITHOUT_A_SERVER = ["card", "correctness", "memory", "speed", "tokens"]
+
+
+def checked(tmp_path, *parts):
+    code = main(["--tiny", "--report", str(tmp_path), *(f"--only={part}" for part in parts)])
+    return code, json.loads((tmp_path / "gpu-check.json").read_text()), (tmp_path / "gpu-check.html").read_text()
+
+
+def test_every_part_that_needs_no_server(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("vecfill.bench.gpu.card._SECONDS", 0.01)
+    monkeypatch.setattr("vecfill.bench.gpu.tokens.MEASURED_S", 0.01)
+    monkeypatch.setattr("vecfill.bench.matrix_rate.SHAPE_S", 0.01)
+    monkeypatch.setattr("vecfill.bench.gpu.speed.MEASURED_S", 0.01)
+    code, report, page = checked(tmp_path, *WITHOUT_A_SERVER)
+    assert (code, report["right"], report["errors"]) == (0, True, {})
+    lines = {(line["model"], line["strategy"]) for line in report["correctness"]}
+    assert {model for model, _ in lines} == {"bert", "roberta"}
+    strategies = {"chosen: native", "two encoders at once", "native runs", "native texts", "library"}
+    assert {strategy for _, strategy in lines} == strategies
+    assert all(line["cosine_least"] > 0.99999 for line in report["correctness"])
+    assert {line["tokens"] for line in report["speed"]} == {8, 16}
+    assert all(line["encode_tokens_per_s"] > 0 < line["library"]["sdpa"] for line in report["speed"])
+    assert all(rate > 0 for rate in report["card"]["matrix_flops"].values())
+    assert "memory that runs out: only a GPU's can be limited" in report["left_out"]
+    assert "end_to_end: not asked for" in report["left_out"]
+    assert "gpu-check: right on cpu" in page
+    assert capsys.readouterr().out.splitlines()[-1] == "right"
+
+
+def test_end_to_end_fills_a_table(tmp_path, database, monkeypatch):
+    monkeypatch.setattr(embedded, "start", lambda **_: database)
+    monkeypatch.setattr(embedded, "stop", lambda _: True)
+    code, report, page = checked(tmp_path, "end_to_end")
+    assert (code, report["end_to_end"]["result"]["updated"]) == (0, 500)
+    assert "500 rows on inline" in page
+
+
+def test_wrong_vectors_and_a_part_that_fails_are_said(tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level(logging.CRITICAL)
+    line = {"model": "bert", "strategy": "varlen", "dtype": "bfloat16", "cosine_least": 0.7, "right": False}
+    monkeypatch.setattr(correctness, "correctness", lambda *_: [line])
+    monkeypatch.setitem(check.PARTS, "card", lambda *_: 1 / 0)
+    code, report, page = checked(tmp_path, "card", "correctness")
+    assert (code, report["right"]) == (1, False)
+    assert report["errors"] == {"card": "ZeroDivisionError: division by zero"}
+    assert 'class="wrong"' in page
+    assert capsys.readouterr().out.splitlines()[-1].startswith("WRONG")
+
+
+def test_what_the_time_does_not_allow_is_left_out():
+    budget = Budget(0.0)
+    assert not budget.allows(0.5, "speed of bert")
+    assert budget.left_out == ["speed of bert: no time left"]
+
+
+def test_it_needs_neither_psycopg_nor_ray_nor_the_command_line():
+    missing = dict.fromkeys(("psycopg", "ray", "tenacity", "click", "rich", "pydantic_settings"))
+    script = f"import sys; sys.modules.update({missing}); import vecfill.bench.gpu.__main__ as check; "
+    script += "from vecfill.bench.gpu import card, correctness, end_to_end, speed, tokens; "
+    script += "import vecfill.bench.render, vecfill.encode.row_encoder, vecfill.encode.local_encoder"
+    subprocess.run([sys.executable, "-c", script], check=True)
