@@ -35,6 +35,15 @@ def test_a_signal_after_any_stop_is_the_first_and_a_second_one_ends(monkeypatch,
         assert ended == [130]
 
 
+def test_a_process_that_ignores_a_hangup_goes_on():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping(Stop(), signals=True):
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_stop_is_said_in_the_log_whatever_its_format(caplog, capsys):
     with caplog.at_level("INFO", "vecfill"), stopping(Stop(), signals=True):
         send(signal.SIGTERM)

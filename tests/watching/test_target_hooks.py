@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from tests.tables import make_docs, wait_until
+from tests.tables import DOCS, make_docs, wait_until
 from tests.watching.watched import watched, watching
 
 from vecfill.config.hooks import HookOptions
@@ -21,9 +21,7 @@ def noting(tmp_path):
     """The options of commands that note their calls, and a function that returns the calls."""
     file = tmp_path / "noted"
     file.touch()
-    options = HookOptions(
-        on_end=f"(printf 'end '; cat; echo) >> {file}", on_fail=f"(printf 'fail '; cat; echo) >> {file}"
-    )
+    options = HookOptions(on_end=f'echo "end $(cat)" >> {file}', on_fail=f'echo "fail $(cat)" >> {file}')
 
     def calls():
         lines = [line.split(" ", 1) for line in file.read_text().splitlines() if line.endswith("}")]
@@ -56,6 +54,24 @@ def test_failed_rows_and_a_target_that_is_away_are_told_once_an_hour(noting, mon
     hooks.look()
     wait_until(lambda: len(calls()) == 3)
     assert [call["error"] for _, call in calls()[1:]] == ["1 rows failed; see the log", "the server is away"]
+
+
+def test_the_end_of_one_target_is_told_while_the_others_go_on(connect, database, noting, monkeypatch, caplog):
+    options, calls = noting
+    caplog.set_level("INFO", "vecfill")
+    monkeypatch.setattr("vecfill.watching.target_loop.LASTING_S", 0.05)
+    make_docs(connect, 1)
+    connect.execute("CREATE TABLE spent (LIKE docs INCLUDING ALL)")
+    both = [replace(watched(database, replace(DOCS, table=name)), hooks=options) for name in ("docs", "spent")]
+    with watching(*both) as going:
+        wait_until(lambda: "watching public.spent" in caplog.text)
+        connect.execute("DROP TABLE spent")
+        wait_until(lambda: len(calls()) == 2, 60)
+        assert {(name, result["table"], result["exit_code"]) for name, result in calls()} == {
+            *(("end", "spent", 2), ("fail", "spent", 2))
+        }
+        going.end()
+    assert [(name, result["error"]) for name, result in calls()[2:]] == [("end", None)]
 
 
 def test_the_end_of_a_watch_is_told_and_an_error_before_its_start(connect, database, noting):

@@ -65,7 +65,7 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
 
     Exit codes: 0 every row is filled, or --limit is reached; 1 failed; 2 usage or configuration error, nothing written;
     3 complete except for rows that failed or were refused; 4 another run works on this tracked target; 5 incomplete
-    (see the counts); 130, 143 stopped by a signal.
+    (see the counts); 129, 130, 143 stopped by a signal.
 
     --on-end and --on-fail run a command after each target, also if it failed or did not start. It gets the target's
     JSON object on stdin, and VECFILL_RUN_EXIT_CODE, _OUTCOME, _TABLE, _ERROR and VECFILL_RUN_ID in its environment; its

@@ -56,8 +56,8 @@ def watch(config: Path | None, output: Output, **flags: Any) -> None:
     --on-end runs a command when a target's watch has ended, --on-fail when rows failed or a target has not been ready
     for a minute, at most once an hour, and when a watch ends by a fault. They get a JSON object on stdin, as of `run`.
 
-    Exit codes: 130, 143 stopped by a signal, batches in flight are committed; 2 usage or configuration error, nothing
-    written; 1, 5 every target has a fault that lasts, or its API budget is spent (see the log).
+    Exit codes: 129, 130, 143 stopped by a signal, batches in flight are committed; 2 usage or configuration error,
+    nothing written; 1, 5 every target has a fault that lasts, or its API budget is spent (see the log).
     """
     log_to_stderr(output)  # also for what is wrong with the settings
     targets = Settings.load_all(flags, config)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first requests a clean end, the second ends at once, whatever stopped the run before."""
+"""SIGINT, SIGTERM, SIGHUP: the first requests a clean end, the second ends at once, whatever stopped the run before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from vecfill.termination import SIGNALLED, terminate
 
 log = logging.getLogger(__name__)
 
-SIGNALS = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM"}
+SIGNALS = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+"""The last one comes when a terminal or an SSH session ends."""
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def stopping(stop: Stop, max_seconds: float | None = None, *, signals: bool) -> 
     timer = threading.Timer(max_seconds, stop.set, ["max-seconds"]) if max_seconds else None
     main = signals and threading.current_thread() is threading.main_thread()
     handle = _handler(stop)
-    previous = {number: signal.signal(number, handle) for number in SIGNALS} if main else {}
+    previous = {number: signal.signal(number, handle) for number in SIGNALS if _is_ours(number)} if main else {}
     if timer:
         timer.daemon = True
         timer.start()
@@ -52,6 +53,11 @@ def default_handlers() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _is_ours(number: signal.Signals) -> bool:
+    """Whether a handler may be installed: ``nohup`` asks to ignore SIGHUP."""
+    return number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
 
 
 def _handler(stop: Stop) -> Callable[[int, FrameType | None], None]:

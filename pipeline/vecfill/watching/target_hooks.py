@@ -24,14 +24,18 @@ INCOMPLETE, FAILED_ROWS = 1, 3
 
 
 class TargetHooks:
-    """Calls the commands of one target."""
+    """Calls the commands of one target.
+
+    Attributes:
+        told: the end of the target was told.
+    """
 
     def __init__(self, options: HookOptions, state: TargetState) -> None:
         """Takes the commands, and what is known of the target."""
         self._options, self._state = options, state
         self._unready_at: float | None = None
         self._said_at: float | None = None
-        self._bad_rows = 0
+        self._bad_rows, self.told = 0, False
 
     def look(self) -> None:
         """Calls ``--on-fail``, in a thread, if rows failed or the target has not been ready for a minute."""

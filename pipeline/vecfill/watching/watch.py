@@ -145,14 +145,15 @@ class _Watch:
             self._until_over(self._threads)
             self._until_over(self._hooks_called(error))
 
-    def _hooks_called(self, error: BaseException | None) -> list[threading.Thread]:
-        """Tells the hooks how each target ended; of an error that ended all of them before the start, each."""
+    def _hooks_called(self, error: BaseException | None = None) -> list[threading.Thread]:
+        """Tells the hooks of each target that has ended; of an error that ended all before the start, each."""
         threads = []
         for loop, hooks in zip(self._loops, self._hooks, strict=True):
             ended = loop.ended
             if ended and isinstance(error, VecfillError) and not ended.error:
                 ended = replace(ended, error=faults.message(error), exit_code=faults.code(error))
-            if ended:
+            if ended and not hooks.told:
+                hooks.told = True
                 threads.append(threading.Thread(target=hooks.ended, args=(ended.as_dict(),), daemon=True))
                 threads[-1].start()
         return threads
@@ -185,6 +186,7 @@ class _Watch:
         while not self._stop.wait(TURN_S) and any(thread.is_alive() for thread in self._threads):
             self._keep_ready_file(ready=self._health.ready)
             self._tell()
+            self._hooks_called()
             for hooks in self._hooks:
                 hooks.look()
             if threading.current_thread() is threading.main_thread():
