@@ -12,7 +12,7 @@ from psycopg import sql
 from vecfill.config.migrate import LockOptions
 from vecfill.errors import ConfigError
 from vecfill.ledger.migrations import check_no_migration
-from vecfill.ledger.waiting_indexes import note_waiting, prepare_ledger
+from vecfill.ledger.waiting_indexes import check_holds_indexes, note_waiting, upgrade_ledger
 from vecfill.migration.brief_lock import under_lock
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
@@ -58,7 +58,8 @@ def check_rebuildable(connection: Connection, relation: Relation) -> list[SavedI
     found = [saved_index(row) for row in rows if not row[-4]]
     if found:
         _check_no_migration(connection, relation)
-        prepare_ledger(connection, relation)
+        with transaction(connection, read_only=True) as cursor:
+            check_holds_indexes(cursor, relation.ledger.schema)
     return found
 
 
@@ -98,6 +99,7 @@ def drop_indexes(
 
     def work(cursor: Cursor) -> Sequence[sql.Composed]:
         cursor.execute("SET LOCAL search_path TO ''", ())
+        upgrade_ledger(cursor, relation.ledger.schema)
         found[:] = [saved_index(row) for row in _rows(cursor, relation, names)]
         labels = {one.label for one in found}
         note_waiting(cursor, relation, lambda waiting: [*(one for one in waiting if one.label not in labels), *found])

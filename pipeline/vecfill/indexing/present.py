@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from vecfill.indexing.dropping import EMPTY_PATH
@@ -71,10 +71,10 @@ WHERE c.oid = COALESCE(
 """
 
 
-def in_its_place(connection: Connection, one: SavedIndex) -> str | None:
+def in_its_place(connection: Connection, one: SavedIndex, waiting: Set[str]) -> str | None:
     """Returns the name of a valid index that somebody else has built in place of one that waits; None if there is none.
 
-    It has the same definition, or the same name.
+    It has the same name, or the same definition and none of the names ``waiting``.
     """
     with transaction(connection, EMPTY_PATH, read_only=True) as cursor:
         rows = cursor.execute(VECTOR_INDEXES, ([one.table_oid],)).fetchall()
@@ -84,7 +84,7 @@ def in_its_place(connection: Connection, one: SavedIndex) -> str | None:
             if index.rest != one.rest:
                 log.warning("index %s is %s now; it was: %s", one.label, index.definition, one.definition)
             return index.name
-    return next((index.name for index in found if index.rest == one.rest), None)
+    return next((index.name for index in found if index.rest == one.rest and index.label not in waiting), None)
 
 
 def new_parts(connection: Connection, frame: WantedIndex, known: Sequence[WantedIndex]) -> list[WantedIndex]:

@@ -80,10 +80,11 @@ def rebuild_indexes(
     if not owns:
         role = relation.access.server.role
         return waiting_results(waiting, f"role {role} does not own {relation.table.label}", tried=False)
+    names = frozenset(one.label for one in waiting)
     return tuple(
         one
         for family in _families(waiting)
-        for one in _rebuilt(database, relation, family, options=options, locks=locks, stopped=stopped)
+        for one in _rebuilt(database, relation, family, names, options=options, locks=locks, stopped=stopped)
     )
 
 
@@ -112,6 +113,7 @@ def _rebuilt(
     database: Database,
     relation: Relation,
     family: list[SavedIndex],
+    names: frozenset[str],
     *,
     options: IndexOptions,
     locks: LockOptions,
@@ -121,7 +123,7 @@ def _rebuilt(
     try:
         with closing(Session(database, stopped=stopped)) as session:
             for one in family:
-                done[one.label] = _built(session, one, options)
+                done[one.label] = _built(session, one, names, options)
             parts = _with_new_parts(session, [one for one in family if done[one.label].state == BUILT], options)
             for part in sorted((one for one in parts if one.parent), key=lambda one: one.partitioned):
                 session.run(lambda connection, part=part: attach(connection, part, locks.lock_timeout))  # type: ignore[misc]
@@ -138,9 +140,9 @@ def _rebuilt(
     yield from done.values()
 
 
-def _built(session: Session, one: SavedIndex, options: IndexOptions) -> RebuiltIndex:
+def _built(session: Session, one: SavedIndex, names: frozenset[str], options: IndexOptions) -> RebuiltIndex:
     started, serial = time.perf_counter(), False
-    other = session.run(lambda connection: in_its_place(connection, one))
+    other = session.run(lambda connection: in_its_place(connection, one, names))
     if other is None:
         made, serial = build_index(session, one, options, "since a run has dropped it")
     else:

@@ -17,25 +17,27 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 
 
-def prepare_ledger(connection: Connection, relation: Relation) -> None:
-    """Brings a ledger of an older version up to date, so that it can hold the definitions of indexes.
+def check_holds_indexes(cursor: Cursor, schema: str) -> None:
+    """Checks that the ledger can hold the definitions of indexes, or that this role may bring it up to date.
 
     Raises:
-        ConfigError: only its owner may do that.
+        ConfigError: it cannot, and only its owner may.
     """
-    schema = relation.ledger.schema
-    with transaction(connection) as cursor:
-        version = ledger_version(cursor, schema) or 0
-        if version >= SINCE_WAITING_INDEXES:
-            return
-        row = cursor.execute(_OWNER, (schema,)).fetchone()
-        if row is None or not row[0]:
-            raise ConfigError(
-                f"the ledger in schema {schema} is of version {version} and cannot hold the definition of an index: "
-                f"run `vecfill track` once as {row[1] if row else 'its owner'}, or pass --index keep"
-            )
-        for statement in upgrades(schema, version):
-            cursor.execute(statement, ())
+    version = ledger_version(cursor, schema) or 0
+    if version >= SINCE_WAITING_INDEXES:
+        return
+    row = cursor.execute(_OWNER, (schema,)).fetchone()
+    if row is None or not row[0]:
+        raise ConfigError(
+            f"the ledger in schema {schema} is of version {version} and cannot hold the definition of an index: run "
+            f"this once as {row[1] if row else 'its owner'}, or pass --index keep"
+        )
+
+
+def upgrade_ledger(cursor: Cursor, schema: str) -> None:
+    """Brings the ledger up to date, in the caller's transaction."""
+    for statement in upgrades(schema, ledger_version(cursor, schema) or 0):
+        cursor.execute(statement, ())
 
 
 _OWNER = """
