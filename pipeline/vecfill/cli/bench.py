@@ -9,6 +9,7 @@ import click
 
 from vecfill.cli.bench_api import api
 from vecfill.cli.bench_replace import replace
+from vecfill.cli.bench_size import size
 from vecfill.cli.logs import log_to_stderr
 from vecfill.cli.measuring import (
     DEFAULT_MODEL,
@@ -46,11 +47,13 @@ def bench() -> None:
       vecfill bench track --database embedded
       vecfill bench replace --database embedded
       vecfill bench api --api openai:text-embedding-3-small --dry-run
+      vecfill bench size gpu-check.json writing.json --devices 1,2,4,8 --usd-per-hour 3
     """
 
 
 bench.add_command(api)
 bench.add_command(replace)
+bench.add_command(size)
 
 
 @bench.command()
