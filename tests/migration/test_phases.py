@@ -247,8 +247,11 @@ def test_the_command_line_goes_through_all_of_it(connect, database, vecfill):
     assert 'ADD COLUMN "embedding_next" "public"."vector"(16);' in shown
     assert "-- CREATE INDEX CONCURRENTLY" in shown
     assert "beside embedding, and is tracked" in vecfill("migrate", "start", *table, "-m", "hash:16").out
+    shown = vecfill("migrate", "run", *table, "-m", "hash:16", "--dry-run").out
+    assert 'CREATE INDEX CONCURRENTLY "docs_near_next" ON public.docs USING hnsw' in shown
     ran = vecfill("migrate", "run", *table, "-m", "hash:16", "--engine", "inline", "--quiet", "--json", "--yes")
     assert (ran.code, ran.json["phase"], ran.json["filled"]["updated"]) == (0, "indexed", 20)
+    assert vecfill("migrate", "run", *table, "-m", "hash:16", "--dry-run").out == ""
     assert vecfill("migrate", "status", *table, "--json").json["phase"] == "indexed"
     assert "index docs_near_next on public.docs: ready" in vecfill("migrate", "status", *table).out
     shown = vecfill("migrate", "swap", *table, "-m", "hash:16", "--dry-run")

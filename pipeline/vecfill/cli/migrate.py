@@ -23,10 +23,11 @@ from vecfill.config.model import Model
 from vecfill.config.options import options_of
 from vecfill.config.output import Output
 from vecfill.config.run import RunOptions
-from vecfill.config.settings import QUEUE_SETTINGS, Settings
+from vecfill.config.settings import OPTIONS, QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
 from vecfill.migration.ending import MigrationEnded, abandon_migration, finish_migration
 from vecfill.migration.fill import run_migration
+from vecfill.migration.index_build import index_statements
 from vecfill.migration.start import MigrationStarted, start_migration
 from vecfill.migration.state import MigrationStatus, migration_status
 from vecfill.remembered_failures import NOT_NEEDED
@@ -79,8 +80,11 @@ def _to_start(settings: Settings) -> Callable[[], MigrationStarted]:
 
 @migrate.command()
 @settings_options(
-    options_of(
-        DatabaseOptions, Target, Model, RunOptions, IndexOptions, LockOptions, without=(*QUEUE_SETTINGS, "index")
+    (
+        *options_of(
+            *(DatabaseOptions, Target, Model, RunOptions, IndexOptions, LockOptions), without=(*QUEUE_SETTINGS, "index")
+        ),
+        OPTIONS["dry_run"],
     )
 )
 @output_options
@@ -89,6 +93,7 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
 
     Fills as `vecfill run` does, with all its options. Then builds a twin of each index on the old column, beside the
     table's use (CREATE INDEX CONCURRENTLY), and embeds what changed meanwhile. Run it again after any end.
+    --dry-run prints the statements of the indexes that are not ready.
 
     \b
     vecfill migrate run --config configs/cron.toml -m BAAI/bge-base-en-v1.5 --index-memory 2GB
@@ -97,6 +102,10 @@ def run(config: Path | None, output: Output, **flags: Any) -> None:
     """
     log_to_stderr(output)
     settings = Settings.load(flags, config)
+    if settings.dry_run:
+        for statement in index_statements(settings.need("table").of(Target), database=database_of(settings)):
+            click.echo(f"{statement};")
+        return
     options = settings.of(RunOptions)
     with shown(quiet=output.quiet, max_rate=options.write_limits.max_rate) as progress:
         done = run_migration(

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vecfill.config.migrate import IndexOptions, LockOptions
 from vecfill.config.target import Target
 from vecfill.engine.signals import exit_code, stopping
-from vecfill.errors import StoppedError
+from vecfill.errors import ConfigError, StoppedError
 from vecfill.indexing.build import build_index
-from vecfill.indexing.index_state import attach, describe
+from vecfill.indexing.index_state import attach, describe, state_of
 from vecfill.job import Stop
 from vecfill.ledger.lease import Lease
+from vecfill.ledger.migrations import SWAPPED
 from vecfill.ledger.registry import Tracked
+from vecfill.migration.look import need
 from vecfill.migration.twins import plan_twins
-from vecfill.postgres.database import Connection
+from vecfill.postgres.database import Connection, Database
+from vecfill.postgres.index_sql import build_statements
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.migrate_sql import NewColumn, Twin
 from vecfill.postgres.search_sql import EXTENSION_SCHEMA
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import Session, open_session, transaction
 
 LEASE_S = 30.0
 """Seconds without a sign of life after which another command may go on."""
@@ -79,6 +82,29 @@ def build_indexes(
         for twin in sorted((twin for twin in twins if twin.parent), key=lambda twin: twin.partitioned):
             session.run(lambda connection, twin=twin: attach(connection, twin, locks.lock_timeout))  # type: ignore[misc]
     return built
+
+
+def index_statements(target: Target, *, database: str | Database | None = None) -> tuple[str, ...]:
+    """Returns the statements with which ``run_migration`` would build the indexes that are not ready; runs none.
+
+    Raises:
+        ConfigError: no migration is in progress.
+    """
+    with open_session(database) as session:
+        found = session.run(lambda connection: need(connection, target))
+        if found.migration.ended or found.migration.phase == SWAPPED:
+            raise ConfigError(f"the migration of {found.relation.table.label} is {found.migration.phase}")
+        new = found.new_target(target)
+        old = replace(new, column=found.migration.old_column)
+        return session.run(lambda connection: _statements(connection, old, new))
+
+
+def _statements(connection: Connection, old: Target, new: Target) -> tuple[str, ...]:
+    twins = current_twins(connection, old, new)
+    with transaction(connection, read_only=True) as cursor:
+        states = [(twin, state_of(cursor, twin)) for twin in twins]
+    missing = [twin for twin, state in states if not (state.valid and state.attached)]
+    return tuple(statement.as_string() for statement in build_statements(missing))
 
 
 def current_twins(connection: Connection, old: Target, new: Target) -> list[Twin]:
