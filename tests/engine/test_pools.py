@@ -70,6 +70,16 @@ def test_what_cannot_fit_is_refused(cpus, gpus, wish, says):
         fitting(cpus, gpus, **wish)
 
 
+def test_the_encoders_of_gpus_share_the_cores_of_the_nodes_that_have_gpus():
+    mixed = {"CPU": 72.0, "GPU": 8.0, "nodes": 6.0, "GPU nodes": 2.0, "CPU a node": 8.0}
+    assert Pools.fitting(mixed, device="auto", actors=None, gpus=None, writers=None).share == 4
+    assert Pools.fitting(mixed, device="cpu", actors=6, gpus=None, writers=None).share == 1
+
+
+def test_an_encoder_on_a_gpu_takes_one_block_more():
+    assert (fitting(16, 1).blocks_an_encoder(2), fitting(16, 0).blocks_an_encoder(2)) == (3, 2)
+
+
 def test_the_encoders_of_cpu_nodes_share_out_each_node_s_cores():
     resources = {"CPU": 64.0, "nodes": 4.0, "CPU a node": 16.0}
     pools = Pools.fitting(resources, device="auto", actors=None, gpus=None, writers=None)

@@ -57,11 +57,17 @@ def cluster(address: str | None, *, verbose: bool) -> Iterator[dict[str, float]]
 
 
 def _resources() -> dict[str, float]:
-    """The cluster's resources, with the number of nodes with CPUs (``nodes``) and the CPUs of the smallest one."""
+    """The cluster's resources, with the number of nodes with CPUs (``nodes``) and with GPUs (``GPU nodes``).
+
+    ``CPU a node`` are the CPUs of the smallest node.
+    """
     import ray
 
-    cores = [cpus for node in ray.nodes() if node["Alive"] and (cpus := node["Resources"].get("CPU", 0.0)) >= 1]
-    return {**ray.cluster_resources(), "nodes": float(len(cores) or 1), "CPU a node": min(cores, default=1.0)}
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = [cpus for node in alive if (cpus := node.get("CPU", 0.0)) >= 1]
+    nodes = {"nodes": float(len(cores) or 1), "CPU a node": min(cores, default=1.0)}
+    with_gpus = sum(node.get("GPU", 0.0) > 0 for node in alive)
+    return {**ray.cluster_resources(), **nodes, **({"GPU nodes": float(with_gpus)} if with_gpus else {})}
 
 
 def _start(address: str | None, folder: Path, verbose: bool) -> None:

@@ -49,7 +49,8 @@ class Pools:
         """Sizes the pools: one encoder per GPU, or one per eight cores of a node, less the cores for reads and writes.
 
         Args:
-            resources: ``CPU`` and ``GPU`` of the cluster, its ``nodes``, and ``CPU a node``: no actor spans two.
+            resources: ``CPU`` and ``GPU`` of the cluster, its ``nodes`` and ``GPU nodes``, and ``CPU a node``: no actor
+                spans two.
             device: ``auto``, ``cuda`` or ``cpu``.
             actors: encoders; None for as many as fit.
             gpus: GPUs per encoder; None for one, or less if encoders share them.
@@ -72,7 +73,7 @@ class Pools:
             )
         spare = resources.get("CPU", 1.0) - READ_CPUS
         write = writers or max(1, min(4, 2 * encoders if each else encoders // 8, int(spare / 2 / WRITE_CPUS)))
-        share = -(-encoders // nodes)
+        share = -(-encoders // (int(resources.get("GPU nodes", nodes)) if each else nodes))
         cpus = _encoder_cpus(
             (spare - WRITE_CPUS * write) / encoders if each else (of_node - READ_CPUS - WRITE_CPUS * write) / share
         )
@@ -87,9 +88,13 @@ class Pools:
         read = max(1, min(MAX_READERS, 2 * encoders if each else encoders, fit))
         return cls(encoders=encoders, share=share, cpus=cpus, gpus=each, writers=write, readers=read, spare_cpus=spare)
 
+    def blocks_an_encoder(self, calls: int) -> int:
+        """Blocks that an encoder takes at a time; one more on a GPU, which computes while another block comes back."""
+        return calls + 1 if self.gpus else calls
+
     def blocks_a_writer(self, calls: int) -> int:
         """Blocks that a writer takes at a time: enough for every encoder's ``calls``, plus one that it writes."""
-        return -(-self.encoders * calls // self.writers) + 1
+        return -(-self.encoders * self.blocks_an_encoder(calls) // self.writers) + 1
 
     def within(self, connections: int | None) -> Pools:
         """Returns the pools with writers and readers limited to ``connections``, less one for the driver."""

@@ -1,16 +1,20 @@
-"""Memory that runs out in our own pass: batches shrink, the run goes on, and the next process knows."""
+"""Memory that runs out in our own pass: batches shrink, the run goes on, and the next process knows. One copy."""
 
 import json
 
 import numpy as np
 import pytest
 from tests.encode.native.models import module, sentence, transformer
+from tests.encode.test_stage import block
 
 from vecfill.config.model import Model
 from vecfill.encode import learned_batches
+from vecfill.encode.device_feed import Feed
 from vecfill.encode.load import load_model
 from vecfill.encode.native.attention import RunAttention
 from vecfill.encode.row_encoder import RowEncoder
+from vecfill.encode.stage import EncodeSpec
+from vecfill.job import Worker
 
 pytestmark = pytest.mark.slow
 
@@ -108,3 +112,18 @@ def test_what_cannot_be_used_is_learned_anew(folder, memory, tmp_path, broken):
     rows = rows_of(folder)
     assert rows.max_batch_tokens == learned_batches.MAX_BATCH_TOKENS
     assert rows.encoder.forward._search.searching
+
+
+@pytest.mark.usefixtures("memory")
+def test_the_vectors_of_a_block_lie_where_the_device_s_copy_put_them(folder, monkeypatch):
+    """On a GPU that copy is the only one on the host; on a CPU there is none."""
+    copied, to_host = [], Feed.to_host
+    monkeypatch.setattr(Feed, "to_host", lambda *given: copied.append(to_host(*given)) or copied[-1])
+    model = Model(name=str(folder), device="cpu", dtype="float32")
+    encode = EncodeSpec(model=model, dim=24, arity=1, column="jobs.embedding").stage(Worker())
+    encode.warm()
+    copied.clear()
+    found = encode(block([f"nurse {row}" for row in range(50)]))
+    [column] = found["embedding"].chunks
+    assert column.values.buffers()[1].address == copied[0].ctypes.data
+    assert len(copied) == 1
