@@ -70,6 +70,7 @@ import sys
 from contextlib import closing
 
 import ray
+from ray._private.state import actors
 from ray.data._internal.logical.optimizers import get_execution_plan
 from tests.tables import DOCS, counts, job_of, ranges_of
 from vecfill.cli import main
@@ -95,6 +96,10 @@ with closing(Warm()) as warm:
     engine = RayEngine(job, pools, warm.encoders(pools, job.encode.calls))
     print(get_execution_plan(engine.plan(ranges)._logical_plan)[0].dag.dag_str)
     results = list(engine.stream(ranges, Stop()))
+    with_gpu = {node["NodeID"] for node in ray.nodes() if node["Resources"].get("GPU")}
+    ours = [one for one in actors().values() if one["JobID"] == ray.get_runtime_context().get_job_id()]
+    placed = {(one["ActorClassName"], one["Address"]["NodeID"] in with_gpu) for one in ours}
+    print(*sorted(f"{kind.partition('(')[2][:-1] or kind}:{on_gpu}" for kind, on_gpu in placed))
     engine.close()
     print(len(ranges), len(results), sum(counts(result)["updated"] for result in results))
 """
@@ -111,11 +116,15 @@ def test_a_run_on_two_nodes_and_one_on_a_gpu_with_whole_blocks(connect, database
     command = [sys.executable, "-c", RUNS, database, address, *arguments]
     done = subprocess.run(command, check=False, env=environ, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    said, code, nodes, plan, numbers = done.stdout.strip().splitlines()
+    said, code, nodes, plan, placed, numbers = done.stdout.strip().splitlines()
     result = json.loads(said)
     assert (code, result["outcome"], result["engine"], result["updated"]) == ("0", "complete", "ray", 4_000)
     assert nodes == "2", "the cluster is left as it was"
     assert len(plan.split(" -> ")) == 3
+    off_the_gpu = {one.rpartition(":")[0] for one in placed.split() if one.endswith(":False")}
+    on_the_gpu = {one.rpartition(":")[0] for one in placed.split() if one.endswith(":True")}
+    assert "EncoderActor" in on_the_gpu - off_the_gpu
+    assert {"MapBatches(ReadUnits)", "MapBatches(EncodeAndWrite)"} <= off_the_gpu - on_the_gpu
     ranges, results, updated = map(int, numbers.split())
     assert (results, updated) == (ranges, 6_000)
     assert_every_vector_is_its_texts(connect, table="others")

@@ -88,6 +88,11 @@ class Pools:
         read = max(1, min(MAX_READERS, 2 * encoders if each else encoders, fit))
         return cls(encoders=encoders, share=share, cpus=cpus, gpus=each, writers=write, readers=read, spare_cpus=spare)
 
+    @property
+    def placement(self) -> str:
+        """Ray's strategy for readers and writers: the default keeps them off nodes with GPUs while others have room."""
+        return "DEFAULT" if self.gpus else "SPREAD"
+
     def blocks_an_encoder(self, calls: int) -> int:
         """Blocks that an encoder takes at a time; one more on a GPU, which computes while another block comes back."""
         return calls + 1 if self.gpus else calls

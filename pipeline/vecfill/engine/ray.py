@@ -114,7 +114,7 @@ class RayEngine:
         )
         if self._job.sink.may_wait:
             context.execution_no_progress_timeout_s = -1  # Ray ends a stalled run after 30 min; waiting is no stall
-        texts = read_units(self._job.source, units, self._coordinator, readers=pools.readers)
+        texts = read_units(self._job.source, units, self._coordinator, readers=pools.readers, placement=pools.placement)
         return encode_and_write(
             texts,
             self._encoders,
@@ -122,6 +122,7 @@ class RayEngine:
             self._coordinator,
             writers=pools.writers,
             at_a_time=pools.blocks_a_writer(self._job.encode.calls),
+            placement=pools.placement,
         )
 
     def retarget(self, job: Job) -> None:

@@ -114,19 +114,28 @@ class EncodeAndWrite:
                 ray.get(self._coordinator.end_write.remote())
 
 
-def read_units(source: Source, units: Sequence[Unit], coordinator: Any, *, readers: int) -> Dataset:
-    """A dataset of TextBlocks: a pool of ``readers`` over the units, one a block.
+def read_units(
+    source: Source, units: Sequence[Unit], coordinator: Any, *, readers: int, placement: str = "SPREAD"
+) -> Dataset:
+    """A dataset of TextBlocks: a pool of ``readers`` over the units, one a block; ``placement`` is Ray's strategy.
 
     ``from_items`` puts the units into the object store by itself. ``from_arrow`` asks a task for each block's size, and
     waits for ever where the encoders hold every CPU.
     """
     pool = ActorPoolStrategy(size=min(readers, len(units)))
     items = ray.data.from_items([pickle.dumps(unit) for unit in units], override_num_blocks=len(units))
-    return _mapped(items, ReadUnits, (source, coordinator), cpus=READ_CPUS, compute=pool)
+    return _mapped(items, ReadUnits, (source, coordinator), cpus=READ_CPUS, compute=pool, placement=placement)
 
 
 def encode_and_write(
-    texts: Dataset, encode: BlockCall, sink: Sink, coordinator: Any, *, writers: int, at_a_time: int
+    texts: Dataset,
+    encode: BlockCall,
+    sink: Sink,
+    coordinator: Any,
+    *,
+    writers: int,
+    at_a_time: int,
+    placement: str = "SPREAD",
 ) -> Dataset:
     """A dataset of WriteResults: a pool of ``writers``, each of which takes ``at_a_time`` blocks at a time."""
     pool = ActorPoolStrategy(
@@ -135,11 +144,13 @@ def encode_and_write(
         max_concurrent_calls_per_actor=at_a_time,
         enable_true_multi_threading=True,
     )
-    return _mapped(texts, EncodeAndWrite, (encode, sink, writers, coordinator), cpus=WRITE_CPUS, compute=pool)
+    return _mapped(
+        texts, EncodeAndWrite, (encode, sink, writers, coordinator), cpus=WRITE_CPUS, compute=pool, placement=placement
+    )
 
 
 def _mapped(
-    source: Dataset, actor: type, arguments: tuple[Any, ...], *, cpus: float, compute: ActorPoolStrategy
+    source: Dataset, actor: type, arguments: tuple[Any, ...], *, cpus: float, compute: ActorPoolStrategy, placement: str
 ) -> Dataset:
     """A pool of ``actor`` over whole blocks; the public ``map_batches`` accepts restart limits only with a warning."""
     return source.map_batches_internal(
@@ -149,5 +160,6 @@ def _mapped(
         batch_format="pyarrow",
         num_cpus=cpus,
         compute=compute,
+        scheduling_strategy=placement,
         **RETRIES,
     )
