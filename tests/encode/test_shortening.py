@@ -11,7 +11,9 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from transformers import PreTrainedTokenizerFast
 
 from vecfill.encode.shortening import BATCH_CHARS, MARGIN, parts_of
+from vecfill.encode.text_pieces import TextPieces, merged
 from vecfill.encode.tokenization import Tokenization, TokenizerSpec
+from vecfill.encode.windowing import special_tokens
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyzö数据", "\u0301"]
 
@@ -98,3 +100,24 @@ def test_who_cuts_and_what_is_counted(name, original):
     counts = [len(original(short)["input_ids"]), min(tokens.n_tokens[1], whole), len(original(short)["input_ids"])]
     assert tokens.n_tokens.tolist() == counts
     assert (8 + MARGIN <= counts[1] < whole) == (name in CUT)
+
+
+@pytest.mark.parametrize(("name", "original"), [*CUT.items(), *WHOLE.items()], ids=[*CUT, *WHOLE])
+@settings(deadline=None, max_examples=25)
+@given(st.lists(texts, min_size=1, max_size=3), st.integers(2, 90))
+def test_pieces_have_the_tokens_of_the_whole_text(name, original, texts, size):
+    tokenize = Tokenization(TokenizerSpec.of(original), None, None)
+    pieces = [list(TextPieces(tokenize.tokenizer, size)(text)) for text in texts]
+    assert ["".join(some) for some in pieces] == texts
+    flat, counts = [one for some in pieces for one in some], [len(some) for some in pieces]
+    found, whole = merged(tokenize(flat), counts, *special_tokens(tokenize.tokenizer, "m")), tokenize(texts)
+    for field in ("ids", "types", "lengths", "n_tokens"):
+        np.testing.assert_array_equal(getattr(found, field), getattr(whole, field))
+
+
+@pytest.mark.parametrize(("name", "original"), [*CUT.items(), *WHOLE.items()], ids=[*CUT, *WHOLE])
+def test_who_tokenizes_in_pieces(name, original):
+    pieces = list(
+        TextPieces(Tokenization(TokenizerSpec.of(original), None, None).tokenizer, 50)("engineer of data " * 40)
+    )
+    assert (len(pieces) > 10, max(map(len, pieces)) <= 50) == ((True, True) if "across" not in name else (False, False))

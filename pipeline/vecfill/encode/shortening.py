@@ -27,7 +27,7 @@ MARGIN = 128
 BATCH_CHARS = 1 << 20
 """Characters that are tokenized at once: some 50 to 100 MB."""
 
-_PROBES = ("ab cd", "Ab Cd", "über Straße", "слово слово", "数据 工程", "data 数据", "שלום עולם", "x y")
+PROBES = ("ab cd", "Ab Cd", "über Straße", "слово слово", "数据 工程", "data 数据", "שלום עולם", "x y")
 
 
 class Shortening:
@@ -48,8 +48,8 @@ class Shortening:
             cut_chars: length of a text from which it is cut.
         """
         possible = max_tokens is not None and not from_left
-        self._anywhere = possible and _reads_words_from_left(tokenizer)
-        self._at_spaces = possible and _splits_at_spaces(tokenizer)
+        self._anywhere = possible and reads_words_from_left(tokenizer)
+        self._at_spaces = possible and splits_at_spaces(tokenizer)
         self.size = max(cut_chars, CHARS_A_TOKEN * (max_tokens or 0))
         self.enough = (max_tokens or 0) + MARGIN
 
@@ -65,11 +65,16 @@ class Shortening:
         """Returns where to cut, at ``size`` or before; 0 if that is not possible."""
         if self._anywhere:
             return size
-        at = size if self._at_spaces else 0
-        while (at := text.rfind(" ", 1, at)) > 0:
-            if text[at - 1].isalpha() and text[at + 1].isalpha():
-                return at
-        return 0
+        return space_between_letters(text, 0, size) if self._at_spaces else 0
+
+
+def space_between_letters(text: str, start: int, end: int) -> int:
+    """Returns the place of the last such space in a part of a text, not the part's first character; 0 if none."""
+    at = end
+    while (at := text.rfind(" ", start + 1, at)) > 0:
+        if text[at - 1].isalpha() and text[at + 1].isalpha():
+            return at
+    return 0
 
 
 def parts_of(texts: list[str], alone: int = BATCH_CHARS, most: int = BATCH_CHARS) -> Iterator[slice]:
@@ -83,7 +88,8 @@ def parts_of(texts: list[str], alone: int = BATCH_CHARS, most: int = BATCH_CHARS
     yield slice(start, len(texts))
 
 
-def _reads_words_from_left(tokenizer: Tokenizer) -> bool:
+def reads_words_from_left(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer is one of BERT's: it reads word by word, and a word ends at every space."""
     from tokenizers import models, normalizers, pre_tokenizers
 
     model: Any = tokenizer.model
@@ -95,14 +101,14 @@ def _reads_words_from_left(tokenizer: Tokenizer) -> bool:
     )
 
 
-def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
+def splits_at_spaces(tokenizer: Tokenizer) -> bool:
     """Whether a word always ends before a space between letters, and no added token contains white space."""
     pre, normalizer = tokenizer.pre_tokenizer, tokenizer.normalizer
     if pre is None or any(
         len(f"x{added.content}x".split()) > 1 for added in tokenizer.get_added_tokens_decoder().values()
     ):
         return False
-    for probe in _PROBES:
+    for probe in PROBES:
         text = normalizer.normalize_str(probe) if normalizer else probe
         at = text.find(" ")
         if at < 0 or all(end != at for _, (_, end) in pre.pre_tokenize_str(text)):

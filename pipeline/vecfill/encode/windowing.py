@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from tokenizers import Tokenizer
 
 from vecfill.config.model import Model
 from vecfill.encode.fast_tokenization import FastTokenization
+from vecfill.encode.text_pieces import TextPieces, merged
 from vecfill.encode.tokenization import Tokenization, TokenizerSpec, special_ends
 from vecfill.encode.windows import Windows, WindowShape
 from vecfill.errors import ConfigError
@@ -28,7 +31,7 @@ def window_shape(tokenizer: Tokenizer, prompt: str | None, limit: int, overlap: 
         ConfigError: the limit has no room for the text; the overlap leaves no step; the tokenizer puts its special
             tokens elsewhere than before and behind the text.
     """
-    before, tail = _special(tokenizer, name)
+    before, tail = special_tokens(tokenizer, name)
     head = before + _prompt_tokens(tokenizer, prompt or "")
     body = limit - head - tail
     if body < 1:
@@ -43,7 +46,7 @@ def window_shape(tokenizer: Tokenizer, prompt: str | None, limit: int, overlap: 
     return WindowShape(head=head, body=body, tail=tail, overlap=overlap)
 
 
-def _special(tokenizer: Tokenizer, name: str) -> tuple[int, int]:
+def special_tokens(tokenizer: Tokenizer, name: str) -> tuple[int, int]:
     """The special tokens before and behind a text."""
     ends = special_ends(tokenizer)
     if ends is None:
@@ -69,6 +72,7 @@ class Windowing:
         """
         self._tokenize, self._limit, self._overlap, self._name = tokenize, limit, overlap, name
         self._shape = window_shape(tokenize.tokenizer, tokenize.prompt, limit, overlap, name)
+        self._pieces, self._special = TextPieces(tokenize.tokenizer), special_tokens(tokenize.tokenizer, name)
 
     def with_prompt(self, prompt: str | None) -> Windowing:
         """Returns the same windowing with another prompt.
@@ -80,7 +84,10 @@ class Windowing:
 
     def __call__(self, texts: list[str]) -> Windows:
         """Tokenizes and cuts."""
-        return Windows(self._tokenize(texts), self._shape)
+        prompt, plain = self._tokenize.prompt, self._tokenize.with_prompt(None)
+        pieces = [list(self._pieces(prompt + text if prompt else text)) for text in texts]
+        tokens = merged(plain(list(chain.from_iterable(pieces))), [len(one) for one in pieces], *self._special)
+        return Windows(tokens, self._shape)
 
 
 def tokenize_for(model: Model, spec: TokenizerSpec, limit: int | None, prompt: str | None) -> Tokenization | Windowing:
