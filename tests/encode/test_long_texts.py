@@ -121,7 +121,8 @@ def test_groups_of_texts_give_what_all_at_once_give_and_progress_adds_up(tiny, m
     assert sum(shares) == pytest.approx(1.0)
 
 
-def test_memory_that_runs_out_makes_smaller_batches_of_windows(tiny, monkeypatch):
+def test_memory_that_runs_out_makes_smaller_batches_of_windows(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # the batch size is remembered there
     encoder = load_model(tiny)
     wanted, most, whole = encoder.encode(TINY, 1_000).vectors, [], PackedPass.__call__
 

@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from vecfill.config.model import Model
 from vecfill.encode.declared_tokens import declared_tokens
-from vecfill.encode.encoder import MAX_BATCH_TOKENS, Encoder
+from vecfill.encode.encoder import Encoder
+from vecfill.encode.learned_batches import MAX_BATCH_TOKENS
 from vecfill.encode.load import load_model
 
 PACKAGES = ("sklearn", "scipy")
