@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import string
 from importlib.metadata import distributions
 from pathlib import Path
@@ -187,6 +188,14 @@ def test_a_fast_tokenizer_that_fails_is_dropped(answer, monkeypatch, cache):
     same(found, Tokenization(MINI, 32, None)(SUMMARIES))
 
 
+def test_a_tokenizer_that_lies_later_is_found_too(lying, monkeypatch):
+    monkeypatch.setattr(fast_tokenization, "FIRST_TEXTS", 2_000)
+    ours = FastTokenization(MINI, 32, None)
+    blocks = [[f"sentence {row} of {number}" for row in range(2_000)] for number in range(2)]
+    assert [ours(block).by for block in blocks] == [FAST, FAST]
+    assert any(ours(block_of(number)).by is CAUGHT for number in range(200))
+
+
 def test_one_that_does_not_prove_itself_is_not_used(cache, caplog):
     definition = json.loads(UNIGRAM.definition)
     definition["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}]}
@@ -220,10 +229,10 @@ def test_half_of_a_surrogate_pair_fails_its_block_alone(cache):
     assert ours(SUMMARIES).by is FAST
 
 
-@given(st.lists(st.integers(0, 3_000), min_size=1, max_size=200))
-def test_a_sample_is_bounded_and_no_text_is_safe(lengths):
+@given(st.lists(st.integers(0, 3_000), min_size=1, max_size=200), st.sampled_from([1 / 8, 1 / 32]))
+def test_a_sample_is_bounded(lengths, share):
     texts = ["x" * length for length in lengths]
-    rows = sample(texts)
-    assert 1 <= len(rows) <= max(32, -(-len(texts) // 8))
+    rows = sample(texts, share)
+    assert 1 <= len(rows) <= max(32, math.ceil(len(texts) * share))
     assert len(set(rows.tolist())) == len(rows)
-    assert sum(lengths[row] for row in rows) <= max(4_096, sum(lengths) / 8) + max(lengths)
+    assert sum(lengths[row] for row in rows) <= max(4_096, sum(lengths) * share) + max(lengths)

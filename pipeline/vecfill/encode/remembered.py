@@ -40,6 +40,8 @@ class Remembered:
         try:
             found: dict[str, Any] = json.loads(self._place(self.folder).read_text(encoding="utf-8"))
             return found if found.pop("conditions") == self._conditions else None
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             _log.debug("nothing is remembered: %s", error)
             return None
