@@ -181,9 +181,9 @@ def _counting(loaded):
 
     original = HashEncoder.__init__
 
-    def counting(self, dim):
+    def counting(self, dim, *rest):
         loaded.append(dim)
-        original(self, dim)
+        original(self, dim, *rest)
 
     return counting
 
