@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from vecfill.postgres.catalogue import Leaf
-from vecfill.postgres.indexes import Index
+from vecfill.postgres.indexes import FIRST_NORMAL_OID, Index
 from vecfill.postgres.key import KeyColumn
 from vecfill.postgres.queue_table import QueueTable
 from vecfill.postgres.server import CHECK_CLIENT, Server
@@ -94,6 +94,11 @@ class TargetTable:
         """Names of the vector indexes that a write maintains; a partitioned index has no bytes of its own."""
         found = (index for index in self.indexes if index.is_for_vectors and index.ready and index.bytes)
         return tuple(dict.fromkeys(index.name for index in found))
+
+    @property
+    def is_slow_to_write(self) -> bool:
+        """A write that moves a row maintains an index of an extension's method, also if that is over another column."""
+        return any(index.method >= FIRST_NORMAL_OID and index.ready and index.bytes for index in self.indexes)
 
 
 UNSAFE_PRUNING = 180_000
