@@ -94,10 +94,12 @@ def test_triggers_publications_and_vector_indexes_are_named(connect, database, c
     connect.execute("CREATE PUBLICATION inserts FOR TABLE docs WITH (publish = 'insert')")
     connect.execute("CREATE INDEX near ON docs USING hnsw (embedding vector_cosine_ops)")
     connect.execute("CREATE INDEX half ON docs USING hnsw ((embedding::halfvec(8)) halfvec_cosine_ops)")
+    connect.execute("ALTER TABLE docs ADD COLUMN old vector(8)")
+    connect.execute("CREATE INDEX before ON docs USING hnsw (old vector_cosine_ops)")
     found = ahead(database)
     assert found.triggers == ("always", "vectors")
     assert found.publications == ("everything", "theirs")
-    assert found.vector_indexes == ("half", "near")
+    assert (found.vector_indexes, found.indexes_beside) == (("half", "near"), ("before",))
     assert ahead(database, replace(DOCS, set=("seen = 1",))).triggers == ("always", "assigned", "vectors")
     with caplog.at_level(logging.INFO, "vecfill"):
         assert fill(database).forecast == found
@@ -106,6 +108,7 @@ def test_triggers_publications_and_vector_indexes_are_named(connect, database, c
     assert "each row fires the triggers always, vectors" in said
     assert "each row is replicated by the publications everything, theirs" in said
     assert any("updates the vector indices half, near, at 60 to 170 times the cost" in line for line in said)
+    assert any("also updates the index before of another column" in line for line in said)
 
 
 def test_what_the_partitions_have_counts(connect, database):
@@ -136,6 +139,10 @@ def test_what_the_partitions_have_counts(connect, database):
     [
         (replace(NOTHING, rows=5_000_000, wal_bytes=10**10), None),
         (replace(NOTHING, rows=50_000, vector_indexes=("near",)), None),
+        (
+            replace(NOTHING, rows=50_001, indexes_beside=("before",)),
+            "50,001 rows to write through the vector index before exceed the confirmation limit of 50,000",
+        ),
         (replace(NOTHING, rows=5_000_001), "5,000,001 rows to write exceed the confirmation limit of 5,000,000"),
         (replace(NOTHING, wal_bytes=12_340_000_000), "about 12.3 GB of WAL exceeds the confirmation limit of 10.0 GB"),
         (

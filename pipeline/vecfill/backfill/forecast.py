@@ -88,6 +88,7 @@ class Forecast:
         publications: publications that replicate the rows.
         vector_indexes: vector indexes over the embedding column.
         indexed: what they cost the run; None without one.
+        indexes_beside: vector indexes over other columns, which a write that moves a row maintains too.
     """
 
     rows: int
@@ -98,6 +99,7 @@ class Forecast:
     publications: tuple[str, ...]
     vector_indexes: tuple[str, ...]
     indexed: IndexForecast | None = None
+    indexes_beside: tuple[str, ...] = ()
 
     def lines(self, label: str) -> list[str]:
         """Lines for the log, before the first write."""
@@ -111,15 +113,22 @@ class Forecast:
             lines.append(f"each row is replicated by {_named('publication', self.publications)}")
         if self.indexed:
             lines.append(self.indexed.line(self.rows))
+        if self.indexes_beside:
+            lines.append(
+                f"each write that moves its row also updates {_named('index', self.indexes_beside)} of another column; "
+                "HNSW makes such a write 60 to 170 times as expensive"
+            )
         return lines
 
     def excess(self) -> str | None:
         """The amount that exceeds a confirmation limit, and the limit; None if the run needs no confirmation."""
         rebuild = self.indexed is not None and self.indexed.rebuild
-        if self.vector_indexes and not rebuild and self.rows > MAX_INDEXED_ROWS:
-            long = f" (about {duration(self.indexed.keep_s)}; see --index rebuild)" if self.indexed else ""
+        through = (() if rebuild else self.vector_indexes) + self.indexes_beside
+        if through and self.rows > MAX_INDEXED_ROWS:
+            kept = self.indexed if self.indexed and not rebuild else None
+            long = f" (about {duration(kept.keep_s)}; see --index rebuild)" if kept else ""
             return (
-                f"{self.rows:,} rows to write through {_named('vector index', self.vector_indexes)}{long} exceed the "
+                f"{self.rows:,} rows to write through {_named('vector index', through)}{long} exceed the "
                 f"confirmation limit of {MAX_INDEXED_ROWS:,}"
             )
         if self.rows > MAX_ROWS:
@@ -144,6 +153,7 @@ def forecast(relation: Relation, found: Survey, effects: UpdateEffects, limit: i
         publications=effects.publications,
         vector_indexes=relation.table.vector_indexes,
         indexed=_indexed(relation, rows, found.coverage.total),
+        indexes_beside=relation.table.indexes_beside,
     )
 
 

@@ -96,9 +96,10 @@ class TargetTable:
         return tuple(dict.fromkeys(index.name for index in found))
 
     @property
-    def is_slow_to_write(self) -> bool:
-        """A write that moves a row maintains an index of an extension's method, also if that is over another column."""
-        return any(index.method >= FIRST_NORMAL_OID and index.ready and index.bytes for index in self.indexes)
+    def indexes_beside(self) -> tuple[str, ...]:
+        """Names of HNSW and other extensions' indexes over other columns: a write that moves a row maintains them."""
+        found = (one for one in self.indexes if not one.is_for_vectors and one.method >= FIRST_NORMAL_OID)
+        return tuple(dict.fromkeys(one.name for one in found if one.ready and one.bytes))
 
 
 UNSAFE_PRUNING = 180_000

@@ -58,7 +58,8 @@ class Writer:
         self._session, self._relation, self._selection = session, relation, selection
         self._stopped, self._table_locked = worker.stopped, False
         self._committed = worker.committed
-        self._size = BatchSize(INDEXED_ROWS if relation.table.is_slow_to_write else START_ROWS)
+        slow = relation.table.vector_indexes or relation.table.indexes_beside
+        self._size = BatchSize(INDEXED_ROWS if slow else START_ROWS)
         self._throttle = Throttle(limits, worker)
 
     def __call__(self, table: pa.Table) -> pa.Table:
