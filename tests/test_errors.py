@@ -85,7 +85,7 @@ def test_every_exception_survives_pickling(kind):
 
 INSIDE = {
     *("RefusedError", "RetryableError", "SplitRequestError", "WrongAnswerError", "NotNativeError"),
-    "LostWhileWritingError",
+    *("FastTokenizerError", "LostWhileWritingError"),
 }
 """Never leave their stage. The encode stage takes what is none of our errors for the fault of a text; the last is an
 error of the driver's kind, which the writer's retries know."""

@@ -197,5 +197,4 @@ def _neutral(field: pa.Field, n: int) -> pa.Array:
     """Nulls; false, zero or no text where nulls are not allowed."""
     if field.nullable:
         return pa.nulls(n, field.type)
-    values = {pa.bool_(): False, pa.int32(): 0, pa.float32(): 0.0, pa.string(): ""}
-    return pa.repeat(pa.scalar(values[field.type], field.type), n)
+    return pa.repeat(pa.scalar("") if pa.types.is_string(field.type) else pa.scalar(0).cast(field.type), n)
