@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     if not hasattr(config, "workerinput"):
         _share_a_cache(config)
-    # Two workers share two cores: threads of torch that spin while they wait for one another take a third of the time.
+    # The workers share two cores: threads of torch that spin while they wait for one another take a third of the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
