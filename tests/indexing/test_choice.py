@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 from tests.indexing.indexed import indexed_docs, outdate, shape, waiting
 from tests.ledger.tracked import fill
-from tests.tables import DOCS, relation_of
+from tests.tables import DOCS, INLINE, MODEL, make_docs, relation_of
 
+from vecfill import plan
 from vecfill.backfill import index_choice
 from vecfill.backfill.forecast import IndexForecast
 from vecfill.backfill.index_choice import ways
@@ -61,3 +62,25 @@ def test_both_ways_are_measured_and_rolled_back(connect, database, caplog, monke
     assert "--index auto: rebuild" in caplog.text
     assert "(measured on 10 rows)" in caplog.text
     assert (shape(connect), waiting(connect)) == (before[0], [])
+
+
+def test_a_plan_says_what_becomes_of_the_indexes_and_touches_none(connect, database, monkeypatch, caplog):
+    monkeypatch.setattr("vecfill.backfill.forecast.MAX_INDEXED_ROWS", 5)
+    indexed_docs(connect, database)
+    outdate(connect)
+    before = shape(connect)
+    kept = plan(DOCS, MODEL, database=database, options=INLINE)
+    dropped = plan(DOCS, MODEL, database=database, options=replace(INLINE, index="rebuild"))
+    assert [one.forecast.indexed.rebuild for one in (kept, dropped)] == [False, True]
+    assert (kept.exit_code, dropped.refusals) == (2, ())
+    with caplog.at_level(logging.INFO, "vecfill"):
+        plan(DOCS, MODEL, database=database, options=replace(INLINE, index="auto"))
+    assert "(by known figures; a run measures)" in caplog.text
+    assert (shape(connect), waiting(connect)) == (before, [])
+
+
+def test_a_plan_refuses_what_a_run_does(connect, database):
+    make_docs(connect, 3)
+    connect.execute("CREATE INDEX ON docs USING hnsw (embedding vector_cosine_ops)")
+    found = plan(DOCS, MODEL, database=database, options=replace(INLINE, index="rebuild"))
+    assert "docs is not tracked: run `vecfill track` first" in found.refusals[0].message

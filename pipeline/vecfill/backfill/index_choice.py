@@ -72,6 +72,7 @@ def with_indexes(
     *,
     total: int,
     model_rows_per_s: float,
+    measure: bool = True,
 ) -> tuple[Forecast, tuple[SavedIndex, ...]]:
     """Decides what becomes of the vector indexes, and completes the forecast with it.
 
@@ -83,6 +84,7 @@ def with_indexes(
         ahead: the forecast.
         total: rows of the table.
         model_rows_per_s: a rough rate of the model.
+        measure: write some rows and roll them back; a plan, which writes nothing, takes known figures.
 
     Returns:
         The forecast, and the indexes to drop.
@@ -100,13 +102,14 @@ def with_indexes(
             if options.index == "rebuild":
                 raise
             log.info("--index auto keeps the indexes: %s", error)
-    if ahead.rows >= MEASURED_ROWS:
+    if measure and ahead.rows >= MEASURED_ROWS:
         found = session.run(lambda connection: _measured(connection, relation, indexes, ahead, total))
         ahead = replace(ahead, indexed=found)
     assert ahead.indexed is not None  # noqa: S101
     if options.index == "auto" and indexes:
         both = ways(ahead.indexed, ahead.rows, model_rows_per_s)
-        log.info("--index auto: %s: %s", "rebuild" if both.rebuilds else "keep", both.reason)
+        basis = "" if measure else " (by known figures; a run measures)"
+        log.info("--index auto: %s: %s%s", "rebuild" if both.rebuilds else "keep", both.reason, basis)
         indexes = indexes if both.rebuilds else []
     if indexes:
         ahead = replace(ahead, indexed=replace(ahead.indexed, rebuild=True))

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from vecfill.backfill.forecast import check_confirmed
+from vecfill.backfill.index_choice import with_indexes
 from vecfill.backfill.job_parts import forecast_of, job_of, stored_sample
 from vecfill.backfill.prepare import Prepared, surveyed
 from vecfill.backfill.tracked_checks import needs_sample
@@ -19,6 +20,7 @@ from vecfill.config.target import Target
 from vecfill.encode.api.prices import STALE_DAYS, PriceTable, load
 from vecfill.encode.declared_tokens import declared_tokens
 from vecfill.encode.stage import EncodeSpec
+from vecfill.engine.choice import gpu_count
 from vecfill.errors import ConfigError
 from vecfill.planning.intent import PlanIntent
 from vecfill.planning.rate import assumed, measured, recorded
@@ -125,6 +127,12 @@ class _Planning:
         prepared, options = self.prepared, self.options
         ahead, excess = forecast_of(prepared, options)
         with self.intent.obstacle():
+            ahead, _ = with_indexes(
+                *(prepared.source.session, prepared.relation, prepared.tracked, options, ahead),
+                total=prepared.before.total,
+                model_rows_per_s=job_of(prepared, (), options).encode.rows_per_s(gpu_count()),
+                measure=False,
+            )
             check_confirmed(ahead, lambda _: False, yes=options.yes, excess=excess)
         sample = sample_texts(prepared, self.estimates.sample, options.limit)
         texts = estimate_texts(sample, self.rows) if sample.num_rows else None
