@@ -15,7 +15,6 @@ from vecfill import run, track
 from vecfill.config.migrate import IndexOptions, LockOptions
 from vecfill.config.model import Model
 from vecfill.errors import ConfigError, TableLockedError, VecfillError
-from vecfill.postgres import waits
 
 LOCKS = LockOptions(lock_timeout=0.1, lock_wait=0)
 
@@ -85,8 +84,7 @@ def test_the_indexes_of_partitions_are_attached_again_also_on_new_and_detached_o
     assert waiting(connect) == []
 
 
-def test_nothing_is_dropped_for_nothing_or_where_it_may_not(connect, database, caplog, monkeypatch):
-    monkeypatch.setattr(waits, "LOCKED_FOR_S", 0.0)
+def test_nothing_is_dropped_for_nothing_or_where_it_may_not(connect, database, caplog):
     indexed_docs(connect, database)
     before = connect.execute("SELECT 'docs_near'::regclass::oid").fetchone()
     assert rebuilt(database).indexes == ()

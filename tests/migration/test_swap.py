@@ -30,7 +30,6 @@ from tests.tables import DOCS, MODEL, another, assert_every_vector_is_its_texts,
 from vecfill.errors import ConfigError, TableLockedError
 from vecfill.migration.obstacles import obstacles_of
 from vecfill.migration.state import migration_status
-from vecfill.postgres import waits
 from vecfill.postgres.database import Database
 from vecfill.postgres.introspect import inspect
 
@@ -244,9 +243,8 @@ def test_a_file_says_when(connect, database, tmp_path, caplog):
         assert swap_it(database, after=file).done
 
 
-def test_active_model_holds_the_swap_until_the_transaction_ends(connect, database, monkeypatch):
+def test_active_model_holds_the_swap_until_the_transaction_ends(connect, database):
     moved_docs(connect, database)
-    monkeypatch.setattr(waits, "LOCKED_FOR_S", 0.1)
     with another(database) as reader:
         reader.execute("SELECT * FROM vecfill.active_model('docs')")
         with pytest.raises(TableLockedError):

@@ -12,6 +12,7 @@ from vecfill.config.migrate import LockOptions
 from vecfill.errors import TableLockedError
 from vecfill.ledger.ddl import understood
 from vecfill.postgres.database import Connection, Cursor
+from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.migrate_sql import lock_table
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import Session, transaction
@@ -48,8 +49,13 @@ def under_lock(
     until = time.monotonic() + options.lock_wait
 
     def attempt(connection: Connection) -> None:
-        with understood(relation.table.label, verb):
-            _locked(connection, relation, options, work)
+        try:
+            with understood(relation.table.label, verb):
+                _locked(connection, relation, options, work)
+        except psycopg.errors.LockNotAvailable as error:
+            if time.monotonic() < until:
+                raise
+            raise TableLockedError(server_message(error)) from error
 
     while True:
         try:
@@ -59,8 +65,9 @@ def under_lock(
             if time.monotonic() >= until:
                 raise TableLockedError(
                     f"{relation.table.label} could not be locked within {options.lock_wait:.0f} s, since other "
-                    "sessions use it in long transactions: nothing was changed: run the command again, or raise "
-                    "--lock-wait"
+                    "sessions use it in long transactions, or autovacuum works on it: nothing was changed: run the "
+                    "command again, or raise --lock-wait; autovacuum gives way only to a --lock-timeout beyond the "
+                    "server's deadlock_timeout, such as 1.5"
                 ) from error
 
 
