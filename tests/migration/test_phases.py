@@ -23,6 +23,7 @@ from tests.migration.moving import (
 from tests.tables import DOCS, INLINE, assert_every_vector_is_its_texts
 
 from vecfill import track, untrack
+from vecfill.config.migrate import MigrateOptions
 from vecfill.config.model import Model
 from vecfill.errors import ConfigError
 from vecfill.migration import start_forecast
@@ -142,6 +143,9 @@ def test_what_cannot_work_is_refused_and_changes_nothing(connect, database):
     begin(database)
     with pytest.raises(ConfigError, match=r"is being migrated to hash:16, and this is hash:32"):
         start_migration(DOCS, Model(name="hash:32"), database=database)
+    for wrong in ({"to_column": "other"}, {"to_type": "halfvec"}):
+        with pytest.raises(ConfigError, match=r"--to-.*was started with (embedding_next|vector): leave"):
+            start_migration(DOCS, Model(name="hash:16"), database=database, options=MigrateOptions(**wrong))
     for target in (DOCS, NEXT):
         with pytest.raises(ConfigError, match=r"a migration from column embedding to embedding_next is in progress"):
             untrack(target, database=database)

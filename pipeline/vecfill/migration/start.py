@@ -87,7 +87,7 @@ def start_migration(
         raise ConfigError(f"model {model.name} does not declare its dimension: pass --dim")
     target = replace(target, dim=None)
     with open_session(database) as session:
-        if found := session.run(lambda connection: _started(connection, target, own)):
+        if found := session.run(lambda connection: _started(connection, target, own, options)):
             return found
         plan = session.run(lambda connection: plan_start(connection, target, own, dim, options))
         if not step.dry_run:
@@ -96,7 +96,9 @@ def start_migration(
         return _result(plan)
 
 
-def _started(connection: Connection, target: Target, own: Fingerprint) -> MigrationStarted | None:
+def _started(
+    connection: Connection, target: Target, own: Fingerprint, options: MigrateOptions
+) -> MigrationStarted | None:
     """What was started before, perhaps by a command that was killed before it could tell."""
     found = find(connection, target)
     if found is None or found.migration.ended:
@@ -109,6 +111,15 @@ def _started(connection: Connection, target: Target, own: Fingerprint) -> Migrat
         )
     column = inspect(connection, replace(target, column=migration.new_column), text_needed=False, key_needed=False)
     vector = column.table.vector
+    for flag, given, is_now in (
+        ("--to-column", options.to_column, migration.to_column),
+        ("--to-type", options.to_type, vector.kind),
+    ):
+        if given not in (None, is_now):
+            raise ConfigError(
+                f"{flag} {given}: the migration of {label}.{migration.old_column} was started with {is_now}: leave "
+                f"{flag} out, or run `vecfill migrate abandon` first"
+            )
     return MigrationStarted(
         table=label,
         column=migration.old_column,
