@@ -10,6 +10,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from tests.indexing.indexed import indexed_docs, outdate, rebuilt, shape, stopped, waiting
 from tests.ledger.tracked import fill
+from tests.migration.moving import begin, give_up
 from tests.tables import DOCS, role
 from tests.watching.watched import watched, watching
 
@@ -96,3 +97,14 @@ def test_a_role_that_owns_no_index_is_refused_and_says_what_waits(connect, datab
         assert (result.exit_code, result.updated, result.indexes[0].state) == (0, 1, "waiting")
         assert f"role {name} does not own public.docs" in caplog.text
     assert [one.state for one in fill(database).indexes] == ["built"]
+
+
+def test_the_status_of_a_migration_that_has_ended_names_it_too(connect, database):
+    indexed_docs(connect, database)
+    begin(database)
+    give_up(database)
+    outdate(connect, "id < 4")
+    stopped(database, "SIGTERM")
+    said = migration_status(DOCS, database=database).next
+    assert said.startswith("index public.docs_near waits to be built again")
+    assert said.endswith("the next `vecfill run` does it")

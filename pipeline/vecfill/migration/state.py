@@ -85,7 +85,9 @@ def migration_status(target: Target, *, database: str | Database | None = None) 
         found = session.run(lambda connection: _found(connection, target))
         migration, label = found.migration, found.relation.table.label
         if migration.ended:
-            return _status(label, migration, next_step=_AFTER[migration.phase].format(migration.kept))
+            kept = replace(target, column=migration.kept)
+            waiting = session.run(lambda connection: _waiting(connection, kept))
+            return _status(label, migration, next_step=waiting or _AFTER[migration.phase].format(migration.kept))
         new = found.new_target(target)
         old = replace(new, column=migration.old_column)
         counted = status(new, database=session.database)
@@ -105,12 +107,18 @@ def _found(connection: Connection, target: Target) -> Found:
     try:
         return need(connection, target)
     except ConfigError as error:
-        relation = inspect(connection, target, text_needed=False, key_needed=False)
-        _, tracked = find_completed(connection, target, relation)
-        waiting = tracked.waiting if tracked else ()
-        for one in still_missing(connection, waiting):
-            raise ConfigError(f"{waits(one, waiting)}: the next `vecfill run` does it; {error}") from error
+        if waiting := _waiting(connection, target):
+            raise ConfigError(f"{waiting}; {error}") from error
         raise
+
+
+def _waiting(connection: Connection, target: Target) -> str | None:
+    """Names an index of the target that a run has dropped and that waits to be built again; None without one."""
+    relation = inspect(connection, target, text_needed=False, key_needed=False)
+    _, tracked = find_completed(connection, target, relation)
+    waiting = tracked.waiting if tracked else ()
+    sentences = (f"{waits(one, waiting)}: the next `vecfill run` does it" for one in still_missing(connection, waiting))
+    return next(sentences, None)
 
 
 def _status(
