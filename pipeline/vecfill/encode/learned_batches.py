@@ -27,18 +27,26 @@ class LearnedBatches:
         best: the one with the most tokens a second; None as long as it is not known.
     """
 
-    def __init__(self, kept: Remembered | None = None) -> None:
-        """Reads what is remembered; without a place nothing is, and nothing will be."""
-        self._kept = kept
+    def __init__(self, kept: Remembered | None = None, *, keeps_best: bool = True) -> None:
+        """Reads what is remembered; without a place nothing is, and nothing will be.
+
+        Args:
+            kept: the place.
+            keeps_best: whether the best size outlives this process.
+        """
+        self._kept, self._keeps_best = kept, keeps_best
         known = (kept.read() if kept else None) or {}
         if time.time() - _number(known, "learned_at") > _HOLDS_S:
             known = {}
         self.limit = min(_number(known, "limit") or MAX_BATCH_TOKENS, MAX_BATCH_TOKENS)
-        self.best = _number(known, "best") or None
+        self.best = (keeps_best and _number(known, "best")) or None
 
     @classmethod
     def of(cls, model: Model, device: str, **computing: Any) -> LearnedBatches:
         """Returns what is known of a model.
+
+        On a CPU each process looks for its best size: it costs little there, and one that was found beside other work
+        made quiet runs a tenth slower.
 
         Args:
             model: its files count, its other settings do not.
@@ -52,7 +60,7 @@ class LearnedBatches:
             "device": device_kind(device),
             "with": versions_of(("torch", "vecfill")),
         }
-        return cls(Remembered("batches", {**conditions, **computing}))
+        return cls(Remembered("batches", {**conditions, **computing}), keeps_best=device == "cuda")
 
     def lower(self, limit: int) -> None:
         """Remembers that only batches of ``limit`` tokens fit."""
@@ -62,15 +70,16 @@ class LearnedBatches:
 
     def found(self, best: int) -> None:
         """Remembers the best batch size."""
-        if best != self.best:
-            self.best = best
+        known, self.best = self.best, best
+        if self._keeps_best and best != known:
             self._save()
 
     def _save(self) -> None:
         if self._kept is None:
             return
         try:
-            self._kept.save({"limit": self.limit, "best": self.best, "learned_at": int(time.time())})
+            best = self.best if self._keeps_best else None
+            self._kept.save({"limit": self.limit, "best": best, "learned_at": int(time.time())})
         except OSError as error:
             _log.debug("batch sizes are not kept: %s", error)
 

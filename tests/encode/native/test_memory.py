@@ -10,8 +10,10 @@ from tests.encode.test_stage import block
 from vecfill.config.model import Model
 from vecfill.encode import learned_batches
 from vecfill.encode.device_feed import Feed
+from vecfill.encode.learned_batches import LearnedBatches
 from vecfill.encode.load import load_model
 from vecfill.encode.native.attention import RunAttention
+from vecfill.encode.remembered import Remembered
 from vecfill.encode.row_encoder import RowEncoder
 from vecfill.encode.stage import EncodeSpec
 from vecfill.job import Worker
@@ -92,14 +94,22 @@ def test_what_was_learned_holds_for_a_week(folder, memory, monkeypatch):
 
 
 @pytest.mark.usefixtures("memory")
-def test_the_best_batch_size_is_searched_once(folder, tmp_path):
+def test_the_best_batch_size_outlives_a_process_on_a_gpu_alone(folder, monkeypatch):
+    """On a CPU one that was found beside other work would slow the runs of a week."""
+    for keeps_best, best in ((True, 1_024), (False, None)):
+        kept = Remembered("batches", {"keeps_best": keeps_best})
+        known = LearnedBatches(kept, keeps_best=keeps_best)
+        known.found(1_024)
+        known.lower(4_096)
+        after = LearnedBatches(kept, keeps_best=keeps_best)
+        assert (known.best, after.best, after.limit) == (1_024, best, 4_096)
     encoder = rows_of(folder).encoder
-    assert encoder.forward._search.searching
     while encoder.forward._search.searching:
         encoder.encode(["welder " * 60] * 200, learned_batches.MAX_BATCH_TOKENS)
-    best = remembered(tmp_path)["best"]
+    assert rows_of(folder).encoder.forward._search.searching
+    monkeypatch.setattr(LearnedBatches, "of", lambda *_, **__: known)
     search = rows_of(folder).encoder.forward._search
-    assert (search.searching, search.next()) == (False, best)
+    assert (search.searching, search.next()) == (False, 1_024)
 
 
 @pytest.mark.parametrize("broken", [{"limit": "many"}, {"limit": -3, "best": 7}, {"learned_at": None}])
