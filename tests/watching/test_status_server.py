@@ -101,7 +101,14 @@ def test_who_asks_wrongly_gets_an_answer(port):
         assert answer(port, "/healthz")[0] == 200
 
 
-def test_slow_and_many_clients_hold_neither_threads_nor_others(port, monkeypatch):
+@pytest.fixture
+def answering():
+    """How many threads answer; not those of servers of earlier tests, which go when they like."""
+    before = set(threading.enumerate())
+    return lambda: sum("process_request_thread" in thread.name for thread in set(threading.enumerate()) - before)
+
+
+def test_slow_and_many_clients_hold_neither_threads_nor_others(port, answering, monkeypatch):
     monkeypatch.setattr(status_server, "MOST_CLIENTS", 3)
     with ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(3)]
@@ -117,9 +124,13 @@ def test_slow_and_many_clients_hold_neither_threads_nor_others(port, monkeypatch
     assert answer(port, "/healthz")[0] == 200
 
 
-def answering() -> int:
-    """Threads that answer."""
-    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+def test_at_its_end_it_leaves_no_client(health, answering):
+    with serving(health, "127.0.0.1", 0) as port:
+        silent = socket.create_connection(("127.0.0.1", port), timeout=30)
+        wait_until(answering)
+    with silent:
+        assert silent.recv(1) == b""
+    wait_until(lambda: not answering())
 
 
 def test_the_metrics_are_made_once_a_second_at_most(port, state, monkeypatch):

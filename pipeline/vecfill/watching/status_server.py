@@ -114,8 +114,16 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Ends connections that take too long: the thread that reads one finds its end."""
-        late = time.monotonic() - SLOW_S
+        """Ends connections that take too long."""
+        self._end_those_before(time.monotonic() - SLOW_S)
+
+    def server_close(self) -> None:
+        """Ends the others too."""
+        super().server_close()
+        self._end_those_before(math.inf)
+
+    def _end_those_before(self, late: float) -> None:
+        """Shuts connections down: the thread that reads one finds its end."""
         for request in [request for request, since in list(self._clients.items()) if since < late]:
             with suppress(OSError):
                 request.shutdown(socket.SHUT_RDWR)

@@ -27,7 +27,7 @@ nothing."""
 
 @dataclass
 class Served:
-    """What the API did, by its own clock: begin, end and texts of each request."""
+    """What the API did, by its own clock: from each request's arrival until just before its answer, and its texts."""
 
     spans: list[tuple[float, float, int]] = field(default_factory=list)
     lock: Any = field(default_factory=threading.Lock)
@@ -36,8 +36,8 @@ class Served:
         begun = time.monotonic()
         with self.lock:
             time.sleep(ROW_S * sum(" at " in text for text in request.texts))
-        request.answer()
         self.spans.append((begun, time.monotonic(), len(request.texts)))
+        request.answer()
 
     def rates(self) -> list[float]:
         """Texts a second in each round, from its first request to its last answer."""

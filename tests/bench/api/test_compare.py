@@ -50,12 +50,15 @@ def test_both_sides_are_measured_and_nothing_remains(compared):
 
 @pytest.mark.slow
 def test_the_rate_is_that_which_the_api_counts(compared):
-    """From the first request to the last answer; database to database is never more, by what is around that."""
+    """From the first request to the last answer; database to database is never more, by what is around that.
+
+    The client's seconds enclose the server's, and a stall of the machine may fall between: only that order is certain.
+    """
     side, theirs = compared.report["measured"]["sides"]["api"], compared.served.rates()
-    assert side["requests"]["rounds"] == pytest.approx(theirs, rel=0.05)
-    assert side["requests"]["rows_per_s"] == pytest.approx(statistics.median(theirs), rel=0.05)
-    for whole, asked in zip(side["rounds"], side["requests"]["rounds"], strict=True):
-        assert 0.5 * asked < whole < asked
+    asked = side["requests"]["rounds"]
+    assert side["requests"]["rows_per_s"] == pytest.approx(statistics.median(asked), rel=1e-3)
+    for slower, faster in [*zip(side["rounds"], asked, strict=True), *zip(asked, theirs, strict=True)]:
+        assert 0.25 * faster < slower < faster
 
 
 @pytest.mark.slow
