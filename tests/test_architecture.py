@@ -68,6 +68,9 @@ MAY_IMPORT = {
 }
 """Room → the rooms that it may import, beside itself."""
 
+ENCODE_ROOMS = ("model", "tokens", "device", "library", "native")
+"""The rooms of ``encode/`` for local models: each may import those before it."""
+
 DISTINCT = STAGES | {"config", "engine", "postgres", "ledger"}
 """Rooms in which a file's name alone says which file is meant."""
 
@@ -77,26 +80,26 @@ MAY_BE_HEAVY = {
     "engine/encoders.py",
     "engine/ray.py",
     "engine/ray_actors.py",
-    "encode/compute_device.py",
-    "encode/compute_threads.py",
-    "encode/device_feed.py",
-    "encode/flattened_attention.py",
-    "encode/flattened_pass.py",
-    "encode/forward.py",
-    "encode/gathering.py",
-    "encode/library_strategy.py",
+    "encode/device/compute_device.py",
+    "encode/device/compute_threads.py",
+    "encode/device/device_feed.py",
+    "encode/library/flattened_attention.py",
+    "encode/library/flattened_pass.py",
+    "encode/device/forward.py",
+    "encode/device/gathering.py",
+    "encode/library/library_strategy.py",
     "encode/native/attention.py",
     "encode/native/native_encoder.py",
     "encode/native/packed_transformer.py",
-    "encode/native/packing.py",
+    "encode/device/packing.py",
     "encode/native/proving.py",
     "encode/native/sentence_vector.py",
     "encode/native/weights.py",
-    "encode/padded_pass.py",
-    "encode/precision.py",
-    "encode/strategy_probe.py",
-    "encode/token_limit.py",
-    "encode/transformer.py",
+    "encode/library/padded_pass.py",
+    "encode/device/precision.py",
+    "encode/library/strategy_probe.py",
+    "encode/library/token_limit.py",
+    "encode/library/transformer.py",
 }
 """Files that import torch or Ray when they are imported; all others do so where they need it, if at all."""
 
@@ -175,6 +178,15 @@ def test_imports_point_downward(file):
     ours = [name.split(".")[1] for name in imports(ast.parse(file.read_text())) if name.startswith("vecfill.")]
     upward = {name for name in ours if name not in {own, "__version__"} | MAY_IMPORT[own]}
     assert not upward, f"{own} may not import {upward}"
+
+
+@pytest.mark.parametrize("own", ENCODE_ROOMS)
+def test_the_rooms_of_local_models_import_downward(own):
+    files = (ROOT / "encode" / own).glob("*.py")
+    names = {
+        name.split(".")[2] for file in files for name in imports(ast.parse(file.read_text())) if ".encode." in name
+    }
+    assert not names & set(ENCODE_ROOMS[ENCODE_ROOMS.index(own) + 1 :])
 
 
 def module_name(file: Path) -> str:

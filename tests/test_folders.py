@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from vecfill.config.model import Model
-from vecfill.encode.fingerprint import fingerprint_of
 from vecfill.encode.load import load_model
-from vecfill.encode.model_files import dimension_of
-from vecfill.encode.model_location import locate_model
+from vecfill.encode.model.fingerprint import fingerprint_of
+from vecfill.encode.model.model_files import dimension_of
+from vecfill.encode.model.model_location import locate_model
 from vecfill.engine.ray_folder import ray_folder
 from vecfill.errors import ConfigError
 from vecfill.postgres import embedded, server_programs

@@ -9,8 +9,8 @@ from vecfill.backfill.checks import check_dimension
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
-from vecfill.encode.fingerprint import Fingerprint, fingerprint_of
 from vecfill.encode.load import load_model
+from vecfill.encode.model.fingerprint import Fingerprint, fingerprint_of
 from vecfill.encode.row_encoder import RowEncoder
 from vecfill.encode.sample import SAME_MODEL_COSINE, Agreement, Verdict, agreement
 from vecfill.errors import ConfigError, MixedModelsError

@@ -18,7 +18,7 @@ from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.encode.encoder import Encoder
 from vecfill.encode.load import load_model
-from vecfill.encode.model_files import dimension_of
+from vecfill.encode.model.model_files import dimension_of
 from vecfill.errors import ConfigError
 from vecfill.postgres import search_sql
 from vecfill.postgres.database import Connection, Database

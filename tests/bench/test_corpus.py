@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.tables import DOCS, make_docs
 
 from vecfill.bench import corpus
-from vecfill.encode.model_location import locate_model
+from vecfill.encode.model.model_location import locate_model
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
 

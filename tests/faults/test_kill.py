@@ -20,7 +20,7 @@ from vecfill.config.api import ApiOptions
 from vecfill.config.engine import EngineOptions
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
-from vecfill.encode.model_location import locate_model
+from vecfill.encode.model.model_location import locate_model
 
 pytestmark = pytest.mark.slow
 on_ray = pytest.mark.ray

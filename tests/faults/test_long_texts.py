@@ -38,7 +38,7 @@ def tiny(tmp_path_factory):
     from transformers import AutoTokenizer, BertConfig, BertModel
 
     from vecfill.config.model import Model
-    from vecfill.encode.model_location import locate_model
+    from vecfill.encode.model.model_location import locate_model
 
     folder = tmp_path_factory.mktemp("tiny")
     words = AutoTokenizer.from_pretrained(locate_model(Model(name=MINILM)), model_max_length=256)

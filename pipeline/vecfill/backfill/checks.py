@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psycopg
 
 from vecfill.config.model import Model
-from vecfill.encode.model_files import dimension_of
+from vecfill.encode.model.model_files import dimension_of
 from vecfill.errors import ConfigError
 from vecfill.postgres import checks_sql, timeouts, write_sql
 from vecfill.postgres.database import Connection

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from vecfill.backfill.checks import check_sql, check_write
-from vecfill.encode.fingerprint import Fingerprint
+from vecfill.encode.model.fingerprint import Fingerprint
 from vecfill.ledger.lease import Lease
 from vecfill.ledger.models import model_number, note_model
 from vecfill.ledger.registry import Tracked

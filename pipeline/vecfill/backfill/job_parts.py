@@ -8,7 +8,7 @@ from vecfill.backfill import tracked_checks
 from vecfill.backfill.forecast import Forecast, forecast
 from vecfill.backfill.stored_sample import Sample, draw_sample
 from vecfill.config.run import RunOptions
-from vecfill.encode.model_location import portable
+from vecfill.encode.model.model_location import portable
 from vecfill.encode.stage import EncodeSpec
 from vecfill.job import Job
 from vecfill.postgres.update_effects import update_effects

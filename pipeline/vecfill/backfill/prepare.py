@@ -15,9 +15,9 @@ from vecfill.backfill.startup import StartupTimes
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
-from vecfill.encode.fingerprint import Fingerprint, fingerprint_of
-from vecfill.encode.model_location import is_local
-from vecfill.encode.prompts import prompt_line
+from vecfill.encode.model.fingerprint import Fingerprint, fingerprint_of
+from vecfill.encode.model.model_location import is_local
+from vecfill.encode.model.prompts import prompt_line
 from vecfill.engine.choice import gpu_count
 from vecfill.job import Job
 from vecfill.ledger.lease import Lease

@@ -14,7 +14,7 @@ from psycopg import sql
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
-from vecfill.encode.fingerprint import fingerprint_of, same_space
+from vecfill.encode.model.fingerprint import fingerprint_of, same_space
 from vecfill.errors import ConfigError, DatabaseError, MixedModelsError, PartialRunError
 from vecfill.ledger.layout_sql import rights_to_run
 from vecfill.ledger.models import NOT_REGISTERED, other_models, writers

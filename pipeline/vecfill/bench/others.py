@@ -22,7 +22,7 @@ from vecfill.bench.worker import Runner
 from vecfill.blocks import encoded_schema, key_names
 from vecfill.config.model import Model
 from vecfill.config.options import ENV_PREFIX
-from vecfill.encode.model_location import locate_model
+from vecfill.encode.model.model_location import locate_model
 from vecfill.errors import VecfillError
 
 DEFAULT_BATCH = 32

@@ -18,7 +18,7 @@ from vecfill.bench.rounds import Entry, Progress, machine_of, ratios, run_rounds
 from vecfill.bench.scratch import Scratch, scratch
 from vecfill.bench.worker import FreshWorker, Runner, Worker
 from vecfill.config.model import Model
-from vecfill.encode.model_files import dimension_of
+from vecfill.encode.model.model_files import dimension_of
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
 from vecfill.postgres.session import reachable

@@ -27,7 +27,7 @@ from vecfill.config.options import options_of
 from vecfill.config.output import Output
 from vecfill.config.settings import OPTIONS, Settings
 from vecfill.config.target import Target
-from vecfill.encode.model_location import portable
+from vecfill.encode.model.model_location import portable
 from vecfill.postgres.session import reachable
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from vecfill.config.run import RunOptions
 from vecfill.demo.board import CREATE, TARGET, UPDATE, UPSERT, Attempt, attempt, build, claim, versions
 from vecfill.demo.listings import load
 from vecfill.encode.load import load_model
-from vecfill.encode.model_location import locate_model
+from vecfill.encode.model.model_location import locate_model
 from vecfill.postgres import embedded
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.embedded_home import data_home

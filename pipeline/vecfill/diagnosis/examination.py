@@ -27,7 +27,7 @@ from vecfill.diagnosis import (
 from vecfill.diagnosis.finding import SEVERITIES, Diagnosis, Finding, problem
 from vecfill.diagnosis.look import LOCK_MS, Check, Examined, Look, made
 from vecfill.diagnosis.meanings import MEANINGS
-from vecfill.encode.model_location import locate_model
+from vecfill.encode.model.model_location import locate_model
 from vecfill.errors import ConfigError
 from vecfill.ledger.completed_target import find_completed
 from vecfill.ledger.models import writers

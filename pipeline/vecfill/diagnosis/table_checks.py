@@ -12,8 +12,8 @@ from vecfill.config.model import Model
 from vecfill.diagnosis import queries
 from vecfill.diagnosis.finding import Finding, advice, ok, problem, unknown
 from vecfill.diagnosis.look import LOCKED, Examined, Look, statement
-from vecfill.encode.model_files import dimension_of
-from vecfill.encode.model_location import is_local
+from vecfill.encode.model.model_files import dimension_of
+from vecfill.encode.model.model_location import is_local
 from vecfill.errors import ConfigError
 from vecfill.indexing.update_cost import COLUMN_TYPE
 from vecfill.postgres.introspect import inspect

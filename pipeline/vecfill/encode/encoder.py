@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vecfill.encode.block_progress import Advance, no_progress
+from vecfill.encode.device.learned_batches import LearnedBatches
 from vecfill.encode.encoding import Encoding
-from vecfill.encode.learned_batches import LearnedBatches
 
 
 class Encoder(Protocol):

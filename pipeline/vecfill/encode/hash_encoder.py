@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vecfill.encode.block_progress import Advance, no_progress
+from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS, LearnedBatches
 from vecfill.encode.encoding import Encoding
-from vecfill.encode.learned_batches import MAX_BATCH_TOKENS, LearnedBatches
 
 _ROWS: Final = 1024
 """Rows mixed at once: at 384 dimensions the intermediate arrays stay within a core's cache."""

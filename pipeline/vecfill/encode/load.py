@@ -7,8 +7,8 @@ from collections.abc import Callable
 from vecfill.config.model import Model
 from vecfill.encode.api.budget import Budget
 from vecfill.encode.encoder import Encoder
-from vecfill.encode.model_files import dimension_of
-from vecfill.encode.model_location import hash_dimension, hash_salt, portable
+from vecfill.encode.model.model_files import dimension_of
+from vecfill.encode.model.model_location import hash_dimension, hash_salt, portable
 from vecfill.errors import ConfigError
 from vecfill.folders import temporary
 

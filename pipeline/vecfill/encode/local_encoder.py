@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vecfill.config.model import Model
 from vecfill.encode.encoder import Encoder
-from vecfill.encode.model_files import fetched, reader
-from vecfill.encode.model_location import locate_model
+from vecfill.encode.model.model_files import fetched, reader
+from vecfill.encode.model.model_location import locate_model
 from vecfill.encode.native.architecture import NotNativeError
 from vecfill.encode.native.module_chain import ModuleChain, chain_of, weights_file
 from vecfill.encode.native.proof import Proof, ProofStore
@@ -33,14 +33,14 @@ def local_encoder(model: Model, threads: int | None = None, gpu_share: float = 1
 
         torch.set_num_threads(threads)
     if gpu_share < 1:
-        from vecfill.encode.compute_device import share_memory
+        from vecfill.encode.device.compute_device import share_memory
 
         share_memory(gpu_share)
     try:
         return _native(model)
     except NotNativeError as reason:
         _log.debug("sentence-transformers computes model %s: %s", model.name, reason)
-    from vecfill.encode.transformer import TransformerEncoder
+    from vecfill.encode.library.transformer import TransformerEncoder
 
     return TransformerEncoder(model)
 
@@ -53,7 +53,7 @@ def _native(model: Model) -> Encoder:
         NotNativeError: the library is to compute it, and why.
     """
     chain, folder = _readable(model)
-    from vecfill.encode import compute_device
+    from vecfill.encode.device import compute_device
 
     store = ProofStore(model, compute_device.device_kind(compute_device.resolve_device(model.device)))
     proof = store.read()

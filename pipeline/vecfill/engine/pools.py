@@ -17,7 +17,7 @@ MAX_READERS = 8
 """Most readers of the whole cluster: each reads at least 100,000 rows per second."""
 
 CORES_AN_ENCODER = 8
-"""Cores of one CPU encoder on a larger node: it computes in at most eight threads (``encode.compute_threads``)."""
+"""Cores of one CPU encoder on a larger node: ``encode.device.compute_threads`` takes at most eight threads."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from vecfill.config.migrate import IndexOptions, LockOptions
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
-from vecfill.encode.fingerprint import fingerprint_of
+from vecfill.encode.model.fingerprint import fingerprint_of
 from vecfill.engine.warm import Warm
 from vecfill.errors import ConfigError
 from vecfill.ledger.completed_target import find_completed

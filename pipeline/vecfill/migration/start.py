@@ -9,8 +9,8 @@ from typing import Any
 from vecfill.config.migrate import MigrateOptions
 from vecfill.config.model import Model
 from vecfill.config.target import Target
-from vecfill.encode.fingerprint import Fingerprint, fingerprint_of
-from vecfill.encode.model_files import dimension_of
+from vecfill.encode.model.fingerprint import Fingerprint, fingerprint_of
+from vecfill.encode.model.model_files import dimension_of
 from vecfill.errors import ConfigError
 from vecfill.migration.brief_lock import under_lock
 from vecfill.migration.look import find

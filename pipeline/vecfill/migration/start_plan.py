@@ -9,7 +9,7 @@ from psycopg import sql
 from vecfill.backfill.checks import check_writable
 from vecfill.config.migrate import MigrateOptions
 from vecfill.config.target import Target
-from vecfill.encode.fingerprint import Fingerprint
+from vecfill.encode.model.fingerprint import Fingerprint
 from vecfill.errors import ConfigError
 from vecfill.ledger import layout_sql, migrations
 from vecfill.ledger.completed_target import find_completed, need_tracked

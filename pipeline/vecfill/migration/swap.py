@@ -11,7 +11,7 @@ from psycopg import sql
 from vecfill.config.migrate import SwapOptions
 from vecfill.config.model import Model
 from vecfill.config.target import Target
-from vecfill.encode.fingerprint import fingerprint_of
+from vecfill.encode.model.fingerprint import fingerprint_of
 from vecfill.engine.warm import Warm
 from vecfill.errors import ConfigError
 from vecfill.indexing.index_state import state_of

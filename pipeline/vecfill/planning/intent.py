@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from vecfill.backfill.checks import check_sql, check_write
-from vecfill.encode.fingerprint import Fingerprint
+from vecfill.encode.model.fingerprint import Fingerprint
 from vecfill.errors import ConfigError, LeaseError, SecretError, UnreachableError
 from vecfill.ledger.lease import held_by_other
 from vecfill.ledger.models import known_number

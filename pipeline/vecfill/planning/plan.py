@@ -18,8 +18,8 @@ from vecfill.config.plan import PlanOptions
 from vecfill.config.run import RunOptions
 from vecfill.config.target import Target
 from vecfill.encode.api.prices import STALE_DAYS, PriceTable, load
-from vecfill.encode.declared_tokens import declared_tokens
 from vecfill.encode.stage import EncodeSpec
+from vecfill.encode.tokens.declared_tokens import declared_tokens
 from vecfill.engine.choice import gpu_count
 from vecfill.errors import ConfigError
 from vecfill.planning.intent import PlanIntent

@@ -9,7 +9,7 @@ import numpy as np
 from vecfill.config.model import Model
 from vecfill.encode.api.prices import Price, PriceTable
 from vecfill.encode.api.terms import own_price
-from vecfill.encode.declared_tokens import DeclaredTokens
+from vecfill.encode.tokens.declared_tokens import DeclaredTokens
 from vecfill.planning.record import ApiCost, TokenEstimate
 
 SMALLEST_BIN = 8

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from vecfill.backfill.checks import check_dimension, check_sql
 from vecfill.config.model import Model
 from vecfill.config.target import Target
-from vecfill.encode.fingerprint import fingerprint_of
-from vecfill.encode.model_files import dimension_of
+from vecfill.encode.model.fingerprint import fingerprint_of
+from vecfill.encode.model.model_files import dimension_of
 from vecfill.errors import ConfigError, MixedModelsError
 from vecfill.ledger.models import NOT_REGISTERED, known_number, other_models
 from vecfill.ledger.registry import Tracked, find_targets, find_tracked, ledger_version

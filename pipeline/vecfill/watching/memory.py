@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import logging
 
+from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS
 from vecfill.encode.encoder import Encoder
-from vecfill.encode.learned_batches import MAX_BATCH_TOKENS
 
 log = logging.getLogger(__name__)
 

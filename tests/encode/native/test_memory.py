@@ -8,9 +8,9 @@ from tests.encode.native.models import module, sentence, transformer
 from tests.encode.test_stage import block
 
 from vecfill.config.model import Model
-from vecfill.encode import learned_batches
-from vecfill.encode.device_feed import Feed
-from vecfill.encode.learned_batches import LearnedBatches
+from vecfill.encode.device import learned_batches
+from vecfill.encode.device.device_feed import Feed
+from vecfill.encode.device.learned_batches import LearnedBatches
 from vecfill.encode.load import load_model
 from vecfill.encode.native.attention import RunAttention
 from vecfill.encode.remembered import Remembered

@@ -14,10 +14,10 @@ from tests.encode.native.models import module, sentence, settings, transformer
 
 from vecfill.config.model import Model
 from vecfill.encode import local_encoder as choice
-from vecfill.encode.compute_device import device_kind
+from vecfill.encode.device.compute_device import device_kind
 from vecfill.encode.encoder import Encoder
-from vecfill.encode.fingerprint import fingerprint_of
 from vecfill.encode.load import load_model
+from vecfill.encode.model.fingerprint import fingerprint_of
 from vecfill.encode.native import proof as proofs
 from vecfill.encode.native.architecture import NotNativeError
 from vecfill.encode.native.native_encoder import NativeEncoder, PackedPass
@@ -50,7 +50,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def is_the_librarys(encoder: Encoder) -> bool:
-    from vecfill.encode.transformer import TransformerEncoder
+    from vecfill.encode.library.transformer import TransformerEncoder
 
     return type(encoder) is TransformerEncoder
 
@@ -114,7 +114,7 @@ def test_a_proof_of_another_version_does_not_count(folder, cache, made, monkeypa
 
 def test_a_proof_of_another_device_does_not_count(folder, cache, made, monkeypatch):
     load_model(model(folder))
-    monkeypatch.setattr("vecfill.encode.compute_device.device_kind", lambda _: "cpu of another kind")
+    monkeypatch.setattr("vecfill.encode.device.compute_device.device_kind", lambda _: "cpu of another kind")
     load_model(model(folder))
     assert len(made) == 2
 

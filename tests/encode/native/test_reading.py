@@ -7,8 +7,8 @@ import json
 import pytest
 
 from vecfill.encode.native.architecture import Architecture, NotNativeError, architecture_of
-from vecfill.encode.native.hard_texts import hard_texts
 from vecfill.encode.native.module_chain import DenseStep, chain_of
+from vecfill.encode.tokens.hard_texts import hard_texts
 
 MINILM = {
     "_name_or_path": "nreimers/MiniLM-L6-H384-uncased",

@@ -5,7 +5,7 @@ import pytest
 
 from vecfill.encode.native.architecture import architecture_of
 from vecfill.encode.native.proof import Proof
-from vecfill.encode.tokenization import TokenizerSpec
+from vecfill.encode.tokens.tokenization import TokenizerSpec
 
 pytestmark = pytest.mark.slow
 
@@ -78,8 +78,8 @@ def test_flash_attention_gets_the_texts_that_the_formula_gets():
     """A stand-in with the signature of torch's, which only runs on a GPU, and its way to say where texts are."""
     import torch
 
+    from vecfill.encode.device.packing import Packing, boundaries_of
     from vecfill.encode.native.attention import RunAttention, TextAttention, VarlenAttention
-    from vecfill.encode.native.packing import Packing, boundaries_of
 
     def flash(*arguments):
         query, key, value, places, same_places, longest, same_longest = arguments

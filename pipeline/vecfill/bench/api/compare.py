@@ -26,7 +26,7 @@ from vecfill.config.model import Model
 from vecfill.encode.api.budget import RequestBudget
 from vecfill.encode.api.terms import limits_of
 from vecfill.encode.load import load_model
-from vecfill.encode.model_files import dimension_of
+from vecfill.encode.model.model_files import dimension_of
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
 from vecfill.postgres.session import reachable

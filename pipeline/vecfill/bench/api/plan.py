@@ -15,7 +15,7 @@ from vecfill.config.model import Model
 from vecfill.encode.api.prices import Machine, Price, PriceTable
 from vecfill.encode.api.requester import PROBE
 from vecfill.encode.api.token_counts import Counts, count_tokens, read_tokenizer
-from vecfill.encode.model_location import locate_model
+from vecfill.encode.model.model_location import locate_model
 from vecfill.errors import ConfigError
 
 WARM = 32

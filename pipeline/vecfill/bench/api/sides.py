@@ -13,7 +13,7 @@ from vecfill.bench.measure import Measured
 from vecfill.bench.ours import inline_engine, ranges_of
 from vecfill.bench.runners import Inline, warmed
 from vecfill.encode.api.budget import RequestBudget
-from vecfill.encode.learned_batches import MAX_BATCH_TOKENS
+from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS
 from vecfill.errors import VecfillError
 
 LOCAL, API = "local", "api"

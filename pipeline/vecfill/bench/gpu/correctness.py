@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vecfill.bench.gpu.budget import Budget
 from vecfill.bench.gpu.shapes import SMALL, Device, Shape, words_of, written
 from vecfill.config.model import Dtype, Model
-from vecfill.encode.learned_batches import MAX_BATCH_TOKENS
+from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS
 from vecfill.encode.load import load_model
 
 Vectors = npt.NDArray[np.float32]
@@ -90,7 +90,7 @@ def _native(model: Model) -> Iterator[tuple[str, Any]]:
     import torch
 
     from vecfill.encode import local_encoder
-    from vecfill.encode.compute_device import device_kind
+    from vecfill.encode.device.compute_device import device_kind
     from vecfill.encode.native.architecture import NotNativeError
     from vecfill.encode.native.attention import TextAttention, possible_strategies
     from vecfill.encode.native.native_encoder import NativeEncoder
@@ -111,10 +111,10 @@ def _native(model: Model) -> Iterator[tuple[str, Any]]:
 
 def _library(model: Model) -> Iterator[tuple[str, Any]]:
     """The library padded, and in 16 bits flattened by each attention."""
-    from vecfill.encode.flattened_attention import attention_of, possible_attentions
-    from vecfill.encode.flattened_pass import FlattenedPass
-    from vecfill.encode.padded_pass import inputs_of
-    from vecfill.encode.transformer import TransformerEncoder
+    from vecfill.encode.library.flattened_attention import attention_of, possible_attentions
+    from vecfill.encode.library.flattened_pass import FlattenedPass
+    from vecfill.encode.library.padded_pass import inputs_of
+    from vecfill.encode.library.transformer import TransformerEncoder
 
     encoder = TransformerEncoder(model)
     yield encoder.way, lambda texts, size: encoder.encode(texts, size).vectors

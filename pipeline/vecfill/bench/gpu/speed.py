@@ -17,7 +17,7 @@ from vecfill.bench.gpu.budget import Budget
 from vecfill.bench.gpu.shapes import Device, Shape, special_tokens, words_of, written
 from vecfill.bench.matrix_rate import layer_shapes, matrix_rate, parameters
 from vecfill.config.model import Model
-from vecfill.encode.learned_batches import MAX_BATCH_TOKENS
+from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS
 from vecfill.encode.load import load_model
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from vecfill.encode.native.hard_texts import ORDINARY
+from vecfill.encode.tokens.hard_texts import ORDINARY
 
 MEASURED_S = 2.0
 """Seconds for each figure."""
@@ -17,7 +17,7 @@ def tokens(folder: Any) -> dict[str, Any]:
     """Returns tokens a second by one thread and by several, of the tokenizer in a model's folder."""
     from transformers import AutoTokenizer
 
-    from vecfill.encode.tokenization import Tokenization, TokenizerSpec
+    from vecfill.encode.tokens.tokenization import Tokenization, TokenizerSpec
 
     tokenize = Tokenization(TokenizerSpec.of(AutoTokenizer.from_pretrained(str(folder))), 512, None)
     return {

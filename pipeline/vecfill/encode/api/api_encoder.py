@@ -23,9 +23,9 @@ from vecfill.encode.api.terms import shared_budget
 from vecfill.encode.api.token_counts import Estimate, Exact, Prepared, split_into_requests
 from vecfill.encode.api.usage import Usage
 from vecfill.encode.block_progress import Advance, no_progress
+from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS, LearnedBatches
 from vecfill.encode.encoding import Encoding
-from vecfill.encode.learned_batches import MAX_BATCH_TOKENS, LearnedBatches
-from vecfill.encode.model_location import locate_model
+from vecfill.encode.model.model_location import locate_model
 from vecfill.errors import ConfigError
 from vecfill.interruptible import Stopped
 

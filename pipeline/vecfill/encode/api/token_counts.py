@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vecfill.encode.block_progress import Advance, no_progress
-from vecfill.encode.model_files import fetched
-from vecfill.encode.shortening import parts_of
+from vecfill.encode.model.model_files import fetched
+from vecfill.encode.tokens.shortening import parts_of
 from vecfill.errors import ConfigError
 
 if TYPE_CHECKING:

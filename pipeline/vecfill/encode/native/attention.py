@@ -8,8 +8,8 @@ from typing import Protocol, cast
 import torch
 from torch.nn import functional
 
+from vecfill.encode.device.packing import Packing
 from vecfill.encode.native.architecture import Architecture
-from vecfill.encode.native.packing import Packing
 
 Bias = Callable[[int], torch.Tensor | None]
 """Returns what is added to the scores of a text of a length [1, heads, length, length]; None for nothing."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vecfill.encode.model_files import LEGACY_POOLING, ReadJson
+from vecfill.encode.model.model_files import LEGACY_POOLING, ReadJson
 from vecfill.encode.native.architecture import Architecture, NotNativeError, architecture_of
 
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")

@@ -10,25 +10,25 @@ import torch
 
 from vecfill.config.model import Model
 from vecfill.encode.block_progress import Advance, no_progress
-from vecfill.encode.compute_device import resolve_device
-from vecfill.encode.device_feed import Feed, Integers
+from vecfill.encode.device.compute_device import resolve_device
+from vecfill.encode.device.device_feed import Feed, Integers
+from vecfill.encode.device.forward import Forward
+from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS
+from vecfill.encode.device.packing import Packing, boundaries_of, positions_of
+from vecfill.encode.device.token_batches import packed_batches, token_batches
 from vecfill.encode.encoding import Encoding, Positions
-from vecfill.encode.forward import Forward
-from vecfill.encode.learned_batches import MAX_BATCH_TOKENS
-from vecfill.encode.model_files import dimension_of
+from vecfill.encode.library.token_limit import check_limit
+from vecfill.encode.model.model_files import dimension_of
+from vecfill.encode.model.prompts import declared, row_prompt
 from vecfill.encode.native.architecture import NotNativeError
 from vecfill.encode.native.attention import STRATEGIES, Attention
 from vecfill.encode.native.module_chain import ModuleChain
 from vecfill.encode.native.packed_transformer import PackedTransformer
-from vecfill.encode.native.packing import Packing, boundaries_of, positions_of
 from vecfill.encode.native.proof import Proof
 from vecfill.encode.native.sentence_vector import SentenceVector
 from vecfill.encode.native.weights import transformer_weights
-from vecfill.encode.prompts import declared, row_prompt
-from vecfill.encode.token_batches import packed_batches, token_batches
-from vecfill.encode.token_limit import check_limit
-from vecfill.encode.tokenization import Inputs
-from vecfill.encode.windowing import tokenize_for
+from vecfill.encode.tokens.tokenization import Inputs
+from vecfill.encode.tokens.windowing import tokenize_for
 
 
 class NativeEncoder:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
+from vecfill.encode.device.packing import Packing
 from vecfill.encode.native.architecture import Architecture
 from vecfill.encode.native.attention import Attention
-from vecfill.encode.native.packing import Packing
 from vecfill.encode.native.weights import Affine, LayerWeights, TransformerWeights
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {

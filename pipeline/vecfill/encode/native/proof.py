@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from vecfill.config.model import Model
-from vecfill.encode.fingerprint import files_of
+from vecfill.encode.model.fingerprint import files_of
 from vecfill.encode.remembered import Remembered, digest_of, versions_of
-from vecfill.encode.tokenization import TokenizerSpec
+from vecfill.encode.tokens.tokenization import TokenizerSpec
 from vecfill.folders import replace_file
 
 _log = logging.getLogger(__name__)

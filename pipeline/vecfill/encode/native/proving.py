@@ -14,20 +14,20 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from vecfill.config.model import Model
-from vecfill.encode.compute_device import resolve_device
+from vecfill.encode.device.compute_device import resolve_device
+from vecfill.encode.device.precision import AGREE_COSINE, fast_bfloat16, lower
+from vecfill.encode.library.padded_pass import inputs_of, same_inputs
+from vecfill.encode.library.strategy_probe import lowest_cosine, tokens_per_s
+from vecfill.encode.library.token_limit import limit_range
+from vecfill.encode.library.transformer import TransformerEncoder
+from vecfill.encode.model.prompts import row_prompt
 from vecfill.encode.native.architecture import NotNativeError
 from vecfill.encode.native.attention import possible_strategies
-from vecfill.encode.native.hard_texts import ORDINARY, hard_texts
 from vecfill.encode.native.module_chain import ModuleChain
 from vecfill.encode.native.native_encoder import NativeEncoder
 from vecfill.encode.native.proof import Proof
-from vecfill.encode.padded_pass import inputs_of, same_inputs
-from vecfill.encode.precision import AGREE_COSINE, fast_bfloat16, lower
-from vecfill.encode.prompts import row_prompt
-from vecfill.encode.strategy_probe import lowest_cosine, tokens_per_s
-from vecfill.encode.token_limit import limit_range
-from vecfill.encode.tokenization import Tokenization, TokenizerSpec
-from vecfill.encode.transformer import TransformerEncoder
+from vecfill.encode.tokens.hard_texts import ORDINARY, hard_texts
+from vecfill.encode.tokens.tokenization import Tokenization, TokenizerSpec
 
 _log = logging.getLogger(__name__)
 

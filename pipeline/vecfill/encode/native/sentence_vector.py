@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vecfill.encode.device.packing import Packing
 from vecfill.encode.native.architecture import NotNativeError
 from vecfill.encode.native.module_chain import DenseStep, ModuleChain
-from vecfill.encode.native.packing import Packing
 from vecfill.encode.native.weights import opened
 
 Step = Callable[[torch.Tensor], torch.Tensor]
