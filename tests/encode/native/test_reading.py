@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from vecfill.encode.native.architecture import Architecture, NotNativeError, architecture_of
 from vecfill.encode.native.module_chain import DenseStep, chain_of
+from vecfill.encode.native.proof import CODE, code_digest
 from vecfill.encode.tokens.hard_texts import hard_texts
 
 MINILM = {
@@ -124,3 +126,11 @@ def test_hard_texts_reach_the_limit_and_contain_the_added_tokens():
     assert max(len(text.split()) for text in texts) >= 2 * 64
     assert any("<odd> a <odd><odd>" in text for text in texts)
     assert json.loads(json.dumps(texts)) == texts
+
+
+@pytest.mark.parametrize("room", ["native", "device", "tokens", "library", "model"])
+def test_a_proof_is_about_the_code_of_every_room_that_computes(tmp_path, room):
+    encode = shutil.copytree(CODE, tmp_path / "encode", ignore=shutil.ignore_patterns("__pycache__"))
+    assert code_digest(encode) == code_digest(CODE)
+    (encode / room / "__init__.py").write_text("changed = True")
+    assert code_digest(encode) != code_digest(CODE)

@@ -20,7 +20,11 @@ from vecfill.folders import replace_file
 _log = logging.getLogger(__name__)
 
 _LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers", "safetensors")
-_CODE = ("device_feed", "forward", "gathering", "precision", "strategy_probe", "token_batches", "tokenization")
+_ROOMS = ("model", "tokens", "device", "library", "native")
+"""Of ``encode/``, whose code the proof is about."""
+
+CODE = Path(__file__).parents[1]
+"""The folder ``encode/``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +106,10 @@ class ProofStore:
 @functools.cache
 def _versions() -> dict[str, str]:
     """The versions of the libraries, and a digest of the code that the proof is about."""
-    folder = Path(__file__).parent
-    files = [*sorted(folder.glob("*.py")), *(folder.parent / f"{name}.py" for name in _CODE)]
-    code = "".join(file.read_text(encoding="utf-8") for file in files)
-    return versions_of(_LIBRARIES) | {"native": digest_of(code)[:16]}
+    return versions_of(_LIBRARIES) | {"native": code_digest(CODE)[:16]}
+
+
+def code_digest(encode: Path) -> str:
+    """Returns a digest of the code that computes vectors, in the folder ``encode/``."""
+    files = [file for room in _ROOMS for file in sorted((encode / room).glob("*.py"))]
+    return digest_of("".join(file.read_text(encoding="utf-8") for file in files))
