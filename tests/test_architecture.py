@@ -23,7 +23,6 @@ CORE = {
         "config",
         "errors",
         "blocks",
-        "background",
         "bisection",
         "folders",
         "hooks",

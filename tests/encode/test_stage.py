@@ -17,7 +17,7 @@ from vecfill.encode.block_progress import no_progress
 from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.load import load_model
-from vecfill.encode.row_encoder import is_out_of_memory
+from vecfill.encode.row_encoder import RowEncoder, is_out_of_memory
 from vecfill.errors import ConfigError, EncodeError, MixedModelsError
 from vecfill.job import Worker
 
@@ -200,9 +200,25 @@ def test_a_text_too_big_for_the_memory_is_set_aside_and_the_batch_recovers():
     assert encoder.batches[-1] == MAX_BATCH_TOKENS
 
 
+def test_a_block_that_fitted_does_not_undo_what_another_learned():
+    class Beside(Flawed):
+        def encode(self, texts, max_batch_tokens=MAX_BATCH_TOKENS, advance=no_progress):
+            if "first" in texts:
+                rows.encode(["second"])  # as another thread would, in the middle of this block
+            elif max_batch_tokens > 10_000:
+                raise OutOfMemoryError
+            return super().encode(texts)
+
+    rows = RowEncoder(Beside(DIM))
+    rows.encode(["first"])
+    assert rows.max_batch_tokens == 8_192
+
+
 def test_what_counts_as_out_of_memory():
     assert is_out_of_memory(AcceleratorError("CUDA error: out of memory"))
     assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"))
+    for message in ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "std::bad_alloc"):
+        assert is_out_of_memory(RuntimeError(message))
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
     assert not is_out_of_memory(ValueError("a text about being out of memory"))
 

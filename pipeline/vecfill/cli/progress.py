@@ -16,7 +16,6 @@ import click
 from vecfill.backfill.meter import fields, line
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.run_state import RunState
-from vecfill.background import in_background
 from vecfill.cli.logs import logs_json
 from vecfill.engine.signals import default_handlers
 
@@ -82,8 +81,13 @@ def _lines(state: Shown) -> Iterator[None]:
                 due = time.monotonic() + LINE_EVERY_S
                 _write_line(event, state)
 
-    with in_background("progress", write, ended.set):
+    thread = threading.Thread(target=write, name="progress", daemon=True)
+    thread.start()
+    try:
         yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _write_line(event: Progress, state: Shown) -> None:

@@ -15,6 +15,9 @@ from vecfill.errors import EncodeError, VecfillError
 
 _log = logging.getLogger(__name__)
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "_alloc_failed", "bad_alloc")
+"""In messages of RuntimeErrors, lower case: CUDA, torch's CPU allocator, the system, cuBLAS and cuDNN, C++."""
+
 
 class RowEncoder:
     """Encodes lists of texts, in batches that fit the device's memory.
@@ -62,7 +65,9 @@ class RowEncoder:
                 if limit == 1 or not is_out_of_memory(exc):
                     raise
             else:
-                self.max_batch_tokens = limit  # not reached at limit 1: one text too big does not shrink later batches
+                # Not reached where one text does not fit: it does not shrink later batches. Meanwhile another block may
+                # have found a smaller size.
+                self.max_batch_tokens = min(self.max_batch_tokens, limit)
                 self.encoder.learned.lower(limit)
                 return encoding
             # Outside of the handler: inside, the exception still holds the tensors of the failed batch.
@@ -94,12 +99,12 @@ def is_out_of_memory(exc: BaseException) -> bool:
     """Whether memory ran out, on the device or the host.
 
     Compares names, so that nothing has to be imported: ``torch.OutOfMemoryError``, ``MemoryError``, and the plain
-    RuntimeErrors of CUDA libraries (cuBLAS, cuDNN) and of torch's CPU allocator.
+    RuntimeErrors of CUDA libraries (cuBLAS, cuDNN), of torch's CPU allocator and of C++.
     """
     if any(kind.__name__ in {"OutOfMemoryError", "MemoryError"} for kind in type(exc).__mro__):
         return True
     message = str(exc).lower()
-    return isinstance(exc, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
+    return isinstance(exc, RuntimeError) and any(sign in message for sign in _OUT_OF_MEMORY)
 
 
 def _is_text_fault(exc: Exception) -> bool:

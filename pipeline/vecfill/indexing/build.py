@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 
 import psycopg
 
-from vecfill.background import in_background
 from vecfill.config.migrate import IndexOptions
 from vecfill.errors import ConfigError
 from vecfill.indexing.index_state import build, lacks_shared_memory, state_of
@@ -153,5 +152,10 @@ def _progress(database: Database, wanted: WantedIndex) -> Iterator[None]:
                 except Exception as error:
                     log.debug("no progress of index %s: %s", wanted.name, error)
 
-    with in_background("index progress", watch, ended.set):
+    thread = threading.Thread(target=watch, name="index progress", daemon=True)
+    thread.start()
+    try:
         yield
+    finally:
+        ended.set()
+        thread.join()

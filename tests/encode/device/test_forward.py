@@ -192,6 +192,29 @@ def test_a_strategy_that_is_wrong_or_slower_is_not_used(tmp_path, backbone, monk
         np.testing.assert_array_equal(forward.encode(TEXTS, 100).vectors, wanted)
 
 
+@pytest.mark.parametrize("backbone", ["bert"], indirect=True)
+def test_a_strategy_that_did_not_fit_is_tried_again_and_an_unknown_one_forgotten(tmp_path, backbone, monkeypatch):
+    from vecfill.encode.library import library_strategy
+    from vecfill.encode.library.flattened_attention import OURS
+
+    def full(*_, **__):
+        raise RuntimeError("CUDA out of memory")
+
+    saved(tmp_path / "model", backbone, module("Pooling", WIDTH, "mean"))
+    model = Model(name=str(tmp_path / "model"), device="cpu", dtype="float32", encoder="library")
+    encoder = load_model(model)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(library_strategy, "possible_attentions", lambda: ["texts"])
+    for attend, name in ((full, "padded"), (one_text_after_the_other, "texts"), (one_text_after_the_other, "texts")):
+        monkeypatch.setitem(OURS, "texts", lambda attend=attend: attend)
+        rates = iter([1.0, 2.0])
+        monkeypatch.setattr(library_strategy, "tokens_per_s", lambda _, rates=rates: next(rates))
+        choice = library_strategy.StrategyChoice(model, encoder.net, encoder.forward, encoder.max_tokens)
+        assert choice.fastest(None)[1] == name
+        for file in (tmp_path / "vecfill" / "strategies").glob("*.json"):
+            file.write_text(file.read_text().replace('"texts"', '"unknown"'))
+
+
 def one_text_after_the_other(query, key, value, places, *_, scale, window_size, enable_gqa):
     """With the signature of ``torch.nn.attention.varlen.varlen_attn``, which only runs on a GPU."""
     import torch

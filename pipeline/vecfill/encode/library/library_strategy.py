@@ -17,6 +17,7 @@ from vecfill.encode.library.padded_pass import inputs_of
 from vecfill.encode.library.strategy_probe import lowest_cosine, tokens_per_s
 from vecfill.encode.model.fingerprint import files_of
 from vecfill.encode.remembered import Remembered, versions_of
+from vecfill.encode.row_encoder import is_out_of_memory
 from vecfill.encode.tokens.hard_texts import hard_texts
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class StrategyChoice:
         self._net, self._padded = net, padded
         conditions = {"files": files_of(model), "device": device_kind(net.device.type), "dtype": model.dtype}
         self._kept = Remembered("strategies", {**conditions, "with": versions_of(_LIBRARIES)})
-        self._known: str | None = (self._kept.read() or {}).get("strategy")
+        known = (self._kept.read() or {}).get("strategy")
+        self._known: str | None = known if known in (PADDED, *possible_attentions()) else None
         if self._known is None:
             tokenizer = net.tokenizer
             self._texts = hard_texts(min(max_tokens or _LONGEST, _LONGEST), tokenizer.get_added_vocab())
@@ -73,7 +75,7 @@ class StrategyChoice:
     def _measured(self, flattened: Forward) -> str:
         """Measures all strategies that are right, and remembers them."""
         least = min(AGREE_COSINE, self._cosine(self._padded))
-        rates = {PADDED: tokens_per_s(self._padded)}
+        rates, fits = {PADDED: tokens_per_s(self._padded)}, True
         for name in possible_attentions():
             try:
                 with attention_of(self._net, name):
@@ -83,9 +85,12 @@ class StrategyChoice:
                     else:
                         _log.info("strategy %s is not right for this model: cosine %.5f", name, cosine)
             except _IMPOSSIBLE as error:
+                fits = fits and not is_out_of_memory(error)
                 _log.info("strategy %s is not possible here: %s", name, error)
         best = max(rates, key=lambda name: rates[name])
         _log.info("strategy: %s (tokens/s: %s)", best, {name: round(rate) for name, rate in rates.items()})
+        if not fits:  # another process may have held the memory
+            return best
         try:
             self._kept.save({"strategy": best, "rates": rates})
         except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ _NOT_COMPUTED_WITH = {"onnx", "openvino", "README.md", ".gitattributes", ".git",
 """Files and folders in a model's folder that a run does not read."""
 
 _CHUNK = 1 << 20
+
+_SETTLED_NS = 2_000_000_000
+"""Age of a file whose digest is remembered: a later change within the same tick of the clock would not show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +108,7 @@ def _hub(name: str, revision: str | None) -> dict[str, Any]:
 
 
 def _folder(folder: Path) -> dict[str, Any]:
-    """The content of the folder's files; each is read again only when its size or time has changed."""
+    """The content of the folder's files; each is read again only when its size or a time of it has changed."""
     known = _Known.load()
     try:
         files = {str(path.relative_to(folder)): known.digest(path) for path in _files(folder)}
@@ -127,31 +131,26 @@ def _files(folder: Path) -> Iterator[Path]:
 class _Known:
     """Digests of files seen before, kept in the user's cache folder if that can be written."""
 
-    def __init__(self, place: Path | None, digests: dict[str, list[Any]]) -> None:
-        self._place, self._digests, self._new = place, digests, False
+    def __init__(self, place: Path | None) -> None:
+        self._place, self._new = place, False
+        self._digests: dict[str, Any] = _read(place) if place else {}
 
     @classmethod
     def load(cls) -> _Known:
         folder = cache()
-        if folder is None:
-            return cls(None, {})
-        place = folder / "files.json"
-        try:
-            return cls(place, dict(json.loads(place.read_text())))
-        except (OSError, ValueError):
-            return cls(place, {})
+        return cls(folder / "files.json" if folder else None)
 
     def digest(self, path: Path) -> str:
         """Returns the SHA-256 of a file's content."""
-        stat = path.stat()
-        known = self._digests.get(str(path))
-        if known and known[:2] == [stat.st_size, stat.st_mtime_ns]:
-            return str(known[2])
+        state, known = _state(path), self._digests.get(str(path))
+        if isinstance(known, list) and known[:-1] == state:
+            return str(known[-1])
         found = hashlib.sha256()
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 found.update(chunk)
-        self._digests[str(path)], self._new = [stat.st_size, stat.st_mtime_ns, found.hexdigest()], True
+        if time.time_ns() - max(state[1:]) > _SETTLED_NS:
+            self._digests[str(path)], self._new = [*state, found.hexdigest()], True
         return found.hexdigest()
 
     def save(self) -> None:
@@ -160,3 +159,17 @@ class _Known:
             return
         with suppress(OSError):
             replace_file(self._place, json.dumps(self._digests))
+
+
+def _read(place: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _state(path: Path) -> list[int]:
+    """Size, and when the content and the file last changed: setting the first time back changes the second."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

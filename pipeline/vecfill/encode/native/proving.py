@@ -26,6 +26,7 @@ from vecfill.encode.native.attention import possible_strategies
 from vecfill.encode.native.module_chain import ModuleChain
 from vecfill.encode.native.native_encoder import NativeEncoder
 from vecfill.encode.native.proof import Proof
+from vecfill.encode.row_encoder import is_out_of_memory
 from vecfill.encode.tokens.hard_texts import ORDINARY, hard_texts
 from vecfill.encode.tokens.tokenization import Tokenization, TokenizerSpec
 
@@ -94,7 +95,9 @@ def prove(model: Model, chain: ModuleChain, folder: Path) -> Proof:
     for name in others:
         try:
             proofs.append(_proof_of(name, reference, plain, chain, folder))
-        except RuntimeError as error:
+        except Exception as error:
+            if is_out_of_memory(error):  # else the slower one would be remembered for what another process held
+                raise
             _log.info("strategy %s is not possible here: %s", name, error)
     return _chosen(proofs, reference.rate)
 
