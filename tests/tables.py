@@ -68,6 +68,15 @@ def add_docs(connect: psycopg.Connection, first: int, last: int, *, table: str =
     )
 
 
+def rewrite_titles(connect: psycopg.Connection, first_id: int = 0):
+    """From now on a trigger changes the text of these rows under the vector that is written."""
+    connect.execute(
+        f"CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN IF OLD.id >= {first_id} THEN NEW.title := upper(NEW.title); END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
+    )
+
+
 def relation_of(database: str, target: Target = DOCS, dim: int = DIM) -> Relation:
     with closing(Database(database).connect()) as connection:
         relation = inspect(connection, target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -16,12 +17,17 @@ from tests.tables import (
     job_of,
     make_docs,
     ranges_of,
+    rewrite_titles,
+    vectors,
 )
 
+from vecfill.backfill.order import keys as order_keys
+from vecfill.backfill.work import commits_told
+from vecfill.config.model import Model
 from vecfill.encode.load import LOCAL_BLOCKS
 from vecfill.engine.inline import InlineEngine
 from vecfill.engine.threads import OTHERS
-from vecfill.errors import VecfillError
+from vecfill.errors import ConfigError, DatabaseError, VecfillError
 from vecfill.job import Stop
 from vecfill.read.units import RowUnit
 
@@ -92,6 +98,49 @@ def test_an_error_of_the_reader_comes_out_and_what_was_committed_stays(connect, 
     with closing(engine), pytest.raises(VecfillError, match="does not exist"):
         list(engine.stream(ranges, Stop()))
     assert_every_vector_is_its_texts(connect, "headline")
+
+
+def test_an_error_of_the_reader_comes_out_as_it_was(connect, database):
+    """For Ray see ``backfill/test_target_changes.py``."""
+    engine, ranges = engine_and_ranges(connect, database)
+    connect.execute("ALTER TABLE docs RENAME title TO headline")
+    with closing(engine), pytest.raises(VecfillError, match="cannot be read") as error:
+        list(engine.stream(ranges, Stop()))
+    assert isinstance(error.value, DatabaseError)
+
+
+def test_an_error_of_the_encoder_comes_out_as_it_was(connect, database):
+    engine, ranges = engine_and_ranges(connect, database, model=Model(name="hash:9"))
+    with closing(engine), pytest.raises(ConfigError, match="has 8 dimensions but model hash:9 gives 9"):
+        list(engine.stream(ranges, Stop()))
+    assert vectors(connect) == []
+
+
+def test_an_error_of_the_writer_before_the_first_commit_says_nothing_of_rows(connect, database):
+    engine, ranges = engine_and_ranges(connect, database)
+    rewrite_titles(connect)
+    with (
+        closing(engine),
+        pytest.raises(ConfigError, match=r"a trigger on public\.docs changed the text") as error,
+        commits_told(engine),
+    ):
+        list(engine.stream(ranges, Stop()))
+    assert "\n" not in str(error.value)
+    assert "committed" not in str(error.value)
+    assert error.value.exit_code == 2
+    assert vectors(connect) == []
+
+
+def test_lists_of_rows_in_an_order_are_units_too(connect, database):
+    make_docs(connect, 1_500)
+    job = job_of(database, DOCS)
+    source = replace(job.source, order=order_keys("id DESC"))
+    blocks = source.plan(source.survey(), limit=1_100, most_rows=512)
+    source.close()
+    assert [block.rows for block in blocks] == [512, 512, 76]
+    with closing(inline_engine(job)) as engine:
+        assert counts(pa.concat_tables(engine.stream(blocks, Stop()))) == {"updated": 1_100}
+    assert connect.execute("SELECT min(id) FROM docs WHERE embedding IS NOT NULL").fetchone() == (401,)
 
 
 def test_a_stop_drains_what_is_in_flight(connect, database):

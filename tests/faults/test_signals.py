@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 
 import pytest
 from tests.faults.processes import EXIT, OURS, completes, filled, stopped, vecfill, wait_for_backends
-from tests.tables import DOCS, MODEL, assert_every_vector_is_its_texts, make_docs, meanwhile, rest, wait_until
-
-from vecfill.backfill.run import run
-from vecfill.config.engine import EngineOptions
-from vecfill.config.limits import WriteLimits
-from vecfill.config.run import RunOptions
+from tests.tables import assert_every_vector_is_its_texts, make_docs, rest, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -36,24 +29,6 @@ def test_a_signal_ends_the_run_cleanly(connect, database, number):
     completes(connect, database, ROWS, "--engine", "inline")
     assert_every_vector_is_its_texts(connect, rows=ROWS)
     assert rest(connect) == before
-
-
-@pytest.mark.ray
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
-def test_ctrl_c_ends_a_run_on_ray_cleanly(connect, database, warm):
-    make_docs(connect, ROWS)
-
-    def press(done: threading.Event) -> None:
-        wait_until(lambda: done.is_set() or filled(connect), 90)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    options = RunOptions(engine=EngineOptions(engine="ray"), write_limits=WriteLimits(max_rate=float(RATE)))
-    with meanwhile(press):
-        result = run(DOCS, MODEL, database=database, options=options, signals=True, warm=warm)
-    assert (result.outcome, result.engine, result.exit_code) == ("stopped", "ray", 130)
-    assert 0 < result.updated == filled(connect) == ROWS - result.remaining
-    wait_for_backends(connect)
-    assert_every_vector_is_its_texts(connect, rows=result.updated)
 
 
 def test_a_second_signal_ends_at_once_and_leaves_nothing_half_written(connect, database):
