@@ -7,12 +7,14 @@ import os
 import socket
 import threading
 
+import psycopg
 import pytest
 
 from vecfill.backfill.pacing import THREAD as PACING_THREAD
-from vecfill.errors import EncodeError
+from vecfill.errors import DatabaseError, EncodeError
 from vecfill.log_fields import logged_with
-from vecfill.watching import rows_aside
+from vecfill.postgres.database import Database
+from vecfill.watching import faults, rows_aside
 from vecfill.watching.memory import warm_up
 from vecfill.watching.patience import LONGEST_LOOK_S, Backoff, time_to_look, time_to_scan
 from vecfill.watching.rows_aside import RowsAside
@@ -70,6 +72,7 @@ def written():
     logger.addHandler(handler)
     yield logger, lines
     logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
 
 
 def test_a_wait_is_said_once_until_it_is_over(written):
@@ -88,6 +91,34 @@ def test_a_wait_is_said_once_until_it_is_over(written):
         *("a: away; trying again in 1 s", "a: always the same", "b: away; trying again in 1 s", "b: always the same"),
         *("back", "a: away again", "an error", "an error"),
     ]
+
+
+def test_another_reason_to_be_rejected_is_said_and_attempts_do_not_repeat_their_lines(written):
+    log, lines = written
+    log.setLevel(logging.INFO)
+    away = {"waits_for": "the server"}
+    with logged_with(target="a"):
+        log.info("5 rows to write"), log.info("5 rows to write")
+        log.warning("closed; trying again in 1 s", extra=away)
+        for seconds in (2, 4):
+            log.info("5 rows to write")
+            log.warning('FATAL:  password failed for "a"; trying again in %d s', seconds, extra=away)
+    with logged_with(target="b"):
+        log.info("5 rows to write"), log.info("5 rows to write")
+    assert lines == [
+        *("5 rows to write", "5 rows to write", "closed; trying again in 1 s", "5 rows to write"),
+        *('FATAL:  password failed for "a"; trying again in 2 s', "5 rows to write", "5 rows to write"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"), [("DiskFull", True), ("TooManyConnections", True), ("UndefinedColumn", False)]
+)
+def test_what_the_server_lacks_passes_and_what_the_target_lacks_does_not(error, passes):
+    """A full disk must not end the watch at night: whoever makes room finds it going on."""
+    fault = DatabaseError("writing failed")
+    fault.__cause__ = getattr(psycopg.errors, error)()
+    assert faults.passes(fault, Database(""), first=False) is passes
 
 
 def test_rows_are_set_aside_for_longer_each_time(monkeypatch):

@@ -79,7 +79,12 @@ def is_row_fault(error: psycopg.Error) -> bool:
         return error.diag.context is not None
     if fault is Fault.RESOURCE:
         return not is_interrupt(error)
-    return is_raised(error) or (fault is Fault.FATAL and not (error.sqlstate or "").startswith(_INSUFFICIENT))
+    return is_raised(error) or (fault is Fault.FATAL and not lacks_resources(error))
+
+
+def lacks_resources(error: psycopg.Error) -> bool:
+    """Whether the server is short of something that its operator may give it, such as space on its disk."""
+    return (error.sqlstate or "").startswith(_INSUFFICIENT)
 
 
 def is_transient(error: BaseException) -> bool:

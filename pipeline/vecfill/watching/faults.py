@@ -15,7 +15,7 @@ from vecfill.errors import (
     VecfillError,
 )
 from vecfill.postgres.database import Database
-from vecfill.postgres.driver_errors import is_transient, server_message
+from vecfill.postgres.driver_errors import is_transient, lacks_resources, server_message
 
 
 class PassingError(VecfillError):
@@ -36,7 +36,7 @@ def passes(error: BaseException, place: Database, *, first: bool) -> bool:
         return not first or not _answers(place)
     cause = error.__cause__ if isinstance(error, DatabaseError) else error
     return isinstance(error, ServerGoneError | TableLockedError | PassingError) or (
-        isinstance(cause, psycopg.Error) and is_transient(cause)
+        isinstance(cause, psycopg.Error) and (is_transient(cause) or lacks_resources(cause))
     )
 
 
