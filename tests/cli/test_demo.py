@@ -58,9 +58,10 @@ def printed_commands(output):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_the_whole_of_it(home, vecfill, monkeypatch):
-    """The second time in this process, which has loaded the libraries by then."""
-    done = play(home, "--rows", str(ROWS))
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
+def test_the_whole_of_it(home, vecfill, monkeypatch, warm):
+    """First as a process; then on Ray, and quietly, in this one, which has loaded the libraries by then."""
+    done = play(home, "--rows", str(ROWS), "--engine", "inline")
     assert done.returncode == 0, done.stderr
     rows = table(home)
     assert len(rows) == ROWS
@@ -68,15 +69,21 @@ def test_the_whole_of_it(home, vecfill, monkeypatch):
     assert 'null value in column "title" of relation "jobs" violates not-null constraint' in done.stdout
     assert "23502" in done.stdout
     assert f"complete: {ROWS - ROWS // 5} updated" in done.stdout
-    assert "engine: inline" in done.stderr
-    assert "engine: ray" in done.stderr
+    assert done.stderr.count("engine: inline") == 2
 
     monkeypatch.setenv("VECFILL_HOME", str(home))
     assert_commands_work(printed_commands(done.stdout), vecfill)
 
-    again = vecfill("demo", "--rows", "50", "--engine", "inline", "--quiet")
-    assert (again.code, again.err) == (0, "")
+    warm.cluster(None, verbose=False)
+    on_ray = vecfill("demo", "--rows", "50")
+    assert on_ray.code == 0, on_ray.err
+    assert ("engine: inline" in on_ray.err, "engine: ray" in on_ray.err) == (True, True)
     assert len(table(home)) == 50
+    assert_vectors_are_the_models(table(home))
+
+    again = vecfill("demo", "--rows", "20", "--engine", "inline", "--quiet")
+    assert (again.code, again.err) == (0, "")
+    assert len(table(home)) == 20
 
 
 def assert_commands_work(commands, vecfill):

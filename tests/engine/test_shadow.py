@@ -65,6 +65,6 @@ def test_packages_of_the_users_own_do_not_shadow_ours_and_a_signal_ends_the_run_
     assert len(seen) == 1
     wait_for_backends(connect)
     assert_every_vector_is_its_texts(connect, table="others", rows=10)
-    completes(connect, database, ROWS, "--engine", "inline")
+    completes(connect, database, ROWS)
     assert_every_vector_is_its_texts(connect, rows=ROWS)
     assert rest(connect) == before

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import psutil
 import psycopg
-from tests.tables import wait_until
+from tests.tables import DOCS, INLINE, MODEL, wait_until
+
+from vecfill.backfill.run import run
 
 OURS = "datname = current_database() AND application_name = 'vecfill'"
 BACKENDS = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}"
@@ -42,12 +44,9 @@ def vecfill(database: str, *flags: str) -> Iterator[subprocess.Popen]:
         process.communicate()
 
 
-def completes(connect: psycopg.Connection, database: str, rows: int, *flags: str) -> None:
-    """A run that ends as it should, after which so many rows have a vector."""
-    with vecfill(database, *flags) as process:
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert json.loads(out)["outcome"] == "complete"
+def completes(connect: psycopg.Connection, database: str, rows: int) -> None:
+    """A run in this process that ends as it should, after which so many rows have a vector."""
+    assert run(DOCS, MODEL, database=database, options=INLINE).outcome == "complete"
     assert filled(connect) == rows
 
 

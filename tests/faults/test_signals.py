@@ -26,7 +26,7 @@ def test_a_signal_ends_the_run_cleanly(connect, database, number):
     assert said["updated"] == filled(connect) == said["after"]["filled"]
     assert said["remaining"] == ROWS - said["updated"]
     wait_for_backends(connect)
-    completes(connect, database, ROWS, "--engine", "inline")
+    completes(connect, database, ROWS)
     assert_every_vector_is_its_texts(connect, rows=ROWS)
     assert rest(connect) == before
 
@@ -56,5 +56,5 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing_half_written(connect, d
     connect.execute("DROP TRIGGER act ON docs")
     assert_every_vector_is_its_texts(connect)
     assert filled(connect) < rows
-    completes(connect, database, rows, "--engine", "inline")
+    completes(connect, database, rows)
     assert_every_vector_is_its_texts(connect, rows=rows)

