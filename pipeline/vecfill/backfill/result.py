@@ -191,7 +191,7 @@ def fast_dropped(tally: Tally) -> str | None:
             f"{rows:,} rows were embedded from its tokens; `vecfill verify --all` compares them with the library's"
         )
     if tally.tokens_by[TokensBy.UNPROVEN]:
-        return "the fast tokenizer (tokie) is not used for this model: the tokenizers library tokenized"
+        return "the fast tokenizer (tokie) is not used for this model (see the log): the tokenizers library tokenized"
     return None
 
 

@@ -55,6 +55,11 @@ class Remembered:
         if self.folder is not None:
             replace_file(self._place(self.folder), json.dumps({**facts, "conditions": self._conditions}, indent=1))
 
+    @property
+    def place(self) -> Path | None:
+        """The file of these facts; None if this user has no home folder."""
+        return self._place(self.folder) if self.folder else None
+
     def _place(self, folder: Path) -> Path:
         return folder / f"{digest_of(json.dumps(self._conditions, sort_keys=True))[:32]}.json"
 
@@ -62,6 +67,12 @@ class Remembered:
 def digest_of(text: str) -> str:
     """Returns the SHA-256 of a text in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def code_of(*folders: Path) -> str:
+    """Returns a digest of the Python files in some folders."""
+    files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
+    return digest_of("".join(file.read_text(encoding="utf-8") for file in files))[:16]
 
 
 @functools.cache

@@ -165,6 +165,16 @@ def test_a_lie_about_one_text_in_a_thousand_is_found_within_some_blocks(lying, c
     assert FastTokenization(MINI, 256, "query: ")(SUMMARIES).by is UNPROVEN
     (kept,) = (cache / "vecfill" / "tokenizers").iterdir()
     assert "sampled texts" in json.loads(kept.read_text())["differs"]
+    assert f"as {kept} remembers: delete it, or upgrade tokie or vecfill, to try again" in caplog.text
+    kept.unlink()
+    assert FastTokenization(MINI, 32, None)(SUMMARIES).by is FAST
+
+
+def test_what_a_tokenizer_got_wrong_counts_for_this_code_and_these_versions(cache, monkeypatch):
+    FastTokenization(MINI, 32, None)._trust.catch("it lied")
+    assert FastTokenization(MINI, 32, None)(SUMMARIES).by is UNPROVEN
+    monkeypatch.setattr(fast_tokenization, "code_of", lambda *_: "changed")
+    assert FastTokenization(MINI, 32, None)(SUMMARIES).by is FAST
 
 
 class Unicorn(BaseException):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vecfill.config.model import Model
 from vecfill.encode.model.fingerprint import files_of
-from vecfill.encode.remembered import Remembered, digest_of, versions_of
+from vecfill.encode.remembered import Remembered, code_of, digest_of, versions_of
 from vecfill.encode.tokens.tokenization import TokenizerSpec
 from vecfill.folders import replace_file
 
@@ -106,10 +106,9 @@ class ProofStore:
 @functools.cache
 def _versions() -> dict[str, str]:
     """The versions of the libraries, and a digest of the code that the proof is about."""
-    return versions_of(_LIBRARIES) | {"native": code_digest(CODE)[:16]}
+    return versions_of(_LIBRARIES) | {"native": code_digest(CODE)}
 
 
 def code_digest(encode: Path) -> str:
     """Returns a digest of the code that computes vectors, in the folder ``encode/``."""
-    files = [file for room in _ROOMS for file in sorted((encode / room).glob("*.py"))]
-    return digest_of("".join(file.read_text(encoding="utf-8") for file in files))
+    return code_of(*(encode / room for room in _ROOMS))

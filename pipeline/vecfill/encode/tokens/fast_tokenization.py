@@ -12,12 +12,13 @@ import string
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vecfill.encode.encoding import Flags, Positions, TokensBy
-from vecfill.encode.remembered import Remembered, digest_of, versions_of
+from vecfill.encode.remembered import Remembered, code_of, digest_of, versions_of
 from vecfill.encode.tokens.character_proof import CharacterProof
 from vecfill.encode.tokens.fast_tokenizer import FastTokenizer, FastTokenizerError, is_installed
 from vecfill.encode.tokens.hard_texts import hard_texts
@@ -185,7 +186,7 @@ class _Trust:
                 self._facts().save({"differs": reason})
             except OSError as error:
                 _log.info("what the fast tokenizer got wrong is not kept: %s", error)
-            self._drop(TokensBy.CAUGHT, reason)
+            self._drop(TokensBy.CAUGHT, self._distrusted() or reason)
 
     def _load(self, proven: Callable[[], _Proven]) -> None:
         if (reason := self._distrusted()) is not None:
@@ -203,10 +204,18 @@ class _Trust:
 
     def _facts(self) -> Remembered:
         if self._kept is None:
-            conditions = {"definition": digest_of(self._definition), "with": versions_of(("tokie", "tokenizers"))}
+            conditions = {
+                "definition": digest_of(self._definition),
+                "with": versions_of(("tokie", "tokenizers")),
+                "code": code_of(Path(__file__).parent),
+            }
             self._kept = Remembered("tokenizers", conditions)
         return self._kept
 
     def _distrusted(self) -> str | None:
         found = self._facts().read()
-        return None if found is None else str(found.get("differs"))
+        return None if found is None else f"{found.get('differs')}, {self._remedy()}"
+
+    def _remedy(self) -> str:
+        """How to have the fast tokenizer tried again."""
+        return f"as {self._facts().place} remembers: delete it, or upgrade tokie or vecfill, to try again"
