@@ -27,6 +27,7 @@ from tests.migration.moving import (
 )
 from tests.tables import DOCS, MODEL, another, assert_every_vector_is_its_texts, meanwhile, wait_until
 
+from vecfill.config.migrate import LockOptions
 from vecfill.errors import ConfigError, TableLockedError
 from vecfill.migration.obstacles import obstacles_of
 from vecfill.migration.state import migration_status
@@ -247,6 +248,25 @@ def test_active_model_holds_the_swap_until_the_transaction_ends(connect, databas
     moved_docs(connect, database)
     with another(database) as reader:
         reader.execute("SELECT * FROM vecfill.active_model('docs')")
-        with pytest.raises(TableLockedError):
+        with pytest.raises(TableLockedError, match=r"\(process \d+: .*, idle in transaction\): nothing was changed"):
             swap_it(database)
     assert swap_it(database).done
+
+
+def test_nobody_who_writes_queues_behind_a_step_that_waits_for_autovacuum(connect, database):
+    """The lock that VACUUM holds stands in for autovacuum, which would give way after ``deadlock_timeout``."""
+    moved_docs(connect, database)
+    query = (
+        "SELECT count(*) FROM pg_locks WHERE relation = 'docs'::regclass AND NOT granted"
+        " AND mode = 'ShareUpdateExclusiveLock'"
+    )
+    with another(database) as vacuum:
+        vacuum.execute("LOCK TABLE docs IN SHARE UPDATE EXCLUSIVE MODE")
+
+        def write(_: threading.Event) -> None:
+            wait_until(lambda: connect.execute(query).fetchone() == (1,))
+            connect.execute("UPDATE docs SET title = title")
+            vacuum.rollback()
+
+        with meanwhile(write):
+            assert swap_it(database, locks=LockOptions(lock_timeout=0.1, lock_wait=60)).done

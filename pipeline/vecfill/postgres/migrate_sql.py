@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import LiteralString
 
 from psycopg import sql
 
@@ -74,9 +75,27 @@ def drop_column(relation: Relation, name: str) -> sql.Composed:
     return sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(relation.table.name, sql.Identifier(name))
 
 
-def lock_table(relation: Relation) -> sql.Composed:
-    """Takes the lock that all further statements need, of the partitions too."""
-    return sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(relation.table.name)
+def lock_table(relation: Relation, mode: LiteralString = "ACCESS EXCLUSIVE") -> sql.Composed:
+    """Takes a lock of the table and its partitions; by default the one that all further statements need."""
+    return sql.SQL("LOCK TABLE {} IN {} MODE").format(relation.table.name, sql.SQL(mode))
+
+
+BEYOND_DEADLOCK_TIMEOUT = """
+SELECT pg_catalog.set_config('lock_timeout', (s.setting::pg_catalog.int8 + 500)::pg_catalog.text, true)
+FROM pg_catalog.pg_settings AS s WHERE s.name OPERATOR(pg_catalog.=) 'deadlock_timeout'
+"""
+"""Has the transaction wait for each lock until half a second after the server has looked who is in the way; in ms."""
+
+HOLDERS = """
+SELECT a.pid, COALESCE(NULLIF(a.application_name, ''), a.backend_type), a.state
+FROM pg_catalog.pg_stat_activity AS a
+WHERE a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid() AND EXISTS (
+  SELECT FROM pg_catalog.pg_locks AS l
+  WHERE l.pid OPERATOR(pg_catalog.=) a.pid AND l.granted AND l.database OPERATOR(pg_catalog.=) a.datid
+    AND l.relation OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[]))
+ORDER BY a.xact_start LIMIT 3
+"""
+"""The sessions that have locked one of these tables for longest; what this role may not see of them is NULL."""
 
 
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\w+|::|\s+|.""", re.DOTALL)
