@@ -46,9 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Sets the environment of the tests: none of the developer's own databases, and Ctrl-C reaches their processes.
 
-    A shell's job in the background ignores SIGINT, and so would everything that the tests start.
+    A shell's job in the background ignores SIGINT, one under ``nohup`` SIGHUP, and so would all that the tests start.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
     hypothesis.settings.load_profile("soak" if config.getoption("--soak") else "vecfill")
     for name in [name for name in os.environ if name.startswith(("PG", "VECFILL_")) or name == "DATABASE_URL"]:
         del os.environ[name]

@@ -23,6 +23,7 @@ CORE = {
         "config",
         "errors",
         "blocks",
+        "background",
         "bisection",
         "folders",
         "hooks",

@@ -18,6 +18,7 @@ from vecfill.config.model import Model
 from vecfill.config.options import chosen, options_of
 from vecfill.config.output import Output
 from vecfill.config.plan import PlanOptions
+from vecfill.config.queue_options import QueueOptions
 from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
 from vecfill.config.settings import OPTIONS, OUTPUT, Settings
@@ -67,6 +68,12 @@ def test_they_compare_by_value_pickle_and_do_not_change(made):
         (lambda: Target(table="t", tabel="u"), "Target has no field tabel: it has table, text, text_sql, column"),
         (lambda: ApiOptions(give_up_after=0), "give_up_after 0: input should be greater than 0"),
         (lambda: ApiOptions(request_timeout=float("inf")), "--request-timeout inf: input should be a finite number"),
+        (lambda: HookOptions(on_fail=""), "--on-fail: an empty text means nothing here: give a value, or leave it out"),
+        (lambda: WatchOptions(metrics_host=" "), "--metrics-host ' ': an empty text"),
+        (lambda: SwapOptions(after=""), "--after '': an empty text"),
+        (lambda: Target(table="t", queue=QueueOptions(table="q", order=("",))), "--queue-order ('',): an empty text"),
+        (lambda: Model(name="hash:8", prompt="passage: "), "--prompt is 'passage: ' but hash:8, which stands in"),
+        (lambda: Model(name="hash:8", prompt_name="passage"), "--prompt-name is 'passage' but hash:8"),
         (lambda: Model(name=None), "--model None: input should be a valid string"),
     ],
 )
@@ -76,6 +83,12 @@ def test_a_value_that_does_not_fit_is_one_line_of_ours(make, message):
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_an_empty_text_is_a_value_where_it_means_something():
+    """No condition, no prompt, an empty status: each in place of what a file or a model says."""
+    assert Target(table="t", where="", queue=QueueOptions(table="q", pending="")).where == ""
+    assert Model(name="m", prompt="").prompt == ""
 
 
 @pytest.mark.parametrize(

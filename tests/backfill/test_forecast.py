@@ -15,7 +15,7 @@ import pytest
 from tests.tables import DIM, DOCS, INLINE, add_docs, make_docs, relation_of, survey_of
 
 import vecfill.backfill.forecast
-from vecfill.backfill.forecast import Forecast, forecast, size
+from vecfill.backfill.forecast import Forecast, IndexForecast, check_confirmed, forecast, size
 from vecfill.backfill.prepare import prepare
 from vecfill.backfill.run import run
 from vecfill.config.model import Model
@@ -153,6 +153,17 @@ def test_what_the_partitions_have_counts(connect, database):
 )
 def test_what_is_above_a_bound(found, says):
     assert found.excess() == says
+
+
+def test_no_option_is_recommended_that_the_verb_does_not_take():
+    indexed = IndexForecast(names=("near",), keep_s=200.0, build_s=30.0)
+    found = replace(NOTHING, rows=50_001, vector_indexes=("near",), indexed=indexed)
+    with pytest.raises(ConfigError, match=r"see --index rebuild.*--limit to do part"):
+        check_confirmed(found, lambda _: False, RunOptions())
+    assert "--index rebuild" in found.lines("docs")[-1]
+    assert "--index" not in found.lines("docs", offered=())[-1]
+    with pytest.raises(ConfigError, match=r"near \(about 3 min\) exceed the .*; pass --yes to proceed$"):
+        check_confirmed(found, lambda _: False, RunOptions(offered=()))
 
 
 def test_a_run_above_a_bound_wants_a_yes(connect, database, monkeypatch):

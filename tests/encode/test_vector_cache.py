@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.tables import wait_until
 
+from vecfill.encode import vector_cache
 from vecfill.encode.encoding import Encoding, TokensBy
 from vecfill.encode.vector_cache import CACHE_BYTES, VectorCache
 
@@ -65,6 +66,14 @@ def test_cachery_is_bounded(blocks, capacity):
 
 def test_the_oldest_make_room():
     cache, asked = VectorCache(DIM, 4 * DIM * 2), []
+    for texts in ([1], [2], [3], [2, 3], [1]):
+        through(cache, texts, asked)
+    assert asked == [1, 2, 3, 1]
+
+
+def test_short_vectors_are_bounded_in_number_too(monkeypatch):
+    monkeypatch.setattr(vector_cache, "MOST_TEXTS", 2)
+    cache, asked = VectorCache(DIM), []
     for texts in ([1], [2], [3], [2, 3], [1]):
         through(cache, texts, asked)
     assert asked == [1, 2, 3, 1]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from vecfill.backfill.meter import duration
+from vecfill.config.run import OFFERED, RunOptions
 from vecfill.errors import ConfigError
 from vecfill.postgres.relation import Relation, VectorColumn
 from vecfill.postgres.update_effects import UpdateEffects
@@ -57,8 +58,8 @@ class IndexForecast:
     measured_rows: int = 0
     rebuild: bool = False
 
-    def line(self, rows: int) -> str:
-        """A line for the log."""
+    def line(self, rows: int, *, offered: bool) -> str:
+        """A line for the log; ``offered``: whether the verb takes ``--index``."""
         what, one = _named("vector index", self.names), len(self.names) == 1
         it, be = ("it", "is") if one else ("them", "are")
         basis = f"measured on {self.measured_rows} rows" if self.measured_rows else "by known figures of HNSW"
@@ -68,10 +69,11 @@ class IndexForecast:
                 f"{what} {be} dropped for the run and built again after it, which takes {build}; writing through {it} "
                 f"would take {keep}; meanwhile searches read every vector"
             )
-        return (
-            f"each write also updates {what}, at 60 to 170 times the cost and with more WAL, {keep}: on a tracked "
-            f"target --index rebuild drops {it} for the run and builds {it} again afterwards, {build}"
-        )
+        cost = f"each write also updates {what}, at 60 to 170 times the cost and with more WAL, {keep}"
+        if not offered:
+            return cost
+        way = f"--index rebuild drops {it} for the run and builds {it} again afterwards, {build}"
+        return f"{cost}: on a tracked target {way}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +103,8 @@ class Forecast:
     indexed: IndexForecast | None = None
     indexes_beside: tuple[str, ...] = ()
 
-    def lines(self, label: str) -> list[str]:
-        """Lines for the log, before the first write."""
+    def lines(self, label: str, offered: Container[str] = OFFERED) -> list[str]:
+        """Lines for the log, before the first write; they recommend no other options than those ``offered``."""
         lines = [
             f"{label}: {self.rows:,} rows to write, about {size(self.wal_bytes)} of WAL; the table grows by at "
             f"most about {size(self.growth_bytes)}, and {self.dead_rows:,} old row versions for vacuum"
@@ -112,7 +114,7 @@ class Forecast:
         if self.publications:
             lines.append(f"each row is replicated by {_named('publication', self.publications)}")
         if self.indexed:
-            lines.append(self.indexed.line(self.rows))
+            lines.append(self.indexed.line(self.rows, offered="index" in offered))
         if self.indexes_beside:
             lines.append(
                 f"each write that moves its row also updates {_named('index', self.indexes_beside)} of another column; "
@@ -120,13 +122,14 @@ class Forecast:
             )
         return lines
 
-    def excess(self) -> str | None:
+    def excess(self, offered: Container[str] = OFFERED) -> str | None:
         """The amount that exceeds a confirmation limit, and the limit; None if the run needs no confirmation."""
         rebuild = self.indexed is not None and self.indexed.rebuild
         through = (() if rebuild else self.vector_indexes) + self.indexes_beside
         if through and self.rows > MAX_INDEXED_ROWS:
             kept = self.indexed if self.indexed and not rebuild else None
-            long = f" (about {duration(kept.keep_s)}; see --index rebuild)" if kept else ""
+            see = "; see --index rebuild" if "index" in offered else ""
+            long = f" (about {duration(kept.keep_s)}{see})" if kept else ""
             return (
                 f"{self.rows:,} rows to write through {_named('vector index', through)}{long} exceed the "
                 f"confirmation limit of {MAX_INDEXED_ROWS:,}"
@@ -185,24 +188,26 @@ def vector_bytes(vector: VectorColumn) -> int:
 
 
 def confirm(
-    ahead: Forecast, label: str, consent: Callable[[str], bool], *, yes: bool, excess: str | None = None
-) -> Forecast:
+    ahead: Forecast, label: str, consent: Callable[[str], bool], options: RunOptions, excess: str | None = None
+) -> None:
     """Logs the forecast, and asks for confirmation as ``check_confirmed``."""
-    for line in ahead.lines(label):
+    for line in ahead.lines(label, options.offered):
         log.info("%s", line, extra={"target": label})
-    check_confirmed(ahead, consent, yes=yes, excess=excess)
-    return ahead
+    check_confirmed(ahead, consent, options, excess)
 
 
-def check_confirmed(ahead: Forecast, consent: Callable[[str], bool], *, yes: bool, excess: str | None = None) -> None:
+def check_confirmed(
+    ahead: Forecast, consent: Callable[[str], bool], options: RunOptions, excess: str | None = None
+) -> None:
     """Asks for confirmation above a limit, or about another ``excess``.
 
     Raises:
         ConfigError: the forecast exceeds a limit, and nobody confirmed it.
     """
-    excess = excess or ahead.excess()
-    if excess and not yes and not consent(excess):
-        raise ConfigError(f"refusing to start: {excess}; pass --yes to proceed or --limit to do part of it")
+    excess = excess or ahead.excess(options.offered)
+    if excess and not options.yes and not consent(excess):
+        part = " or --limit to do part of it" if "limit" in options.offered else ""
+        raise ConfigError(f"refusing to start: {excess}; pass --yes to proceed{part}")
 
 
 def size(count: int) -> str:

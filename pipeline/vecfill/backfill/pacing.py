@@ -19,11 +19,11 @@ import psycopg
 
 from vecfill.backfill.checks import understood
 from vecfill.backfill.probing import Probing
+from vecfill.background import in_background
 from vecfill.config.adjustments import ADJUSTABLE, adjusted, as_texts
 from vecfill.config.limits import WriteLimits
 from vecfill.errors import ConfigError, StoppedError, VecfillError
 from vecfill.job import Hold, Stop
-from vecfill.log_fields import in_context
 from vecfill.postgres import pacing_sql
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
@@ -76,17 +76,16 @@ class Pacing:
         with closing(Session(self._database, stopped=self._ended)) as session:
             probing = Probing(session, relation)
             self._look(session, probing)
-            watch = in_context(self._watch)
-            thread = threading.Thread(target=watch, args=(session, probing), name=THREAD, daemon=True)
-            thread.start()
             try:
-                yield
+                with in_background(THREAD, lambda: self._watch(session, probing), self._end):
+                    yield
             finally:
-                self._over = True
-                self._wake.set()
-                thread.join()
                 self._resume("stopped" if self._stop.is_set() else "ended")
                 self._stop.hold = Hold()
+
+    def _end(self) -> None:
+        self._over = True
+        self._wake.set()
 
     def _ended(self) -> bool:
         return self._over or self._stop.is_set()

@@ -115,7 +115,7 @@ def prepare(
         total=prepared.before.total,
         model_rows_per_s=job_of(prepared, (), options).encode.rows_per_s(gpu_count()),
     )
-    confirm(ahead, prepared.relation.table.label, consent, yes=options.yes, excess=excess)
+    confirm(ahead, prepared.relation.table.label, consent, options, excess)
     session.run(lambda connection: order.log_sort(connection, prepared.source, prepared.found, options.limit))
     sample = stored_sample(prepared, options)
     prepared.startup.done("survey")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from vecfill.background import in_background
+
 EVERY_S = 0.2
 """A sample of thirty processes costs about 3 ms."""
 
@@ -29,13 +31,8 @@ def watched(pid: int) -> Iterator[Peak]:
             if done.wait(EVERY_S):
                 return
 
-    thread = threading.Thread(target=watch, name="memory", daemon=True)
-    thread.start()
-    try:
+    with in_background("memory", watch, done.set):
         yield peak
-    finally:
-        done.set()
-        thread.join()
 
 
 def held(pid: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from psycopg import sql
 
 from vecfill.backfill.run import run
-from vecfill.bench.bystander import Bystander
+from vecfill.bench.bystander import bystander
 from vecfill.bench.corpus import from_listings, repeated
 from vecfill.bench.rounds import Progress, machine_of
 from vecfill.bench.scratch import LEDGER, Scratch, Table, scratch
@@ -166,7 +166,7 @@ def _line(schema: Scratch, way: Way, name: str, texts: Sequence[str], plan: Plan
         work.build()
     track(target, database=table.database)
     before, wal = table.bytes(), table.wal_position()
-    with Bystander(table) as bystander:
+    with bystander(table) as longest:
         started = time.perf_counter()
         found = way.act(work)
         seconds = time.perf_counter() - started
@@ -179,8 +179,8 @@ def _line(schema: Scratch, way: Way, name: str, texts: Sequence[str], plan: Plan
         "wal_bytes": table.wal_position() - wal,
         "bytes_before": before,
         "bytes_after": table.bytes(),
-        "longest_read_s": bystander.longest["read"],
-        "longest_write_s": bystander.longest["write"],
+        "longest_read_s": longest["read"],
+        "longest_write_s": longest["write"],
         **found,
     }
 

@@ -16,6 +16,7 @@ import click
 from vecfill.backfill.meter import fields, line
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.run_state import RunState
+from vecfill.background import in_background
 from vecfill.cli.logs import logs_json
 from vecfill.engine.signals import default_handlers
 
@@ -81,13 +82,8 @@ def _lines(state: Shown) -> Iterator[None]:
                 due = time.monotonic() + LINE_EVERY_S
                 _write_line(event, state)
 
-    thread = threading.Thread(target=write, name="progress", daemon=True)
-    thread.start()
-    try:
+    with in_background("progress", write, ended.set):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _write_line(event: Progress, state: Shown) -> None:

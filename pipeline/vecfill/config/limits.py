@@ -58,9 +58,6 @@ class WriteLimits(Spec):
 
         if self.max_latency is not None and not self.max_latency_s:
             raise ConfigError(f"--max-latency {self.max_latency!r}: write a time such as 50ms or 1s")
-        for flag, value in (("--pause-file", self.pause_file), ("--pause-query", self.pause_query)):
-            if value is not None and not value.strip():
-                raise ConfigError(f"{flag} is empty: give a {'path' if flag == '--pause-file' else 'SELECT'}")
 
     @property
     def max_latency_s(self) -> float | None:

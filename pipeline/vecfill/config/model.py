@@ -10,12 +10,15 @@ from vecfill.config.api import ApiOptions, fields_in
 from vecfill.config.spec import Spec, fields_of, flag_of, option, spec
 from vecfill.errors import ConfigError
 
-API_PREFIX = "openai:"
+API_PREFIX, HASH_PREFIX = "openai:", "hash:"
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 LOCAL_ONLY = ("revision", "prompt_name", "dtype", "device", "encoder", "long", "overlap", "trust_remote_code")
 """Fields that an API model does not have."""
+
+WITH_WEIGHTS_ONLY = ("revision", "prompt", "prompt_name")
+"""Fields that would change the vectors of a real model, and that ``hash:DIM`` does not have."""
 
 
 @spec
@@ -47,9 +50,10 @@ class Model(Spec):
         "Model: hub id, folder, package:NAME/sub/folder, openai:NAME (an API), or hash:DIM (meaningless test vectors).",
         name="model",
         short="-m",
+        blank=True,  # the message of ``locate_model`` says what there is to choose from
     )
     revision: str | None = option("Use this branch, tag or commit of a hub model.", default=None)
-    prompt: str | None = option("Put this prefix before each text, such as 'passage: '.", default=None)
+    prompt: str | None = option("Put this prefix before each text, such as 'passage: '.", default=None, blank=True)
     prompt_name: str | None = option("Use the prompt of this name from the model's own list.", default=None)
     truncate_dim: int | None = option("Keep the first N dimensions (Matryoshka models).", default=None, gt=0)
     max_tokens: int | None = option("Truncate texts to N tokens.", default=None, unset="the model's limit", gt=0)
@@ -88,7 +92,9 @@ class Model(Spec):
                 "leave --overlap out"
             )
         if self.is_api:
-            self._refuse_local_settings()
+            self._refuse(LOCAL_ONLY, f"API model {self.name}")
+        if self.name.startswith(HASH_PREFIX):
+            self._refuse(WITH_WEIGHTS_ONLY, f"{self.name}, which stands in for a model,")
 
     @property
     def is_api(self) -> bool:
@@ -100,10 +106,8 @@ class Model(Spec):
         """The model's name as its API calls it."""
         return self.name.removeprefix(API_PREFIX)
 
-    def _refuse_local_settings(self) -> None:
-        for field in LOCAL_ONLY:
+    def _refuse(self, fields: tuple[str, ...], whose: str) -> None:
+        for field in fields:
             value = getattr(self, field)
             if value != fields_of(type(self))[field].default:
-                raise ConfigError(
-                    f"{flag_of(field)} is {value!r} but API model {self.name} has no such setting: leave it out"
-                )
+                raise ConfigError(f"{flag_of(field)} is {value!r} but {whose} has no such setting: leave it out")

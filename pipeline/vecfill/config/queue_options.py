@@ -13,7 +13,7 @@ DELETE = "delete"
 
 def _value(description: str, default: str, name: str) -> Any:
     """Declares a value of the status column, which may be a number."""
-    return option(description, default=default, name=name, metavar="VALUE", coerce_numbers_to_str=True)
+    return option(description, default=default, name=name, metavar="VALUE", blank=True, coerce_numbers_to_str=True)
 
 
 @spec

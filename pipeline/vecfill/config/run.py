@@ -11,10 +11,16 @@ from vecfill.config.engine import EngineOptions
 from vecfill.config.limits import WriteLimits
 from vecfill.config.spec import Spec, option, spec
 
+OFFERED = ("index", "limit")
+"""Options of a run that some verbs do not take, and that messages recommend to those that do."""
+
 
 @spec
 class RunOptions(Spec):
-    """Limits and choices of a run; ``engine`` and ``write_limits`` are those of the workers."""
+    """Limits and choices of a run; ``engine`` and ``write_limits`` are those of the workers.
+
+    ``offered`` says which of ``OFFERED`` the verb takes.
+    """
 
     engine: EngineOptions = Field(default_factory=EngineOptions)
     select: Literal["missing", "changed", "all"] | None = option(
@@ -39,6 +45,7 @@ class RunOptions(Spec):
     dedupe: bool = option("Compute each distinct text once.", default=True)
     allow_mixed: bool = option("Continue even if existing vectors come from a different model.", default=False)
     yes: bool = option("Start without asking, even if the forecast exceeds the confirmation limit.", default=False)
+    offered: tuple[str, ...] = Field(default=OFFERED)
 
 
 @spec

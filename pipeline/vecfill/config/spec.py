@@ -12,18 +12,21 @@ vecfill.errors.ConfigError: --rows 0: input should be greater than 0
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from vecfill.errors import ConfigError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-T = TypeVar("T", bound="Spec")
+S = TypeVar("S", bound="Spec")
+T = TypeVar("T")
 
 REQUIRED: Any = ...
 
@@ -45,6 +48,7 @@ def option(
     metavar: str | None = None,
     short: str | None = None,
     secret: bool = False,
+    blank: bool = False,
     **bounds: Any,
 ) -> Any:
     """Declares a field that a flag, an environment variable and a file can set.
@@ -58,21 +62,32 @@ def option(
         metavar: the value's placeholder in the help; None derives it from the type.
         short: one-letter flag.
         secret: no message and no repr shows the value.
+        blank: an empty text is a value too; otherwise it is refused, since it mostly is a variable that is not set.
         bounds: pydantic's constraints: ``gt``, ``ge``, ``le``, ``allow_inf_nan``.
     """
     texts = {"name": name, "flag": flag, "unset": unset, "metavar": metavar, "short": short}
     marks: dict[str, Any] = {**texts, "secret": secret}
-    return Field(default, description=description, repr=not secret, json_schema_extra={"option": marks}, **bounds)
+    field = Field(default, description=description, repr=not secret, json_schema_extra={"option": marks}, **bounds)
+    if not blank:
+        field.metadata.append(AfterValidator(_not_blank))
+    return field
+
+
+def _not_blank(value: T) -> T:
+    texts = value if isinstance(value, tuple) else (value,)
+    if any(not text.strip() if isinstance(text, str) else text == Path() for text in texts):  # Path() is Path("")
+        raise PydanticCustomError("blank", "an empty text means nothing here: give a value, or leave it out")
+    return value
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option, Field))
-def spec(cls: type[T]) -> type[T]:
+def spec(cls: type[S]) -> type[S]:
     """Makes a class a spec: a frozen dataclass that raises ``ConfigError``, in one line, for a value out of bounds."""
     made: Any = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", hide_input_in_errors=True))(cls)
     checked = made.__init__
 
     @functools.wraps(checked)
-    def __init__(self: T, /, *args: Any, **values: Any) -> None:  # noqa: N807
+    def __init__(self: S, /, *args: Any, **values: Any) -> None:  # noqa: N807
         try:
             checked(self, *args, **values)
         except ValidationError as error:

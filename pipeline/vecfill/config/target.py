@@ -50,7 +50,10 @@ class Target(Spec):
         metavar="NAME",
     )
     where: str | None = option(
-        "Only use rows that meet this SQL condition, such as \"status = 'open'\".", default=None, metavar="SQL"
+        "Only use rows that meet this SQL condition, such as \"status = 'open'\".",
+        default=None,
+        metavar="SQL",
+        blank=True,
     )
     set: tuple[str, ...] = option(
         "Also assign this in the same UPDATE, such as 'updated_at = now()'; repeatable.", default=(), metavar="SQL"

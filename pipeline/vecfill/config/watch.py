@@ -19,7 +19,7 @@ class WatchOptions(Spec):
         ge=0,
         le=65535,
     )
-    metrics_host: str = option("Serve them on this address.", default="127.0.0.1", metavar="ADDRESS", min_length=1)
+    metrics_host: str = option("Serve them on this address.", default="127.0.0.1", metavar="ADDRESS")
     ready_file: Path | None = option(
         "Keep FILE while every target is ready, as /readyz says.", default=None, metavar="FILE"
     )

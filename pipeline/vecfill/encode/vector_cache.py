@@ -17,12 +17,15 @@ from vecfill.encode.encoding import Encoding, Flags, Positions, TokensBy
 CACHE_BYTES = 128 << 20
 """Memory for cached vectors: 87,000 texts at 384 dimensions, 21,000 at 1,536."""
 
+MOST_TEXTS = 100_000
+"""Cached texts at most: the books about millions of short vectors would cost a process 50 MB for each target."""
+
 
 class VectorCache:
     """Vectors by text hash; the newest replace the oldest. Thread-safe."""
 
     def __init__(self, dim: int, max_bytes: int = CACHE_BYTES) -> None:
-        self.dim, self._capacity = dim, max(1, max_bytes // (4 * dim))
+        self.dim, self._capacity = dim, min(MOST_TEXTS, max(1, max_bytes // (4 * dim)))
         self._kept = Encoding.blank(self._capacity, dim)  # untouched pages cost no memory
         self._slots: dict[bytes, int] = {}
         self._owners: list[bytes] = []

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 
 import psycopg
 
+from vecfill.background import in_background
 from vecfill.config.migrate import IndexOptions
 from vecfill.errors import ConfigError
 from vecfill.indexing.index_state import build, lacks_shared_memory, state_of
@@ -152,10 +153,5 @@ def _progress(database: Database, wanted: WantedIndex) -> Iterator[None]:
                 except Exception as error:
                     log.debug("no progress of index %s: %s", wanted.name, error)
 
-    thread = threading.Thread(target=watch, name="index progress", daemon=True)
-    thread.start()
-    try:
+    with in_background("index progress", watch, ended.set):
         yield
-    finally:
-        ended.set()
-        thread.join()

@@ -132,7 +132,7 @@ def drain(session: Session, target: Target, model: Model, warm: Warm) -> None:
         ConfigError: it did not come to an end.
     """
     target = session.run(lambda connection: _completed(connection, target))
-    result = fill(target, model, database=session.database, options=RunOptions(yes=True), warm=warm)
+    result = fill(target, model, database=session.database, options=RunOptions(yes=True, offered=()), warm=warm)
     if result.exit_code not in DONE:
         raise ConfigError(f"{result.table}.{target.column}: the last run was {result.outcome}: run `vecfill run` first")
 

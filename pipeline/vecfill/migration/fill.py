@@ -97,7 +97,7 @@ def run_migration(
         target: the target with its old column or its new one.
         model: the new model.
         database: connection string; None takes libpq's environment.
-        options: of the runs.
+        options: of the runs; they keep vector indexes, of which the new column has none at first.
         indexes: how to build.
         locks: how long to wait for the table when an index of a partition is attached.
         signals: end cleanly on SIGINT and SIGTERM, in the main thread.
@@ -110,7 +110,7 @@ def run_migration(
         StoppedError: a signal stopped the building of an index.
         VecfillError: as ``run``.
     """
-    options = options or RunOptions()
+    options = replace(options or RunOptions(), index="keep", offered=("limit",))
     own = fingerprint_of(model)
     with open_session(database) as session, closing(Warm()) as warm:
         migration, new, tracked = session.run(lambda connection: _found(connection, target, own.digest, model.name))

@@ -73,7 +73,7 @@ class StartForecast:
     def _memory(self) -> str:
         need = (
             f"a parallel build of HNSW takes up to {size(self.build_memory)} of shared memory (maintenance_work_mem, "
-            f"or --index-memory) with {self.build_workers} workers"
+            f"or --index-memory of `migrate run`) with {self.build_workers} workers"
         )
         if self.shared_memory != "posix":
             return f"{need}, by dynamic_shared_memory_type {self.shared_memory}"

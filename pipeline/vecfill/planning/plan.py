@@ -133,7 +133,7 @@ class _Planning:
                 model_rows_per_s=job_of(prepared, (), options).encode.rows_per_s(gpu_count()),
                 measure=False,
             )
-            check_confirmed(ahead, lambda _: False, yes=options.yes, excess=excess)
+            check_confirmed(ahead, lambda _: False, options, excess)
         sample = sample_texts(prepared, self.estimates.sample, options.limit)
         texts = estimate_texts(sample, self.rows) if sample.num_rows else None
         if texts is None:

@@ -107,15 +107,7 @@ class QueueTableSource(TableSource):
 
     def _named(self, connection: Connection, *, excluded: tuple[str, ...], earlier: Survey | None) -> Survey:
         """Surveys the rows that pending entries name."""
-        return survey(
-            connection,
-            self.relation,
-            self.selection,
-            excluded=excluded,
-            earlier=earlier,
-            pieces=self.pieces,
-            leaves=(self._last,),
-        )
+        return self._counted(connection, excluded=excluded, earlier=earlier, leaves=(self._last,))
 
     def plan(
         self, found: Survey, *, limit: int | None, most_rows: int, excluded: tuple[str, ...] = ()

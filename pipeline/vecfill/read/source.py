@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
@@ -85,7 +85,19 @@ class TableSource:
     def _surveyed(
         self, connection: Connection, *, exact: bool, excluded: tuple[str, ...], earlier: Survey | None
     ) -> Survey:
-        """Counts the rows, each time that ``survey`` tries."""
+        """Does the work of ``survey``, each time that it tries."""
+        return self._counted(connection, exact=exact, excluded=excluded, earlier=earlier)
+
+    def _counted(
+        self,
+        connection: Connection,
+        *,
+        exact: bool = False,
+        excluded: tuple[str, ...],
+        earlier: Survey | None,
+        leaves: Container[int] | None = None,
+    ) -> Survey:
+        """Counts the rows to take of these leaves."""
         return survey(
             connection,
             self.relation,
@@ -94,6 +106,7 @@ class TableSource:
             excluded=excluded,
             earlier=earlier,
             pieces=self.pieces,
+            leaves=leaves,
         )
 
     def with_dimension(self, dim: int | None) -> Self:

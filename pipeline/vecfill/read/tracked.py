@@ -20,7 +20,7 @@ from vecfill.postgres.selection import EMPTIED, UNKNOWN, Selection
 from vecfill.read.look import Look
 from vecfill.read.pieces import applied
 from vecfill.read.source import TableSource
-from vecfill.read.survey import Survey, survey
+from vecfill.read.survey import Survey
 
 
 @dataclass
@@ -115,7 +115,9 @@ class TrackedSource(TableSource):
         scanned = None
         if self.to_scan:
             self.pieces.divided, marks = False, marks_now(connection, self.relation)
-            scanned = self._survey(connection, self._positions(), exact=exact, excluded=excluded, earlier=earlier)
+            scanned = self._counted(
+                connection, exact=exact, excluded=excluded, earlier=earlier, leaves=self._positions()
+            )
             if scanned.eligible:
                 return scanned
             self._scanned(connection, scanned, marks)
@@ -132,7 +134,7 @@ class TrackedSource(TableSource):
         def look() -> Survey:
             self.counts.queued_after = queue.queue_of(connection, self.relation).entries
             leaves = (last,) if self.counts.queued_after else ()
-            return self._survey(connection, leaves, exact=False, excluded=excluded, earlier=earlier)
+            return self._counted(connection, excluded=excluded, earlier=earlier, leaves=leaves)
 
         found = look()
         if sum(found.states.get(reason, 0) for reason in self.selection.reasons) == self.counts.queued_after:
@@ -140,26 +142,6 @@ class TrackedSource(TableSource):
         apply = applied(connection, self.relation, last)
         self.counts.cleared += queue.settle(connection, self.relation, self.settling, apply)
         return look()
-
-    def _survey(
-        self,
-        connection: Connection,
-        leaves: tuple[int, ...],
-        *,
-        exact: bool,
-        excluded: tuple[str, ...],
-        earlier: Survey | None,
-    ) -> Survey:
-        return survey(
-            connection,
-            self.relation,
-            self.selection,
-            exact=exact,
-            excluded=excluded,
-            earlier=earlier,
-            pieces=self.pieces,
-            leaves=leaves,
-        )
 
     def _positions(self) -> tuple[int, ...]:
         leaves = enumerate(self.relation.table.leaves)

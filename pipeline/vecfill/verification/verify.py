@@ -96,7 +96,7 @@ def verify(
         _warn_of_index(recall)
         fixed = None
         if options.fix and found.off:
-            again = RunOptions(select="changed", yes=True)
+            again = RunOptions(select="changed", yes=True, offered=())
             fixed = run(prepared.whole, model, database=session.database, options=again)
     return VerifyResult(
         table=prepared.relation.table.label,

@@ -88,7 +88,7 @@ class Drains:
             As ``prepare``.
         """
         work, watched, before = self._work, self._watched, self.prepared
-        options = replace(watched.options, index="keep")
+        options = replace(watched.options, index="keep", offered=())
         now = prepare(work.session, watched.target, watched.model, options, lease=work.lease)
         if before and before.job and lasting(before.relation) == lasting(now.relation):
             now = replace(before, found=now.found)  # keeps the job, and so the writer with its connection

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from vecfill.background import in_background
 from vecfill.errors import ConfigError
 from vecfill.watching.health import Health
 from vecfill.watching.metrics import registry_of
@@ -66,16 +67,13 @@ def serving(health: Health, host: str, port: int) -> Iterator[int]:
         raise ConfigError(
             f"--metrics {port} on --metrics-host {host}: {reason}: choose another port or address, or 0 for a free port"
         ) from error
-    thread = threading.Thread(target=server.serve_forever, args=(STOP_LOOK_S,), name="metrics", daemon=True)
-    thread.start()
     at = server.server_address[1]
     log.info("metrics at http://%s:%d/metrics", f"[{host}]" if ":" in host else host, at, extra={"port": at})
     try:
-        yield at
+        with in_background("metrics", lambda: server.serve_forever(STOP_LOOK_S), server.shutdown):
+            yield at
     finally:
-        server.shutdown()
         server.server_close()
-        thread.join()
 
 
 class _Kept:

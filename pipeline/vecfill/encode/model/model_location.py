@@ -7,12 +7,11 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from vecfill.config.model import Model
+from vecfill.config.model import HASH_PREFIX, Model
 from vecfill.encode.api.terms import check_api, resolved
 from vecfill.errors import ConfigError
 from vecfill.folders import expanded
 
-_HASH = "hash:"
 MAX_SALT = 16
 _PACKAGE = "package:"
 _MARKERS = ("modules.json", "config.json", "adapter_config.json")
@@ -44,7 +43,7 @@ def locate_model(model: Model) -> str:
 
 def is_local(model: Model) -> bool:
     """Whether the model's files are surely on this machine, so that no network is needed to read them."""
-    return Path(locate_model(model)).is_absolute() or model.name.startswith(_HASH)
+    return Path(locate_model(model)).is_absolute() or model.name.startswith(HASH_PREFIX)
 
 
 def portable(model: Model) -> Model:
@@ -65,9 +64,9 @@ def hash_dimension(model: Model) -> int | None:
     Raises:
         ConfigError: DIM is not a positive number; SALT is too long.
     """
-    if not model.name.startswith(_HASH):
+    if not model.name.startswith(HASH_PREFIX):
         return None
-    digits = model.name.removeprefix(_HASH).partition(":")[0]
+    digits = model.name.removeprefix(HASH_PREFIX).partition(":")[0]
     if len(hash_salt(model)) > MAX_SALT:
         raise ConfigError(f"model {model.name!r}: what follows the dimension has at most {MAX_SALT} bytes")
     if not (digits.isascii() and digits.isdigit() and int(digits) > 0):
@@ -77,7 +76,7 @@ def hash_dimension(model: Model) -> int | None:
 
 def hash_salt(model: Model) -> bytes:
     """Returns what tells stand-ins of one dimension apart; empty for ``hash:DIM``."""
-    return model.name.removeprefix(_HASH).partition(":")[2].encode()
+    return model.name.removeprefix(HASH_PREFIX).partition(":")[2].encode()
 
 
 def _package_folder(name: str) -> Path:
