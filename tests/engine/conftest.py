@@ -27,7 +27,7 @@ def on_ray(job: Job, warm: Warm, **wish: int) -> Iterator[Engine]:
     from vecfill.engine.ray import RayEngine
 
     pools = Pools.fitting(resources, **({"device": "auto", "actors": None, "gpus": None, "writers": None} | wish))
-    engine = RayEngine(job, pools, warm.encoders(pools, job.encode.calls))
+    engine = RayEngine(job, pools, warm.encoders(pools, job.encode.calls), warm.coordination())
     yield engine
     engine.close()
 

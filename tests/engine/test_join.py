@@ -93,7 +93,7 @@ with closing(Warm()) as warm:
     ranges = ranges_of(database, job.sink.relation)
     pools = Pools.fitting(resources, device="auto", actors=None, gpus=None, writers=None)
     assert pools.gpus == 1
-    engine = RayEngine(job, pools, warm.encoders(pools, job.encode.calls))
+    engine = RayEngine(job, pools, warm.encoders(pools, job.encode.calls), warm.coordination())
     print(get_execution_plan(engine.plan(ranges)._logical_plan)[0].dag.dag_str)
     results = list(engine.stream(ranges, Stop()))
     with_gpu = {node["NodeID"] for node in ray.nodes() if node["Resources"].get("GPU")}

@@ -19,6 +19,8 @@ from tests.tables import (
 )
 
 from vecfill.config.limits import WriteLimits
+from vecfill.engine.cluster import unwrapped
+from vecfill.errors import StoppedError
 from vecfill.job import Job, Stop
 from vecfill.read.units import RowUnit
 
@@ -50,9 +52,31 @@ def test_readers_are_not_fused_into_the_writers(connect, database, open_ray):
     assert len(stages) == 3
 
 
-def test_a_later_run_gets_the_encoders_of_an_earlier_one(connect, database, open_ray):
+def test_a_later_run_gets_the_actors_of_an_earlier_one(connect, database, open_ray):
+    """The runs know nothing of one another, and what a run leaves behind is told that it has ended."""
     job, _ = prepared(connect, database, 10)
-    assert open_ray(job)._encoders._actors == open_ray(job)._encoders._actors != []
+    first, second = open_ray(job), open_ray(job)
+    assert first._encoders._actors == second._encoders._actors != []
+    ours, theirs = first._coordination, second._coordination
+    assert ours._coordinator == theirs._coordinator
+    ours.ask("set", "enough")
+    ours.tell("add_committed", 10)
+    assert (ours.ask("state")[0], ours.ask("committed")) == (True, (10, True))
+    assert (theirs.ask("state")[0], theirs.ask("committed")) == (False, (0, True))
+    assert (ours.ask("take_encoder", 1), theirs.ask("take_encoder", 1)) == (None, 0)
+    first.close()
+    with unwrapped(), pytest.raises(StoppedError, match="the run has ended"):
+        ours.ask("is_set")
+
+
+def test_a_coordinator_that_died_is_replaced(connect, database, warm, open_ray):
+    import ray
+
+    job, _ = prepared(connect, database, 10)
+    before = open_ray(job)._coordination
+    ray.kill(before._coordinator)
+    after = open_ray(job)._coordination
+    assert (before._coordinator == after._coordinator, after.ask("is_set")) == (False, False)
 
 
 def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, open_ray, caplog):

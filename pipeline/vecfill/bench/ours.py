@@ -181,15 +181,16 @@ def ray_recipe(work: Work, encode: Callable[[Any, int], Any]) -> Iterator[Result
     """
     with closing(Warm()) as warm:
         warm.cluster(None, verbose=False)
-        yield partial(_recipe_results, _job(work), encode)
+        yield partial(_recipe_results, _job(work), encode, warm)
 
 
-def _recipe_results(job: Job, encode: Callable[[Any, int], Any], units: Sequence[RowUnit]) -> Iterator[pa.Table]:
+def _recipe_results(
+    job: Job, encode: Callable[[Any, int], Any], warm: Warm, units: Sequence[RowUnit]
+) -> Iterator[pa.Table]:
     """The recipe's WriteResults. The readers and the writer are ours: with Ray's own, two cores are too few."""
-    from vecfill.engine.coordinator import Coordinator
     from vecfill.engine.ray_actors import encode_and_write, read_units
 
-    coordinator = Coordinator.remote(0)  # type: ignore[attr-defined]  # by ray.remote
-    encoded = encode(read_units(job.source, units, coordinator, readers=1), sum(unit.rows for unit in units))
-    written = encode_and_write(encoded, lambda block: block, job.sink, coordinator, writers=1, at_a_time=1)
+    coordination = warm.coordination()
+    encoded = encode(read_units(job.source, units, coordination, readers=1), sum(unit.rows for unit in units))
+    written = encode_and_write(encoded, lambda block: block, job.sink, coordination, writers=1, at_a_time=1)
     yield from written.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

@@ -100,4 +100,5 @@ def _on_ray(job: Job, options: EngineOptions, warm: Warm) -> Engine:
     pools = Pools.fitting(
         resources, device=device, actors=options.actors, gpus=options.gpus_per_actor, writers=options.writers
     ).within(options.max_connections)
-    return RayEngine(job, pools, warm.encoders(pools, pools.blocks_an_encoder(job.encode.calls)))
+    encoders = warm.encoders(pools, pools.blocks_an_encoder(job.encode.calls))
+    return RayEngine(job, pools, encoders, warm.coordination())

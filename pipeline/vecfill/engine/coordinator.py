@@ -5,26 +5,32 @@ from __future__ import annotations
 import inspect
 import logging
 import time
+import uuid
+from collections import defaultdict, deque
 from typing import Any
 
 import ray
 
+from vecfill.errors import StoppedError
 from vecfill.job import Hold
 
 REPEATED_S = 5.0
 """What a worker logged less long ago is not logged again: all of them lose the same server."""
 
 
-@ray.remote(num_cpus=0)
-class Coordinator:
-    """Keeps the stop request, each encoder's load, and the workers' log for the driver.
+ENDED = 100
+"""Ended runs that the coordinator remembers, because a worker of them may still call."""
+
+
+class RunState:
+    """The stop request of a run, each encoder's load, and the workers' log for the driver.
 
     After a stop, the remaining blocks are empty. Leaving Ray's iterator instead would kill a writer 2 s later, before
     its COMMIT.
     """
 
-    def __init__(self, encoders: int) -> None:
-        self._busy = [0] * encoders
+    def __init__(self) -> None:
+        self._busy: list[int] = []
         self._reason: str | None = None
         self._hold = Hold()
         self._log: list[logging.LogRecord] = []
@@ -60,10 +66,11 @@ class Coordinator:
         """Returns whether the stop was requested, and what holds the workers back."""
         return self._reason is not None, self._hold
 
-    def take_encoder(self) -> int | None:
-        """Returns the least busy encoder and counts a block for it; None once a stop is requested."""
+    def take_encoder(self, encoders: int) -> int | None:
+        """Returns the least busy of so many encoders and counts a block for it; None once a stop is requested."""
         if self._reason is not None:
             return None
+        self._busy += [0] * (encoders - len(self._busy))
         least = self._busy.index(min(self._busy))
         self._busy[least] += 1
         return least
@@ -103,6 +110,58 @@ class Coordinator:
         """Returns the workers' log since the last call, and the rows encoded and committed so far."""
         found, self._log = self._log, []
         return found, (self._encoded, self._committed)
+
+
+@ray.remote(num_cpus=0)
+class Coordinator:
+    """Keeps the state of each run, from its first call on: it outlives a run, since its process takes 1.2 s of CPU."""
+
+    def __init__(self) -> None:
+        self._runs: defaultdict[str, RunState] = defaultdict(RunState)
+        self._ended: deque[str] = deque(maxlen=ENDED)
+
+    def call(self, run: str, method: str, *arguments: Any) -> Any:
+        """Calls a method of the run's state.
+
+        Raises:
+            StoppedError: the run has ended.
+        """
+        if run in self._ended:
+            raise StoppedError("the run has ended")
+        return getattr(self._runs[run], method)(*arguments)
+
+    def end(self, run: str) -> None:
+        """Forgets a run."""
+        self._ended.append(run)
+        self._runs.pop(run, None)
+
+
+class Coordination:
+    """One run at the coordinator: calls the methods of its ``RunState``. Can be pickled."""
+
+    def __init__(self, coordinator: Any) -> None:
+        self._coordinator, self._run = coordinator, str(uuid.uuid4())
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Calls a method and returns its answer."""
+        return ray.get(self._coordinator.call.remote(self._run, method, *arguments))
+
+    def tell(self, method: str, *arguments: Any) -> None:
+        """Calls a method and does not wait."""
+        self._coordinator.call.remote(self._run, method, *arguments)
+
+    def end(self) -> None:
+        """Forgets the run; a worker that still calls gets an error."""
+        self._coordinator.end.remote(self._run)
+
+
+def answers(actor: Any) -> bool:
+    """Whether an actor is alive; waits for one that is being started."""
+    try:
+        ray.get(actor.__ray_ready__.remote())
+    except ray.exceptions.RayActorError:
+        return False
+    return True
 
 
 @ray.remote(num_cpus=0)

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from vecfill.engine.coordinator import SharedProxy
+from vecfill.engine.coordinator import Coordination, SharedProxy
 from vecfill.engine.worker_log import log_to_driver
 from vecfill.job import Encode, EncodeStage, Worker
 
@@ -28,14 +28,14 @@ class Assignment:
         encode: how texts become vectors.
         share: encoders that share the cores of a node.
         gpus: GPUs that each of them reserves; less than 1 where several share one.
-        coordinator: the run's coordinator.
+        coordination: the run at the coordinator.
         shared: the actor with the state that the encoders share; None if they share nothing.
     """
 
     encode: Encode
     share: int
     gpus: float
-    coordinator: Any
+    coordination: Coordination
     shared: Any
 
 
@@ -69,14 +69,14 @@ class EncoderActor:
         if self._run == run:  # another call began it
             return
         given: Assignment = ray.get(assignment[0])
-        coordinator = given.coordinator
-        log_to_driver(coordinator)
+        coordination = given.coordination
+        log_to_driver(coordination)
         worker = Worker(
             threads=max(1, len(os.sched_getaffinity(0)) // given.share),
             gpu_share=given.gpus if 0 < given.gpus < 1 else 1.0,
-            stopped=lambda: bool(ray.get(coordinator.is_set.remote())),
-            stop=lambda reason: ray.get(coordinator.set.remote(reason)),
-            encoded=coordinator.add_encoded.remote,
+            stopped=lambda: bool(coordination.ask("is_set")),
+            stop=lambda reason: coordination.ask("set", reason),
+            encoded=lambda rows: coordination.tell("add_encoded", rows),
             shared=SharedProxy(given.shared, ray.get_runtime_context().get_actor_id()) if given.shared else None,
             kept=self._kept,
         )
@@ -92,7 +92,7 @@ class Encoders:
     """
 
     def __init__(self, actors: list[Any], assignment: Assignment) -> None:
-        self._actors, self._coordinator = actors, assignment.coordinator
+        self._actors, self._coordination = actors, assignment.coordination
         self._run = str(uuid.uuid4())
         self._assignment = [ray.put(assignment)]
 
@@ -103,13 +103,13 @@ class Encoders:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Encodes a block; returns an empty one once a stop is requested."""
-        number = ray.get(self._coordinator.take_encoder.remote())
+        number = self._coordination.ask("take_encoder", len(self._actors))
         if number is None:
             return block.slice(0, 0)
         try:
             return ray.get(self._actors[number].encode.remote(self._run, self._assignment, block))
         finally:
-            self._coordinator.give_back.remote(number)
+            self._coordination.tell("give_back", number)
 
 
 def start_encoders(count: int, *, cpus: float, gpus: float, calls: int) -> list[Any]:
@@ -118,8 +118,8 @@ def start_encoders(count: int, *, cpus: float, gpus: float, calls: int) -> list[
     return [EncoderActor.options(**options).remote() for _ in range(count)]  # type: ignore[attr-defined]  # by ray.remote
 
 
-def end_encoders(actors: list[Any]) -> None:
-    """Ends the actors, which frees their GPUs."""
+def end_actors(actors: list[Any]) -> None:
+    """Ends the actors, which frees the GPUs of encoders."""
     for actor in actors:
         with contextlib.suppress(Exception):  # Ray may be gone already
             ray.kill(actor)

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import ray
 from ray.data import DataContext, Dataset, ExecutionResources
 
 from vecfill.engine.cluster import unwrapped
-from vecfill.engine.coordinator import Coordinator, SharedActor
+from vecfill.engine.coordinator import Coordination, SharedActor
 from vecfill.engine.encoders import Assignment, Encoders
 from vecfill.engine.pools import Pools
 from vecfill.engine.ray_actors import encode_and_write, read_units
@@ -33,20 +34,21 @@ class RayEngine:
 
     name = "ray"
 
-    def __init__(self, job: Job, pools: Pools, actors: list[Any]) -> None:
+    def __init__(self, job: Job, pools: Pools, actors: list[Any], coordination: Coordination) -> None:
         """Makes the encoders load the model.
 
         Args:
             job: what to run.
             pools: workers of each stage.
             actors: of ``encoders.start_encoders``, ``pools.encoders`` of them; they are left running.
+            coordination: the run at the coordinator, which is left running.
         """
         self._job, self._pools = job, pools
         shared = job.encode.shared()
         self._shared = SharedActor.remote(shared) if shared else None  # type: ignore[attr-defined]  # by ray.remote
-        self._coordinator = Coordinator.remote(len(actors))  # type: ignore[attr-defined]
+        self._coordination = coordination
         assignment = Assignment(
-            encode=job.encode, share=pools.share, gpus=pools.gpus, coordinator=self._coordinator, shared=self._shared
+            encode=job.encode, share=pools.share, gpus=pools.gpus, coordination=coordination, shared=self._shared
         )
         self._encoders = Encoders(actors, assignment)
         self._encoders.begin()
@@ -63,7 +65,7 @@ class RayEngine:
 
     def committed(self) -> tuple[int, bool]:
         """See ``Engine``."""
-        found: tuple[int, bool] = ray.get(self._coordinator.committed.remote())
+        found: tuple[int, bool] = self._coordination.ask("committed")
         return found
 
     @property
@@ -81,7 +83,7 @@ class RayEngine:
         few, self._streamed = self._streamed and len(units) <= self._pools.encoders, True
         with unwrapped(), self._relayed(stop):
             yield from self._directly(units, stop) if few else self._by_ray_data(units)
-            if reason := ray.get(self._coordinator.reason.remote()):
+            if reason := self._coordination.ask("reason"):
                 stop.set(reason)
 
     def _by_ray_data(self, units: Sequence[Unit]) -> Iterator[pa.Table]:
@@ -89,7 +91,7 @@ class RayEngine:
         try:
             yield from self.plan(units).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         except Exception:
-            for actor in ray.get(self._coordinator.members.remote()):
+            for actor in self._coordination.ask("members"):
                 ray.kill(actor)
             raise
 
@@ -99,7 +101,7 @@ class RayEngine:
             stopped=lambda: stop.is_set() or abandoned.is_set(),
             stop=stop.set,
             hold=lambda: stop.hold,
-            committed=self._coordinator.add_committed.remote,
+            committed=partial(self._coordination.tell, "add_committed"),
         )
         reader = self._job.source.reader(worker)
         with contextlib.closing(self._job.sink.writer(worker)) as writer:
@@ -114,12 +116,14 @@ class RayEngine:
         )
         if self._job.sink.may_wait:
             context.execution_no_progress_timeout_s = -1  # Ray ends a stalled run after 30 min; waiting is no stall
-        texts = read_units(self._job.source, units, self._coordinator, readers=pools.readers, placement=pools.placement)
+        texts = read_units(
+            self._job.source, units, self._coordination, readers=pools.readers, placement=pools.placement
+        )
         return encode_and_write(
             texts,
             self._encoders,
             self._job.sink,
-            self._coordinator,
+            self._coordination,
             writers=pools.writers,
             at_a_time=pools.blocks_a_writer(self._job.encode.calls),
             placement=pools.placement,
@@ -132,9 +136,9 @@ class RayEngine:
     def close(self) -> None:
         """Ends the actors of this run, and closes this process's connection; the encoders keep running."""
         self._job.source.close()
-        for actor in (self._coordinator, self._shared):
-            if actor:
-                ray.kill(actor)
+        self._coordination.end()
+        if self._shared:
+            ray.kill(self._shared)
 
     @contextlib.contextmanager
     def _relayed(self, stop: Stop) -> Iterator[None]:
@@ -144,7 +148,7 @@ class RayEngine:
         """
         done = threading.Event()
         hold = stop.hold
-        ray.get(self._coordinator.set_hold.remote(hold))  # before the first worker asks
+        self._coordination.ask("set_hold", hold)  # before the first worker asks
 
         def relay() -> None:
             nonlocal hold
@@ -152,9 +156,9 @@ class RayEngine:
             while not ended:
                 ended = done.wait(RELAY_EVERY_S)
                 if stop.is_set():
-                    ray.get(self._coordinator.set.remote(stop.reason))
+                    self._coordination.ask("set", stop.reason)
                 if hold != (hold := stop.hold):
-                    ray.get(self._coordinator.set_hold.remote(hold))
+                    self._coordination.ask("set_hold", hold)
                 self._take_news()
 
         with ThreadPoolExecutor(1, "stop-relay") as threads:
@@ -166,7 +170,7 @@ class RayEngine:
             relayed.result()
 
     def _take_news(self) -> None:
-        records, self._reached = ray.get(self._coordinator.news.remote())
+        records, self._reached = self._coordination.ask("news")
         for record in records:
             logger = logging.getLogger(record.name)
             if logger.isEnabledFor(record.levelno):

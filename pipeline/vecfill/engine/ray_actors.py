@@ -7,6 +7,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset
 
 from vecfill.blocks import RESULT_SCHEMA
+from vecfill.engine.coordinator import Coordination
 from vecfill.engine.encoders import RETRIES
 from vecfill.engine.pools import READ_CPUS, WRITE_CPUS
 from vecfill.engine.threads import PAUSE_CHECK_S
@@ -26,31 +28,31 @@ FRESH_S = 0.1
 BlockCall = Callable[[pa.Table], pa.Table]
 
 
-def _join(coordinator: Any) -> None:
+def _join(coordination: Coordination) -> None:
     """Registers this actor: if a stream fails, Ray Data leaves its idle actors alive and connected."""
-    log_to_driver(coordinator)
-    ray.get(coordinator.join.remote(ray.get_runtime_context().current_actor))
+    log_to_driver(coordination)
+    coordination.ask("join", ray.get_runtime_context().current_actor)
 
 
 class _State:
     """The coordinator's state, asked for at most once in ``FRESH_S``: a batch looks at it five times."""
 
-    def __init__(self, coordinator: Any) -> None:
-        self._coordinator = coordinator
+    def __init__(self, coordination: Coordination) -> None:
+        self._coordination = coordination
         self._found: tuple[bool, Hold] = False, Hold()
         self._asked_at = -math.inf
 
     def __call__(self) -> tuple[bool, Hold]:
         if time.monotonic() - self._asked_at > FRESH_S:
-            self._found = ray.get(self._coordinator.state.remote())
+            self._found = self._coordination.ask("state")
             self._asked_at = time.monotonic()
         return self._found
 
 
-def _worker(coordinator: Any, state: _State, **more: Any) -> Worker:
+def _worker(coordination: Coordination, state: _State, **more: Any) -> Worker:
     return Worker(
         stopped=lambda: state()[0],
-        stop=lambda reason: ray.get(coordinator.set.remote(reason)),
+        stop=lambda reason: coordination.ask("set", reason),
         hold=lambda: state()[1],
         **more,
     )
@@ -63,10 +65,10 @@ class ReadUnits:
     every block, or leave connections open in idle processes.
     """
 
-    def __init__(self, source: Source, coordinator: Any) -> None:
-        self._state = _State(coordinator)
-        self._read = source.reader(_worker(coordinator, self._state))
-        _join(coordinator)
+    def __init__(self, source: Source, coordination: Coordination) -> None:
+        self._state = _State(coordination)
+        self._read = source.reader(_worker(coordination, self._state))
+        _join(coordination)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """A block of one unit in, a TextBlock out; waits while the run is paused, and is empty after a stop."""
@@ -84,14 +86,13 @@ class EncodeAndWrite:
     overlap, except for their writes.
     """
 
-    def __init__(self, encode: BlockCall, sink: Sink, peers: int, coordinator: Any) -> None:
-        writer = sink.writer(
-            _worker(coordinator, _State(coordinator), peers=peers, committed=coordinator.add_committed.remote)
-        )
+    def __init__(self, encode: BlockCall, sink: Sink, peers: int, coordination: Coordination) -> None:
+        state, committed = _State(coordination), partial(coordination.tell, "add_committed")
+        writer = sink.writer(_worker(coordination, state, peers=peers, committed=committed))
         self._encode, self._write, self._lock = encode, writer, threading.Lock()
         self._failed = False
-        self._coordinator = coordinator
-        _join(coordinator)
+        self._coordination = coordination
+        _join(coordination)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """TextBlock in, WriteResult out. Writes encoded blocks even after a stop, except rows held by a limit.
@@ -104,18 +105,18 @@ class EncodeAndWrite:
         with self._lock:
             if self._failed:
                 return RESULT_SCHEMA.empty_table()
-            ray.get(self._coordinator.begin_write.remote())
+            self._coordination.ask("begin_write")
             try:
                 return self._write(encoded)
             except Exception:
                 self._failed = True
                 raise
             finally:
-                ray.get(self._coordinator.end_write.remote())
+                self._coordination.ask("end_write")
 
 
 def read_units(
-    source: Source, units: Sequence[Unit], coordinator: Any, *, readers: int, placement: str = "SPREAD"
+    source: Source, units: Sequence[Unit], coordination: Coordination, *, readers: int, placement: str = "SPREAD"
 ) -> Dataset:
     """A dataset of TextBlocks: a pool of ``readers`` over the units, one a block; ``placement`` is Ray's strategy.
 
@@ -124,14 +125,14 @@ def read_units(
     """
     pool = ActorPoolStrategy(size=min(readers, len(units)))
     items = ray.data.from_items([pickle.dumps(unit) for unit in units], override_num_blocks=len(units))
-    return _mapped(items, ReadUnits, (source, coordinator), cpus=READ_CPUS, compute=pool, placement=placement)
+    return _mapped(items, ReadUnits, (source, coordination), cpus=READ_CPUS, compute=pool, placement=placement)
 
 
 def encode_and_write(
     texts: Dataset,
     encode: BlockCall,
     sink: Sink,
-    coordinator: Any,
+    coordination: Coordination,
     *,
     writers: int,
     at_a_time: int,
@@ -145,7 +146,7 @@ def encode_and_write(
         enable_true_multi_threading=True,
     )
     return _mapped(
-        texts, EncodeAndWrite, (encode, sink, writers, coordinator), cpus=WRITE_CPUS, compute=pool, placement=placement
+        texts, EncodeAndWrite, (encode, sink, writers, coordination), cpus=WRITE_CPUS, compute=pool, placement=placement
     )
 
 

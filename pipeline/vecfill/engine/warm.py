@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vecfill.engine.coordinator import Coordination
     from vecfill.engine.pools import Pools
 
 
@@ -22,6 +23,7 @@ class Warm:
         self._address: str | None = None
         self._encoders: list[Any] = []
         self._reserved: tuple[Any, ...] = ()
+        self._coordinator: Any = None
 
     def cluster(self, address: str | None, *, verbose: bool) -> dict[str, float]:
         """Returns the resources of the cluster at ``address``, or of one on this machine; joins or starts it first.
@@ -38,14 +40,22 @@ class Warm:
 
     def encoders(self, pools: Pools, calls: int) -> list[Any]:
         """Returns encoder actors on the cluster; reuses those of an earlier run if they reserve the same resources."""
-        from vecfill.engine.encoders import end_encoders, start_encoders
+        from vecfill.engine.encoders import end_actors, start_encoders
 
         reserve = (pools.encoders, pools.cpus, pools.gpus, calls)
         if reserve != self._reserved:
-            end_encoders(self._encoders)
+            end_actors(self._encoders)
             self._encoders = start_encoders(pools.encoders, cpus=pools.cpus, gpus=pools.gpus, calls=calls)
             self._reserved = reserve
         return self._encoders
+
+    def coordination(self) -> Coordination:
+        """Returns a new run at the coordinator of the cluster, which all runs share; starts it if none is alive."""
+        from vecfill.engine.coordinator import Coordination, Coordinator, answers
+
+        if self._coordinator is None or not answers(self._coordinator):
+            self._coordinator = Coordinator.remote()  # type: ignore[attr-defined]  # by ray.remote
+        return Coordination(self._coordinator)
 
     def close(self) -> None:
         """Ends the encoders, leaves the cluster, and forgets the model."""
@@ -54,8 +64,8 @@ class Warm:
 
     def _leave(self) -> None:
         if self._encoders:
-            from vecfill.engine.encoders import end_encoders
+            from vecfill.engine.encoders import end_actors
 
-            end_encoders(self._encoders)
-        self._encoders, self._reserved = [], ()
+            end_actors([*self._encoders, self._coordinator])
+        self._encoders, self._reserved, self._coordinator = [], (), None
         self._stack.close()
