@@ -12,6 +12,7 @@ import pytest
 
 import vecfill
 from vecfill.errors import ConfigError, DatabaseError, EncodeError, Fault, MixedModelsError, VecfillError, classify
+from vecfill.postgres.driver_errors import is_transient
 
 LIGHT = (
     *("errors", "bisection", "config", "backfill.run", "backfill.prepare"),
@@ -99,6 +100,19 @@ def test_every_exception_of_the_package_has_the_one_root():
         for name, one in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(one, Exception) and one.__module__.startswith("vecfill.") and name not in INSIDE:
                 assert issubclass(one, VecfillError), f"{module.name}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (psycopg.InternalError("received 2 results from command 'COMMIT'"), True),
+        (psycopg.errors.InternalError_("the server's own, with a SQLSTATE"), False),
+        (psycopg.ProgrammingError("of the caller"), False),
+    ],
+)
+def test_an_answer_out_of_place_is_a_broken_connection(error, passes):
+    """A pooler gave it whose server restarted during a COMMIT."""
+    assert is_transient(error) is passes
 
 
 def test_exit_codes():

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from vecfill.errors import LeaseError as LeaseError
     from vecfill.errors import MixedModelsError as MixedModelsError
     from vecfill.errors import PartialRunError as PartialRunError
+    from vecfill.errors import ReadOnlyError as ReadOnlyError
     from vecfill.errors import SecretError as SecretError
     from vecfill.errors import ServerGoneError as ServerGoneError
     from vecfill.errors import StoppedError as StoppedError
@@ -166,6 +167,7 @@ _EXPORTS = {
     "errors": (
         *("VecfillError", "ConfigError", "UnreachableError", "MixedModelsError", "SecretError", "DatabaseError"),
         *(
+            "ReadOnlyError",
             "ServerGoneError",
             "TableLockedError",
             "TooSlowError",

@@ -25,6 +25,10 @@ class UnreachableError(ConfigError):
     """The server does not answer, or rejects this role."""
 
 
+class ReadOnlyError(ConfigError):
+    """The server accepts no changes, or none of this role."""
+
+
 class MixedModelsError(ConfigError):
     """The existing vectors come from a different model."""
 

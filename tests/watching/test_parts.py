@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from vecfill.backfill.pacing import THREAD as PACING_THREAD
-from vecfill.errors import DatabaseError, EncodeError
+from vecfill.errors import ConfigError, DatabaseError, EncodeError, PartialRunError
 from vecfill.log_fields import logged_with
 from vecfill.postgres.database import Database
 from vecfill.watching import faults, rows_aside
@@ -112,12 +112,20 @@ def test_another_reason_to_be_rejected_is_said_and_attempts_do_not_repeat_their_
 
 
 @pytest.mark.parametrize(
-    ("error", "passes"), [("DiskFull", True), ("TooManyConnections", True), ("UndefinedColumn", False)]
+    ("error", "wrapped", "passes"),
+    [
+        ("DiskFull", (DatabaseError,), True),
+        ("TooManyConnections", (DatabaseError,), True),
+        ("ReadOnlySqlTransaction", (ConfigError, PartialRunError), True),
+        ("UndefinedColumn", (ConfigError, PartialRunError), False),
+    ],
 )
-def test_what_the_server_lacks_passes_and_what_the_target_lacks_does_not(error, passes):
+def test_what_the_server_lacks_passes_and_what_the_target_lacks_does_not(error, wrapped, passes):
     """A full disk must not end the watch at night: whoever makes room finds it going on."""
-    fault = DatabaseError("writing failed")
-    fault.__cause__ = getattr(psycopg.errors, error)()
+    fault = getattr(psycopg.errors, error)()
+    for kind in wrapped:
+        fault, cause = kind("writing failed"), fault
+        fault.__cause__ = cause
     assert faults.passes(fault, Database(""), first=False) is passes
 
 

@@ -10,7 +10,7 @@ import psycopg
 
 from vecfill.config.model import Model
 from vecfill.encode.model.model_files import dimension_of
-from vecfill.errors import ConfigError
+from vecfill.errors import ConfigError, ReadOnlyError
 from vecfill.postgres import checks_sql, timeouts, write_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import is_transient, server_message
@@ -29,12 +29,12 @@ def check_writable(relation: Relation) -> None:
     """Checks that this server and role accept writes.
 
     Raises:
-        ConfigError: a standby, or a read-only session.
+        ReadOnlyError: a standby, or a read-only session.
     """
     server = relation.access.server
     if server.standby or server.read_only:
         what = "a standby" if server.standby else f"read-only for role {server.role} (default_transaction_read_only)"
-        raise ConfigError(
+        raise ReadOnlyError(
             f"the server is {what}, and a run writes vectors: connect to the primary as a role that may write"
         )
 

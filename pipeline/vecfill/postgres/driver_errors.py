@@ -99,6 +99,8 @@ def is_transient(error: BaseException) -> bool:
         return False  # binary data of another type, while the connection stays; a pooler's refusals are FATAL
     if isinstance(error, SecretError):
         return True
+    if isinstance(error, psycopg.InternalError) and error.sqlstate is None:
+        return True  # the driver met an answer out of place, as of a pooler whose server restarted during a COMMIT
     if isinstance(error, psycopg.OperationalError) or (isinstance(error, psycopg.Error) and error.sqlstate):
         return classify(error.sqlstate) is Fault.TRANSIENT
     return False

@@ -8,6 +8,8 @@ from psycopg import conninfo, pq
 from vecfill.errors import (
     ConfigError,
     DatabaseError,
+    PartialRunError,
+    ReadOnlyError,
     SecretError,
     ServerGoneError,
     TableLockedError,
@@ -16,6 +18,8 @@ from vecfill.errors import (
 )
 from vecfill.postgres.database import Database
 from vecfill.postgres.driver_errors import is_transient, lacks_resources, server_message
+
+_READ_ONLY = psycopg.errors.ReadOnlySqlTransaction
 
 
 class PassingError(VecfillError):
@@ -28,13 +32,16 @@ def passes(error: BaseException, place: Database, *, first: bool) -> bool:
     Args:
         error: what was raised.
         place: the database.
-        first: the target was not checked yet: then a server that answers and rejects the connection does not pass.
+        first: the target was not checked yet: then a server that answers and rejects the connection, or changes, does
+            not pass. Later it may fail over, or its host made it read-only because its disk is nearly full.
     """
-    if isinstance(error, SecretError):
+    if isinstance(error, PartialRunError) and error.__cause__ is not None:
+        error = error.__cause__
+    cause = error.__cause__ if isinstance(error, DatabaseError) else error
+    if isinstance(error, SecretError | ReadOnlyError) or isinstance(error.__cause__, _READ_ONLY):
         return not first
     if isinstance(error, UnreachableError):
         return not first or not _answers(place)
-    cause = error.__cause__ if isinstance(error, DatabaseError) else error
     return isinstance(error, ServerGoneError | TableLockedError | PassingError) or (
         isinstance(cause, psycopg.Error) and (is_transient(cause) or lacks_resources(cause))
     )
