@@ -6,12 +6,15 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from vecfill.bench.gpu import check, correctness
+from vecfill.bench.gpu import check, correctness, speed
 from vecfill.bench.gpu.__main__ import main
 from vecfill.bench.gpu.budget import Budget
+from vecfill.bench.gpu.shapes import SMALL, written
+from vecfill.config.model import Model
 from vecfill.postgres import embedded
 
 pytestmark = pytest.mark.slow
@@ -39,6 +42,7 @@ def test_every_part_that_needs_no_server(tmp_path, capsys, monkeypatch):
     assert {line["tokens"] for line in report["speed"]} == {8, 16}
     assert all(line["encode_tokens_per_s"] > 0 < line["library"]["sdpa"] for line in report["speed"])
     assert all(rate > 0 for rate in report["card"]["matrix_flops"].values())
+    assert set(report["tokens"]) == {"short texts", "long texts", "short texts, fast", "long texts, fast"}
     assert "memory that runs out: only a GPU's can be limited" in report["left_out"]
     assert "end_to_end: not asked for" in report["left_out"]
     assert "gpu-check: right on cpu" in page
@@ -65,10 +69,68 @@ def test_wrong_vectors_and_a_part_that_fails_are_said(tmp_path, monkeypatch, cap
     assert capsys.readouterr().out.splitlines()[-1].startswith("WRONG")
 
 
+def test_a_strategy_that_a_model_does_not_take_is_not_called_wrong(tmp_path):
+    [mpnet] = [shape for shape in SMALL if shape.name == "mpnet"]
+    model = Model(name=str(written(mpnet, tmp_path, "cpu")), device="cpu", dtype="bfloat16", encoder="library")
+    assert [name for name, _ in correctness._library(model)] == ["library"]
+
+
+def test_a_model_that_cannot_be_loaded_costs_no_other_s_lines(caplog):
+    caplog.set_level(logging.CRITICAL)
+    [line] = correctness._lines("some", "/no/such/folder", ["a"], "cpu")
+    assert (line["model"], line["right"]) == ("some", False)
+    assert line["error"].startswith("ConfigError: model /no/such/folder")
+
+
+def test_a_shape_that_cannot_be_measured_costs_no_other_s_figures(monkeypatch, tmp_path, caplog):
+    caplog.set_level(logging.CRITICAL)
+    small, large = SMALL[:2]
+
+    def lines(shape, *_):
+        yield {"model": shape.name}
+        if shape is large:
+            raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(speed, "_lines", lines)
+    budget = Budget(60.0)
+    found = speed.speed((large, small), speed.Sizes(), tmp_path, "cpu", budget)
+    assert [line["model"] for line in found] == [large.name, small.name]
+    assert budget.left_out == [f"speed of {large.name}: RuntimeError: CUDA out of memory"]
+
+
+def test_a_batch_of_the_library_that_does_not_fit_leaves_the_smaller_ones_figures():
+    class Net:
+        def encode(self, _, batch_size, **__):
+            if batch_size > 256:
+                raise RuntimeError("CUDA out of memory")
+
+    assert speed._best_batch(Net(), ["a"], 0.01) < float("inf")
+
+
 def test_what_the_time_does_not_allow_is_left_out():
     budget = Budget(0.0)
     assert not budget.allows(0.5, "speed of bert")
     assert budget.left_out == ["speed of bert: no time left"]
+
+
+def test_a_part_that_hangs_costs_no_other_part_s_figures(monkeypatch, tmp_path):
+    given_up, reports = threading.Event(), []
+
+    def late(report):
+        reports.append(report)
+        given_up.set()
+
+    def hangs(*_):
+        given_up.wait()
+        return []
+
+    monkeypatch.setattr(check, "_LATE", 1e-9)
+    monkeypatch.setitem(check.PARTS, "card", lambda *_: {"name": "a card"})
+    monkeypatch.setitem(check.PARTS, "correctness", hangs)
+    check.check(check.Plan.tiny(60.0), ["card", "correctness"], late)
+    [found] = reports
+    assert found["right"]
+    assert [line for line in found["left_out"] if "not ended within" in line]
 
 
 def test_it_needs_neither_psycopg_nor_ray_nor_the_command_line():

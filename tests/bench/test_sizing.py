@@ -38,6 +38,8 @@ def test_what_a_gpu_check_and_a_pipeline_measured():
         Speed(model="small, bfloat16", tokens=20, rows_per_s=100_000, tokenized_per_s=12_500),
         Speed(model="small, bfloat16", tokens=512, rows_per_s=8_000, tokenized_per_s=750),
     ]
+    fast = {**CHECK["tokens"], "short texts, fast": {"2": 8_000_000.0}}
+    assert speeds_of({**CHECK, "tokens": fast})[0].tokenized_per_s == 200_000
     expected = Speed(model="some/model, float32", tokens=21.1, rows_per_s=400, tokenized_per_s=None)
     assert speeds_of(PIPELINE) == [expected]
     assert writing_of(WRITE) == Writing(dim=384, rows_per_s=50_000, wal_bytes_per_row=2_000)

@@ -28,8 +28,8 @@ class Speed:
         model: its name.
         tokens: of each text.
         rows_per_s: of the encoder on one device, from tokens or texts to vectors.
-        tokenized_per_s: texts that the tokenizer of one core does in a second; None where it was not measured alone,
-            since it is part of ``rows_per_s``.
+        tokenized_per_s: texts that the tokenizer of one core does in a second, the fast one where that was measured;
+            None where none was measured alone, since it is part of ``rows_per_s``.
     """
 
     model: str
@@ -108,7 +108,9 @@ def speeds_of(report: Report) -> list[Speed]:
 def _of_check(report: Report) -> Iterator[Speed]:
     for line in report["speed"] or []:
         kind = "long texts" if line["tokens"] >= _LONG_TEXT else "short texts"
-        rates = {int(threads): rate for threads, rate in ((report["tokens"] or {}).get(kind) or {}).items()}
+        measured = report["tokens"] or {}
+        by_threads = measured.get(f"{kind}, fast") or measured.get(kind) or {}
+        rates = {int(threads): rate for threads, rate in by_threads.items()}
         most = max(rates, default=0)
         yield Speed(
             model=f"{line['model']}, {line['dtype']}",

