@@ -46,7 +46,7 @@ class Lookout:
 
     def __init__(self) -> None:
         self._listed: bool | None = None
-        self._counted: int | None = None
+        self._counted: tuple[int, int] | None = None
         self._pages: int | None = None
 
     def look(
@@ -99,14 +99,16 @@ def _has_open_row(
         return True  # the drain finds out which row it is
 
 
-def _writes(connection: Connection, relation: Relation) -> int:
+def _writes(connection: Connection, relation: Relation) -> tuple[int, int]:
+    """Rows inserted and updated so far, and the tables that exist: one that was dropped has written none, too."""
     with transaction(connection, read_only=True) as cursor:
         row = cursor.execute(_WRITES, ([leaf.oid for leaf in relation.table.leaves],)).fetchone()
-    return int(row[0]) if row else 0
+    return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
 _WRITES = sql.SQL("""
 SELECT COALESCE(pg_catalog.sum(pg_catalog.pg_stat_get_tuples_inserted(leaf)
-  OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_tuples_updated(leaf)), 0)::pg_catalog.int8
+  OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_tuples_updated(leaf)), 0)::pg_catalog.int8,
+  pg_catalog.count(pg_catalog.pg_relation_filenode(leaf))
 FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS leaf
 """)
