@@ -5,6 +5,8 @@ import pytest
 
 from vecfill.encode.device.compute_threads import MAX_THREADS, ComputeThreads
 
+pytestmark = pytest.mark.slow  # loads torch
+
 
 def test_every_item_once():
     done = []
