@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,8 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
     ours = {"_temp_dir": str(folder), "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     empty = folder / "cwd"
     empty.mkdir()
-    with inside(empty), sigterm_kept(), contextlib.nullcontext() if verbose else _without_stderr():
+    quiet = contextlib.nullcontext() if verbose else _without_stderr()
+    with inside(empty), sigterm_kept(), quiet, importing("ray.data"):
         try:
             ray.init(
                 address=address or "local",
@@ -93,6 +96,15 @@ def _start(address: str | None, folder: Path, verbose: bool) -> None:
         except Exception as error:  # Ray raises bare ones too
             reason = str(error).strip().partition("\n")[0]
             raise _no_cluster(address, reason) if address else _no_start(reason) from error
+
+
+@contextlib.contextmanager
+def importing(module: str) -> Iterator[None]:
+    """Imports a module beside the body: ``ray.init`` waits for other processes, and ``ray.data`` takes a second."""
+    with ThreadPoolExecutor(1, "import") as thread:
+        imported = thread.submit(importlib.import_module, module)
+        yield
+    imported.result()
 
 
 @contextlib.contextmanager
