@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+import weakref
 
 import psycopg
 import pytest
@@ -15,7 +16,7 @@ from vecfill.errors import ConfigError, DatabaseError, EncodeError, PartialRunEr
 from vecfill.log_fields import logged_with
 from vecfill.postgres.database import Database
 from vecfill.watching import faults, rows_aside
-from vecfill.watching.memory import warm_up
+from vecfill.watching.memory import clean_up, warm_up
 from vecfill.watching.patience import LONGEST_LOOK_S, Backoff, time_to_look, time_to_scan
 from vecfill.watching.rows_aside import RowsAside
 from vecfill.watching.said_once import SaidOnce
@@ -50,6 +51,20 @@ def test_a_model_is_warmed_up_and_may_fail_at_it():
         loaded = _Loaded(way)
         warm_up(loaded)
         assert bool(loaded.texts) is warmed
+
+
+def test_what_a_fault_keeps_in_a_circle_is_freed():
+    def fails():
+        kept = _Loaded("native")
+        try:
+            raise RuntimeError
+        except RuntimeError as error:
+            kept.error = error  # whose traceback has this frame, and so it
+            return weakref.ref(kept)
+
+    kept = fails()
+    clean_up()
+    assert kept() is None
 
 
 def test_waits_double_up_to_a_limit_and_are_random():

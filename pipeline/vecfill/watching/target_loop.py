@@ -21,6 +21,7 @@ from vecfill.log_fields import logged_with
 from vecfill.postgres.database import Database
 from vecfill.watching import faults
 from vecfill.watching.drains import Budget, Drains
+from vecfill.watching.memory import clean_up
 from vecfill.watching.patience import LASTING_S, Backoff
 from vecfill.watching.rounds import Rounds
 from vecfill.watching.target_state import AWAY, ENDED, SERVER, STANDBY, WATCHING, TargetState
@@ -77,6 +78,8 @@ class TargetLoop:
                     self._work()
                 except Exception as error:
                     self._met(error)
+                if self.ended is None:
+                    clean_up()
             self.state.is_now(ENDED, self.ended.error)
             if self._fault is not None and self.checked.is_set():
                 kind = type(self._fault).__name__

@@ -24,7 +24,7 @@ from vecfill.job import Stop, Worker
 from vecfill.log_fields import in_context
 from vecfill.watching import faults
 from vecfill.watching.health import Health
-from vecfill.watching.memory import warm_up
+from vecfill.watching.memory import keep_compact, warm_up
 from vecfill.watching.said_once import SaidOnce
 from vecfill.watching.service_manager import ServiceManager
 from vecfill.watching.target_hooks import TargetHooks
@@ -49,7 +49,7 @@ def watch(
         targets: what to watch.
         options: whether to serve metrics, and where.
         stop: lets another thread end the watch.
-        signals: end it cleanly on SIGINT and SIGTERM, in the main thread.
+        signals: end it cleanly on SIGINT and SIGTERM, in the main thread; the process is all ours.
 
     Returns:
         How it ended, once it was stopped or every target has a fault that lasts.
@@ -60,6 +60,8 @@ def watch(
     options, stop = options or WatchOptions(), stop or Stop()
     if options.ready_file is not None and not options.ready_file.absolute().parent.is_dir():
         raise ConfigError(f"--ready-file {options.ready_file}: there is no such folder: make it, or choose another")
+    if signals:
+        keep_compact()
     with ExitStack() as stack:
         stack.enter_context(stopping(stop, signals=signals))
         stack.enter_context(SaidOnce().installed())
