@@ -225,7 +225,8 @@ def test_inserts_of_vectors_without_required_columns(source, absent):
 
 def test_error_texts_of_a_missing_value():
     assert is_not_null_fault(NOT_NULL)
-    assert is_not_null_fault("ERROR: 23502: Nullwert in Spalte")
+    assert is_not_null_fault("ERROR: 23502: Nullwert in Spalte", ["jobs"])
+    assert [is_not_null_fault(NOT_NULL, [name]) for name in ("jobs", "listings")] == [True, False]
     assert not is_not_null_fault("connection refused on port 23502x")
     assert without_detail(f"{NOT_NULL}\nDETAIL:  Failing row contains (7, null, secret).") == NOT_NULL
 
@@ -248,6 +249,21 @@ def test_a_table_with_a_status_that_is_no_queue_is_left_alone(connect, database)
     make_board(connect)
     connect.execute("ALTER TABLE embedding_queue RENAME TO applications")
     assert not findings(examiner(database, JOBS)(), "queue-table")
+
+
+def test_the_queue_of_another_table_is_left_alone(connect, database):
+    """It refers to another table by a foreign key, or its schema has a table of the target's name."""
+    make_board(connect)
+    connect.execute(
+        "CREATE SCHEMA other; CREATE TABLE other.jobs AS TABLE jobs; ALTER TABLE other.jobs ADD PRIMARY KEY (id);"
+        "ALTER TABLE embedding_queue SET SCHEMA other; ALTER TABLE other.embedding_queue"
+        " DROP CONSTRAINT embedding_queue_job_id_fkey, ADD FOREIGN KEY (job_id) REFERENCES other.jobs"
+    )
+    assert not findings(examiner(database, JOBS)(), "queue-table")
+    connect.execute("ALTER TABLE other.jobs RENAME TO listings")
+    assert not findings(examiner(database, JOBS)(), "queue-table")
+    connect.execute("ALTER TABLE other.embedding_queue DROP CONSTRAINT embedding_queue_job_id_fkey")
+    assert findings(examiner(database, JOBS)(), "queue-table")
 
 
 def test_words_for_a_status():

@@ -63,7 +63,7 @@ def _upserts(look: Examined, tasks: Sequence[Tasks]) -> Iterator[Finding]:
     required = tuple(row.name for row in look.ask(queries.REQUIRED_COLUMNS, look.oid) if row.name not in key)
     if required:
         table = Table(schema=look.schema, name=look.table, embedding=look.relation.table.vector.name, required=required)
-        traces = [*_traces(tasks), *_cron_traces(look)]
+        traces = [*_traces(look, tasks), *_cron_traces(look)]
         filling = [row.name for row in look.ask(queries.TRIGGERS_BEFORE_INSERT, look.tree)]
         statements = [] if filling else list(_statements(look, table))  # such a trigger may fill the columns
         yield from upserts(look, table, statements, traces, tasks)
@@ -83,10 +83,11 @@ def _statements(look: Examined, table: Table) -> Iterator[Statement]:
                 yield Statement(place="a statement in pg_stat_statements that never succeeded", columns=columns)
 
 
-def _traces(tasks: Sequence[Tasks]) -> Iterator[Trace]:
+def _traces(look: Examined, tasks: Sequence[Tasks]) -> Iterator[Trace]:
+    tables = [look.table] if len(look.tree) == 1 else []  # an error names the partition
     for one in tasks:
         for row in one.errors:
-            if is_not_null_fault(row.error):
+            if is_not_null_fault(row.error, tables):
                 yield Trace(place=one.label, entries=row.entries, error=without_detail(row.error))
 
 

@@ -170,7 +170,12 @@ SELECT c.oid, n.nspname::pg_catalog.text AS schema, c.relname::pg_catalog.text A
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
     JOIN pg_catalog.pg_attribute AS b ON b.attrelid = k.confrelid AND b.attnum = k.confkey[1]
     WHERE k.contype = 'f' AND k.conrelid = c.oid AND k.confrelid = $1::pg_catalog.oid
-      AND pg_catalog.cardinality(k.conkey) = 1 ORDER BY k.oid LIMIT 1) AS refers
+      AND pg_catalog.cardinality(k.conkey) = 1 ORDER BY k.oid LIMIT 1) AS refers,
+  (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text) FROM pg_catalog.pg_constraint AS k
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+    WHERE k.contype = 'f' AND k.conrelid = c.oid AND k.confrelid <> $1::pg_catalog.oid) AS elsewhere,
+  EXISTS (SELECT FROM pg_catalog.pg_class AS o, pg_catalog.pg_class AS t WHERE t.oid = $1::pg_catalog.oid
+    AND o.oid <> t.oid AND o.relname = t.relname AND o.relnamespace = c.relnamespace) AS of_namesake
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.oid <> $1::pg_catalog.oid
   AND n.nspname <> $2::pg_catalog.name AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'

@@ -62,7 +62,8 @@ def task_table(row: Any, table: str, key: Sequence[str]) -> TaskTable | None:
     """Returns the table of a row of ``queries.CANDIDATE_QUEUES`` as a table of tasks; None if it is none.
 
     Args:
-        row: schema, name, columns, the columns of a time, and the columns of a foreign key to the target, if any.
+        row: schema, name, columns, the columns of a time, the columns of a foreign key to the target, if any, those of
+            foreign keys to other tables, and whether its schema has another table of the target's name.
         table: name of the target's table.
         key: its key columns.
     """
@@ -73,8 +74,8 @@ def task_table(row: Any, table: str, key: Sequence[str]) -> TaskTable | None:
     refers: str | None = None
     if row.refers:
         refers, referred = row.refers
-    elif len(key) == 1:
-        refers, referred = _first(_references(table, key[0]), columns), key[0]
+    elif len(key) == 1 and not row.of_namesake:
+        refers, referred = _first(_references(table, key[0]), columns - set(row.elsewhere or ())), key[0]
     if refers is None or not is_queue_of(row.name, table):
         return None
     return TaskTable(

@@ -7,7 +7,7 @@ table with a required title, even for rows that exist.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 _NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
@@ -15,6 +15,7 @@ _INSERT = re.compile(
     rf"\binsert\s+into\s+(?:(?P<schema>{_NAME})\s*\.\s*)?(?P<table>{_NAME})(?:\s+as\s+{_NAME})?\s*\((?P<columns>[^()]*)\)",
     re.IGNORECASE,
 )
+_OF = re.compile(r'of relation "(?P<table>[^"]+)"')
 _FAULT = re.compile(r'null value in column "(?P<column>[^"]+)"|violates not-null|\b23502\b', re.IGNORECASE)
 
 
@@ -44,9 +45,10 @@ def missing_columns(source: str, table: Table) -> Iterator[tuple[str, ...]]:
             yield absent
 
 
-def is_not_null_fault(error: str) -> bool:
-    """Whether an error's text says that a required column had no value."""
-    return _FAULT.search(error) is not None
+def is_not_null_fault(error: str, tables: Collection[str] = ()) -> bool:
+    """Whether an error's text says that a required column had no value, in one of ``tables`` if it names its own."""
+    named = _OF.search(error)
+    return _FAULT.search(error) is not None and not (named and tables and named["table"] not in tables)
 
 
 def without_detail(error: str) -> str:
