@@ -40,9 +40,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
     with _home() as folder:
         if chosen := request.config.getoption("--pg-bin"):
             with own_server.started(chosen, folder) as uri:
-                yield _without_fsync(uri)
+                yield _for_tests(uri)
         else:
-            yield _without_fsync(embedded.start(request.config.getoption("--pg-version"), folder))
+            yield _for_tests(embedded.start(request.config.getoption("--pg-version"), folder))
 
 
 @pytest.fixture
@@ -75,10 +75,12 @@ def _home() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _without_fsync(uri: str) -> str:
+def _for_tests(uri: str) -> str:
+    """Has nothing wait for the disk, and nothing change tables or statistics but the test itself."""
+    settings = dict.fromkeys(("fsync", "full_page_writes", "synchronous_commit"), "off") | {"autovacuum_naptime": "1d"}
     with psycopg.connect(uri, autocommit=True) as connection:
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-            connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
+        for setting, value in settings.items():
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(setting), value))
         connection.execute("SELECT pg_reload_conf()")
     return uri
 

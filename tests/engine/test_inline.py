@@ -159,10 +159,12 @@ def test_a_stop_drains_what_is_in_flight(connect, database):
 
 def test_leaving_the_stream_lets_the_batch_that_is_being_written_finish(connect, database):
     engine, ranges = engine_and_ranges(connect, database)
+    before = set(threading.enumerate())
     with closing(engine):
         with closing(engine.stream(ranges, Stop())) as stream:
             next(stream)
-        assert not [one for one in threading.enumerate() if one.name.startswith(("read", "encode", "write"))]
+        left = set(threading.enumerate()) - before
+        assert not [one for one in left if one.name.startswith(("read", "encode", "write"))]
     assert_every_vector_is_its_texts(connect)
 
 

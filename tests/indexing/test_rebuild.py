@@ -16,6 +16,8 @@ from vecfill.config.migrate import IndexOptions, LockOptions
 from vecfill.config.model import Model
 from vecfill.errors import ConfigError, TableLockedError, VecfillError
 
+pytestmark = pytest.mark.slow  # builds HNSW indexes
+
 LOCKS = LockOptions(lock_timeout=0.1, lock_wait=0)
 
 

@@ -21,6 +21,8 @@ from vecfill.errors import ConfigError
 from vecfill.migration.start import start_migration
 from vecfill.migration.state import migration_status
 
+pytestmark = pytest.mark.slow  # builds HNSW indexes
+
 BUILD = 'CREATE INDEX CONCURRENTLY "docs_near" ON public.docs USING hnsw'
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import Counter
 
 import psycopg
@@ -36,24 +35,29 @@ OTHER = Model(name="hash:8:other")
 
 
 class Application:
-    """Searches by the column that its release knows, with a query of the model that made it; counts and times."""
+    """Searches by the column that its release knows, with a query of the model that made it, and counts.
+
+    It fails if it waits for a lock for 2 s: only such waits count, not those of a busy machine.
+    """
 
     def __init__(self, database: str, column: str = "embedding", model: str | None = "hash:8") -> None:
         self._database = database
         self.column, self.model = column, model
         """Column, and model of the queries; None asks ``active_model`` in the transaction of the search."""
-        self.waits: list[float] = []
+        self.acts = 0
         self.searches: Counter[str] = Counter()
         self.mixed: list[tuple[str, float]] = []
         """Searches that compared vectors of two models: the model of the query, and the distance of an equal text."""
 
     def work(self, done: threading.Event) -> None:
         with psycopg.connect(self._database, autocommit=True) as session:
+            session.execute("SET lock_timeout = '2s'")
             while not done.wait(0.03):
-                number = len(self.waits)
+                number = self.acts
                 row = {"id": random.randint(KEPT + 1, ROWS), "new": ROWS + 1 + number, "part": 1 + number % 2}
-                self._timed(lambda row=row, number=number: session.execute(ACTS[number % len(ACTS)], row))
-                self._timed(lambda number=number: self.search(session, 1 + number % KEPT))
+                session.execute(ACTS[number % len(ACTS)], row)
+                self.search(session, 1 + number % KEPT)
+                self.acts += 1
 
     def search(self, session: psycopg.Connection, row: int) -> None:
         column, model = self.column, self.model
@@ -67,11 +71,6 @@ class Application:
         if distance > 1e-4:
             self.mixed.append((model, distance))
 
-    def _timed(self, work) -> None:
-        started = time.monotonic()
-        work()
-        self.waits.append(time.monotonic() - started)
-
 
 @pytest.mark.parametrize("partitioned", [False, True], ids=["plain", "partitioned"])
 def test_an_application_that_moves_to_the_new_column_never_fails_or_waits(connect, database, partitioned):
@@ -82,14 +81,13 @@ def test_an_application_that_moves_to_the_new_column_never_fails_or_waits(connec
         assert move(database).phase == "indexed"
         migration_status(DOCS, database=database)
         application.column, application.model = "embedding_next", NEW.name
-        before = len(application.waits)
+        before = application.acts
         fill(database, NEXT, NEW)
-        wait_until(lambda: len(application.waits) > before + 20)
+        wait_until(lambda: application.acts > before + 10)
         end(database)
     assert fill(database, NEXT, NEW).exit_code == 0
     assert set(application.searches) == {"hash:8", "hash:16"}
     assert application.mixed == []
-    assert max(application.waits) < 1
 
 
 @pytest.mark.parametrize("partitioned", [False, True], ids=["plain", "partitioned"])
@@ -111,4 +109,3 @@ def test_an_application_that_asks_which_model_is_active_never_mixes_models(conne
     assert set(application.searches) == {"hash:8", OTHER.name}
     assert application.mixed == []
     assert len(never_asks.mixed) == 1
-    assert max(application.waits) < 1

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import psycopg
+import pytest
 from tests.migration.moving import begin, end, give_up, move, phases, searched_docs, swap_back, swap_it
 from tests.tables import DOCS
 
 from vecfill.migration import swap
 from vecfill.migration.state import migration_status
+
+pytestmark = pytest.mark.slow  # whole migrations
 
 
 def losing_the_answer(monkeypatch, work, *, holding: str = "LOCK TABLE"):

@@ -32,6 +32,8 @@ from vecfill.migration.start import start_migration
 from vecfill.migration.state import migration_status
 from vecfill.migration.step_options import StepOptions
 
+pytestmark = pytest.mark.slow  # whole migrations
+
 by_kind = pytest.mark.parametrize("partitioned", [False, True], ids=["plain", "partitioned"])
 
 

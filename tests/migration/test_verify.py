@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from tests.migration.moving import NEW, begin, move, searched_docs
 from tests.tables import DOCS
 
 from vecfill import verify_migration
+
+pytestmark = pytest.mark.slow  # whole migrations
 
 
 def test_a_complete_column_is_ready_and_an_incomplete_one_says_why(connect, database, vecfill, tmp_path):

@@ -12,6 +12,8 @@ from hypothesis.extra import numpy as arrays
 
 from vecfill.bench.api import quality
 
+pytestmark = pytest.mark.slow  # loads scikit-learn
+
 K = 10
 
 

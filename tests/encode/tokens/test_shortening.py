@@ -15,6 +15,8 @@ from vecfill.encode.tokens.text_pieces import TextPieces, merged
 from vecfill.encode.tokens.tokenization import Tokenization, TokenizerSpec
 from vecfill.encode.tokens.windowing import special_tokens
 
+pytestmark = pytest.mark.slow  # loads transformers
+
 LETTERS = [*"abcdefghijklmnopqrstuvwxyzö数据", "\u0301"]
 
 
