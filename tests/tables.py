@@ -236,11 +236,12 @@ def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
 
 
 def wait_until(condition: Callable[[], T], seconds: float = 60.0) -> T:
-    """Polls until ``condition`` gives something true, and returns that."""
-    deadline = time.monotonic() + seconds
+    """Polls until ``condition`` gives something true, and returns that; the longer it takes, the less often."""
+    started = time.monotonic()
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"nothing after {seconds} s"
-        time.sleep(0.01)
+        waited = time.monotonic() - started
+        assert waited < seconds, f"nothing after {seconds} s"
+        time.sleep(min(0.01 + waited / 50, 0.1))
     return found
 
 

@@ -51,7 +51,7 @@ def test_packages_of_the_users_own_do_not_shadow_ours_and_a_signal_ends_the_run_
     seen = set()
 
     def look(done: threading.Event) -> None:
-        while not done.wait(0.02):
+        while not done.wait(0.05):
             seen.update(path.name for path in short.glob("vf-*"))
 
     with (

@@ -66,7 +66,7 @@ def command_lines(process: subprocess.Popen, seen: set[str]):
 
     def look(done: threading.Event) -> None:
         wait_until(lambda: done.is_set() or "password=xxx" in shown(process.pid))
-        while not done.wait(0.05):
+        while not done.wait(0.2):
             seen.update(map(shown, descendants(process.pid)))
 
     return look
