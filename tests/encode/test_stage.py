@@ -1,7 +1,9 @@
+import gc
 import logging
 import pickle
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
@@ -198,6 +200,29 @@ def test_a_text_too_big_for_the_memory_is_set_aside_and_the_batch_recovers():
     assert result["embedding"].null_count == 1
     encode(block(["another"]))
     assert encoder.batches[-1] == MAX_BATCH_TOKENS
+
+
+def test_what_a_text_too_big_held_is_free_before_the_next_attempt():
+    class Tensor:
+        pass
+
+    held = []
+
+    class Full(HashEncoder):
+        def encode(self, texts, max_batch_tokens=MAX_BATCH_TOKENS, advance=no_progress):
+            assert [reference() for reference in held] == [None] * len(held)
+            if "endless" in texts:
+                tensor = Tensor()
+                held.append(weakref.ref(tensor))
+                raise OutOfMemoryError
+            return super().encode(texts)
+
+    gc.disable()
+    try:
+        found = RowEncoder(Full(DIM)).encode([*texts_of(3), "endless", *texts_of(3)])
+    finally:
+        gc.enable()
+    assert list(found.errors) == [3]
 
 
 def test_a_block_that_fitted_does_not_undo_what_another_learned():

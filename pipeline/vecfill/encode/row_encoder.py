@@ -62,8 +62,10 @@ class RowEncoder:
             try:
                 encoding = self.encoder.encode(texts, limit, advance)
             except Exception as exc:
-                if limit == 1 or not is_out_of_memory(exc):
+                if not is_out_of_memory(exc):
                     raise
+                if limit == 1:
+                    raise exc.with_traceback(None)  # noqa: B904 -- it holds the tensors of the batch
             else:
                 # Not reached where one text does not fit: it does not shrink later batches. Meanwhile another block may
                 # have found a smaller size.

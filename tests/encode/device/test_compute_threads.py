@@ -1,4 +1,7 @@
+import gc
 import threading
+import weakref
+from contextlib import suppress
 from itertools import count
 
 import pytest
@@ -52,6 +55,31 @@ def test_an_error_drops_what_was_not_started_and_the_threads_go_on():
     done = []
     threads.for_each(iter(range(10)), done.append)
     assert sorted(done) == list(range(10))
+
+
+def test_what_a_failed_item_held_is_free_once_the_error_is_handled():
+    """Tensors on a GPU, before the next attempt with a smaller batch."""
+
+    class Tensor:
+        pass
+
+    held = []
+
+    def work(_):
+        tensor = Tensor()
+        held.append(weakref.ref(tensor))
+        raise MemoryError
+
+    threads = ComputeThreads(2)
+    gc.disable()
+    try:
+        with suppress(MemoryError):
+            threads.for_each(iter(range(9)), work)
+        meet = threading.Barrier(2, timeout=10)
+        threads.for_each(iter(range(2)), lambda _: meet.wait())  # both threads are through with the failed items
+        assert [reference() for reference in held] == [None] * len(held)
+    finally:
+        gc.enable()
 
 
 def test_calls_of_several_threads_do_not_mix():

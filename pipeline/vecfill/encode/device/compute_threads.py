@@ -44,8 +44,8 @@ class ComputeThreads:
         shared = _SharedIterator(items)
         futures = [self._pool.submit(shared.drain, work) for _ in range(self.count)]
         wait(futures)
-        for future in futures:
-            future.result()
+        while futures:  # none is kept: an error would hold itself, and the tensors of its batch, until Python cleans up
+            futures.pop(0).result()
 
 
 class _SharedIterator(Generic[T]):

@@ -63,7 +63,7 @@ class PackedTransformer:
     def _layer(self, layer: LayerWeights, x: torch.Tensor, texts: Packing) -> torch.Tensor:
         heads = self._architecture.heads
         projections = functional.linear(x, *layer.projections).view(len(x), 3, heads, -1)
-        attended = self._attention(projections, texts, self._relative).view(len(x), -1)
+        attended = self._attention(projections, texts, self._relative).reshape(len(x), -1)
         x = self._normalised(_added(x, attended, layer.attention), layer.attention_norm)
         wide = self._activate(functional.linear(x, *layer.widened))
         return self._normalised(_added(x, wide, layer.narrowed), layer.output_norm)
