@@ -34,12 +34,13 @@ class Remembered:
         self._conditions = dict(conditions)
 
     def read(self) -> dict[str, Any] | None:
-        """Returns the facts; None if there are none, or none that can be read."""
+        """Returns the facts; None if there are none, or if the file does not hold what was saved."""
         if self.folder is None:
             return None
         try:
             found: dict[str, Any] = json.loads(self._place(self.folder).read_text(encoding="utf-8"))
-            return found if found.pop("conditions") == self._conditions else None
+            whole = found.pop("digest") == _digest(found)
+            return found if found.pop("conditions") == self._conditions and whole else None
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -53,7 +54,8 @@ class Remembered:
             OSError: the cache folder cannot be written.
         """
         if self.folder is not None:
-            replace_file(self._place(self.folder), json.dumps({**facts, "conditions": self._conditions}, indent=1))
+            known = {**facts, "conditions": self._conditions}
+            replace_file(self._place(self.folder), json.dumps({**known, "digest": _digest(known)}, indent=1))
 
     @property
     def place(self) -> Path | None:
@@ -61,7 +63,11 @@ class Remembered:
         return self._place(self.folder) if self.folder else None
 
     def _place(self, folder: Path) -> Path:
-        return folder / f"{digest_of(json.dumps(self._conditions, sort_keys=True))[:32]}.json"
+        return folder / f"{_digest(self._conditions)[:32]}.json"
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return digest_of(json.dumps(values, sort_keys=True))
 
 
 def digest_of(text: str) -> str:
