@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -34,6 +35,7 @@ CORE = {
         "secret",
     ),
     "termination",
+    "wording",
 }
 STAGES = {"read", "encode", "write"}
 VERBS = {
@@ -239,6 +241,11 @@ def test_pure_files_do_no_io():
         if any(f"{name}.".startswith(f"{one}.") for one in IMPURE)
     }
     assert not impure
+
+
+def test_contributing_names_every_room():
+    page = (ROOT.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert [own for own in MAY_IMPORT if not own.startswith("__") and not re.search(f"`{own}[/`]", page)] == []
 
 
 def test_a_file_holds_one_idea():

@@ -29,6 +29,7 @@ from vecfill.read.units import PageRange, RowUnit
 from vecfill.read.unreadable_rows import Rows
 from vecfill.verification.judgement import StoredRow
 from vecfill.verification.stored_rows import random_rows
+from vecfill.wording import count_of
 
 SAMPLE_ROWS = 100
 """Vectors to make again before the others are believed to be this model's."""
@@ -109,8 +110,9 @@ def _check(relation: Relation, model: Model, found: Agreement) -> None:
     if found.n and found.verdict is Verdict.SAME:
         return
     raise MixedModelsError(
-        f"{found.agreeing} of {found.n} sampled vectors of {relation.table.label}.{relation.table.vector.name} agree "
-        f"with model {model.name} (cosine of {SAME_MODEL_COSINE} or more; median cosine {found.median_cosine:.2f}), so "
+        f"{found.agreeing} of {count_of(found.n, 'sampled vector')} of "
+        f"{relation.table.label}.{relation.table.vector.name} agree with model {model.name} (cosine of "
+        f"{SAME_MODEL_COSINE} or more; median cosine {found.median_cosine:.2f}), so "
         "they are not adopted: the target is tracked, and they stay unknown; adopt them with the model that made "
         "them, or replace them by `vecfill run --select all`"
     )

@@ -32,6 +32,7 @@ from vecfill.postgres.selection import MISSING
 from vecfill.postgres.session import open_session, transaction
 from vecfill.read.nearest_rows import nearest_readable_rows
 from vecfill.read.unreadable_rows import is_row_fault
+from vecfill.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +217,7 @@ def _found(
         index = None
     if index and len(rows) < limit:
         why = "its scan is limited (hnsw.max_scan_tuples, ivfflat.max_probes), so that more may qualify"
-        log.info("index %s gave %d of %d rows: %s", index, len(rows), limit, why)
+        log.info("index %s gave %d of %s: %s", index, len(rows), count_of(limit, "row"), why)
     hits = (Hit(key=key, distance=distance, values=tuple(shown)) for key, distance, *shown in rows)
     return Found(
         table=relation.table.label,

@@ -107,7 +107,7 @@ def test_triggers_publications_and_vector_indexes_are_named(connect, database, c
     assert any("public.docs: 10 rows to write, about" in line for line in said)
     assert "each row fires the triggers always, vectors" in said
     assert "each row is replicated by the publications everything, theirs" in said
-    assert any("updates the vector indices half, near, at 60 to 170 times the cost" in line for line in said)
+    assert any("updates the vector indexes half, near, at 60 to 170 times the cost" in line for line in said)
     assert any("also updates the index before of another column" in line for line in said)
 
 

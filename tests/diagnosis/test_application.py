@@ -103,7 +103,7 @@ def test_jobs_and_errors_of_pg_cron_are_read(connect, database):
     connect.execute("INSERT INTO cron.job VALUES (7, %s)", [UPSERT])
     connect.execute("INSERT INTO cron.job_run_details VALUES ('failed', 'SELECT fill()', %s)", [f"ERROR:  {NOT_NULL}"])
     (fault,) = findings(examiner(database, JOBS)(), "upsert-without-columns")
-    assert "the job of pg_cron 7 does; cron.job_run_details has 1 times the error" in fault.what
+    assert "the job of pg_cron 7 does; cron.job_run_details has 1 time the error" in fault.what
 
 
 def test_statements_that_were_planned_and_never_succeeded_and_searches_that_no_index_serves(connect, database):

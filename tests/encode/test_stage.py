@@ -339,7 +339,7 @@ def test_texts_without_a_vector_are_not_compared(caplog):
 def test_a_handful_of_vectors_accuses_no_model(caplog):
     """A single row that has a vector may just have been edited since: the run goes on, and says so."""
     stage(sample=(("text", (1.0,) * DIM),)).warm()
-    assert "0 of 1 sampled vectors" in caplog.text
+    assert "0 of 1 sampled vector of" in caplog.text
 
 
 def test_the_model_loads_once_for_all_threads():

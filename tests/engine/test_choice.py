@@ -49,7 +49,7 @@ def test_choice(options, rows, model, hardware, engine):
 def test_ray_starts_where_it_costs_less_than_a_tenth_of_the_work(rows):
     engine, reason = choose(AUTO, rows=rows, encode=spec(MINILM), gpus=0)
     assert (engine == "ray") == (rows / ROWS_PER_S["cpu"] > 10 * RAY_START_S)
-    assert f"{rows} rows" in reason
+    assert f"{rows:,} row" in reason
 
 
 @pytest.mark.parametrize(

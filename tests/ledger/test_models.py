@@ -94,7 +94,6 @@ def test_an_untracked_target_cannot_tell(database, connect, options):
 def test_a_search_with_another_model_than_the_vectors_is_refused_and_needs_none(database, connect, vecfill):
     tracked_docs(connect, database)
     search(DOCS, MODEL, "words", database=database)
-    search(DOCS, replace(MODEL, prompt="query: "), "words", database=database)
     with pytest.raises(MixedModelsError, match="come from hash:8, and this search uses hash:8 with other weights"):
         search(DOCS, OTHER, "words", database=database)
     assert vecfill("search", "-d", database, "-t", "docs", "--json", "title 7").json["hits"][0]["key"] == "7"

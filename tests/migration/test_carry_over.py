@@ -59,7 +59,7 @@ def test_the_swapped_column_has_all_that_the_old_one_had(connect, database, requ
     assert len(before) == 3
     connect.execute("INSERT INTO docs VALUES (12, 'later')")
     assert fill(database, ZEROS).updated == 2
-    with pytest.raises(ConfigError, match="and 1 rows have no other vector"):
+    with pytest.raises(ConfigError, match="and 1 row has no other vector"):
         end(database, yes=False)
     swap_it(database)
     swap_back(database)

@@ -159,7 +159,7 @@ def test_what_cannot_work_is_refused_and_changes_nothing(connect, database):
         end(database)
     assert phases(connect) == ["started", "filled", "indexed"]
     connect.execute("DROP VIEW shown; UPDATE docs SET embedding_next = NULL WHERE id = 2")
-    with pytest.raises(ConfigError, match=r"embedding will be dropped .*, and 1 rows have no other vector"):
+    with pytest.raises(ConfigError, match=r"embedding will be dropped .*, and 1 row has no other vector"):
         end(database, yes=False)
     with pytest.raises(ConfigError, match=r"refusing to start: public.docs.embedding_next will be dropped"):
         give_up(database, yes=False)
@@ -266,7 +266,7 @@ def test_the_command_line_goes_through_all_of_it(connect, database, vecfill):
     connect.execute("UPDATE docs SET title = 'edited' WHERE id = 3")
     back = vecfill("migrate", "rollback", *table)
     assert "embedding carries the old vectors, embedding_next the others" in back.out
-    assert "1 rows changed since the swap and have the old vector of an earlier text" in back.out
+    assert "1 row changed since the swap, and the old vector is of an earlier text" in back.out
     refused = vecfill("migrate", "finish", *table)
     assert (refused.code, refused.out) == (2, "")
     assert "public.docs.embedding will be dropped with its vectors" in refused.err

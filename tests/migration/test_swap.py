@@ -180,7 +180,7 @@ def test_a_swap_is_refused_where_it_would_lose_something(connect, database):
     connect.execute("DROP INDEX docs_near_old")
     connect.execute(f"UPDATE docs SET title = '', embedding = '[1{',0' * 7}]' WHERE id = 7")
     connect.execute("UPDATE docs SET embedding_next = NULL WHERE id = 7")
-    with pytest.raises(ConfigError, match=r"refusing to start: 1 rows have a vector of the old model"):
+    with pytest.raises(ConfigError, match=r"refusing to start: 1 row has a vector of the old model"):
         swap_it(database)
     assert "RENAME COLUMN" in swap_it(database, dry_run=True).ddl[0]
     assert phases(connect)[-1] == "indexed"

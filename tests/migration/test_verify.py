@@ -34,7 +34,7 @@ def test_a_complete_column_is_ready_and_an_incomplete_one_says_why(connect, data
     connect.execute("UPDATE docs SET title = 'edited' WHERE id = 9")
     found = vecfill(*command, "--json")
     assert found.code == 1
-    assert found.json["problems"][0] == "1 changes are queued: run `vecfill run` for the new column"
+    assert found.json["problems"][0] == "1 change is queued: run `vecfill run` for the new column"
     assert found.json["verified"]["counts"]["overwritten"] == 3
 
 

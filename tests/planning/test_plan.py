@@ -282,7 +282,7 @@ def test_the_rate_is_that_of_the_last_run_or_measured_or_a_guess(connect, databa
     assert (last.rate.source, last.rate.rows_per_s, last.seconds) == ("run", recorded, 99 / recorded)
     assert "which wrote 600 rows" in last.rate.detail
     measured = plan(DOCS, MODEL, database=database, options=INLINE, estimates=PlanOptions(measure=True))
-    assert (measured.rate.source, measured.rate.detail.split(",")[0]) == ("measured", "embedding 1 texts here")
+    assert (measured.rate.source, measured.rate.detail.split(",")[0]) == ("measured", "embedding 1 text here")
     limited = replace(INLINE, write_limits=replace(INLINE.write_limits, max_rate=1.0))
     assert plan(DOCS, MODEL, database=database, options=limited).seconds == 99
     unknown = Model(name="hash:8", truncate_dim=8)

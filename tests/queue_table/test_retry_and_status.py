@@ -60,7 +60,7 @@ def test_status_says_what_the_queue_holds_and_what_it_leaves_out(jobs, database,
     page = vecfill("status", "-d", database, "--config", config).out
     assert "queue table public.embedding_queue: 5 completed, 3 failed, 2 pending, 1 processing\n" in page
     assert "1 stuck: the next run takes them over" in page
-    assert "2 rows without a vector have only done entries: see `vecfill retry --lost`" in page
+    assert "2 rows have no vector and only done entries: see `vecfill retry --lost`" in page
 
 
 def test_a_run_says_before_and_after(jobs, database, config, vecfill):
@@ -69,7 +69,7 @@ def test_a_run_says_before_and_after(jobs, database, config, vecfill):
         "queue table public.embedding_queue: 5 completed, 3 failed, 2 pending, 1 processing -> 8 completed, 3 failed\n"
         in page
     )
-    assert "public.jobs: 1 rows without a vector have no entry: `vecfill run --queue-rest` fills them" in page
+    assert "public.jobs: 1 row has no vector and no entry: `vecfill run --queue-rest` embeds them" in page
 
 
 def test_lost_rows_are_put_back_once_each(jobs, database, config, vecfill):

@@ -53,7 +53,7 @@ def test_failed_rows_and_a_target_that_is_away_are_told_once_an_hour(noting, mon
     monkeypatch.setattr(target_hooks, "UNREADY_S", -1.0)
     hooks.look()
     wait_until(lambda: len(calls()) == 3)
-    assert [call["error"] for _, call in calls()[1:]] == ["1 rows failed; see the log", "the server is away"]
+    assert [call["error"] for _, call in calls()[1:]] == ["1 row failed; see the log", "the server is away"]
 
 
 def test_the_end_of_one_target_is_told_while_the_others_go_on(connect, database, noting, monkeypatch, caplog):

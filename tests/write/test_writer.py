@@ -385,7 +385,7 @@ def test_a_fault_of_all_rows_stops_the_run(connect, database):
 def test_a_trigger_that_rewrites_the_text_stops_the_run(connect, database):
     with prepared(connect, database) as (write, block):
         trigger(connect, "IF NEW.id = 9 THEN NEW.title := upper(NEW.title); END IF; RETURN NEW;")
-        with pytest.raises(ConfigError, match=r"changed the text of 1 rows .*\(key 9\).*rolled back"):
+        with pytest.raises(ConfigError, match=r"changed the text of 1 row .*\(key 9\).*rolled back"):
             write(block)
     assert filled(connect) == 0
     assert connect.execute("SELECT title FROM docs WHERE id = 9").fetchone() == ("title 9",)
@@ -410,7 +410,7 @@ def test_a_text_rewritten_after_the_update_stops_the_run(connect, database, when
         trigger_after(
             connect, when, "IF NEW.id = 9 THEN UPDATE docs SET title = 'new' WHERE id = 9 AND title <> 'new'; END IF;"
         )
-        with pytest.raises(ConfigError, match=r"changed the text of 1 rows .*\(key 9\).*rolled back"):
+        with pytest.raises(ConfigError, match=r"changed the text of 1 row .*\(key 9\).*rolled back"):
             write(block)
     assert filled(connect) == 0
 

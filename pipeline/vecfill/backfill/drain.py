@@ -30,6 +30,7 @@ from vecfill.errors import (
 from vecfill.interruptible import Stopped
 from vecfill.job import Engine, Stop, Unit
 from vecfill.read.survey import Survey
+from vecfill.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -181,8 +182,8 @@ class Drain:
         number = len(self.tally.sweeps)
         log.log(
             self.log_level,
-            "sweep %d: %d of %d rows, %s",
-            *(number, sweep.rows, self.planned, _counts(sweep)),
+            "sweep %d: %d of %s, %s",
+            *(number, sweep.rows, count_of(self.planned, "row"), _counts(sweep)),
             extra={"sweep": number, "rows": sweep.rows, "planned": self.planned, **sweep.counts},
         )
 

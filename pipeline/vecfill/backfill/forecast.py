@@ -13,6 +13,7 @@ from vecfill.errors import ConfigError
 from vecfill.postgres.relation import Relation, VectorColumn
 from vecfill.postgres.update_effects import UpdateEffects
 from vecfill.read.survey import Survey
+from vecfill.wording import count_of, plural
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,10 @@ class IndexForecast:
         """A line for the log; ``offered``: whether the verb takes ``--index``."""
         what, one = _named("vector index", self.names), len(self.names) == 1
         it, be = ("it", "is") if one else ("them", "are")
-        basis = f"measured on {self.measured_rows} rows" if self.measured_rows else "by known figures of HNSW"
-        keep, build = f"about {duration(self.keep_s)} for {rows:,} rows ({basis})", f"about {duration(self.build_s)}"
+        measured = f"measured on {count_of(self.measured_rows, 'row')}"
+        basis = measured if self.measured_rows else "by known figures of HNSW"
+        keep = f"about {duration(self.keep_s)} for {count_of(rows, 'row')} ({basis})"
+        build = f"about {duration(self.build_s)}"
         if self.rebuild:
             return (
                 f"{what} {be} dropped for the run and built again after it, which takes {build}; writing through {it} "
@@ -106,8 +109,8 @@ class Forecast:
     def lines(self, label: str, offered: Container[str] = OFFERED) -> list[str]:
         """Lines for the log, before the first write; they recommend no other options than those ``offered``."""
         lines = [
-            f"{label}: {self.rows:,} rows to write, about {size(self.wal_bytes)} of WAL; the table grows by at "
-            f"most about {size(self.growth_bytes)}, and {self.dead_rows:,} old row versions for vacuum"
+            f"{label}: {count_of(self.rows, 'row')} to write, about {size(self.wal_bytes)} of WAL; the table grows by "
+            f"at most about {size(self.growth_bytes)}, and {count_of(self.dead_rows, 'old row version')} for vacuum"
         ]
         if self.triggers:
             lines.append(f"each row fires {_named('trigger', self.triggers)}")
@@ -220,5 +223,4 @@ _UNITS = ("kB", "MB", "GB", "TB")
 
 
 def _named(noun: str, names: tuple[str, ...]) -> str:
-    plural = noun if len(names) == 1 else noun[:-2] + "ices" if noun.endswith("ex") else noun + "s"
-    return f"the {plural} {', '.join(names)}"
+    return f"the {noun if len(names) == 1 else plural(noun)} {', '.join(names)}"

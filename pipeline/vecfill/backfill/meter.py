@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vecfill.backfill.progress import Progress
+from vecfill.wording import count_of
 
 STEPS = {"survey": "survey", "engine": "Ray", "sweep": "model"}
 """Names of the steps before the first row is encoded."""
@@ -181,7 +182,7 @@ def line(state: Mapping[str, Any]) -> str:
     share = min(100.0, 100.0 * done / eligible) if eligible else 100.0
     rate, left = state["rows_per_s"], state["seconds_left"]
     parts = [
-        f"{done:,} of {eligible:,} rows ({share:.0f}%)",
+        f"{done:,} of {count_of(eligible, 'row')} ({share:.0f}%)",
         *([] if rate is None else [f"{rate:,.0f} rows/s"]),
         *([] if left is None else [f"{duration(left)} left"]),
         *([found] if (found := obstacle(state["waiting_for"], state["limited_by"])) else []),

@@ -19,6 +19,7 @@ from vecfill.indexing.rebuilding import RebuiltIndex
 from vecfill.read.queue_table_source import QueueTableSource
 from vecfill.read.queue_upkeep import QueueCounts
 from vecfill.read.survey import Coverage
+from vecfill.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +189,8 @@ def fast_dropped(tally: Tally) -> str | None:
     if tally.tokens_by[TokensBy.CAUGHT]:
         return (
             "the fast tokenizer (tokie) gave other tokens than the tokenizers library and was dropped: before, "
-            f"{rows:,} rows were embedded from its tokens; `vecfill verify --all` compares them with the library's"
+            f"{count_of(rows, 'row', 'was')} embedded from its tokens; `vecfill verify --all` compares them with the "
+            "library's"
         )
     if tally.tokens_by[TokensBy.UNPROVEN]:
         return "the fast tokenizer (tokie) is not used for this model (see the log): the tokenizers library tokenized"

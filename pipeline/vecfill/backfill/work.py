@@ -31,6 +31,7 @@ from vecfill.log_fields import logged_with
 from vecfill.postgres.database import Database
 from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 from vecfill.postgres.session import Session
+from vecfill.wording import count_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +110,8 @@ def commits_told(engine: Engine) -> Iterator[None]:
         rows, all_known = engine.committed()
         if rows == 0 and all_known:
             raise
-        more = "" if all_known else " or more"
-        raise PartialRunError(f"{error}; {rows:,} rows{more} were committed before, and a rerun continues") from error
+        done = count_of(rows, "row", "was") if all_known else f"{count_of(rows, 'row')} or more were"
+        raise PartialRunError(f"{error}; {done} committed before, and a rerun continues") from error
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from vecfill.config.output import Output
 from vecfill.demo.board import TARGET, Attempt
 from vecfill.demo.story import MODEL, SHOWN, Board, tell
 from vecfill.vector_search import Hit
+from vecfill.wording import count_of
 
 _WHERE = {
     "ray": ", on Ray; Ray, its actors and the model first take some seconds to start",
@@ -82,7 +83,7 @@ class _Narrator:
 
     def first_run(self, rows: int) -> None:
         self._heading("A first run fills a fifth")
-        self._say(f"{rows:,} rows, in this process, as a cron job would")
+        self._say(f"{count_of(rows, 'row')}, in this process, as a cron job would")
 
     def attempts(self, upsert: Attempt, update: Attempt) -> None:
         self._heading("The statement that failed")
@@ -96,7 +97,7 @@ class _Narrator:
 
     def main_run(self, rows: int, engine: str) -> None:
         self._heading("The main job fills the rest")
-        self._say(f"{rows:,} rows{_WHERE.get(engine, '')}")
+        self._say(f"{count_of(rows, 'row')}{_WHERE.get(engine, '')}")
 
     def progress(self) -> AbstractContextManager[Callable[[Progress], None]]:
         return shown(quiet=self._quiet)

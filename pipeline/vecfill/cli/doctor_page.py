@@ -8,15 +8,14 @@ from rich.console import Group
 from rich.text import Text
 
 from vecfill.diagnosis.finding import SEVERITIES, Diagnosis, Finding, Severity
+from vecfill.wording import count_of
 
 STYLES: dict[Severity, str] = {"problem": "bold red", "advice": "bold yellow", "unknown": "magenta", "ok": "green"}
 
 
 def doctor_page(found: Diagnosis) -> Group:
     """Returns the page of a target."""
-    counts = ", ".join(
-        f"{found.counts[severity]} {_plural(severity, found.counts[severity])}" for severity in SEVERITIES
-    )
+    counts = ", ".join(_count_of(severity, found.counts[severity]) for severity in SEVERITIES)
     return Group(Text(f"{found.table}.{found.column}: {counts}", style="bold"), *_lines(found))
 
 
@@ -45,7 +44,7 @@ def _remedy(one: Finding) -> Iterator[Text]:
         yield Text(f"    {line}", style="cyan")
 
 
-def _plural(severity: Severity, count: int) -> str:
+def _count_of(severity: Severity, count: int) -> str:
     if severity == "problem":
-        return "problem" if count == 1 else "problems"
-    return "not checked" if severity == "unknown" else severity
+        return count_of(count, severity)
+    return f"{count} {'not checked' if severity == 'unknown' else severity}"

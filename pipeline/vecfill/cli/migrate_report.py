@@ -14,6 +14,7 @@ from vecfill.migration.fill import MigrationRun
 from vecfill.migration.obstacles import Obstacle
 from vecfill.migration.start import MigrationStarted
 from vecfill.migration.state import IndexState, MigrationStatus
+from vecfill.wording import count_of, verb_of
 
 SHOWN_KEYS = 20
 
@@ -85,9 +86,11 @@ def print_status(found: MigrationStatus, _: Settings) -> None:
     if found.coverage:
         counts = found.coverage.coverage
         queued = found.coverage.ledger.queued if found.coverage.ledger else 0
+        rows = count_of(counts.total, "row")
         click.echo(
-            f"{found.new_column}: {counts.filled:,} of {counts.total:,} rows have a vector ({counts.percent:.2f}%), "
-            f"{counts.changed:,} are behind their texts, {counts.failed:,} failed, {queued:,} queued changes"
+            f"{found.new_column}: {counts.filled:,} of {rows} {verb_of(counts.filled, 'has')} a vector "
+            f"({counts.percent:.2f}%), {counts.changed:,} changed since, {counts.failed:,} failed, "
+            f"{count_of(queued, 'queued change')}"
         )
     for index in found.indexes:
         click.echo(f"index {index.name} on {index.table}: {_state(index)}, as {index.old}")
@@ -110,8 +113,8 @@ def print_swapped(done: MigrationSwapped, settings: Settings) -> None:
     if done.behind:
         shown = ", ".join(done.behind[:SHOWN_KEYS]) + (", …" if len(done.behind) > SHOWN_KEYS else "")
         click.echo(
-            f"{len(done.behind):,} rows changed since the swap and have the old vector of an earlier text, until "
-            f"`vecfill run` with the old model: keys {shown}"
+            f"{count_of(len(done.behind), 'row')} changed since the swap, and the old vector is of an earlier text, "
+            f"until `vecfill run` with the old model: keys {shown}"
         )
 
 

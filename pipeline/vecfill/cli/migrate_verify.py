@@ -21,6 +21,7 @@ from vecfill.config.settings import QUEUE_SETTINGS, Settings
 from vecfill.config.target import Target
 from vecfill.config.verify import VerifyOptions
 from vecfill.migration.verify import MigrationVerified, verify_migration
+from vecfill.wording import count_of
 
 
 @click.command()
@@ -93,7 +94,8 @@ def _lines(found: MigrationVerified) -> Iterator[tuple[str, str]]:
     if overlap := found.overlap:
         yield (
             f"nearest {overlap.among} by old and new vectors",
-            f"{overlap.mean:.0%} the same on average, {overlap.least:.0%} at least, over {overlap.rows:,} rows",
+            f"{overlap.mean:.0%} the same on average, {overlap.least:.0%} at least, over "
+            f"{count_of(overlap.rows, 'row')}",
         )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from vecfill.backfill.meter import duration
 from vecfill.cli.report import coverage_table
 from vecfill.planning.record import ApiCost, Rate, Resources, RunPlan, TextEstimate, TokenEstimate
+from vecfill.wording import count_of
 
 BAR_WIDTH = 40
 
@@ -54,8 +55,8 @@ def _rows(found: RunPlan) -> str:
     taken = ", ".join(f"{rows:,} {REASONS[reason]}" for reason, rows in found.reasons.items() if rows)
     open_rows = sum(found.reasons.values())
     limited = f" of {open_rows:,}" if found.rows < open_rows else ""
-    parts = [f"{found.rows:,} rows to embed{limited}{f' ({taken})' if taken else ''}"]
-    parts += [f"{found.cleared:,} vectors to clear (text became empty)"] if found.cleared else []
+    parts = [f"{count_of(found.rows, 'row')} to embed{limited}{f' ({taken})' if taken else ''}"]
+    parts += [f"{count_of(found.cleared, 'vector')} to clear (text became empty)"] if found.cleared else []
     left = ", ".join(f"{rows:,} {REASONS[reason]}" for reason, rows in found.left.items())
     return "; ".join([*parts, *([f"left alone: {left}"] if left else [])])
 
@@ -63,8 +64,8 @@ def _rows(found: RunPlan) -> str:
 def _texts(texts: TextEstimate, rows: int) -> str:
     if not texts.exact and texts.distinct == rows:
         return f"up to {rows:,} distinct texts (no two of {texts.sampled:,} sampled rows have the same)"
-    source = "all rows read" if texts.exact else f"estimated from {texts.sampled:,} rows"
-    return f"{'' if texts.exact else 'about '}{texts.distinct:,} distinct texts ({source})"
+    source = "all rows read" if texts.exact else f"estimated from {count_of(texts.sampled, 'row')}"
+    return f"{'' if texts.exact else 'about '}{count_of(texts.distinct, 'distinct text')} ({source})"
 
 
 def _tokens(tokens: TokenEstimate, rows: int) -> str:
@@ -100,7 +101,7 @@ _SOURCES = {"measured": "measured by ", "run": "by ", "assumed": ""}
 
 
 def _resources(found: Resources) -> str:
-    gpus = f"{found.gpus} GPU{'s' if found.gpus != 1 else ''}, {found.cores} cores here"
+    gpus = f"{count_of(found.gpus, 'GPU')}, {count_of(found.cores, 'core')} here"
     workers = (
         "workers depend on the cluster"
         if found.workers is None

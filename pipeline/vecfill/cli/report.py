@@ -13,6 +13,7 @@ from vecfill.indexing.rebuilding import BUILT, PRESENT, RebuiltIndex
 from vecfill.read.queue_findings import QueueFindings
 from vecfill.read.queue_upkeep import QueueCounts
 from vecfill.read.survey import Coverage
+from vecfill.wording import count_of
 
 SHOWN_QUARANTINE = 10
 
@@ -63,9 +64,11 @@ def queue_lines(label: str, found: QueueCounts | QueueFindings, *statuses: Mappi
     counts = (", ".join(f"{count:,} {status}" for status, count in one.items()) for one in statuses if one is not None)
     yield f"queue table {found.table}: {' -> '.join(one or 'no entry' for one in counts)}"
     if found.lost:
-        yield f"{label}: {found.lost:,} rows without a vector have only done entries: see `vecfill retry --lost`"
+        rows = count_of(found.lost, "row", "has")
+        yield f"{label}: {rows} no vector and only done entries: see `vecfill retry --lost`"
     if found.unnamed:
-        yield f"{label}: {found.unnamed:,} rows without a vector have no entry: `vecfill run --queue-rest` fills them"
+        rows = count_of(found.unnamed, "row", "has")
+        yield f"{label}: {rows} no vector and no entry: `vecfill run --queue-rest` embeds them"
 
 
 def index_lines(found: Iterable[RebuiltIndex]) -> Iterator[str]:
@@ -111,7 +114,7 @@ def print_result(result: RunResult) -> None:
             if result.api.cost_usd is None
             else f", ${result.api.cost_usd:,.4f} by the price table or --price-per-million"
         )
-        console.print(f"API: {result.api.requests:,} requests, {result.api.tokens:,} tokens{cost}")
+        console.print(f"API: {count_of(result.api.requests, 'request')}, {count_of(result.api.tokens, 'token')}{cost}")
     for row in result.quarantine[:SHOWN_QUARANTINE]:
         console.print(f"{row.outcome}: key {row.key}: {row.error}", markup=False)
     if len(result.quarantine) > SHOWN_QUARANTINE:

@@ -19,6 +19,7 @@ from vecfill.config.target import Target
 from vecfill.config.track import TrackOptions
 from vecfill.target_tracking import TrackResult
 from vecfill.target_tracking import track as track_target
+from vecfill.wording import count_of
 
 
 @click.command()
@@ -68,8 +69,8 @@ def _print(done: TrackResult, settings: Settings) -> None:
         click.echo(f"{done.table} {what}: `vecfill run` fills what is missing and refreshes what changes")
     if done.adopted:
         click.echo(
-            f"{done.adopted.rows:,} vectors of unknown origin adopted: {done.adopted.agreeing:,} of "
-            f"{done.adopted.compared:,} sampled vectors agree with the model"
+            f"{count_of(done.adopted.rows, 'vector')} of unknown origin adopted: of "
+            f"{count_of(done.adopted.compared, 'sampled vector')}, {done.adopted.agreeing:,} agree with the model"
         )
     for where in done.beside:
         click.echo(

@@ -19,6 +19,7 @@ from vecfill.config.target import Target
 from vecfill.config.verify import VerifyOptions
 from vecfill.verification.verify import VerifyResult
 from vecfill.verification.verify import verify as verify_target
+from vecfill.wording import count_of
 
 SHOWN_ROWS = 20
 
@@ -65,6 +66,8 @@ def _print(found: VerifyResult, _: Settings) -> None:
         click.echo(f"  … and {len(found.rows) - SHOWN_ROWS:,} more: --json lists them")
     if found.recall:
         recall = found.recall
-        click.echo(f"index {recall.index}: {recall.found:,} of {recall.rows:,} rows found by their own vectors")
+        click.echo(
+            f"index {recall.index}: {recall.found:,} of {count_of(recall.rows, 'row')} found by their own vectors"
+        )
     if found.fixed:
-        click.echo(f"fixed: {found.fixed.updated:,} rows embedded again ({found.fixed.outcome})")
+        click.echo(f"fixed: {count_of(found.fixed.updated, 'row')} embedded again ({found.fixed.outcome})")

@@ -17,6 +17,7 @@ from vecfill.postgres.queue_introspect import check_queue_table, with_queue_tabl
 from vecfill.postgres.queue_table import QueueTable
 from vecfill.postgres.selection import selection_of
 from vecfill.read.queue_findings import QueueFindings, queue_findings
+from vecfill.wording import count_of
 
 
 def adopted_table(look: Examined) -> TaskTable | None:
@@ -74,13 +75,13 @@ def left(look: Examined, found: QueueFindings) -> Iterator[Finding]:
     """Judges entries that are stuck, and rows that no open entry names."""
     if found.stuck:
         age = f", the oldest claim is {duration(found.oldest_claim_s)} old" if found.oldest_claim_s else ""
-        what = f"{found.table}: {found.stuck:,} entries are stuck{age}; the next run takes them over"
+        what = f"{found.table}: {count_of(found.stuck, 'entry', 'is')} stuck{age}; the next run embeds the rows"
         yield problem("queue-stuck", what, look.run_command())
     if found.lost:
-        what = f"{found.table}: all entries of {found.lost:,} rows are done although they have no vector"
+        what = f"{found.table}: {count_of(found.lost, 'row', 'has')} no vector and only done entries"
         yield problem("queue-without-vector", what, look.command("retry", "--lost"), look.run_command())
     if found.unnamed:
-        what = f"{found.table}: {found.unnamed:,} rows without a vector have no entry"
+        what = f"{found.table}: {count_of(found.unnamed, 'row', 'has')} no vector and no entry"
         yield advice("queue-without-vector", what, look.run_command("--queue-rest"))
 
 

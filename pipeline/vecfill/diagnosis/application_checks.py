@@ -24,6 +24,7 @@ from vecfill.diagnosis.recorded_statements import recorded_statements
 from vecfill.diagnosis.task_checks import STUCK_S, Tasks, as_queue, judged, task_tables, tasks_of
 from vecfill.diagnosis.task_tables import TaskTable
 from vecfill.diagnosis.upserts import Table, is_not_null_fault, missing_columns, without_detail
+from vecfill.wording import count_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ def _by_statement(statements: Sequence[Statement]) -> Iterator[str]:
 
 
 def _by_trace(traces: Sequence[Trace]) -> Iterator[str]:
-    yield from (f"{one.place} has {one.entries:,} times the error: {one.error}" for one in traces)
+    yield from (f"{one.place} has {count_of(one.entries, 'time')} the error: {one.error}" for one in traces)
 
 
 def _by_silence(tasks: Sequence[Tasks]) -> Iterator[str]:

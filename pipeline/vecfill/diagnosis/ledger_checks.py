@@ -21,6 +21,7 @@ from vecfill.ledger.waiting_indexes import still_missing
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import target
+from vecfill.wording import count_of
 
 OLD_CHANGE_S = 3_600.0
 """Age of a change in the queue that no schedule of some minutes explains."""
@@ -42,7 +43,7 @@ def tracking(look: Examined) -> Iterator[Finding]:
     if tracked.unknown:
         yield advice(
             "unknown-vectors",
-            f"{tracked.unknown:,} vectors are of unknown origin: verify a sample, or take them over as a model's",
+            f"{count_of(tracked.unknown, 'vector', 'is')} of unknown origin: verify a sample, or adopt them",
             look.command("track", "--adopt", "--model", look.model.name if look.model else "MODEL"),
         )
 
@@ -113,7 +114,7 @@ def failures(look: Examined) -> Iterator[Finding]:
     if not rows:
         yield ok("failures", "no row has failed")
         return
-    what = f"{sum(row.rows for row in rows):,} rows failed; {rows[0].rows:,} of them by: {rows[0].message}"
+    what = f"{count_of(sum(row.rows for row in rows), 'row')} failed; {rows[0].rows:,} of them by: {rows[0].message}"
     yield advice("failures", what, look.command("failures"), look.command("retry", "--all"))
 
 
@@ -163,7 +164,7 @@ def ledger_rows(look: Examined) -> Iterator[Finding]:
     (row,) = look.ask(sql.SQL("SELECT pg_catalog.count(*) AS rows FROM {} AS vecfill_v WHERE {}").format(*condition))
     if row.rows:
         remove = sql.SQL("DELETE FROM {} AS vecfill_v WHERE {};").format(*condition).as_string()
-        what = f"{row.rows:,} entries name rows that are gone, such as those of a detached partition"
+        what = f"{count_of(row.rows, 'entry')} of rows that are gone, such as those of a detached partition"
         yield advice("ledger-rows", what, " ".join(remove.split()))
     else:
         yield ok("ledger-rows", "every entry has its row")

@@ -20,6 +20,7 @@ from vecfill.postgres.introspect import inspect
 from vecfill.postgres.selection import MISSING, selection_of
 from vecfill.postgres.target_sql import column, target, target_sample, where
 from vecfill.read.survey import Coverage, survey
+from vecfill.wording import count_of, verb_of
 
 COUNTED_PAGES, SAMPLED_PAGES = 50_000, 5_000
 """Heap pages (400 MB) up to which every row is counted, and those that a sample of a bigger table reads."""
@@ -141,16 +142,16 @@ def coverage_of(look: Examined) -> Coverage:
 def covered(found: Coverage, run: str, *, text: bool = True) -> Iterator[Finding]:
     """Judges a coverage."""
     about = "about " if found.estimated else ""
-    shown = f"{about}{found.missing:,} of {found.total:,} rows have {'a text but ' if text else ''}no vector"
+    rows, has = count_of(found.total, "row"), verb_of(found.missing, "has")
+    shown = f"{about}{found.missing:,} of {rows} {has} {'a text but ' if text else ''}no vector"
     share = found.missing / found.total if found.total else 0.0
     if found.missing and found.filled and share >= MUCH:
         yield problem("coverage", f"{shown} ({share:.0%})", run)
     elif found.missing:
         yield advice("coverage", f"{shown} ({share:.0%})", run)
     else:
-        yield ok(
-            "coverage", f"{about}{found.filled:,} of {found.total:,} rows have a vector, {found.empty:,} are empty"
-        )
+        has, are = verb_of(found.filled, "has"), verb_of(found.empty, "is")
+        yield ok("coverage", f"{about}{found.filled:,} of {rows} {has} a vector, {found.empty:,} {are} empty")
 
 
 def newest_vector(look: Examined) -> Iterator[Finding]:

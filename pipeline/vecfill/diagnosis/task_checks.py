@@ -18,6 +18,7 @@ from vecfill.diagnosis.task_tables import CLAIMED_AT, TaskTable, meaning, task_t
 from vecfill.diagnosis.upserts import without_detail
 from vecfill.postgres.selection import selection_of
 from vecfill.postgres.target_sql import column, target
+from vecfill.wording import count_of
 
 MOST_TABLES = 5
 STUCK_S = 1_800.0
@@ -152,7 +153,7 @@ def judged(found: Tasks) -> Iterator[Finding]:
     if found.without_vector:
         yield problem(
             "queue-without-vector",
-            f"{found.label}: {found.without_vector:,} entries count as done although their row has no vector",
+            f"{found.label}: {count_of(found.without_vector, 'entry', 'counts')} as done for a row without a vector",
             " ".join(found.again.split()),
         )
 
@@ -163,10 +164,10 @@ def failing(found: Tasks, *mend: str) -> Iterator[Finding]:
     if not failed or failed < FAILING_SHARE * (failed + done):
         return
     most = found.errors[0] if found.errors else None
-    error = f"; the most frequent error, {most.entries:,} times: {without_detail(most.error)}" if most else ""
+    error = f"; the most frequent error, {count_of(most.entries, 'time')}: {without_detail(most.error)}" if most else ""
     yield problem(
         "queue-failing",
-        f"{found.label}: {failed:,} of {failed + done:,} finished entries failed{error}",
+        f"{found.label}: {failed:,} of {count_of(failed + done, 'finished entry')} failed{error}",
         *(mend or [_put_back(found, found.statuses("failed"))]),
     )
 
@@ -178,7 +179,7 @@ def stuck(found: Tasks) -> Iterator[Finding]:
         since = sql.Identifier(found.table.taken_at or "").as_string()
         yield problem(
             "queue-stuck",
-            f"{found.label}: of {row.entries:,} entries that are {row.status}, the oldest is so for "
+            f"{found.label}: of {count_of(row.entries, 'entry')} in status {row.status}, the oldest is so for "
             f"{duration(row.taken_s)}: its worker is gone",
             _put_back(found, sql.Literal(row.status).as_string(), f" AND {since} < now() - interval '30 minutes'"),
         )

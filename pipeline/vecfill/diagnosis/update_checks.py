@@ -17,6 +17,7 @@ from vecfill.errors import Fault, classify
 from vecfill.indexing.update_cost import Measured, measured
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.update_effects import update_effects, written_columns
+from vecfill.wording import count_of
 
 SLOW_MS = 1.0
 """Milliseconds per row from which the indexes are worth a word; without them an update takes 0.02 to 0.1."""
@@ -82,7 +83,8 @@ def _judged(look: Examined, found: Measured) -> Iterator[Finding]:
     indexes = for_vectors(look)
     share = {name: ms for name, ms in found.triggers.items() if ms >= SLOW_MS / 10}
     of_triggers = "".join(f", {ms:.2f} ms of it for trigger {name}" for name, ms in share.items())
-    what = f"{found.ms:.2f} ms per row{of_triggers}{of_indexes(found.blocks)} ({found.updated} rows, rolled back)"
+    rows = count_of(found.updated, "row")
+    what = f"{found.ms:.2f} ms per row{of_triggers}{of_indexes(found.blocks)} ({rows}, rolled back)"
     if indexes and found.ms >= SLOW_MS:
         names = ", ".join(f"{one.name} ({one.method})" for one in indexes)
         missing = coverage_of(look).missing
@@ -109,7 +111,7 @@ def of_indexes(blocks: Mapping[str, float]) -> str:
 def refused(found: Measured) -> Iterator[Finding]:
     """Judges rows that were not updated, or do not hold what was written."""
     if found.kept == found.rows:
-        yield ok("update-refused", f"{found.rows} rows took the vectors that were written")
+        yield ok("update-refused", f"{count_of(found.rows, 'row')} took the vectors that were written")
         return
     parts = [
         *([f"{found.rows - found.updated} were not updated"] if found.updated < found.rows else []),
@@ -117,7 +119,8 @@ def refused(found: Measured) -> Iterator[Finding]:
     ]
     yield problem(
         "update-refused",
-        f"of {found.rows} rows on trial, {' and '.join(parts)}: look at the BEFORE UPDATE triggers and rules",
+        f"of {count_of(found.rows, 'row')} on trial, {' and '.join(parts)}: look at the BEFORE UPDATE triggers and "
+        "rules",
     )
 
 

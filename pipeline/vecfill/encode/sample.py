@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vecfill.encode.encoding import Encoding
 from vecfill.errors import MixedModelsError
+from vecfill.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def check_sample(
     if found.verdict is Verdict.SAME:
         return
     figures = (
-        f"{found.agreeing} of {found.n} sampled vectors of {column} agree with model {model} (cosine of "
+        f"{found.agreeing} of {count_of(found.n, 'sampled vector')} of {column} agree with model {model} (cosine of "
         f"{SAME_MODEL_COSINE} or more; median cosine {found.median_cosine:.2f})"
     )
     if found.verdict is Verdict.DOUBTFUL or allow_mixed:

@@ -11,6 +11,7 @@ from pathlib import Path
 from vecfill.config.engine import EngineOptions
 from vecfill.engine.warm import Warm
 from vecfill.job import Encode, Engine, Job
+from vecfill.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,10 @@ def choose(options: EngineOptions, *, rows: int, encode: Encode, gpus: int) -> t
     if gpus > 1 and encode.device != "cpu":
         return "ray", f"there are {gpus} GPUs"
     work = rows / encode.rows_per_s(gpus)
+    long = f"{count_of(rows, 'row', 'is')} about {work:.0f} s of work"
     if work > 10 * RAY_START_S:
-        return "ray", f"{rows} rows are about {work:.0f} s of work, and Ray starts in about {RAY_START_S:.0f} s"
-    return "inline", f"{rows} rows are about {work:.0f} s of work, and Ray would add about {RAY_START_S:.0f} s"
+        return "ray", f"{long}, and Ray starts in about {RAY_START_S:.0f} s"
+    return "inline", f"{long}, and Ray would add about {RAY_START_S:.0f} s"
 
 
 def max_block_rows(encode: Encode, engine: str) -> int:

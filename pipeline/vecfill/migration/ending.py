@@ -33,6 +33,7 @@ from vecfill.postgres.migrate_sql import drop_column
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import open_session, transaction
 from vecfill.postgres.tracking import Tracking
+from vecfill.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,8 @@ def _ended(
             session.run(lambda connection: _check_unused(connection, relation, dropped))
             excess = f"{relation.table.label}.{dropped} will be dropped with its vectors and its indexes"
             if phase == FINISHED and (lost := session.run(lambda connection: _lost(connection, found))):
-                excess += f", and {lost:,} rows have no other vector, so `vecfill run` for {migration.new_column} first"
+                rows = count_of(lost, "row", "has")
+                excess += f", and {rows} no other vector, so `vecfill run` for {migration.new_column} first"
                 log.warning("%s", excess, extra={"target": relation.table.label})
             step.confirm(excess)
             number = _target_to_drop(migration, phase)

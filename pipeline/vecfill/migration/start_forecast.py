@@ -13,6 +13,7 @@ from vecfill.postgres.migrate_sql import NewColumn
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import transaction
 from vecfill.postgres.update_effects import UpdateEffects
+from vecfill.wording import count_of
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
@@ -55,9 +56,9 @@ class StartForecast:
     def lines(self, label: str) -> Iterator[str]:
         """Lines for the log."""
         yield (
-            f"{label}: about {self.rows:,} rows to write: the table grows by at most about {size(self.table_bytes)}, "
-            f"the new vector indexes take about {size(self.index_bytes)}, and all of it makes about "
-            f"{size(self.wal_bytes)} of WAL; until `migrate finish` both columns and all indexes exist"
+            f"{label}: about {count_of(self.rows, 'row')} to write: the table grows by at most about "
+            f"{size(self.table_bytes)}, the new vector indexes take about {size(self.index_bytes)}, and all of it "
+            f"makes about {size(self.wal_bytes)} of WAL; until `migrate finish` both columns and all indexes exist"
         )
         now = "" if self.database_bytes is None else f"the database is {size(self.database_bytes)} now; "
         yield f"{now}{self._free()}"
@@ -73,7 +74,7 @@ class StartForecast:
     def _memory(self) -> str:
         need = (
             f"a parallel build of HNSW takes up to {size(self.build_memory)} of shared memory (maintenance_work_mem, "
-            f"or --index-memory of `migrate run`) with {self.build_workers} workers"
+            f"or --index-memory of `migrate run`) with {count_of(self.build_workers, 'worker')}"
         )
         if self.shared_memory != "posix":
             return f"{need}, by dynamic_shared_memory_type {self.shared_memory}"

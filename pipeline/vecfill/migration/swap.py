@@ -27,6 +27,7 @@ from vecfill.postgres.introspect import inspect
 from vecfill.postgres.migrate_sql import suffixed
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.session import open_session, transaction
+from vecfill.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ def swap_migration(
                 drain(session, new, model, warm)
                 lost = session.run(lambda connection: _ready(connection, cut, old, new))
             if lost:
-                excess = f"{lost:,} rows have a vector of the old model and none of the new, and would lose it"
+                rows = count_of(lost, "row", "has")
+                excess = f"{rows} a vector of the old model and none of the new, and would lose it"
                 step.confirm(f"{excess} in {label}.{cut.name}")
             ahead = session.run(lambda connection: inspect(connection, new, text_needed=False, key_needed=False))
             log.info("%s", _beforehand(cut, ahead, migration), extra={"target": label})

@@ -25,6 +25,7 @@ from vecfill.table_status import Status, status
 from vecfill.vector_search import comparison
 from vecfill.verification.verify import HEALTHY_RECALL, VerifyResult
 from vecfill.verification.verify import verify as verify_vectors
+from vecfill.wording import count_of
 
 AMONG = 10
 """Neighbours that are compared, of each row."""
@@ -140,17 +141,19 @@ def _problems(counted: Status, verified: VerifyResult, searches: OwnSearches) ->
     coverage, found = counted.coverage, list[str]()
     queued = counted.ledger.queued if counted.ledger else 0
     if coverage.missing:
-        found.append(f"{coverage.missing:,} rows have no vector: run `vecfill migrate run`")
+        found.append(f"{count_of(coverage.missing, 'row', 'has')} no vector: run `vecfill migrate run`")
     if coverage.failed:
-        found.append(f"{coverage.failed:,} rows failed: `vecfill failures` lists them")
+        found.append(f"{count_of(coverage.failed, 'row')} failed: `vecfill failures` lists them")
     if queued:
-        found.append(f"{queued:,} changes are queued: run `vecfill run` for the new column")
+        found.append(f"{count_of(queued, 'change', 'is')} queued: run `vecfill run` for the new column")
     if verified.off:
-        found.append(f"{verified.off:,} of {verified.compared:,} sampled vectors are off")
+        found.append(f"{verified.off:,} of {count_of(verified.compared, 'sampled vector')} off")
     for recall in searches.found:
         if recall.found >= HEALTHY_RECALL * recall.rows:
             continue
-        found.append(f"index {recall.index} finds {recall.found:,} of {recall.rows:,} rows by their own vectors")
+        found.append(
+            f"index {recall.index} finds {recall.found:,} of {count_of(recall.rows, 'row')} by their own vectors"
+        )
     return found
 
 

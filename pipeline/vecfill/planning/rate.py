@@ -18,6 +18,7 @@ from vecfill.planning.intent import PlanIntent
 from vecfill.planning.record import TokenEstimate
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
+from vecfill.wording import count_of
 
 WARM_ROWS = 32
 """Texts that are embedded before the clock starts."""
@@ -63,7 +64,7 @@ def measured(
     while done < texts.num_rows and time.perf_counter() - started < MEASURE_S:
         done += stage(texts.slice(done, BLOCK_ROWS)).num_rows
     rate = done / max(1e-6, time.perf_counter() - started)
-    return rate, f"embedding {done:,} texts here, on {encoder.device} in {encoder.dtype}, without writing"
+    return rate, f"embedding {count_of(done, 'text')} here, on {encoder.device} in {encoder.dtype}, without writing"
 
 
 def _first_of_each(hashes: list[bytes]) -> list[int]:
@@ -88,5 +89,8 @@ def recorded(connection: Connection, relation: Relation, model: str) -> tuple[fl
         return None
     for run in runs:
         if run.model == model and (run.rows or 0) >= LEAST_ROWS and run.rows_per_s:
-            return run.rows_per_s, f"the run of {run.started:%Y-%m-%d %H:%M}, which wrote {run.rows:,} rows"
+            return (
+                run.rows_per_s,
+                f"the run of {run.started:%Y-%m-%d %H:%M}, which wrote {count_of(run.rows or 0, 'row')}",
+            )
     return None

@@ -11,6 +11,7 @@ from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import transaction
+from vecfill.wording import count_of
 
 MAX_LISTED = 20_000
 """Most row places of a leaf that the driver holds."""
@@ -84,5 +85,5 @@ def suggested_index(relation: Relation, without_vector: int) -> str | None:
     biggest = max(lacking, key=lambda leaf: leaf.pages, default=None)
     if biggest is None or biggest.pages < BIG_PAGES or without_vector > max_listed_rows(biggest):
         return None
-    more = f" -- likewise on the other {len(lacking) - 1} partitions" if len(lacking) > 1 else ""
+    more = f" -- likewise on {count_of(len(lacking) - 1, 'other partition')}" if len(lacking) > 1 else ""
     return read_sql.suggested_index(relation, biggest).as_string() + more

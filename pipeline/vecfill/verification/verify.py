@@ -26,6 +26,7 @@ from vecfill.verification.index_recall import IndexRecall, index_recall
 from vecfill.verification.judgement import STATES, Judgements, StoredRow, VerifiedRow
 from vecfill.verification.preparation import Prepared, prepare
 from vecfill.verification.stored_rows import stored_rows
+from vecfill.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +116,8 @@ def verify(
 def _warn_of_index(recall: IndexRecall | None) -> None:
     if recall and recall.found < HEALTHY_RECALL * recall.rows:
         log.warning(
-            "index %s finds %d of %d rows by their own vectors: REINDEX it, or raise hnsw.ef_search or ivfflat.probes",
-            *(recall.index, recall.found, recall.rows),
+            "index %s finds %d of %s by their own vectors: REINDEX it, or raise hnsw.ef_search or ivfflat.probes",
+            *(recall.index, recall.found, count_of(recall.rows, "row")),
         )
 
 
@@ -143,7 +144,8 @@ def _compared(
             break  # the budget of the API is spent
         if time.monotonic() - said > PROGRESS_S:
             said = time.monotonic()
-            log.info("%s: %d rows compared, %d off", relation.table.label, found.counts.total(), found.off)
+            rows_done = count_of(found.counts.total(), "row")
+            log.info("%s: %s compared, %d off", relation.table.label, rows_done, found.off)
     return found, sample.rows
 
 

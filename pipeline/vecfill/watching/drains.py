@@ -25,6 +25,7 @@ from vecfill.watching.memory import give_back
 from vecfill.watching.patience import LOOK_PAGES
 from vecfill.watching.rows_aside import RowsAside
 from vecfill.watching.watched import Watched
+from vecfill.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +190,8 @@ class Drains:
         options = self._watched.options
         name, reason = choose(options.engine, rows=prepared.found.eligible, encode=job.encode, gpus=gpu_count())
         if name != "inline":
-            log.info("%d rows to fill on %s: %s", prepared.found.eligible, name, reason, extra={"engine": name})
+            rows = count_of(prepared.found.eligible, "row")
+            log.info("%s to fill on %s: %s", rows, name, reason, extra={"engine": name})
             with _ONE_RAY, engine_opened(self._work, prepared, options, None) as engine:
                 yield engine
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vecfill.watching.target_state import WATCHING, TargetState
+from vecfill.wording import count_of
 
 
 class Health:
@@ -45,4 +46,4 @@ class Health:
         """One line for people."""
         watched = sum(one.phase == WATCHING for one in self.targets)
         queued = sum(one.queued for one in self.targets)
-        return f"watching {watched} of {len(self.targets)} targets, {queued:,} entries queued"
+        return f"watching {watched} of {count_of(len(self.targets), 'target')}, {count_of(queued, 'entry')} queued"

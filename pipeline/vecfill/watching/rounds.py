@@ -17,6 +17,7 @@ from vecfill.read.look import Look
 from vecfill.watching.drains import Drains
 from vecfill.watching.patience import Backoff, time_to_look, time_to_scan
 from vecfill.watching.target_state import OF_THE_SERVER, TargetState
+from vecfill.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -157,4 +158,4 @@ def _name_failed(tally: Tally) -> None:
     for row in list(tally.quarantine.values())[:NAMED_ROWS]:
         log.warning("%s: key %s: %s", row.outcome, row.key, row.error, extra={"event": "row", "key": row.key})
     if (more := len(tally.quarantine) - NAMED_ROWS) > 0:
-        log.warning("… and %s more rows", f"{more:,}")
+        log.warning("… and %s", count_of(more, "more row"))

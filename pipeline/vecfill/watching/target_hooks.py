@@ -12,6 +12,7 @@ from vecfill.config.hooks import HookOptions
 from vecfill.hooks import run_hooks
 from vecfill.log_fields import logged_with
 from vecfill.watching.target_state import ENDED, TargetState
+from vecfill.wording import count_of
 
 UNREADY_S = 60.0
 """Seconds that a target is not ready, as for a restart of its server, before that is trouble."""
@@ -48,7 +49,8 @@ class TargetHooks:
         if not (unready or bad_rows > self._bad_rows) or (self._said_at and now - self._said_at < AGAIN_S):
             return
         new, self._bad_rows, self._said_at = bad_rows - self._bad_rows, bad_rows, now
-        error = state.reason or state.waiting() or "it is not ready" if unready else f"{new:,} rows failed; see the log"
+        failed = f"{count_of(new, 'row')} failed; see the log"
+        error = state.reason or state.waiting() or "it is not ready" if unready else failed
         code = INCOMPLETE if unready else FAILED_ROWS
         trouble = {"table": state.target, "rows": dict(state.rows), "error": error, "exit_code": code}
         threading.Thread(target=self._run, args=(replace(self._options, on_end=None), trouble), daemon=True).start()

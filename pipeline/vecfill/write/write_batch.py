@@ -21,6 +21,7 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import transaction
 from vecfill.postgres.timeouts import SETTINGS
+from vecfill.wording import count_of
 from vecfill.write.batch import Batch
 from vecfill.write.staging import StagedBatch, opening_statement, stage_batch
 
@@ -75,7 +76,7 @@ def write_batch(connection: Connection, relation: Relation, selection: Selection
         counts["updated"] = updated
         if counts.total() != len(batch):
             raise DatabaseError(
-                f"the server accounted for {counts.total()} of {len(batch)} rows: please report this bug"
+                f"the server accounted for {counts.total()} of {count_of(len(batch), 'row')}: please report this bug"
             )
     unwritten = tuple(
         UnwrittenRow(key, outcomes[row], *batch.errors.get(row, PREVENTED if outcomes[row] == "refused" else ()))
@@ -177,7 +178,8 @@ def _check_not_rewritten(relation: Relation, outcomes: dict[int, str], keys: dic
     rewritten = [keys[row][0] for row, outcome in outcomes.items() if outcome == "rewritten"]
     if rewritten:
         raise ConfigError(
-            f"a trigger on {relation.table.label} changed the text of {len(rewritten)} rows while their vectors were "
-            f"written (key {rewritten[0]}), so vectors and texts would not match; the batch was rolled back: remove "
-            "the column that the trigger, or a generated column over --set, changes from --text, or disable the trigger"
+            f"a trigger on {relation.table.label} changed the text of {count_of(len(rewritten), 'row')} while vectors "
+            f"were written (key {rewritten[0]}), so vectors and texts would not match; the batch was rolled back: "
+            "remove the column that the trigger, or a generated column over --set, changes from --text, or disable the "
+            "trigger"
         )

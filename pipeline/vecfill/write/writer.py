@@ -24,6 +24,7 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
 from vecfill.postgres.session import Session
 from vecfill.postgres.timeouts import transaction_timeout_named
+from vecfill.wording import count_of
 from vecfill.write.batch import Batch
 from vecfill.write.batch_size import INDEXED_ROWS, START_ROWS, BatchSize, even_batch_rows, max_rows_in_memory
 from vecfill.write.throttle import Throttle
@@ -83,7 +84,8 @@ class Writer:
                 self._throttle.wrote(time.perf_counter() - began)
                 start += piece.num_rows
         except StoppedError as error:
-            log.warning("a batch of %d rows is not counted, and a rerun continues: %s", piece.num_rows, error)
+            rows = count_of(piece.num_rows, "row")
+            log.warning("a batch of %s is not counted, and a rerun continues: %s", rows, error)
         except BaseException:
             self.close()  # a failed Ray actor lives as long as a reference to its error
             raise
@@ -123,7 +125,7 @@ class Writer:
         except SharedFaultError as error:
             if not is_locked(error.__cause__):
                 raise explain_shared(error, self._relation) from error
-            log.warning("%d rows of %s stay locked: %s", len(left), self._relation.table.label, error)
+            log.warning("rows of %s that stay locked: %d: %s", self._relation.table.label, len(left), error)
             yield piece.take(sorted(left)), locked(len(left)), 0.0
 
     def _write_batch(self, batch: Batch, *, part: bool = False) -> Written:
@@ -144,9 +146,9 @@ class Writer:
                 raise
             self._table_locked, result = True, locked(len(batch))
             log.warning(
-                "%s is locked as a whole by another session: %d rows are left to the next sweep",
+                "%s is locked as a whole by another session: %s left to the next sweep",
                 self._relation.table.label,
-                len(batch),
+                count_of(len(batch), "row", "is"),
                 extra={"waits_for": "a locked table", "wait_s": time.perf_counter() - start},
             )
         self._committed(result.counts["updated"])

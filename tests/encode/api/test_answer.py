@@ -74,7 +74,7 @@ def test_an_answer_may_not_say_its_tokens(usage):
         (b"[]", "it is no JSON object but a list"),
         (b"{}", "it has no list of vectors"),
         (b'{"data": []}', "it has 0 vectors for 2 texts"),
-        (b'{"data": [{"index": 0, "embedding": [1]}]}', "it has 1 vectors for 2 texts"),
+        (b'{"data": [{"index": 0, "embedding": [1]}]}', "it has 1 vector for 2 texts"),
         (b'{"data": [1, 2]}', "index None, outside of 0 to 1"),
         (b'{"data": [{"index": true, "embedding": [1]}, {"index": 0, "embedding": [1]}]}', "index True"),
         (b'{"data": [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [1]}]}', "two vectors of index 0"),

@@ -152,3 +152,4 @@ def test_the_fingerprint_has_the_windows_and_is_what_it_was_without():
     other = fingerprint_of(Model(name="hash:8", long="mean", overlap=3))
     assert len({plain.digest, mean.digest, other.digest}) == 3
     assert same_space(plain.details, other.details)
+    assert same_space(plain.details, plain.details | {"prompt": "query: "})

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vecfill.bench.api.amounts import usd
 from vecfill.encode.api.budget import Limits, RequestBudget
 from vecfill.errors import BudgetError
+from vecfill.wording import count_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Needs:
     def describe(self, cost: float | None) -> str:
         """In words, with the cost where it is known."""
         kind = "" if self.exact else "about "
-        return f"at least {self.requests:,} requests and {kind}{self.tokens:,} tokens{_money(cost)}"
+        return f"at least {count_of(self.requests, 'request')} and {kind}{count_of(self.tokens, 'token')}{_money(cost)}"
 
 
 @contextmanager
@@ -43,9 +44,10 @@ def within(ledger: RequestBudget, needs: Needs) -> Iterator[None]:
     finally:
         spent = ledger.account()
         if spent.spent is not None:
+            used = f"{count_of(spent.requests, 'request')} and {count_of(spent.tokens, 'token')}"
             raise BudgetError(
-                f"{spent.spent}: {spent.requests:,} requests and {spent.tokens:,} tokens{_money(spent.cost_usd)} were "
-                f"spent; {_remedy(needs, ledger.limits.cost(needs.tokens))}"
+                f"{spent.spent}: {used}{_money(spent.cost_usd)} were spent; "
+                f"{_remedy(needs, ledger.limits.cost(needs.tokens))}"
             ) from None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecfill.encode.api.http_errors import RetryableError, error_in, message_in
+from vecfill.wording import count_of
 
 Vectors = npt.NDArray[np.float32]
 
@@ -59,7 +60,7 @@ def parse(body: bytes, n: int) -> Answer:
     if not isinstance(items, list) or (not items and "error" in found):
         raise error_in(found) or WrongAnswerError(_without_data(found), empty=True)
     if len(items) != n:
-        raise WrongAnswerError(f"it has {len(items)} vectors for {n} texts", empty=not items)
+        raise WrongAnswerError(f"it has {count_of(len(items), 'vector')} for {count_of(n, 'text')}", empty=not items)
     vectors = {index: _vector(item.get("embedding"), index) for index, item in zip(_indexes(items), items, strict=True)}
     return Answer(vectors=_matrix([vectors[index] for index in range(n)]), tokens=_tokens(found))
 

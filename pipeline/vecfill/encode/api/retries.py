@@ -9,6 +9,7 @@ from tenacity import RetryCallState, wait_random_exponential
 from vecfill.encode.api.answer import Answer, WrongAnswerError
 from vecfill.encode.api.http_errors import RetryableError
 from vecfill.errors import EncodeError
+from vecfill.wording import count_of
 
 MAX_FAILURES = 6
 """Failures of one request, HTTP 429 excluded, that end the run: with the waits between them some 15 seconds."""
@@ -86,6 +87,6 @@ class Retries:
         self.gave_up = error.counts
         asked = f", which asks to wait {error.wait:.0f} s" if error.wait else ""
         raise EncodeError(
-            f"{self._what} gave no vectors in {self._sent} requests and {seconds:.0f} s, last error: {error}{asked}: "
-            "run again later; committed rows are kept"
+            f"{self._what} gave no vectors in {count_of(self._sent, 'request')} and {seconds:.0f} s, last error: "
+            f"{error}{asked}: run again later; committed rows are kept"
         )
