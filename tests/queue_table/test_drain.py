@@ -14,6 +14,7 @@ from vecfill.backfill.intent import RunIntent
 from vecfill.backfill.prepare import surveyed
 from vecfill.backfill.result import RunResult
 from vecfill.backfill.run import run
+from vecfill.cli.report import queue_lines
 from vecfill.config.target import Target
 from vecfill.postgres.database import Database
 from vecfill.postgres.session import Session
@@ -72,6 +73,9 @@ def test_what_others_are_at_work_on_is_left_to_them_until_it_is_stuck(connect, d
     result = drain()
     assert (result.exit_code, result.updated, result.queue.taken_over) == (0, 3, 2)
     assert monitored(connect) == {"completed": 3, "processing": 1}
+    assert "processing entries of other workers, or of a run that died: 1; " in "".join(
+        queue_lines("jobs", result.queue)
+    )
     assert drain(board(stuck_minutes=20)).updated == 1
 
 

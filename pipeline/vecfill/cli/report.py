@@ -63,6 +63,11 @@ def queue_lines(label: str, found: QueueCounts | QueueFindings, *statuses: Mappi
     """Yields what a queue table says: its entries by status, now or before and after a run, and what it leaves out."""
     counts = (", ".join(f"{count:,} {status}" for status, count in one.items()) for one in statuses if one is not None)
     yield f"queue table {found.table}: {' -> '.join(one or 'no entry' for one in counts)}"
+    if isinstance(found, QueueCounts) and found.held:
+        yield (
+            f"{label}: processing entries of other workers, or of a run that died: {found.held:,}; a later run takes "
+            "them after --queue-stuck-minutes, and with 0 at once, if no other worker is alive"
+        )
     if found.lost:
         rows = count_of(found.lost, "row", "has")
         yield f"{label}: {rows} no vector and only done entries: see `vecfill retry --lost`"

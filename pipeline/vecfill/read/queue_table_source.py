@@ -164,6 +164,8 @@ class QueueTableSource(TableSource):
     def _end(self, connection: Connection) -> None:
         put_back(connection, self.relation, self.relation.queue_table.is_claimed)
         self.counts.after = statuses(connection, self.relation)
+        _, processing, *_ = self.relation.queue_table.words
+        self.counts.held = self.counts.after.get(processing, 0)
 
     @property
     def _last(self) -> int:

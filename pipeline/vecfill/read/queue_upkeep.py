@@ -35,6 +35,7 @@ class QueueCounts:
         table: ``schema.table`` of the queue table.
         before, after: entries by status, when the run began and when it ended.
         taken_over: entries that were processing for too long.
+        held: processing entries at the end, which others claimed, or a run that died.
         settled: entries that needed no vector, by reason: their row is gone, empty, or filled.
         lost: rows with a text and without a vector whose entries are all done; None if they were not counted.
         unnamed: such rows that no entry names.
@@ -44,6 +45,7 @@ class QueueCounts:
     before: dict[str, int] | None = None
     after: dict[str, int] | None = None
     taken_over: int = 0
+    held: int = 0
     settled: dict[str, int] = field(default_factory=lambda: dict.fromkeys(queue_settle_sql.NEEDLESS, 0))
     lost: int | None = None
     unnamed: int | None = None
