@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from vecfill.backfill.drain import Drain
-from vecfill.backfill.index_care import indexes_kept
+from vecfill.backfill.index_care import IndexCare, indexes_kept
 from vecfill.backfill.prepare import prepare
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.result import RunResult, result_of
 from vecfill.backfill.row_report import Report
 from vecfill.backfill.run_state import RunState
-from vecfill.backfill.work import at_work, drain_with, engine_opened
+from vecfill.backfill.work import Work, at_work, drain_with, engine_opened
 from vecfill.config.migrate import IndexOptions, LockOptions
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
@@ -88,14 +88,27 @@ def run(
             prepared.source.ending(),
         ):
             if prepared.job is not None and not stop.is_set():
-                tell(Progress(step="engine"))
-                with work.pacing.watching(prepared.relation), engine_opened(work, prepared, options, warm) as engine:
-                    care.drop(engine)
-                    drain_with(engine, drain, report)
-                work.lease.check(stop.reason)
-        result = result_of(drain, started, work.record.run_id, care.rebuilt)
-        work.record.note_end(result.outcome, result.exit_code, _counts(result))
-        return result
+                _drain(work, drain, options, care, warm=warm, report=report)
+        return _accounted(work, drain, started, care)
+
+
+def _drain(
+    work: Work, drain: Drain, options: RunOptions, care: IndexCare, *, warm: Warm | None, report: Report | None
+) -> None:
+    """Starts the engine, drops the indexes that the run is to do without, and writes the rows."""
+    prepared = drain.prepared
+    drain.progress(Progress(step="engine"))
+    with work.pacing.watching(prepared.relation), engine_opened(work, prepared, options, warm) as engine:
+        care.drop(engine)
+        drain_with(engine, drain, report)
+    work.lease.check(drain.stop.reason)
+
+
+def _accounted(work: Work, drain: Drain, started: float, care: IndexCare) -> RunResult:
+    """Returns the account of the run, which the ledger keeps too."""
+    result = result_of(drain, started, work.record.run_id, care.rebuilt)
+    work.record.note_end(result.outcome, result.exit_code, _counts(result))
+    return result
 
 
 def _counts(result: RunResult) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from vecfill.backfill.progress import Progress
@@ -114,29 +115,14 @@ def run_migration(
     own = fingerprint_of(model)
     with open_session(database) as session, closing(Warm()) as warm:
         migration, new, tracked = session.run(lambda connection: _found(connection, target, own.digest, model.name))
-        steps = _Steps(session, target.state_schema, migration)
-
-        def filled() -> RunResult:
-            return fill(
-                *(new, model),
-                database=session.database,
-                options=options,
-                signals=signals,
-                progress=progress,
-                consent=consent,
-                warm=warm,
-            )
-
+        old, steps = replace(new, column=migration.old_column), _Steps(session, target.state_schema, migration)
+        run = partial(fill, new, model, database=session.database, options=options, signals=signals, warm=warm)
+        filled = partial(run, progress=progress, consent=consent)
         first, built, second = filled(), tuple[BuiltIndex, ...](), None
         if first.exit_code in DONE and first.outcome != "limit":
             steps.reach(FILLED, after=STARTED)
-            old = replace(new, column=migration.old_column)
-            built = build_indexes(
-                *(session, old, new, tracked),
-                options=indexes or IndexOptions(),
-                locks=locks or LockOptions(),
-                signals=signals,
-            )
+            how, waits = indexes or IndexOptions(), locks or LockOptions()
+            built = build_indexes(session, old, new, tracked, options=how, locks=waits, signals=signals)
             validate_constraints(session, tracked.relation, old)
             second = filled() if any(index.built for index in built) else None
             if (second or first).exit_code in DONE:

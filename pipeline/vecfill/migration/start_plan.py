@@ -73,48 +73,16 @@ def plan_start(
     Raises:
         ConfigError: it cannot.
     """
-    tracked = need_tracked(connection, target, "a migration")
-    with transaction(connection, read_only=True) as cursor:
-        check_none_waits(cursor, tracked.waiting)
-    target, _ = find_completed(connection, target, tracked.relation)
-    relation = replace(inspect(connection, target), tracking=tracked.relation.ledger)
-    check_writable(relation)
-    check_owner(connection, relation, target.state_schema)
-    made = new_column(connection, relation, dim, options)
-    rules = rules_of(connection, relation, made, zeros=target.zero_is_missing)
+    target, relation = _old_column(connection, target)
+    rules = rules_of(connection, relation, new_column(connection, relation, dim, options), zeros=target.zero_is_missing)
     column = rules.column
     twins = plan_twins(connection, relation, column)
-    vector = replace(
-        relation.table.vector,
-        name=column.name,
-        kind=column.kind,
-        dim=dim,
-        declared=True,
-        not_null=column.not_null is not None,
-    )
-    names = (*relation.table.columns, column.name)
-    ahead = replace(relation, table=replace(relation.table, vector=vector, columns=names))
-    tracking = plan_tracking(connection, ahead, replace(target, column=column.name))
-    schema, condition = target.state_schema, condition_of(target)
-    with transaction(connection, read_only=True) as cursor:
-        version = ledger_version(cursor, schema) or 0
-        others = set(find_targets(cursor, relation, target)) - {condition}
-    if others:
-        raise ConfigError(
-            f"{relation.table.label}.{relation.table.vector.name} is tracked with several conditions, also --where "
-            f"{min(others) or '(none)'!r}, and a migration needs the column for itself: run `vecfill untrack` for the "
-            "others first"
-        )
-    begin = migrations.begin(
-        *(schema, relation, condition),
-        targets=(relation.ledger.id, tracking.number),
-        new_column=column.name,
-        digest=own.digest,
-    )
+    tracking = plan_tracking(connection, _with_new(relation, column), replace(target, column=column.name))
+    upgrades = _upgrades(connection, relation, target)
     effects, listed = update_effects(connection, relation), listed_publications(connection, relation)
     return StartPlan(
-        schema=schema,
-        condition=condition,
+        schema=target.state_schema,
+        condition=condition_of(target),
         relation=relation,
         column=column,
         twins=twins,
@@ -122,18 +90,67 @@ def plan_start(
             add_column(relation, column),
             *properties_of(connection, relation, column.name),
             *rules.checks,
-            *layout_sql.upgrades(schema, version),
+            *upgrades,
             *tracking.statements,
-            *grants_of(connection, relation.ledger, Tracking.of(schema, tracking.number, ())),
-            register_model(schema, own.digest, own.name, own.recorded),
-            begin,
+            *grants_of(connection, relation.ledger, Tracking.of(target.state_schema, tracking.number, ())),
+            register_model(target.state_schema, own.digest, own.name, own.recorded),
+            migrations.begin(
+                *(target.state_schema, relation, condition_of(target)),
+                targets=(relation.ledger.id, tracking.number),
+                new_column=column.name,
+                digest=own.digest,
+            ),
         ],
         obstacles=obstacles_of(connection, relation),
         not_copied=(*rules.left, *without_twin(relation), *_unpublished(listed, column)),
-        functions=functions_of(connection, relation, schema),
+        functions=functions_of(connection, relation, target.state_schema),
         forecast=forecast_start(connection, relation, column, effects),
         published=tuple(name for name in effects.publications if name not in listed),
     )
+
+
+def _old_column(connection: Connection, target: Target) -> tuple[Target, Relation]:
+    """Returns the tracked target, with the text and key that the ledger knows, once this role may migrate it."""
+    tracked = need_tracked(connection, target, "a migration")
+    with transaction(connection, read_only=True) as cursor:
+        check_none_waits(cursor, tracked.waiting)
+    target, _ = find_completed(connection, target, tracked.relation)
+    relation = replace(inspect(connection, target), tracking=tracked.relation.ledger)
+    check_writable(relation)
+    check_owner(connection, relation, target.state_schema)
+    return target, relation
+
+
+def _with_new(relation: Relation, column: NewColumn) -> Relation:
+    """Returns the target as it will be, with the new column as its embedding column."""
+    vector = replace(
+        relation.table.vector,
+        name=column.name,
+        kind=column.kind,
+        dim=column.dim,
+        declared=True,
+        not_null=column.not_null is not None,
+    )
+    names = (*relation.table.columns, column.name)
+    return replace(relation, table=replace(relation.table, vector=vector, columns=names))
+
+
+def _upgrades(connection: Connection, relation: Relation, target: Target) -> list[sql.Composed]:
+    """Returns the statements that bring the ledger to this version.
+
+    Raises:
+        ConfigError: the column belongs to several tracked targets.
+    """
+    with transaction(connection, read_only=True) as cursor:
+        version = ledger_version(cursor, target.state_schema) or 0
+        others = set(find_targets(cursor, relation, target)) - {condition_of(target)}
+    if others:
+        raise ConfigError(
+            f"{relation.table.label}.{relation.table.vector.name} is tracked with several conditions, also --where "
+            f"{min(others) or '(none)'!r}, and a migration needs the column for itself: run `vecfill untrack` for the "
+            "others first"
+        )
+    return list(layout_sql.upgrades(target.state_schema, version))
 
 
 def _unpublished(listed: tuple[str, ...], column: NewColumn) -> list[str]:

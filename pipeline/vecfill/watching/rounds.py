@@ -144,10 +144,9 @@ class Rounds:
             drains = self._unsaid.pop("drains")
             text = ", ".join(f"{rows:,} {outcome}" for outcome, rows in self._unsaid.items())
             log.info(
-                "%s in %d drain%s",
+                "%s in %s",
                 text,
-                drains,
-                "s" * (drains > 1),
+                count_of(drains, "drain"),
                 extra={"event": "drained", "drains": drains, **self._unsaid},
             )
         self._unsaid = Counter()
