@@ -355,7 +355,12 @@ def test_cuda_without_cuda():
 
 def test_folders_that_cannot_be_loaded(vocabulary, tmp_path):
     folder = Path(build(vocabulary, tmp_path, "mean"))
-    weights = folder / "model.safetensors"
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    right = config.read_text()
+    config.write_text(json.dumps(json.loads(right) | {"hidden_size": 32}))
+    with pytest.raises(ConfigError, match=r"cannot be loaded: RuntimeError: .*mismatched_sizes"):
+        load_model(Model(name=str(folder), device="cpu", dtype="float32"))
+    config.write_text(right)
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(ConfigError, match=r"cannot be loaded: SafetensorError") as caught:
         load_model(Model(name=str(folder), device="cpu", dtype="float32"))
@@ -363,6 +368,9 @@ def test_folders_that_cannot_be_loaded(vocabulary, tmp_path):
     assert caught.value.__cause__ is not None
     weights.unlink()
     with pytest.raises(ConfigError, match="cannot be loaded: OSError"):
+        load_model(Model(name=str(folder), device="cpu", dtype="float32"))
+    (folder / "pytorch_model.bin").write_bytes(b"no weights")
+    with pytest.raises(ConfigError, match=r"its \.bin file is damaged, or holds more than weights: fetch it again"):
         load_model(Model(name=str(folder), device="cpu", dtype="float32"))
     (folder / "config.json").write_text(json.dumps({"model_type": "no-such-architecture"}))
     with pytest.raises(ConfigError, match="cannot be loaded: ValueError"):

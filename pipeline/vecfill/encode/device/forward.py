@@ -78,7 +78,7 @@ class Forward:
         """Takes the batch sizes over that an earlier process found for the model, and remembers those found here."""
         computing: dict[str, Any] = {"dtype": dtype, "strategy": strategy, "threads": self._threads.count}
         if self._feed.device.type == "cuda":  # beside other encoders only a share of its memory
-            computing["memory"] = torch.cuda.get_per_process_memory_fraction()
+            computing["memory"] = round(torch.cuda.get_per_process_memory_fraction(), 2)
         self._learned = LearnedBatches.of(model, self._feed.device.type, **computing)
         if self._learned.best in self._sizes:
             self._search = BatchSizeSearch(self._sizes, trials=0, best=self._learned.best)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,18 @@ from vecfill.encode.library.padded_pass import forward_of
 from vecfill.encode.library.token_limit import limit_tokens
 from vecfill.encode.model.model_location import locate_model
 from vecfill.encode.model.prompts import row_prompt
+from vecfill.encode.row_encoder import is_out_of_memory
 from vecfill.encode.tokens.windowing import Windowing
 from vecfill.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 
-_LOAD_ERRORS = (OSError, ValueError, ImportError, KeyError, SafetensorError)
-"""Raised by transformers and sentence-transformers for missing weights, unknown architectures, refused code, …"""
+_LOAD_ERRORS = (
+    *(OSError, ValueError, ImportError, KeyError, TypeError, EOFError, RuntimeError),
+    *(SafetensorError, UnpicklingError),
+)
+"""Raised by transformers and sentence-transformers for missing or damaged weights, those of other sizes than the
+configuration says, unknown architectures, refused code, …"""
 
 LIBRARY_BATCH = {"cpu": 32, "cuda": 256}
 """Texts a batch where the library batches: its default on a CPU, and a size that fills a GPU better."""
@@ -172,8 +178,15 @@ def _load(model: Model, device: str) -> SentenceTransformer:
                 model_kwargs={"dtype": "float32"},
             )
     except _LOAD_ERRORS as exc:
-        reason = f"{type(exc).__name__}: {one_line(str(exc), 400)}"
-        raise ConfigError(f"model {model.name} cannot be loaded: {reason}") from exc
+        if is_out_of_memory(exc):
+            raise
+        raise ConfigError(f"model {model.name} cannot be loaded: {_reason(exc)}") from exc
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, UnpicklingError):  # torch's own message advises to run what is in the file
+        return "its .bin file is damaged, or holds more than weights: fetch it again, or give model.safetensors"
+    return f"{type(exc).__name__}: {one_line(str(exc), 400)}"
 
 
 @contextmanager
