@@ -10,6 +10,7 @@ from tests.encode.test_stage import block
 from vecfill.config.model import Model
 from vecfill.encode.device import learned_batches
 from vecfill.encode.device.device_feed import Feed
+from vecfill.encode.device.forward import CPU_BATCH_TOKENS
 from vecfill.encode.device.learned_batches import LearnedBatches
 from vecfill.encode.load import load_model
 from vecfill.encode.native.attention import RunAttention
@@ -65,7 +66,10 @@ def test_batches_are_halved_and_the_next_process_starts_with_those_that_fit(fold
     assert not found.errors
     assert np.abs(found.vectors - wanted).max() <= 1e-5
     assert rows.max_batch_tokens == remembered(tmp_path)["limit"] == 64
-    assert "out of memory: continuing with batches of at most 64 tokens" in caplog.text
+    said = [
+        line.split()[-2] for line in caplog.messages if line.startswith("out of memory: continuing with batches of")
+    ]
+    assert said == ["1024", "512", "256", "128", "64"]  # from the largest batch of a CPU on
     caplog.clear()
     again = rows_of(folder)
     assert again.max_batch_tokens == 64
@@ -88,7 +92,7 @@ def test_what_was_learned_holds_for_a_week(folder, memory, monkeypatch):
     memory[0] = 100
     rows.encode(TEXTS)
     now = learned_batches.time.time()
-    for days, limit in ((6, 64), (8, learned_batches.MAX_BATCH_TOKENS)):
+    for days, limit in ((6, 64), (8, CPU_BATCH_TOKENS[-1])):
         monkeypatch.setattr(learned_batches.time, "time", lambda days=days: now + days * 24 * 3600)
         assert rows_of(folder).max_batch_tokens == limit
 
@@ -120,7 +124,7 @@ def test_what_cannot_be_used_is_learned_anew(folder, memory, tmp_path, broken):
     [file] = (tmp_path / "vecfill" / "batches").iterdir()
     file.write_text(json.dumps(json.loads(file.read_text()) | broken))
     rows = rows_of(folder)
-    assert rows.max_batch_tokens == learned_batches.MAX_BATCH_TOKENS
+    assert rows.max_batch_tokens == CPU_BATCH_TOKENS[-1]
     assert rows.encoder.forward._search.searching
 
 

@@ -80,6 +80,7 @@ class Forward:
         if self._feed.device.type == "cuda":  # beside other encoders only a share of its memory
             computing["memory"] = round(torch.cuda.get_per_process_memory_fraction(), 2)
         self._learned = LearnedBatches.of(model, self._feed.device.type, **computing)
+        self._learned.limit = min(self._learned.limit, self._sizes[-1])  # to halve more than that would change nothing
         if self._learned.best in self._sizes:
             self._search = BatchSizeSearch(self._sizes, trials=0, best=self._learned.best)
         return self._learned
