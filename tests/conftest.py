@@ -31,7 +31,7 @@ pytest_plugins = ["tests.databases"]
 hypothesis.settings.register_profile("vecfill", deadline=None, max_examples=40)
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=1_000)
 
-_RAY, _SLOW = -2, -1
+_RAY, _MODELS, _SLOW = -3, -2, -1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,8 +83,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Gives xdist the long work first: all tests of Ray on one worker, since two Rays are too much for two cores.
 
-    The other slow tests follow file by file, those of one comparison together, then the rest one by one, so that both
-    workers end together.
+    Those of models go to the other, since the libraries take seconds to import. Other slow tests follow file by file,
+    those of one comparison together, then the rest one by one, so that both workers end together.
     """
     if not config.getoption("--soak"):
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
@@ -96,14 +96,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if weight := _weight(item):
                 # What xdist's mark xdist_group should do: xdist 3.8 sets a name that pytest 9.2 no longer reads.
-                group = "ray" if weight == _RAY else "compared" if "compared" in item.fixturenames else item.path.name
-                item._id = coerce_node_id(f"{item.nodeid}@{group}")
+                item._id = coerce_node_id(f"{item.nodeid}@{_group(item, weight)}")
+
+
+def _group(item: pytest.Item, weight: int) -> str:
+    if weight != _SLOW:
+        return {_RAY: "ray", _MODELS: "models"}[weight]
+    return "compared" if "compared" in item.fixturenames else item.path.name
 
 
 def _weight(item: pytest.Item) -> int:
     if not item.get_closest_marker("slow"):
         return 0
-    return _RAY if item.get_closest_marker("ray") or item.path.parent.name == "engine" else _SLOW
+    if item.get_closest_marker("ray") or item.path.parent.name == "engine":
+        return _RAY
+    rooms = item.path.relative_to(item.config.rootpath / "tests").parts
+    return _MODELS if rooms[0] == "encode" and rooms[1] != "api" else _SLOW
 
 
 def pytest_report_header(config: pytest.Config) -> str:
