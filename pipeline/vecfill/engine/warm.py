@@ -63,9 +63,9 @@ class Warm:
         self._leave()
 
     def _leave(self) -> None:
-        if self._encoders:
+        if actors := [one for one in (*self._encoders, self._coordinator) if one]:
             from vecfill.engine.encoders import end_actors
 
-            end_actors([*self._encoders, self._coordinator])
+            end_actors(actors)
         self._encoders, self._reserved, self._coordinator = [], (), None
         self._stack.close()
