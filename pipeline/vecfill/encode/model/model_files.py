@@ -120,7 +120,7 @@ def _bare_dimension(name: str, read: ReadJson) -> int | None:
         if read("adapter_config.json") is None:
             raise ConfigError(f"model {name} holds no embedder: it has neither modules.json nor config.json")
         return None
-    width = config.get("hidden_size")
+    width = config.get("dim" if config.get("model_type") == "distilbert" else "hidden_size")
     return width if isinstance(width, int) and not any(key in config for key in _COMPOSITE) else None
 
 

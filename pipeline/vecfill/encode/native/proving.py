@@ -75,7 +75,7 @@ def prove(model: Model, chain: ModuleChain, folder: Path) -> Proof:
 
     Raises:
         ConfigError: the library cannot load the model.
-        NotNativeError: our pass cannot: a weight is missing, or the library prepares texts in its own way.
+        NotNativeError: our pass cannot, since the library prepares texts in its own way.
         Exception: any error of torch in the strategy that computes everywhere.
     """
     plain = Model(
@@ -91,7 +91,10 @@ def prove(model: Model, chain: ModuleChain, folder: Path) -> Proof:
     if not reference.same_tokens:
         return replace(reference.proof, agrees=False, reason="its tokens differ from the library's")
     first, *others = possible_strategies(chain.architecture, device, getattr(torch, reference.proof.dtype))
-    proofs = [_proof_of(first, reference, plain, chain, folder)]
+    try:
+        proofs = [_proof_of(first, reference, plain, chain, folder)]
+    except NotNativeError as error:  # remembered: each process would load the library twice to find it out
+        return replace(reference.proof, agrees=False, reason=str(error))
     for name in others:
         try:
             proofs.append(_proof_of(name, reference, plain, chain, folder))
