@@ -113,6 +113,14 @@ def test_what_the_time_does_not_allow_is_left_out():
     assert budget.left_out == ["speed of bert: no time left"]
 
 
+def test_another_user_reaches_the_folder(monkeypatch):
+    """As root, the embedded server runs as a user of its own."""
+    modes = []
+    monkeypatch.setitem(check.PARTS, "card", lambda _, folder, __: modes.append(folder.stat().st_mode & 0o777))
+    check.check(check.Plan.tiny(60.0), ["card"])
+    assert modes == [0o755]
+
+
 def test_a_part_that_hangs_costs_no_other_part_s_figures(monkeypatch, tmp_path):
     given_up, reports = threading.Event(), []
 

@@ -75,6 +75,7 @@ def check(plan: Plan, only: Sequence[str] = (), late: Callable[[Report], object]
     budget, report = Budget(plan.seconds), _head(plan)
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as name, _cache_in(Path(name)):
         folder = Path(name)
+        folder.chmod(0o755)  # as root the server runs as another user, who must reach its folder
         timer = threading.Timer(_LATE * plan.seconds, lambda: late(_so_far(report, budget, folder)))
         timer.daemon = True
         timer.start()
