@@ -295,7 +295,9 @@ def test_on_ray_all_encoders_share_one_budget(connect, database, warm, caplog):
         result = run(DOCS, few, database=database, options=options, warm=warm)
     assert (result.exit_code, result.engine) == (5, "ray")
     assert api.seen.requests == result.api.requests == 7
-    assert 0 < result.updated == len(vectors(connect)) == len(set(api.seen.texts)) <= 700
+    assert 0 < result.updated == len(vectors(connect)) <= len(set(api.seen.texts)) <= 700
+    # The stop may come while the writer still connects, which it then gives up, and says so.
+    assert result.updated == len(set(api.seen.texts)) or "is not counted, and a rerun continues" in caplog.text
     assert result.api.tokens == api.seen.tokens == tokens_of(api.seen.texts)
     assert "--max-requests 7 is reached" in caplog.text
     assert_every_vector_is_its_texts(connect, rows=result.updated)
