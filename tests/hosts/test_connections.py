@@ -35,12 +35,12 @@ def may_fill(connect: psycopg.Connection, role: str, most: int) -> None:
 
 @contextmanager
 def sampled(database: str, role: str) -> Iterator[list[int]]:
-    """Counts the role's connections fifty times a second; the server itself counts each one."""
+    """Counts the role's connections every few milliseconds."""
     seen: list[int] = []
 
     def sample(done: threading.Event) -> None:
         with psycopg.connect(database, autocommit=True) as watcher:
-            while not done.wait(0.02):
+            while not done.wait(0.005):
                 seen.append(watcher.execute(COUNT, [role]).fetchone()[0])
 
     with meanwhile(sample):
@@ -85,5 +85,5 @@ def test_on_ray_the_bound_holds_and_workers_ask_for_tokens_of_their_own(docs, da
         result = run(DOCS, MODEL, database=place, options=options, warm=warm)
     assert (result.engine, result.updated) == ("ray", 30_000)
     assert_every_vector_is_its_texts(docs, rows=30_000)
-    assert 2 <= max(seen) <= 4
+    assert 1 <= max(seen) <= 4  # the reader may have finished before the writer connects
     assert len(set(log.read_text().split())) >= 3  # the driver, a reader, a writer
