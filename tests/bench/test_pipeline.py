@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import astuple, replace
+from dataclasses import astuple
 
 import pytest
 from tests.bench.test_scratch import remains
@@ -19,7 +19,6 @@ from vecfill.bench.others import Recipe
 from vecfill.bench.ours import Work
 from vecfill.bench.scratch import scratch
 from vecfill.config.model import Model
-from vecfill.engine.pools import Pools
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
 
@@ -164,8 +163,8 @@ def test_help_has_examples_on_their_own_lines(pipeline):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
 def test_the_ray_recipe_with_the_real_model(connect, database, warm):
     """On the cluster of other tests; with ``all`` on one of its own."""
-    pools = Pools.fitting(warm.cluster(None, verbose=False), device="cpu", actors=1, gpus=None, writers=1)
-    warm.encoders(replace(pools, encoders=0), 1)  # of an earlier test, which hold a core that the recipe waits for
+    warm.cluster(None, verbose=False)
+    warm.free()  # the recipe has encoders of its own, which wait for cores that others hold
     texts = [f"title {number}" for number in range(64)]
     with scratch(Database(database)) as schema:
         table = schema.table("recipe", texts, 384)

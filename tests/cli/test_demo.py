@@ -75,6 +75,7 @@ def test_the_whole_of_it(home, vecfill, monkeypatch, warm):
     assert_commands_work(printed_commands(done.stdout), vecfill)
 
     warm.cluster(None, verbose=False)
+    warm.free()  # the demo has encoders of its own, which wait for cores that others hold
     on_ray = vecfill("demo", "--rows", "50")
     assert on_ray.code == 0, on_ray.err
     assert ("engine: inline" in on_ray.err, "engine: ray" in on_ray.err) == (True, True)

@@ -40,11 +40,11 @@ class Warm:
 
     def encoders(self, pools: Pools, calls: int) -> list[Any]:
         """Returns encoder actors on the cluster; reuses those of an earlier run if they reserve the same resources."""
-        from vecfill.engine.encoders import end_actors, start_encoders
+        from vecfill.engine.encoders import start_encoders
 
         reserve = (pools.encoders, pools.cpus, pools.gpus, calls)
         if reserve != self._reserved:
-            end_actors(self._encoders)
+            self.free()
             self._encoders = start_encoders(pools.encoders, cpus=pools.cpus, gpus=pools.gpus, calls=calls)
             self._reserved = reserve
         return self._encoders
@@ -57,15 +57,24 @@ class Warm:
             self._coordinator = Coordinator.remote()  # type: ignore[attr-defined]  # by ray.remote
         return Coordination(self._coordinator)
 
+    def free(self) -> None:
+        """Ends the encoders, so that others on the cluster get their CPUs and GPUs."""
+        from vecfill.engine.encoders import end_actors
+
+        end_actors(self._encoders)
+        self._encoders, self._reserved = [], ()
+
     def close(self) -> None:
         """Ends the encoders, leaves the cluster, and forgets the model."""
         self.kept.clear()
         self._leave()
 
     def _leave(self) -> None:
-        if actors := [one for one in (*self._encoders, self._coordinator) if one]:
+        if self._encoders:
+            self.free()
+        if self._coordinator:
             from vecfill.engine.encoders import end_actors
 
-            end_actors(actors)
-        self._encoders, self._reserved, self._coordinator = [], (), None
+            end_actors([self._coordinator])
+            self._coordinator = None
         self._stack.close()
