@@ -12,8 +12,10 @@ TRIPS_OF_A_BATCH_AS_ARRAYS = 3
 """Round trips where the role may make no temporary table: no COPY and no end of it."""
 
 BUFFERS_BEFORE_THE_FIRST_TEXT = 1_100
-"""Bound of the buffers for start-up, catalogue, checks, sample and finding the rows, if a partial index names them: 1,000,
-and some more or less by what other sessions have just changed in the catalogue."""
+"""Bound of the buffers for start-up, catalogue, checks, sample and finding the rows, if a partial index names them.
+
+They are 1,000, and a few more or less by what other sessions changed in the catalogue before.
+"""
 
 BUFFERS_OF_A_SWEEP = 2_000
 """Bound of what a sweep adds to that, besides its rows."""
