@@ -28,7 +28,8 @@ from tests.tables import (
 import vecfill.backfill.drain
 import vecfill.read.partial_index
 import vecfill.read.survey
-from vecfill.backfill.prepare import Prepared, prepare
+from vecfill.backfill.prepare import prepare
+from vecfill.backfill.prepared import Prepared
 from vecfill.backfill.run import run
 from vecfill.config.target import Target
 from vecfill.postgres.database import Database

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 
-from vecfill.backfill.prepare import Prepared
+from vecfill.backfill.prepared import Prepared
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.row_report import TargetReport
 from vecfill.backfill.tally import Sweep, Tally

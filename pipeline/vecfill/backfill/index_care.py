@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from vecfill.backfill.prepare import Prepared
+from vecfill.backfill.prepared import Prepared
 from vecfill.backfill.work import Work
 from vecfill.config.migrate import IndexOptions, LockOptions
 from vecfill.engine.inline import InlineEngine

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vecfill.backfill import tracked_checks
 from vecfill.backfill.forecast import Forecast, forecast
+from vecfill.backfill.prepared import Prepared
 from vecfill.backfill.stored_sample import Sample, draw_sample
 from vecfill.config.run import RunOptions
 from vecfill.encode.model.model_location import portable
@@ -13,9 +12,6 @@ from vecfill.encode.stage import EncodeSpec
 from vecfill.job import Job
 from vecfill.postgres.update_effects import update_effects
 from vecfill.write.sink import TableSink
-
-if TYPE_CHECKING:
-    from vecfill.backfill.prepare import Prepared
 
 
 def forecast_of(prepared: Prepared, options: RunOptions) -> tuple[Forecast, str | None]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vecfill.backfill import checks, index_choice, order, pacing, tracked_checks
-from vecfill.backfill.forecast import Forecast, confirm
+from vecfill.backfill.forecast import confirm
 from vecfill.backfill.intent import Intent, RunIntent
 from vecfill.backfill.job_parts import forecast_of, job_of, stored_sample
+from vecfill.backfill.prepared import Prepared
 from vecfill.backfill.startup import StartupTimes
 from vecfill.config.model import Model
 from vecfill.config.run import RunOptions
@@ -19,12 +20,10 @@ from vecfill.encode.model.fingerprint import Fingerprint, fingerprint_of
 from vecfill.encode.model.model_location import is_local
 from vecfill.encode.model.prompts import prompt_line
 from vecfill.engine.choice import gpu_count
-from vecfill.job import Job
 from vecfill.ledger.lease import Lease
 from vecfill.ledger.registry import Tracked, find_tracked
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import TABLE_CHANGED
-from vecfill.postgres.index_sql import SavedIndex
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.queue_introspect import check_queue_table, with_queue_table
 from vecfill.postgres.relation import Relation
@@ -33,49 +32,9 @@ from vecfill.postgres.selection import Selection, selection_of
 from vecfill.postgres.session import Session
 from vecfill.read.queue_table_source import QueueTableSource
 from vecfill.read.source import TableSource
-from vecfill.read.survey import Coverage, Survey
-from vecfill.read.tracked import LedgerCounts, TrackedSource
+from vecfill.read.tracked import TrackedSource
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A run that is ready to drain.
-
-    Attributes:
-        target: the user's settings.
-        relation: the target as the catalogue describes it.
-        tracked: what the ledger says of it; None if it is not tracked.
-        model: the model that makes the vectors.
-        source: the target as a source.
-        found: the result of the survey.
-        startup: the clock of the start-up.
-        job: the job for the engine; None if no row is eligible.
-        forecast: the cost for the server; None if no row is eligible.
-        to_drop: vector indexes that the run drops before its first row, and builds again; ``job`` does without them.
-    """
-
-    target: Target
-    relation: Relation
-    tracked: Tracked | None
-    model: Model
-    source: TableSource
-    found: Survey
-    startup: StartupTimes
-    job: Job | None = None
-    forecast: Forecast | None = None
-    to_drop: tuple[SavedIndex, ...] = ()
-
-    @property
-    def before(self) -> Coverage:
-        """The coverage before the run."""
-        return self.found.coverage
-
-    @property
-    def counts(self) -> LedgerCounts | None:
-        """What the run finds in the ledger; None if the target is not tracked."""
-        return self.source.counts if isinstance(self.source, TrackedSource) else None
 
 
 def prepare(

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 
 from vecfill.backfill import checks
-from vecfill.backfill.prepare import Prepared
+from vecfill.backfill.prepared import Prepared
 from vecfill.errors import ConfigError
 from vecfill.interruptible import Stopped
 from vecfill.postgres.database import Connection

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from vecfill.backfill.drain import Drain
 from vecfill.backfill.pacing import Pacing
-from vecfill.backfill.prepare import Prepared
+from vecfill.backfill.prepared import Prepared
 from vecfill.backfill.row_report import Report, TargetReport
 from vecfill.backfill.run_state import RunState
 from vecfill.backfill.tracked_checks import ledger_expected

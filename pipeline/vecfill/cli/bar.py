@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from vecfill.backfill.meter import duration
-
-if TYPE_CHECKING:
-    from vecfill.cli.progress import Shown
+from vecfill.cli.shown_run import Shown
 
 BAR_WIDTH = range(8, 41)
 """Columns of the bar itself."""

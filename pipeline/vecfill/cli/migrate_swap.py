@@ -10,7 +10,7 @@ import click
 
 from vecfill.cli.migrate_report import print_swapped
 from vecfill.cli.options import database_of, output_options, settings_options
-from vecfill.cli.progress import Shown
+from vecfill.cli.shown_run import Shown
 from vecfill.cli.targets import for_each_target
 from vecfill.config.connection import DatabaseOptions
 from vecfill.config.migrate import LockOptions, SwapOptions

@@ -7,18 +7,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
-
-import click
 
 from vecfill.backfill.meter import fields, line
 from vecfill.backfill.progress import Progress
-from vecfill.backfill.run_state import RunState
 from vecfill.background import in_background
 from vecfill.cli.logs import logs_json
-from vecfill.engine.signals import default_handlers
+from vecfill.cli.shown_run import Shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,24 +26,6 @@ LINE_EVERY_S = 10.0
 
 LOOK_EVERY_S = 0.25
 """How often the state of the run is looked at; the bar is drawn as often."""
-
-
-class Shown(RunState):
-    """The state of a run, to show."""
-
-    def __init__(self, title: str, max_rate: float | None) -> None:
-        """Takes the name of the work, and the limit of ``--max-rate``."""
-        super().__init__(max_rate)
-        self.title = title
-        self.hidden: Callable[[], AbstractContextManager[object]] = nullcontext
-        """Hides the progress while somebody is asked."""
-
-    def asked(self, excess: str) -> bool:
-        """Asks on the terminal whether a run above a confirmation limit may start; without one the answer is no."""
-        if sys.stdin is None or sys.stderr is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
-            return False
-        with self.hidden(), default_handlers():
-            return click.confirm(f"{excess}. Continue?", err=True)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import pyarrow as pa
 from vecfill.backfill.forecast import check_confirmed
 from vecfill.backfill.index_choice import with_indexes
 from vecfill.backfill.job_parts import forecast_of, job_of, stored_sample
-from vecfill.backfill.prepare import Prepared, surveyed
+from vecfill.backfill.prepare import surveyed
+from vecfill.backfill.prepared import Prepared
 from vecfill.backfill.tracked_checks import needs_sample
 from vecfill.config.model import Model
 from vecfill.config.plan import PlanOptions

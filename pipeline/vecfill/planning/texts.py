@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 
-from vecfill.backfill.prepare import Prepared
+from vecfill.backfill.prepared import Prepared
 from vecfill.job import Worker
 from vecfill.planning.record import TextEstimate
 from vecfill.postgres.selection import MISSED, Selection

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from vecfill.backfill.drain import MAX_SWEEPS, Drain
-from vecfill.backfill.prepare import Prepared, prepare
+from vecfill.backfill.prepare import prepare
+from vecfill.backfill.prepared import Prepared
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.target_now import lasting
 from vecfill.backfill.work import Work, drain_with, engine_opened

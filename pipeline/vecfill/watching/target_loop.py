@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from vecfill.backfill.pacing import THREAD as PACING_THREAD
-from vecfill.backfill.prepare import Prepared
+from vecfill.backfill.prepared import Prepared
 from vecfill.backfill.progress import Progress
 from vecfill.backfill.run_state import RunState
 from vecfill.backfill.work import Work, at_work
