@@ -60,6 +60,7 @@ def test_a_run_pauses_while_a_file_exists(database, connect, said, tmp_path):
     assert said("continuing after a pause of")
 
 
+@pytest.mark.slow
 def test_a_file_that_comes_during_a_run_pauses_it_and_it_is_seen_in_the_ledger(database, connect, said, tmp_path):
     tracked_docs(connect, database, 8, filled=False)
     path = tmp_path / "pause"

@@ -17,13 +17,9 @@ from vecfill.table_status import Watch
 RAY = replace(INLINE, engine=EngineOptions(engine="ray"))
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param(INLINE, id="inline"),
-        pytest.param(RAY, id="ray", marks=[pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
+@pytest.mark.parametrize("options", [INLINE, RAY], ids=["inline", "ray"])
 def test_a_run_is_paused_slowed_and_let_go(database, connect, caplog, warm, options):
     make_docs(connect, 300)
     track(DOCS, database=database)

@@ -85,6 +85,7 @@ def test_old_runs_are_forgotten(database, connect, monkeypatch):
     assert [one.run_id for one in status(TABLE, database=database).ledger.runs] == ids[:0:-1]
 
 
+@pytest.mark.slow
 def test_a_run_in_progress_is_seen_from_elsewhere(database, connect, vecfill):
     make_docs(connect, 20)
     track(DOCS, database=database)

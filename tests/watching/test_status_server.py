@@ -158,6 +158,7 @@ def test_an_address_that_cannot_be_used_is_refused_in_one_line(port, health, hos
         pass
 
 
+@pytest.mark.slow
 def test_a_watch_counts_what_it_does_and_scrapes_run_no_sql(database, connect, caplog):
     caplog.set_level("INFO", "vecfill")
     tracked_docs(connect, database, 5, filled=False)

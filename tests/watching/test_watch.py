@@ -96,6 +96,7 @@ def test_a_locked_row_is_filled_once_it_is_free_and_others_meanwhile(database, c
     assert_current(connect)
 
 
+@pytest.mark.slow
 def test_a_pause_holds_the_watch_and_is_seen(database, connect, tmp_path, caplog):
     tracked_docs(connect, database, 3)
     pause = tmp_path / "pause"

@@ -66,6 +66,7 @@ def test_a_block_that_is_read(connect, database):
         assert trips(connection, lambda: read(pages)) == TRIPS_OF_A_BLOCK_READ
 
 
+@pytest.mark.slow
 def test_a_long_line_makes_no_batch_small(connect, database):
     """Five round trips of 0.15 s are longer than rows may stay locked, and smaller batches would not shorten them."""
     make_docs(connect, START_ROWS)

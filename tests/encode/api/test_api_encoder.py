@@ -153,6 +153,7 @@ def test_a_server_that_does_not_count_tokens_gets_an_estimate():
         assert ours.usage.tokens == found.n_tokens.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("date", [False, True])
 def test_retry_after_is_kept_by_all_requests(date):
     def act(request: Request) -> None:
@@ -263,6 +264,7 @@ def test_what_never_ends_ends_the_run_and_says_why(fault, options, says):
     assert raised.value.exit_code == 1
 
 
+@pytest.mark.slow
 def test_the_time_in_the_queue_is_not_held_against_a_request():
     def act(request: Request) -> None:
         time.sleep(0.02)

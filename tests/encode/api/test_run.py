@@ -68,6 +68,7 @@ def test_every_vector_is_the_server_s_own(connect, database):
     assert result.tokens_per_s > 0
 
 
+@pytest.mark.slow
 def test_a_run_through_storms_and_broken_answers_fills_all(connect, database):
     make_docs(connect, ROWS)
     faults = [status(429), status(429, Retry_After="0.1"), status(500), server.closed_mid_body, server.too_few]
