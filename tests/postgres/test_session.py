@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shlex
+import socket
 import sys
 import threading
 from contextlib import closing
@@ -15,7 +16,8 @@ from tests.traces import loggers_restored
 
 from vecfill.cli.logs import log_to_stderr
 from vecfill.config.output import Output
-from vecfill.errors import ConfigError
+from vecfill.errors import ConfigError, StoppedError
+from vecfill.postgres import waits
 from vecfill.postgres.database import Database
 from vecfill.postgres.session import Session, reachable, transaction
 
@@ -150,3 +152,20 @@ def test_a_command_that_fails_for_a_while_does_not_end_a_run(database, tmp_path)
     with closing(Session(place)) as session:
         assert session.run(lambda connection: connection.execute("SELECT 1").fetchone()) == (1,)
     timer.join()
+
+
+def test_after_a_stop_what_is_finished_gets_a_connection_unless_nobody_answers(database, monkeypatch):
+    def one(connection):
+        return connection.execute("SELECT 1").fetchone()
+
+    slow = Database.resolve(database, {}, password_command=says("import time; time.sleep(0.3); print('any')"))
+    monkeypatch.setattr(waits, "END_S", 60.0)
+    with closing(Session(slow, stopped=lambda: True)) as session:
+        with pytest.raises(StoppedError):
+            session.run(one)
+        assert session.finish(one) == (1,)
+    monkeypatch.setattr(waits, "END_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nobody = Database.resolve(f"host=127.0.0.1 port={silent.getsockname()[1]} user=u dbname=d sslmode=disable")
+        with closing(Session(nobody, stopped=lambda: True)) as session, pytest.raises(StoppedError):
+            session.finish(one)

@@ -165,6 +165,8 @@ class Session:
     ) -> T:
         """Like ``run``, but a stop does not interrupt ``work``, only waits; a locked table is the caller's problem.
 
+        After a stop, it still waits ``waits.END_S`` seconds for a connection.
+
         Args:
             work: what to do.
             give_up: whether to raise a transient error, unchanged, before the time is over.
@@ -173,7 +175,7 @@ class Session:
         stopped = stopped or self._stopped
 
         def attempt() -> T:
-            return work(self._open(stopped))
+            return work(self._open(waits.past_the_end(stopped)))
 
         return waits.repeated(
             attempt,

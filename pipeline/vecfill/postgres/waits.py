@@ -31,7 +31,7 @@ LOCKED_FOR_S = 30.0
 """Seconds for which a reader waits for a locked table, with breaks: as long as the sweeps of a run retry its writes."""
 
 END_S = 2.0
-"""Longest wait for the server to cancel a statement after a stop."""
+"""Longest wait for the server to cancel a statement after a stop, and for a connection to write what is finished."""
 
 
 def connected(database: Database, stopped: Stopped | None) -> Connection:
@@ -41,6 +41,20 @@ def connected(database: Database, stopped: Stopped | None) -> Connection:
         StoppedError: ``stopped`` became true.
     """
     return database.connect() if stopped is None else interruptible(database.connect, stopped, discard=Connection.close)
+
+
+def past_the_end(stopped: Stopped | None) -> Stopped | None:
+    """``stopped``, but ``END_S`` seconds later: finished vectors, perhaps paid for, are worth a connection."""
+    if stopped is None:
+        return None
+    ends = [float("inf")]
+
+    def past() -> bool:
+        if stopped():
+            ends[0] = min(ends[0], time.monotonic() + END_S)
+        return time.monotonic() >= ends[0]
+
+    return past
 
 
 def queried(
