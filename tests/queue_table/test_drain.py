@@ -112,7 +112,8 @@ def test_repeated_entries_side_by_side_cost_no_more_sweeps(connect, drain):
     )
     assert drain(limit=3).updated == 3
     result = drain()
-    assert (result.exit_code, result.updated, result.sweeps) == (0, 37, 1)
+    assert (result.exit_code, result.sweeps, filled(connect)) == (0, 1, 40)
+    assert result.updated >= 37  # a row whose entries two blocks in flight share is embedded by both
     assert monitored(connect) == {"completed": 1_200}
 
 
