@@ -34,6 +34,16 @@ def test_a_change_that_leaves_size_and_time_shows(folder, name):
     assert files(folder) != before
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_the_model_s_own_code_counts_where_it_is_run(folder, trusted):
+    model = Model(name=str(folder), trust_remote_code=trusted)
+    (folder / "custom").mkdir()
+    (folder / "custom" / "modeling.py").write_text("SCALE = 1")
+    before = files_of(model)
+    (folder / "custom" / "modeling.py").write_text("SCALE = 2")
+    assert (files_of(model) != before) == trusted
+
+
 def test_settled_files_are_read_once(folder, monkeypatch):
     monkeypatch.setattr(fingerprint, "_SETTLED_NS", -(10**18))
     before, place = files(folder), folder.parent / "cache" / "vecfill" / "files.json"

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from tests.encode.native.models import module, sentence, settings, transformer
 
 from vecfill.config.model import Model
@@ -20,9 +21,11 @@ from vecfill.encode.load import load_model
 from vecfill.encode.model.fingerprint import fingerprint_of
 from vecfill.encode.model.model_files import dimension_of
 from vecfill.encode.native import proof as proofs
+from vecfill.encode.native import weights
 from vecfill.encode.native.architecture import NotNativeError
 from vecfill.encode.native.native_encoder import NativeEncoder, PackedPass
 from vecfill.encode.native.packed_transformer import PackedTransformer
+from vecfill.errors import ConfigError
 
 pytestmark = pytest.mark.slow
 
@@ -193,17 +196,36 @@ def test_an_error_of_our_pass_leaves_the_model_to_the_library(folder, cache, mad
     monkeypatch.undo()
 
 
-def test_a_missing_weight_leaves_the_model_to_the_library(folder, cache, made, caplog):
-    from safetensors.torch import load_file, save_file
+def test_a_missing_weight_that_the_library_would_draw_is_refused(folder, cache, made):
+    lose(folder, "embeddings.token_type_embeddings.weight")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"no weight embeddings\.token_type_embeddings\.weight, and .* random"):
+            load_model(model(folder))
+    assert len(made) == 2
 
-    weights = load_file(folder / "model.safetensors")
-    del weights["embeddings.token_type_embeddings.weight"]
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+def test_a_weight_that_the_library_finds_by_another_name_leaves_the_model_to_it(
+    folder, cache, made, monkeypatch, caplog
+):
+    monkeypatch.setattr(weights, "_LEGACY", {})
+    tensors = load_file(folder / "model.safetensors")
+    name = "embeddings.LayerNorm.weight"
+    save_file({n.replace(name, "embeddings.LayerNorm.gamma"): t for n, t in tensors.items()}, *saved_as(folder))
     for _ in range(2):
         caplog.clear()
         assert is_the_librarys(load_model(model(folder)))
-        assert "its files hold no weight embeddings.token_type_embeddings.weight" in caplog.text
+        assert f"its files hold no weight {name}" in caplog.text
     assert len(made) == 1
+
+
+def saved_as(folder):
+    return folder / "model.safetensors", {"format": "pt"}
+
+
+def lose(folder, name):
+    tensors = load_file(folder / "model.safetensors")
+    del tensors[name]
+    save_file(tensors, *saved_as(folder))
 
 
 def test_a_plain_distilbert_is_ours(cache, made, tmp_path):

@@ -96,7 +96,9 @@ def files_of(model: Model) -> dict[str, Any]:
         ConfigError: as ``fingerprint_of``.
     """
     location = locate_model(model)
-    return _folder(Path(location)) if Path(location).is_absolute() else _hub(location, model.revision)
+    if Path(location).is_absolute():
+        return _folder(Path(location), code=model.trust_remote_code)
+    return _hub(location, model.revision)
 
 
 def _hub(name: str, revision: str | None) -> dict[str, Any]:
@@ -107,24 +109,28 @@ def _hub(name: str, revision: str | None) -> dict[str, Any]:
     return {"hub": name, "commit": commit}
 
 
-def _folder(folder: Path) -> dict[str, Any]:
-    """The content of the folder's files; each is read again only when its size or a time of it has changed."""
+def _folder(folder: Path, *, code: bool) -> dict[str, Any]:
+    """The content of the folder's files; each is read again only when its size or a time of it has changed.
+
+    The model's own ``code`` counts where it is run.
+    """
     known = _Known.load()
     try:
-        files = {str(path.relative_to(folder)): known.digest(path) for path in _files(folder)}
+        files = {str(path.relative_to(folder)): known.digest(path) for path in _files(folder, code=code)}
     except OSError as error:
         raise ConfigError(f"{error.filename} cannot be read ({error.strerror}): correct its mode") from error
     known.save()
     return {"files": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()}
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, *, code: bool) -> Iterator[Path]:
+    passed_over = (".pyc", ".md") if code else (".py", ".pyc", ".md")
     for path in sorted(folder.iterdir()):
         if path.name in _NOT_COMPUTED_WITH or path.name == "__pycache__":
             continue
         if path.is_dir():
-            yield from _files(path)
-        elif path.is_file() and path.suffix not in (".py", ".pyc", ".md"):
+            yield from _files(path, code=code)
+        elif path.is_file() and path.suffix not in passed_over:
             yield path
 
 

@@ -15,6 +15,10 @@ class NotNativeError(Exception):
     """Our pass does not compute this model; the message says why."""
 
 
+class MissingWeightError(NotNativeError):
+    """The model's files lack a weight that our pass needs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """A transformer of one of the known families: layers with the normalisation behind each residual sum.

@@ -21,7 +21,7 @@ from vecfill.encode.library.strategy_probe import lowest_cosine, tokens_per_s
 from vecfill.encode.library.token_limit import limit_range
 from vecfill.encode.library.transformer import TransformerEncoder
 from vecfill.encode.model.prompts import row_prompt
-from vecfill.encode.native.architecture import NotNativeError
+from vecfill.encode.native.architecture import MissingWeightError, NotNativeError
 from vecfill.encode.native.attention import possible_strategies
 from vecfill.encode.native.module_chain import ModuleChain
 from vecfill.encode.native.native_encoder import NativeEncoder
@@ -29,6 +29,7 @@ from vecfill.encode.native.proof import Proof
 from vecfill.encode.row_encoder import is_out_of_memory
 from vecfill.encode.tokens.hard_texts import ORDINARY, hard_texts
 from vecfill.encode.tokens.tokenization import Tokenization, TokenizerSpec
+from vecfill.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def prove(model: Model, chain: ModuleChain, folder: Path) -> Proof:
     One after the other: memory holds one of them at a time. On a GPU every possible strategy is compared and measured.
 
     Raises:
-        ConfigError: the library cannot load the model.
+        ConfigError: the library cannot load the model, or draws a weight at random that its files lack.
         NotNativeError: our pass cannot, since the library prepares texts in its own way.
         Exception: any error of torch in the strategy that computes everywhere.
     """
@@ -93,6 +94,9 @@ def prove(model: Model, chain: ModuleChain, folder: Path) -> Proof:
     first, *others = possible_strategies(chain.architecture, device, getattr(torch, reference.proof.dtype))
     try:
         proofs = [_proof_of(first, reference, plain, chain, folder)]
+    except MissingWeightError as error:
+        _check_not_drawn(plain, reference, error)
+        return replace(reference.proof, agrees=False, reason=str(error))
     except NotNativeError as error:  # remembered: each process would load the library twice to find it out
         return replace(reference.proof, agrees=False, reason=str(error))
     for name in others:
@@ -113,6 +117,21 @@ def _proof_of(name: str, reference: _Reference, plain: Model, chain: ModuleChain
     proof = _compared(replace(reference.proof, attention=name), ours, reference.vectors)
     rates = {name: tokens_per_s(native.forward)} if reference.rate and proof.agrees else {}
     return replace(proof, rates=rates)
+
+
+def _check_not_drawn(plain: Model, reference: _Reference, error: MissingWeightError) -> None:
+    """Checks that the library has the weight under another name: else it draws one, with a warning, at each loading.
+
+    Raises:
+        ConfigError: the library loads the model anew, and makes other vectors.
+    """
+    net = TransformerEncoder(plain).net
+    again = net.encode(reference.texts, prompt=row_prompt(plain, net.prompts, net.default_prompt_name))
+    if lowest_cosine(again, reference.vectors[: len(again)]) < FLOAT32_COSINE:
+        raise ConfigError(
+            f"model {plain.name} cannot be used: {error}, and sentence-transformers would draw it at random, another "
+            "one in each process: fetch or save the model again"
+        ) from error
 
 
 def _chosen(proofs: list[Proof], library: float) -> Proof:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from safetensors import safe_open
 
-from vecfill.encode.native.architecture import Architecture, NotNativeError
+from vecfill.encode.native.architecture import Architecture, MissingWeightError
 from vecfill.encode.native.module_chain import weights_file
 
 Read = Callable[[str], torch.Tensor]
@@ -120,7 +120,8 @@ def transformer_weights(
     """Reads the weights that our pass uses to the device, in ``dtype``; others, such as a pooler's, are left alone.
 
     Raises:
-        NotNativeError: there is no file of weights, or one of them is missing.
+        MissingWeightError: the files lack one of them.
+        NotNativeError: there is no file of weights.
         OSError, RuntimeError, SafetensorError: a file cannot be read.
     """
     names = _NAMES[architecture.family]
@@ -131,7 +132,7 @@ def transformer_weights(
                 for full in (one, names.prefix + one):
                     if full in known:
                         return stored(full).to(device, dtype)
-            raise NotNativeError(f"its files hold no weight {name}")
+            raise MissingWeightError(f"its files hold no weight {name}")
 
         return _gathered(names, architecture.layers, read)
 
