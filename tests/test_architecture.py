@@ -24,6 +24,7 @@ CORE = {
     *(
         "config",
         "errors",
+        "arrow_arrays",
         "blocks",
         "background",
         "bisection",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import replace
 
@@ -94,7 +95,8 @@ def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, open
 
     dropped: list[tuple] = []
     with caplog.at_level("INFO", "vecfill"), meanwhile(drop):
-        results = list(open_ray(job, writers=2).stream(units, Stop()))
+        engine = open_ray(job, writers=2)
+        results = list(engine.stream(units, Stop()))
     assert counts(pa.concat_tables(results)) == {"updated": 2_000}
     query = "SELECT extract(epoch FROM at - %s)::float8 FROM docs ORDER BY at"
     times = [at for (at,) in connect.execute(query, dropped[0]).fetchall()]
@@ -102,3 +104,12 @@ def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, open
     # Each writer has a batch of at most 300 rows in hand when the pause ends, and may make up for a second.
     assert all(number <= 600 * at + 2 * 600 for number, at in enumerate(times, 1))
     assert "continuing after a pause of" in caplog.text
+    assert_imports_no_ray_data(engine._coordination._coordinator)
+
+
+def assert_imports_no_ray_data(actor) -> None:
+    """Its import takes a second, in which the workers would wait."""
+    import ray
+
+    loaded = ray.get(actor.__ray_call__.remote(lambda _: {"pandas", "ray.data"} & sys.modules.keys()))
+    assert loaded == set()

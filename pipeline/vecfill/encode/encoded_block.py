@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from vecfill.arrow_arrays import arrow_array, arrow_scalar
 from vecfill.blocks import encoded_schema, key_names
 from vecfill.encode.encoder import Encoder
 from vecfill.encode.encoding import Encoding, Flags
@@ -24,18 +25,18 @@ def encoded_block(
     schema = encoded_schema(arity, encoder.dim)
     columns = {
         **{name: table.column(name) for name in (*key_names(arity), "text_hash", "state", "read_s")},
-        "embedding": _embeddings(schema.field("embedding").type, rows),
-        "n_tokens": pa.array(rows.n_tokens, mask=~rows.counted),
-        "truncated": pa.array(rows.truncated),
-        "tokens_by": pa.array(rows.tokens_by),
-        "windows": pa.array(rows.windows),
-        "reused": pa.array(reused),
+        "embedding": arrow_array(rows.vectors, schema.field("embedding").type, ~rows.failed()),
+        "n_tokens": arrow_array(rows.n_tokens, pa.int32(), rows.counted),
+        "truncated": arrow_array(rows.truncated, pa.bool_()),
+        "tokens_by": arrow_array(rows.tokens_by, pa.int8()),
+        "windows": arrow_array(rows.windows, pa.int32()),
+        "reused": arrow_array(reused, pa.bool_()),
         **dict(zip(("error_class", "error"), _errors(rows), strict=True)),
-        "device": pa.repeat(encoder.device, n),
-        "dtype": pa.repeat(encoder.dtype, n),
-        "encoder": pa.repeat(encoder.way, n),
-        "load_s": pa.repeat(pa.scalar(load_s / max(n, 1), pa.float32()), n),
-        "encode_s": pa.repeat(pa.scalar(encode_s / max(n, 1), pa.float32()), n),
+        "device": pa.repeat(arrow_scalar(encoder.device, pa.string()), n),
+        "dtype": pa.repeat(arrow_scalar(encoder.dtype, pa.string()), n),
+        "encoder": pa.repeat(arrow_scalar(encoder.way, pa.string()), n),
+        "load_s": pa.repeat(arrow_scalar(load_s / max(n, 1), pa.float32()), n),
+        "encode_s": pa.repeat(arrow_scalar(encode_s / max(n, 1), pa.float32()), n),
     }
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
@@ -43,11 +44,5 @@ def encoded_block(
 def _errors(rows: Encoding) -> tuple[pa.Array, pa.Array]:
     """Error class and message of each row; null if it has a vector."""
     pairs = [rows.errors.get(row, (None, None)) for row in range(len(rows.vectors))]
-    return pa.array([kind for kind, _ in pairs], pa.string()), pa.array([error for _, error in pairs], pa.string())
-
-
-def _embeddings(vector_type: pa.DataType, rows: Encoding) -> pa.FixedSizeListArray:
-    """Wraps the matrix without copying it; rows that failed are null."""
-    failed = rows.failed()
-    mask = pa.array(failed) if failed.any() else None
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.vectors.reshape(-1)), type=vector_type, mask=mask)
+    kinds, errors = zip(*pairs, strict=True) if pairs else ((), ())
+    return arrow_array(kinds, pa.string()), arrow_array(errors, pa.string())

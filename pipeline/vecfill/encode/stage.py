@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from vecfill.arrow_arrays import arrow_array, numpy_array
 from vecfill.blocks import encoded_schema
 from vecfill.config.model import Model
 from vecfill.encode.api.budget import RequestBudget
@@ -133,7 +134,7 @@ class EncodeStage:
         if rows.unasked.any():
             self._worker.stop(BUDGET)
             asked = np.flatnonzero(~rows.unasked)
-            table, rows, reused = table.take(asked), rows.take(asked), reused[asked]
+            table, rows, reused = table.take(arrow_array(asked, pa.int64())), rows.take(asked), reused[asked]
         return encoded_block(
             table, self.spec.arity, ready.encoder, rows, reused=reused, load_s=load_s, encode_s=seconds
         )
@@ -146,12 +147,12 @@ class EncodeStage:
 
     def _rows(self, ready: RowEncoder, table: pa.Table) -> tuple[Encoding, Flags]:
         """Encodes the rows that were read; the others keep the error of the read stage."""
-        unread = table.column("error").is_valid().to_numpy()
+        unread = numpy_array(table.column("error").is_valid())
         if not unread.any():
             return self._texts(ready, table)
         rows, reused = Encoding.blank(table.num_rows, ready.encoder.dim), np.zeros(table.num_rows, np.bool_)
         read = np.flatnonzero(~unread)
-        found, reused[read] = self._texts(ready, table.take(read))
+        found, reused[read] = self._texts(ready, table.take(arrow_array(read, pa.int64())))
         rows.copy_from(read, found, np.arange(len(read)))
         for row in np.flatnonzero(unread).tolist():
             rows.fail(row, *(table.column(name)[row].as_py() for name in ("error_class", "error")))

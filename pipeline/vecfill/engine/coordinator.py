@@ -35,15 +35,15 @@ class RunState:
         self._hold = Hold()
         self._log: list[logging.LogRecord] = []
         self._logged_at: dict[str, float] = {}
-        self._members: list[Any] = []
+        self._members: list[bytes] = []
         self._writing = self._encoded = self._committed = 0
 
-    def join(self, actor: Any) -> None:
-        """Registers an actor of Ray Data's pools."""
+    def join(self, actor: bytes) -> None:
+        """Registers an actor of Ray Data's pools by its pickled handle."""
         self._members.append(actor)
 
-    def members(self) -> list[Any]:
-        """Returns the actors that joined, dead or alive."""
+    def members(self) -> list[bytes]:
+        """Returns the pickled handles of the actors that joined, dead or alive."""
         return self._members
 
     def set(self, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +93,7 @@ class RayEngine:
             yield from self.plan(units).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         except Exception:
             for actor in self._coordination.ask("members"):
-                ray.kill(actor)
+                ray.kill(pickle.loads(actor))  # noqa: S301 -- our own
             raise
 
     def _directly(self, units: Sequence[Unit], stop: Stop) -> Iterator[pa.Table]:

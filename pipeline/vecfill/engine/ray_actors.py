@@ -29,9 +29,12 @@ BlockCall = Callable[[pa.Table], pa.Table]
 
 
 def _join(coordination: Coordination) -> None:
-    """Registers this actor: if a stream fails, Ray Data leaves its idle actors alive and connected."""
+    """Registers this actor: if a stream fails, Ray Data leaves its idle actors alive and connected.
+
+    As bytes: a handle names types of Ray Data, whose import would take the coordinator a second of CPU.
+    """
     log_to_driver(coordination)
-    coordination.ask("join", ray.get_runtime_context().current_actor)
+    coordination.ask("join", pickle.dumps(ray.get_runtime_context().current_actor))
 
 
 class _State:

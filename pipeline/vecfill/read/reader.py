@@ -11,6 +11,7 @@ from dataclasses import replace
 import psycopg
 import pyarrow as pa
 
+from vecfill.arrow_arrays import arrow_array
 from vecfill.blocks import UNREAD, text_schema
 from vecfill.errors import DatabaseError, StoppedError, TableLockedError
 from vecfill.job import LOCKED, Worker
@@ -109,5 +110,5 @@ def _block(rows: Rows, arity: int, seconds: float) -> pa.Table:
     columns = list(zip(*rows, strict=True)) if rows else [()] * (arity + 5)
     share = [seconds / len(rows)] * len(rows) if rows else []
     schema = text_schema(arity)
-    arrays = [pa.array(column, type=field.type) for column, field in zip([*columns, share], schema, strict=True)]
+    arrays = [arrow_array(column, field.type) for column, field in zip([*columns, share], schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from vecfill.arrow_arrays import arrow_array, arrow_scalar, numpy_array
 from vecfill.blocks import key_names
 
 
@@ -37,12 +38,12 @@ class Batch:
         table = table.combine_chunks()
         column = _one_chunk(table.column("embedding"))
         vectors = (
-            column.flatten().to_numpy()
+            numpy_array(column.flatten())
             if column.null_count == 0
-            else column.fill_null(_zeros(column.type)).flatten().to_numpy()
+            else numpy_array(column.fill_null(_zeros(column.type)).flatten())
         )
         vectors = vectors.reshape(len(column), column.type.list_size)
-        failed = np.asarray(column.is_null())
+        failed = numpy_array(column.is_null())
         errors = {
             int(row): (table.column("error_class")[int(row)].as_py(), table.column("error")[int(row)].as_py())
             for row in np.flatnonzero(failed)
@@ -76,12 +77,12 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
         if column.num_chunks == 1
         else pa.concat_arrays(column.chunks)
         if column.num_chunks
-        else pa.array([], column.type)
+        else arrow_array([], column.type)
     )
 
 
 def _zeros(kind: pa.FixedSizeListType) -> pa.Scalar:
-    return pa.scalar([0.0] * kind.list_size, kind)
+    return arrow_scalar([0.0] * kind.list_size, kind)
 
 
 def _arity(table: pa.Table) -> int:

@@ -13,6 +13,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vecfill.arrow_arrays import arrow_array, numpy_array
 from vecfill.bisection import SharedFaultError, isolate
 from vecfill.blocks import OUTCOMES, RESULT_SCHEMA, UnwrittenRow
 from vecfill.config.limits import WriteLimits
@@ -89,7 +90,8 @@ class Writer:
         except BaseException:
             self.close()  # a failed Ray actor lives as long as a reference to its error
             raise
-        return pa.Table.from_pylist(results, RESULT_SCHEMA)
+        columns = [arrow_array([one[field.name] for one in results], field.type) for field in RESULT_SCHEMA]
+        return pa.Table.from_arrays(columns, schema=RESULT_SCHEMA)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -126,7 +128,7 @@ class Writer:
             if not is_locked(error.__cause__):
                 raise explain_shared(error, self._relation) from error
             log.warning("rows of %s that stay locked: %d: %s", self._relation.table.label, len(left), error)
-            yield piece.take(sorted(left)), locked(len(left)), 0.0
+            yield piece.take(arrow_array(sorted(left), pa.int64())), locked(len(left)), 0.0
 
     def _write_batch(self, batch: Batch, *, part: bool = False) -> Written:
         """Writes a batch, or a part of one that failed; returns its result and the seconds that it took.
@@ -203,14 +205,15 @@ def _is_refusal(error: Exception) -> bool:
 
 def _result_row(part: pa.Table, result: BatchResult, seconds: float) -> dict[str, Any]:
     """Makes one row of the WriteResult. ``part`` has the rows written, with the seconds of earlier stages."""
-    windows = part["windows"].filter(pc.greater(part["windows"], 1))
+    windows = numpy_array(part["windows"])
+    windows = windows[windows > 1]
     return {
         **{outcome: result.counts[outcome] for outcome in OUTCOMES},
         "tokens": pc.sum(part["n_tokens"]).as_py() or 0,
         "truncated": pc.sum(part["truncated"]).as_py() or 0,
-        "tokens_by": np.bincount(part["tokens_by"].to_numpy()).tolist(),
+        "tokens_by": np.bincount(numpy_array(part["tokens_by"])).tolist(),
         "windowed": len(windows),
-        "windows": pc.sum(windows).as_py() or 0,
+        "windows": int(windows.sum()),
         "reused": pc.sum(part["reused"]).as_py() or 0,
         "bytes": result.bytes,
         "device": part["device"][0].as_py(),
