@@ -1,5 +1,6 @@
 """The library fed by us against ``SentenceTransformer.encode``, on small models of random weights of many kinds."""
 
+import copy
 import importlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +39,7 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def backbone(request, tmp_path_factory):
-    """A folder with a transformer of random weights and a trained tokenizer of 40 tokens at most."""
+    """A transformer of random weights with a trained tokenizer of 40 tokens at most, as a module of the library."""
     import torch
     import transformers
 
@@ -50,7 +51,7 @@ def backbone(request, tmp_path_factory):
     config = getattr(transformers, f"{kind}Config")(**{"vocab_size": len(words), **specials, **sizes})
     getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
     words.save_pretrained(folder)
-    return folder
+    return module("Transformer", str(folder))
 
 
 def module(kind, *arguments, **values):
@@ -64,9 +65,16 @@ def library(*arguments, **values):
     return SentenceTransformer(*arguments, device="cpu", **values)
 
 
+@pytest.fixture(scope="module")
+def mean(backbone, tmp_path_factory):
+    """A model that no test changes: its folder, and our encoder of it, compared with the library's."""
+    folder = tmp_path_factory.mktemp("mean")
+    return folder, compared(saved(folder, backbone, module("Pooling", WIDTH, "mean")), folder)
+
+
 def saved(folder, backbone, *modules, **arguments):
-    """A model of the library, as it is also in the folder."""
-    net = library(modules=[module("Transformer", str(backbone)), *modules], **arguments)
+    """A model of the library, as it is also in the folder; a copy, since reading the files takes ten times as long."""
+    net = library(modules=[copy.deepcopy(backbone), *modules], **arguments)
     net.save(str(folder), create_model_card=False)
     return net
 
@@ -108,10 +116,9 @@ def test_a_prompt_that_is_left_out_of_the_pooling(backbone, tmp_path, pooling):
     assert compared(net, tmp_path, texts, prompt="night shift ").counts_tokens
 
 
-def test_the_files_alone_give_the_same_limit_and_tokens(backbone, tmp_path):
-    saved(tmp_path, backbone, module("Pooling", WIDTH, "mean"))
+def test_the_files_alone_give_the_same_limit_and_tokens(mean):
     for values in ({}, {"max_tokens": 12, "prompt": "data "}):
-        model = Model(name=str(tmp_path), device="cpu", dtype="float32", **values)
+        model = Model(name=str(mean[0]), device="cpu", dtype="float32", **values)
         encoder, declared = load_model(model), declared_tokens(model)
         assert (declared.limit, declared.tokenizer) == (encoder.max_tokens, OWN)
         assert declared.count(TEXTS).tolist() == encoder.encode(TEXTS, 65_536).n_tokens.tolist()
@@ -140,7 +147,7 @@ def test_bfloat16_stays_close(backbone, tmp_path):
 
 def test_texts_that_only_the_library_can_prepare_go_through_it(backbone, tmp_path, caplog):
     """Padding to multiples of eight is set in the model's own file."""
-    net = library(modules=[module("Transformer", str(backbone)), module("Pooling", WIDTH, "mean")])
+    net = library(modules=[copy.deepcopy(backbone), module("Pooling", WIDTH, "mean")])
     net[0].processing_kwargs = {"text": {"pad_to_multiple_of": 8}}
     net.save(str(tmp_path), create_model_card=False)
     caplog.set_level(logging.INFO, "vecfill")
@@ -250,8 +257,8 @@ def test_a_static_embedding_goes_through_the_library(tmp_path):
     np.testing.assert_array_equal(auto.encode(TEXTS, 65_536).vectors, net.encode(TEXTS, show_progress_bar=False))
 
 
-def test_threads_may_share_it(backbone, tmp_path):
-    encoder = compared(saved(tmp_path, backbone, module("Pooling", WIDTH, "mean")), tmp_path)
+def test_threads_may_share_it(mean):
+    _, encoder = mean
     parts = [TEXTS[start::5] for start in range(5)] * 4
     wanted = [encoder.encode(part, 300).vectors for part in parts]
     with ThreadPoolExecutor(4) as pool:
