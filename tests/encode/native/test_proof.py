@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -191,6 +193,28 @@ def test_a_pass_that_is_wrong_is_not_used_and_said_once(folder, made, saved, mon
         [line] = [record.message for record in caplog.records if record.levelname == "WARNING"]
         assert "not vecfill's own pass: its vectors differ from the library's: cosine 0." in line
     assert len(made) == 1
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_library_s_model_is_freed_before_ours_is_read(folder, monkeypatch):
+    """Memory holds one of them at a time; the rest of the process is not searched for garbage."""
+    from vecfill.encode.native import proving
+
+    made, before, ours = [], gc.get_freeze_count(), proving._proof_of
+
+    class Remembered(proving.TransformerEncoder):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(weakref.ref(self.net))
+
+    def after(*arguments):
+        assert [one() for one in made] == [None]
+        assert gc.get_freeze_count() == before
+        return ours(*arguments)
+
+    monkeypatch.setattr(proving, "TransformerEncoder", Remembered)
+    monkeypatch.setattr(proving, "_proof_of", after)
+    assert type(load_model(model(folder))) is NativeEncoder
 
 
 def test_tokens_that_differ_are_not_used(folder, cache, monkeypatch, caplog):
