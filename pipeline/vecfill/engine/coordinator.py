@@ -36,6 +36,8 @@ class RunState:
         self._log: list[logging.LogRecord] = []
         self._logged_at: dict[str, float] = {}
         self._members: list[bytes] = []
+        self._loads: dict[str, str] = {}
+        self._loaded: set[str] = set()
         self._writing = self._encoded = self._committed = 0
 
     def join(self, actor: bytes) -> None:
@@ -78,6 +80,14 @@ class RunState:
     def give_back(self, encoder: int) -> None:
         """Counts a block of an encoder as done."""
         self._busy[encoder] -= 1
+
+    def may_load(self, node: str, encoder: str) -> bool:
+        """Whether an encoder may load the model now: the first of a node does at once, the others once it has."""
+        return node in self._loaded or self._loads.setdefault(node, encoder) == encoder
+
+    def set_loaded(self, node: str) -> None:
+        """Lets all encoders of a node load the model; its files are there, and what was learned of it."""
+        self._loaded.add(node)
 
     def begin_write(self) -> None:
         """Counts a block that a writer begins to write."""
@@ -137,22 +147,26 @@ class Coordinator:
 
 
 class Coordination:
-    """One run at the coordinator: calls the methods of its ``RunState``. Can be pickled."""
+    """One run at the coordinator: calls the methods of its ``RunState``. Can be pickled.
+
+    Attributes:
+        run: the run's name, which no other has.
+    """
 
     def __init__(self, coordinator: Any) -> None:
-        self._coordinator, self._run = coordinator, str(uuid.uuid4())
+        self._coordinator, self.run = coordinator, str(uuid.uuid4())
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """Calls a method and returns its answer."""
-        return ray.get(self._coordinator.call.remote(self._run, method, *arguments))
+        return ray.get(self._coordinator.call.remote(self.run, method, *arguments))
 
     def tell(self, method: str, *arguments: Any) -> None:
         """Calls a method and does not wait."""
-        self._coordinator.call.remote(self._run, method, *arguments)
+        self._coordinator.call.remote(self.run, method, *arguments)
 
     def end(self) -> None:
         """Forgets the run; a worker that still calls gets an error."""
-        self._coordinator.end.remote(self._run)
+        self._coordinator.end.remote(self.run)
 
 
 def answers(actor: Any) -> bool:

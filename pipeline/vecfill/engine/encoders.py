@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
+import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,10 @@ from vecfill.job import Encode, EncodeStage, Worker
 
 RETRIES = {"max_restarts": 2, "max_task_retries": 2}
 """By default Ray retries without end: a row that kills its process would loop. Encoding and writing are idempotent."""
+
+
+LOAD_CHECK_S = 0.1
+"""How often an encoder asks whether the first one of its node has loaded the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +57,7 @@ class EncoderActor:
     def begin(self, run: str, assignment: list[Any]) -> None:
         """Starts loading the model of a run, while rows are read; does nothing if that run has begun.
 
-        Loads in a thread, so that the first block raises the original error. Of several actors on a node one downloads
-        a hub model's files; the others wait for the hub library's lock.
+        Loads in a thread, so that the first block raises the original error.
         """
         if self._run != run:
             self._loader.submit(self._begin, run, assignment).result()
@@ -81,8 +84,19 @@ class EncoderActor:
             kept=self._kept,
         )
         self._stage = given.encode.stage(worker)
-        self._warmed = self._loader.submit(self._stage.warm)
+        self._warmed = self._loader.submit(self._warm, coordination)
         self._run = run
+
+    def _warm(self, coordination: Coordination) -> None:
+        """Loads the model; the first encoder of a node fetches its files and proves our pass, for the others too."""
+        context = ray.get_runtime_context()
+        node, encoder = context.get_node_id(), context.get_actor_id()
+        while not coordination.ask("may_load", node, encoder):
+            time.sleep(LOAD_CHECK_S)
+        try:
+            self._stage.warm()
+        finally:
+            coordination.tell("set_loaded", node)
 
 
 class Encoders:
@@ -93,7 +107,7 @@ class Encoders:
 
     def __init__(self, actors: list[Any], assignment: Assignment) -> None:
         self._actors, self._coordination = actors, assignment.coordination
-        self._run = str(uuid.uuid4())
+        self._run = self._coordination.run
         self._assignment = [ray.put(assignment)]
 
     def begin(self) -> None:
