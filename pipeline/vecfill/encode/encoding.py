@@ -22,6 +22,11 @@ def one_line(text: str, length: int) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
+def error_line(error: Exception, length: int = 300) -> str:
+    """Returns the class and the message of an error on one line, cut to a number of characters."""
+    return one_line(f"{type(error).__name__}: {error}", length)
+
+
 class RowError(NamedTuple):
     """Why a text has no vector: the class of the error (``row`` or ``resource``) and its message."""
 

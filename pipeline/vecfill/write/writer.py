@@ -127,7 +127,8 @@ class Writer:
         except SharedFaultError as error:
             if not is_locked(error.__cause__):
                 raise explain_shared(error, self._relation) from error
-            log.warning("rows of %s that stay locked: %d: %s", self._relation.table.label, len(left), error)
+            label = self._relation.table.label
+            log.warning("%s of %s still locked: %s", count_of(len(left), "row"), label, error)
             yield piece.take(arrow_array(sorted(left), pa.int64())), locked(len(left)), 0.0
 
     def _write_batch(self, batch: Batch, *, part: bool = False) -> Written:

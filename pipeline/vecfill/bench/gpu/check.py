@@ -18,6 +18,7 @@ from typing import Any
 from vecfill.bench.gpu.budget import Budget
 from vecfill.bench.gpu.shapes import SHAPES, SMALL, Device, Shape, written
 from vecfill.bench.gpu.speed import Sizes
+from vecfill.encode.encoding import error_line
 
 Report = dict[str, Any]
 
@@ -145,7 +146,7 @@ def _done(name: str, plan: Plan, folder: Path, budget: Budget, report: Report) -
         return PARTS[name](plan, folder, budget)
     except Exception as error:  # the other parts' figures are worth having
         _log.exception("%s failed", name)
-        report["errors"][name] = f"{type(error).__name__}: {error}"[:500]
+        report["errors"][name] = error_line(error, 500)
         return None
 
 

@@ -17,7 +17,7 @@ from vecfill.bench.gpu.budget import Budget
 from vecfill.bench.gpu.shapes import SMALL, Device, Shape, words_of, written
 from vecfill.config.model import Dtype, Model
 from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS
-from vecfill.encode.encoding import one_line
+from vecfill.encode.encoding import error_line
 from vecfill.encode.load import load_model
 from vecfill.encode.tokens.hard_texts import hard_texts
 
@@ -60,12 +60,8 @@ def _lines(name: str, place: str, texts: list[str], device: Device) -> list[dict
         lines.extend(_compared(name, place, texts, device))
     except Exception as error:
         _log.exception("%s failed", name)
-        lines.append({"model": name, "dtype": "", "strategy": "", "right": False, "error": _one_line(error)})
+        lines.append({"model": name, "dtype": "", "strategy": "", "right": False, "error": error_line(error)})
     return lines
-
-
-def _one_line(error: Exception) -> str:
-    return one_line(f"{type(error).__name__}: {error}", 300)
 
 
 def texts_of(shape: Shape) -> list[str]:
@@ -86,7 +82,7 @@ def _compared(name: str, place: str, texts: list[str], device: Device) -> Iterat
             try:
                 found = [encode(texts, size) for size in _BATCHES]
             except Exception as error:  # one that fails must not hide the others
-                yield line | {"right": False, "error": _one_line(error)}
+                yield line | {"right": False, "error": error_line(error)}
                 continue
             yield line | _closeness(np.concatenate(found), np.concatenate([wanted] * len(found)), dtype)
 
@@ -140,6 +136,7 @@ def _library(model: Model) -> Iterator[tuple[str, Any]]:
     """The library padded, and in 16 bits flattened by each attention."""
     from vecfill.encode.library.flattened_attention import attention_of, possible_attentions
     from vecfill.encode.library.flattened_pass import FlattenedPass
+    from vecfill.encode.library.library_strategy import IMPOSSIBLE
     from vecfill.encode.library.padded_pass import inputs_of
     from vecfill.encode.library.transformer import TransformerEncoder
 
@@ -154,7 +151,7 @@ def _library(model: Model) -> Iterator[tuple[str, Any]]:
         try:
             with attention_of(encoder.net, name):
                 pass
-        except (RuntimeError, ImportError, ValueError) as error:  # it is never chosen for such a model
+        except IMPOSSIBLE as error:  # it is never chosen for such a model
             _log.info("%s: no strategy %s: %s", model.name, name, error)
             continue
 

@@ -18,7 +18,7 @@ from vecfill.bench.gpu.shapes import Device, Shape, special_tokens, words_of, wr
 from vecfill.bench.matrix_rate import layer_shapes, matrix_rate, parameters
 from vecfill.config.model import Model
 from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS
-from vecfill.encode.encoding import one_line
+from vecfill.encode.encoding import error_line
 from vecfill.encode.load import load_model
 from vecfill.encode.row_encoder import is_out_of_memory
 
@@ -60,7 +60,7 @@ def speed(shapes: tuple[Shape, ...], sizes: Sizes, folder: Path, device: Device,
                 lines.extend(_lines(shape, sizes, folder / shape.name, device, seconds))
             except Exception as error:  # such as a model that does not fit: the others' figures are worth having
                 _log.exception("speed of %s failed", shape.name)
-                budget.left_out.append(f"speed of {shape.name}: {one_line(f'{type(error).__name__}: {error}', 300)}")
+                budget.left_out.append(f"speed of {shape.name}: {error_line(error)}")
     return lines
 
 

@@ -29,7 +29,7 @@ _LIBRARIES = ("torch", "transformers", "sentence-transformers", "flash-attn", "f
 _LONGEST = 1_024
 """Tokens of the longest probe texts, for models that take 32,768."""
 
-_IMPOSSIBLE = (RuntimeError, ImportError, ValueError, TypeError, KeyError)
+IMPOSSIBLE = (RuntimeError, ImportError, ValueError, TypeError, KeyError)
 """What transformers and torch raise for an attention that a model or a GPU does not take."""
 
 
@@ -84,7 +84,7 @@ class StrategyChoice:
                         rates[name] = tokens_per_s(flattened)
                     else:
                         _log.info("strategy %s is not right for this model: cosine %.5f", name, cosine)
-            except _IMPOSSIBLE as error:
+            except IMPOSSIBLE as error:
                 fits = fits and not is_out_of_memory(error)
                 _log.info("strategy %s is not possible here: %s", name, error)
         best = max(rates, key=lambda name: rates[name])

@@ -26,7 +26,7 @@ from vecfill.encode.device.compute_device import resolve_device
 from vecfill.encode.device.forward import Forward
 from vecfill.encode.device.learned_batches import MAX_BATCH_TOKENS, LearnedBatches
 from vecfill.encode.device.precision import lower, lower_where_it_helps
-from vecfill.encode.encoding import Encoding, one_line
+from vecfill.encode.encoding import Encoding, error_line
 from vecfill.encode.library.library_strategy import StrategyChoice
 from vecfill.encode.library.padded_pass import forward_of
 from vecfill.encode.library.token_limit import limit_tokens
@@ -186,7 +186,7 @@ def _load(model: Model, device: str) -> SentenceTransformer:
 def _reason(exc: Exception) -> str:
     if isinstance(exc, UnpicklingError):  # torch's own message advises to run what is in the file
         return "its .bin file is damaged, or holds more than weights: fetch it again, or give model.safetensors"
-    return f"{type(exc).__name__}: {one_line(str(exc), 400)}"
+    return error_line(exc, 400)
 
 
 @contextmanager
