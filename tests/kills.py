@@ -6,6 +6,8 @@ import os
 import signal
 
 import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 
 def killed_before_commit(number: int, work) -> bool:
@@ -13,12 +15,24 @@ def killed_before_commit(number: int, work) -> bool:
     return _killed(number, psycopg.Connection, "commit", work)
 
 
+def killed_before_written_commit(number: int, work) -> bool:
+    """The same, where only transactions that wrote count: a kill before the end of another leaves the same behind."""
+    return _killed(number, psycopg.Connection, "commit", work, counts=_wrote)
+
+
 def killed_before_statement(number: int, work) -> bool:
     """The same for a statement of a cursor, after the first LOCK TABLE."""
     return _killed(number, psycopg.RawCursor, "execute", work, begins="LOCK TABLE")
 
 
-def _killed(number: int, kind: type, name: str, work, *, begins: str = "") -> bool:
+def _wrote(connection: psycopg.Connection) -> bool:
+    if connection.info.transaction_status == TransactionStatus.INERROR:
+        return False
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        return cursor.execute("SELECT pg_current_xact_id_if_assigned()").fetchone() != (None,)
+
+
+def _killed(number: int, kind: type, name: str, work, *, begins: str = "", counts=lambda _: True) -> bool:
     if pid := os.fork():
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
@@ -28,7 +42,7 @@ def _killed(number: int, kind: type, name: str, work, *, begins: str = "") -> bo
 
     def call_or_die(self, *arguments, **options):
         nonlocal begun
-        if begun and next(calls, None) is None:
+        if begun and counts(self) and next(calls, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
         begun = begun or begins in str(arguments[:1])
         return original(self, *arguments, **options)
