@@ -65,7 +65,7 @@ soak = [pytest.mark.soak, pytest.mark.timeout(1_800)]
 @pytest.mark.parametrize(
     ("engine", "sizes", "model"),
     [
-        ("inline", (130_000, 260_000), "hash:32"),  # from the first on a block has as many rows as it ever has
+        ("inline", (70_000, 200_000), "hash:32"),  # from the first on a block has as many rows as it ever has
         pytest.param("inline", SOAK, "hash:384", marks=soak),
         pytest.param("ray", SOAK, "hash:384", marks=[*soak, pytest.mark.ray]),
     ],
