@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from dataclasses import replace
+from functools import partial
 
 import psycopg
 import pyarrow as pa
@@ -44,39 +45,6 @@ def job_and_units(connect: psycopg.Connection, database: str, rows: int = ROWS, 
     return target, ranges_of(database, target.sink.relation)
 
 
-def test_each_row_is_accounted_for_though_one_is_unreadable_and_a_connection_is_lost(
-    connect, database, open_engine, caplog
-):
-    """One result a unit, no transaction left open, and what a stage waits for is in the log of this process."""
-    make_docs(connect, ROWS)
-    connect.execute("UPDATE docs SET seen = CASE WHEN id = 1234 THEN 0 ELSE 1 END")
-    connect.execute(
-        "CREATE SEQUENCE calls; CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()) WHERE nextval('calls') = 1; RETURN NEW; END $$;"
-        "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
-    )
-    job = job_of(database, replace(DOCS, where="1 / seen = 1"))
-    units = ranges_of(database, job.sink.relation)
-    engine, results = open_engine(job), []
-    with caplog.at_level("INFO", "vecfill"):
-        for result in engine.stream(units, Stop()):
-            results.append(result)
-            idle = connect.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecfill' AND state ="
-                " 'idle in transaction' AND datname = current_database() AND now() - state_change > '1 s'"
-            ).fetchone()
-            assert idle == (0,)
-    assert len(results) == len(units) > 4
-    assert counts(pa.concat_tables(results)) == {"updated": ROWS - 1, "failed": 1}
-    assert unwritten(pa.concat_tables(results)) == {"1234": "failed"}
-    assert_every_vector_is_its_texts(connect, rows=ROWS - 1)
-    assert engine.workers.keys() == {"read", "encode", "write"}
-    assert engine.account() is None
-    waits = [record for record in caplog.records if getattr(record, "waits_for", None) == "the server"]
-    assert "trying again in" in waits[0].getMessage()
-    assert waits[0].name == "vecfill.postgres.session"
-
-
 def test_an_error_of_the_encoder_comes_out_as_it_was_and_a_sample_is_paid_for_once(connect, database, open_engine):
     with serving() as api:
         model = Model(name="openai:test", api=ApiOptions(base_url=api.url))
@@ -110,37 +78,25 @@ def test_an_error_of_the_writer_comes_out_as_it_was_and_says_what_was_committed_
     assert error.value.exit_code == 1
 
 
-def test_one_engine_streams_sweep_after_sweep_until_a_signal(connect, database, open_engine):
-    """The first one waits for the end of a pause, loads the model, and keeps its connections from block to block.
+def test_one_engine_streams_sweep_after_sweep_until_a_signal(connect, database, open_engine, caplog):
+    """The first one waits for the end of a pause and loads the model; the next ones have few rows.
 
-    Units without rows pass through, alone and beside others, and lists of rows in an order are units too. After the
-    signal every counted row is in the table.
+    The last one has lists of rows in an order, and is paused when the signal comes; every counted row is in the table.
     """
-    rows = 20_000
-    job, units = job_and_units(connect, database, rows)
-    empty = [PageRange(leaf=0, first_page=page, end_page=page + 1, rows=1) for page in (90_000, 90_001)]
+    rows, last = 20_000, "SELECT count(*) > 0, min(id) > 8000 FROM docs WHERE embedding IS NOT NULL"
+    make_docs(connect, rows)
+    lose_the_first_writer(connect)
+    job = job_of(database, replace(DOCS, where="1 / (id - 1234) <= 1"))
     engine, stop = open_engine(job), Stop(hold=Hold(paused="a test"))
-    query = "SELECT pg_stat_clear_snapshot(), sessions FROM pg_stat_database WHERE datname = current_database()"
-    before = connect.execute(query).fetchone()[1]
+    with caplog.at_level("INFO", "vecfill"), meanwhile(partial(released_after_a_while, connect, stop)):
+        assert_all_is_streamed_but_what_cannot_be_read(connect, database, engine, job, stop)
+    assert engine.workers.keys() == {"read", "encode", "write"}
+    assert engine.account() is None
+    waits = [record for record in caplog.records if getattr(record, "waits_for", None) == "the server"]
+    assert "trying again in" in waits[0].getMessage()
+    assert waits[0].name == "vecfill.postgres.session"
 
-    def begun() -> int:
-        return connect.execute(query).fetchone()[1] - before
-
-    def release(done: threading.Event) -> None:
-        done.wait(0.5)
-        written = len(vectors(connect))
-        stop.hold = Hold()
-        assert written == 0
-
-    with meanwhile(release):
-        first = pa.concat_tables(engine.stream([empty[0], *units, empty[1]], stop))
-    assert counts(first) == {"updated": rows}
-    assert sum(first["load_s"].to_pylist()) > 0
-    assert_every_vector_is_its_texts(connect, rows=rows)
-    wait_until(lambda: begun() > 0)
-    assert begun() < len(units)
-
-    assert sum(result.num_rows for result in engine.stream(empty[:1], stop)) == 0
+    assert sum(result.num_rows for result in engine.stream([nowhere(0)], stop)) == 0
     for _ in range(2):
         connect.execute("UPDATE docs SET embedding = NULL WHERE id <= 10")
         few = ranges_of(database, job.sink.relation)
@@ -152,27 +108,77 @@ def test_one_engine_streams_sweep_after_sweep_until_a_signal(connect, database, 
     lists = source.plan(source.survey(), limit=12_000, most_rows=2_000)
     source.close()
     engine.retarget(replace(job, sink=replace(job.sink, limits=WriteLimits(max_rate=4_000))))
-    results = []
-    with stopping(stop, signals=True):
+    results, some = [], threading.Event()
+    with stopping(stop, signals=True), meanwhile(partial(interrupted_in_a_pause, stop, some)):
         for result in engine.stream(lists, stop):
-            if not results:
-                os.kill(os.getpid(), signal.SIGINT)
             results.append(result)
+            some.set()
     written = counts(pa.concat_tables(results))["updated"]
-    assert (stop.reason, 0 < written < rows) == ("SIGINT", True)
+    assert (stop.reason, written < 12_000) == ("SIGINT", True)
     assert_every_vector_is_its_texts(connect, rows=written)
-    assert connect.execute("SELECT min(id) > 8000 FROM docs WHERE embedding IS NOT NULL").fetchone() == (True,)
+    assert connect.execute(last).fetchone() == (True, True)
     assert sum(result.num_rows for result in engine.stream(few, stop)) == 0
     assert len(vectors(connect)) == written
 
 
-def test_a_stop_ends_a_pause_and_nothing_is_read(connect, database, open_engine):
-    job, units = job_and_units(connect, database, 1_000)
-    stop = Stop(hold=Hold(paused="a test"))
-    with meanwhile(lambda done: (done.wait(0.5), stop.set("enough"))):
-        results = list(open_engine(job).stream(units, stop))
-    assert sum(result.num_rows for result in results) == 0
-    assert vectors(connect) == []
+def lose_the_first_writer(connect: psycopg.Connection) -> None:
+    """The server ends the first session that updates a row."""
+    connect.execute(
+        "CREATE SEQUENCE calls; CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()) WHERE nextval('calls') = 1; RETURN NEW; END $$;"
+        "CREATE TRIGGER act BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION act()"
+    )
+
+
+def released_after_a_while(connect: psycopg.Connection, stop: Stop, done: threading.Event) -> None:
+    done.wait(0.5)
+    written = len(vectors(connect))
+    stop.hold = Hold()
+    assert written == 0
+
+
+def interrupted_in_a_pause(stop: Stop, some: threading.Event, done: threading.Event) -> None:
+    """A stop ends the pause, or the stream would hang."""
+    some.wait(60)
+    stop.hold = Hold(paused="another test")
+    done.wait(0.5)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def nowhere(number: int) -> PageRange:
+    """A unit without rows."""
+    return PageRange(leaf=0, first_page=90_000 + number, end_page=90_001 + number, rows=1)
+
+
+def assert_all_is_streamed_but_what_cannot_be_read(connect, database, engine, job: Job, stop: Stop) -> None:
+    """One result a unit that has rows; no transaction is left open, and connections last from block to block.
+
+    The row that cannot be read is gone afterwards.
+    """
+    rows = connect.execute("SELECT count(*) FROM docs").fetchone()[0]
+    units = [nowhere(0), *ranges_of(database, job.sink.relation), nowhere(1)]
+    query = "SELECT pg_stat_clear_snapshot(), sessions FROM pg_stat_database WHERE datname = current_database()"
+    before, results = connect.execute(query).fetchone()[1], []
+
+    def begun() -> int:
+        return connect.execute(query).fetchone()[1] - before
+
+    for result in engine.stream(units, stop):
+        results.append(result)
+        idle = connect.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecfill' AND state ="
+            " 'idle in transaction' AND datname = current_database() AND now() - state_change > '1 s'"
+        ).fetchone()
+        assert idle == (0,)
+    first = pa.concat_tables(results)
+    assert len(results) == len(units) - 2 > 4
+    assert counts(first) == {"updated": rows - 1, "failed": 1}
+    assert unwritten(first) == {"1234": "failed"}
+    assert sum(first["load_s"].to_pylist()) > 0
+    assert_every_vector_is_its_texts(connect, rows=rows - 1)
+    wait_until(lambda: begun() > 0)
+    assert begun() < len(units) - 2
+    connect.execute("DELETE FROM docs WHERE id = 1234")
 
 
 def test_a_stop_before_the_start_reads_nothing(connect, database, open_engine):
