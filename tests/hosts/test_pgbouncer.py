@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from tests.adjusting import paused_slowed_and_let_go
 from tests.migration.moving import begin, give_up, move, searched_docs, swap_back, swap_it
 from tests.pooler import POOL
 from tests.tables import DOCS, INLINE, MODEL, assert_every_vector_is_its_texts, make_docs
@@ -113,8 +114,9 @@ def test_sslmode_gets_through(docs, pooler, vecfill):
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own settings, at its import
-def test_a_run_on_ray(docs, pooler, database, warm):
-    result = run(DOCS, MODEL, database=pooler, options=RunOptions(engine=EngineOptions(engine="ray")), warm=warm)
+def test_a_run_on_ray_is_adjusted(docs, pooler, database, caplog, warm):
+    options = RunOptions(engine=EngineOptions(engine="ray"))
+    result = paused_slowed_and_let_go(docs, pooler, caplog, options, warm)
     assert (result.engine, result.outcome, result.updated) == ("ray", "complete", ROWS)
     assert_every_vector_is_its_texts(docs, rows=ROWS)
     assert_nothing_left(pooler, database)
