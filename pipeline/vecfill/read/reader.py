@@ -78,7 +78,7 @@ class Reader:
 
     def nothing(self) -> pa.Table:
         """Returns a TextBlock without rows."""
-        return text_schema(self._relation.table.arity).empty_table()
+        return _block(Rows(), self._relation.table.arity, 0.0)
 
     def close(self) -> None:
         """Closes the connection; the next call opens another."""
