@@ -99,6 +99,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item._id = coerce_node_id(f"{item.nodeid}@{_group(item, weight)}")
 
 
+def pytest_collection_finish() -> None:
+    """Keeps heavy imports inside of tests: each worker collects all of them, and few run those that need these."""
+    if heavy := {"torch", "transformers", "sentence_transformers", "ray"} & sys.modules.keys():
+        names = ", ".join(sorted(heavy))
+        raise pytest.UsageError(f"a file of tests imports {names} when it is collected: import it in a test")
+
+
 def _group(item: pytest.Item, weight: int) -> str:
     if weight != _SLOW:
         return {_RAY: "ray", _MODELS: "models"}[weight]

@@ -14,7 +14,6 @@ from vecfill.encode.load import load_model as load
 from vecfill.encode.model.model_files import dimension_of
 from vecfill.encode.model.model_location import locate_model
 from vecfill.encode.model.prompts import prompt_line
-from vecfill.encode.native.native_encoder import NativeEncoder
 from vecfill.errors import ConfigError
 
 pytestmark = pytest.mark.slow
@@ -59,6 +58,8 @@ def load_model(model, **values):
 @pytest.fixture(scope="module", params=["library", "auto"])
 def minilm(request):
     """The real model, computed by the library and by our own pass."""
+    from vecfill.encode.native.native_encoder import NativeEncoder
+
     encoder = load(Model(name=MINILM, device="cpu", dtype="float32", encoder=request.param))
     assert isinstance(encoder, NativeEncoder) == (request.param == "auto")
     return encoder

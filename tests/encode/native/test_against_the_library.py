@@ -11,12 +11,10 @@ from tests.encode.native.models import FAMILIES, LIMIT, module, sentence, settin
 
 from vecfill.config.model import Model
 from vecfill.encode import local_encoder as choice
-from vecfill.encode.device.compute_device import device_kind
 from vecfill.encode.local_encoder import local_encoder
 from vecfill.encode.native import proof as proofs
 from vecfill.encode.native.architecture import ACTIVATIONS
 from vecfill.encode.native.module_chain import DENSE_ACTIVATIONS
-from vecfill.encode.native.native_encoder import NativeEncoder
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +32,8 @@ def backbone(request, tmp_path_factory):
 
 
 def ours(folder, **values):
+    from vecfill.encode.native.native_encoder import NativeEncoder
+
     encoder = local_encoder(model(folder, **values))
     assert isinstance(encoder, NativeEncoder)
     return encoder
@@ -45,6 +45,9 @@ def model(folder, **values):
 
 def one_text_after_the_other(folder, **values):
     """The strategy of a GPU: texts in their own order, and an attention that knows where each begins and ends."""
+    from vecfill.encode.device.compute_device import device_kind
+    from vecfill.encode.native.native_encoder import NativeEncoder
+
     one = model(folder, **values)
     chain, files = choice._readable(one)
     proof = proofs.ProofStore(one, device_kind("cpu")).read()

@@ -9,11 +9,8 @@ from tests.encode.test_stage import block
 
 from vecfill.config.model import Model
 from vecfill.encode.device import learned_batches
-from vecfill.encode.device.device_feed import Feed
-from vecfill.encode.device.forward import CPU_BATCH_TOKENS
 from vecfill.encode.device.learned_batches import LearnedBatches
 from vecfill.encode.load import load_model
-from vecfill.encode.native.attention import RunAttention
 from vecfill.encode.remembered import Remembered
 from vecfill.encode.row_encoder import RowEncoder
 from vecfill.encode.stage import EncodeSpec
@@ -37,6 +34,8 @@ def memory(tmp_path, monkeypatch):
     """Sets how many tokens fit: a larger batch raises torch's own error where attention would need its memory."""
     import torch
 
+    from vecfill.encode.native.attention import RunAttention
+
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     attend, room = RunAttention.__call__, [10**9]
 
@@ -47,6 +46,12 @@ def memory(tmp_path, monkeypatch):
 
     monkeypatch.setattr(RunAttention, "__call__", needs_memory)
     return room
+
+
+def most_tokens():
+    from vecfill.encode.device.forward import CPU_BATCH_TOKENS
+
+    return CPU_BATCH_TOKENS[-1]
 
 
 def rows_of(folder):
@@ -92,7 +97,7 @@ def test_what_was_learned_holds_for_a_week(folder, memory, monkeypatch):
     memory[0] = 100
     rows.encode(TEXTS)
     now = learned_batches.time.time()
-    for days, limit in ((6, 64), (8, CPU_BATCH_TOKENS[-1])):
+    for days, limit in ((6, 64), (8, most_tokens())):
         monkeypatch.setattr(learned_batches.time, "time", lambda days=days: now + days * 24 * 3600)
         assert rows_of(folder).max_batch_tokens == limit
 
@@ -124,13 +129,15 @@ def test_what_cannot_be_used_is_learned_anew(folder, memory, tmp_path, broken):
     [file] = (tmp_path / "vecfill" / "batches").iterdir()
     file.write_text(json.dumps(json.loads(file.read_text()) | broken))
     rows = rows_of(folder)
-    assert rows.max_batch_tokens == CPU_BATCH_TOKENS[-1]
+    assert rows.max_batch_tokens == most_tokens()
     assert rows.encoder.forward._search.searching
 
 
 @pytest.mark.usefixtures("memory")
 def test_the_vectors_of_a_block_lie_where_the_device_s_copy_put_them(folder, monkeypatch):
     """On a GPU that copy is the only one on the host; on a CPU there is none."""
+    from vecfill.encode.device.device_feed import Feed
+
     copied, to_host = [], Feed.to_host
     monkeypatch.setattr(Feed, "to_host", lambda *given: copied.append(to_host(*given)) or copied[-1])
     model = Model(name=str(folder), device="cpu", dtype="float32")

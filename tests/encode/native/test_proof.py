@@ -12,21 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file, save_file
 from tests.encode.native.models import module, sentence, settings, transformer
 
 from vecfill.config.model import Model
 from vecfill.encode import local_encoder as choice
-from vecfill.encode.device.compute_device import device_kind
 from vecfill.encode.encoder import Encoder
 from vecfill.encode.load import load_model
 from vecfill.encode.model.fingerprint import fingerprint_of
 from vecfill.encode.model.model_files import dimension_of
 from vecfill.encode.native import proof as proofs
-from vecfill.encode.native import weights
 from vecfill.encode.native.architecture import NotNativeError
-from vecfill.encode.native.native_encoder import NativeEncoder, PackedPass
-from vecfill.encode.native.packed_transformer import PackedTransformer
 from vecfill.errors import ConfigError
 
 pytestmark = pytest.mark.slow
@@ -72,6 +67,12 @@ def proven(proof, cache):
     return cache
 
 
+def is_ours(encoder: Encoder) -> bool:
+    from vecfill.encode.native.native_encoder import NativeEncoder
+
+    return type(encoder) is NativeEncoder
+
+
 def is_the_librarys(encoder: Encoder) -> bool:
     from vecfill.encode.library.transformer import TransformerEncoder
 
@@ -95,7 +96,7 @@ def model(folder, **values):
 def test_a_model_is_proven_once(folder, cache, made, saved):
     for values in ({}, {"max_tokens": 9}, {"prompt": "a "}, {"truncate_dim": 7}):
         encoder = load_model(model(folder, **values))
-        assert type(encoder) is NativeEncoder
+        assert is_ours(encoder)
         assert encoder.encode(TEXTS, 99).vectors.shape == (3, values.get("truncate_dim", 24))
     assert len(made) == 1
     assert np.abs(load_model(model(folder)).encode(TEXTS, 99).vectors - saved[1]).max() <= 1e-5
@@ -145,7 +146,7 @@ def test_a_proof_of_another_device_does_not_count(folder, proven, made, monkeypa
 def test_a_proof_that_cannot_be_read_is_made_anew(folder, proven, made, broken):
     for file in proven.glob("*.json"):
         file.write_text(broken)
-    assert type(load_model(model(folder))) is NativeEncoder
+    assert is_ours(load_model(model(folder)))
     assert len(made) == 1
     load_model(model(folder))
     assert len(made) == 1
@@ -162,11 +163,13 @@ def test_without_a_cache_folder_it_is_proven_each_time(folder, made, monkeypatch
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     for _ in range(2):
-        assert type(load_model(model(folder))) is NativeEncoder
+        assert is_ours(load_model(model(folder)))
     assert len(made) == 2
 
 
 def test_several_may_save_at_once(folder, proven):
+    from vecfill.encode.device.compute_device import device_kind
+
     store = proofs.ProofStore(model(folder), device_kind("cpu"))
     proof = store.read()
     with ThreadPoolExecutor(4) as pool:
@@ -179,6 +182,8 @@ def test_several_may_save_at_once(folder, proven):
 @pytest.mark.usefixtures("cache")
 def test_a_pass_that_is_wrong_is_not_used_and_said_once(folder, made, saved, monkeypatch, caplog):
     """Wrong by a little, in one layer."""
+    from vecfill.encode.native.packed_transformer import PackedTransformer
+
     right = PackedTransformer._layer
 
     def wrong(self, layer, x, *rest):
@@ -214,7 +219,7 @@ def test_the_library_s_model_is_freed_before_ours_is_read(folder, monkeypatch):
 
     monkeypatch.setattr(proving, "TransformerEncoder", Remembered)
     monkeypatch.setattr(proving, "_proof_of", after)
-    assert type(load_model(model(folder))) is NativeEncoder
+    assert is_ours(load_model(model(folder)))
 
 
 def test_tokens_that_differ_are_not_used(folder, cache, monkeypatch, caplog):
@@ -227,7 +232,7 @@ def test_an_error_of_our_pass_leaves_the_model_to_the_library(folder, cache, mad
     def fails(*_):
         raise RuntimeError("a kernel is missing")
 
-    monkeypatch.setattr(PackedPass, "__call__", fails)
+    monkeypatch.setattr("vecfill.encode.native.native_encoder.PackedPass.__call__", fails)
     assert is_the_librarys(load_model(model(folder)))
     assert "RuntimeError: a kernel is missing" in caplog.text
     monkeypatch.undo()
@@ -244,7 +249,9 @@ def test_a_missing_weight_that_the_library_would_draw_is_refused(folder, cache, 
 def test_a_weight_that_the_library_finds_by_another_name_leaves_the_model_to_it(
     folder, cache, made, monkeypatch, caplog
 ):
-    monkeypatch.setattr(weights, "_LEGACY", {})
+    monkeypatch.setattr("vecfill.encode.native.weights._LEGACY", {})
+    from safetensors.torch import load_file, save_file
+
     tensors = load_file(folder / "model.safetensors")
     name = "embeddings.LayerNorm.weight"
     save_file({n.replace(name, "embeddings.LayerNorm.gamma"): t for n, t in tensors.items()}, *saved_as(folder))
@@ -260,6 +267,8 @@ def saved_as(folder):
 
 
 def lose(folder, name):
+    from safetensors.torch import load_file, save_file
+
     tensors = load_file(folder / "model.safetensors")
     del tensors[name]
     save_file(tensors, *saved_as(folder))
@@ -269,7 +278,7 @@ def test_a_plain_distilbert_is_ours(cache, made, tmp_path):
     """Its configuration has a name of its own for the vector's length."""
     place = transformer(tmp_path, "distilbert")
     assert dimension_of(model(place)) == 24
-    assert type(load_model(model(place))) is NativeEncoder
+    assert is_ours(load_model(model(place)))
     assert len(made) == 1
 
 

@@ -8,10 +8,7 @@ from tests.encode.native.models import module, sentence, transformer
 from tests.encode.words import tokenizer
 
 from vecfill.config.model import Model
-from vecfill.encode.device import forward
-from vecfill.encode.library.transformer import TransformerEncoder
 from vecfill.encode.load import load_model
-from vecfill.encode.native.native_encoder import NativeEncoder, PackedPass
 from vecfill.encode.row_encoder import RowEncoder
 from vecfill.encode.tokens.declared_tokens import declared_tokens
 from vecfill.errors import ConfigError
@@ -64,6 +61,9 @@ def library():
     "values", [{}, {"max_tokens": 60, "overlap": 13, "prompt": "passage: ", "truncate_dim": 100}], ids=str
 )
 def test_minilm_by_windows(library, encoder, values):
+    from vecfill.encode.library.transformer import TransformerEncoder
+    from vecfill.encode.native.native_encoder import NativeEncoder
+
     ours = load_model(Model(name=MINILM, device="cpu", dtype="float32", encoder=encoder, long="mean", **values))
     assert isinstance(ours, NativeEncoder if encoder == "auto" else TransformerEncoder)
     known = {name: values[name] for name in ("prompt", "overlap") if name in values}
@@ -113,7 +113,7 @@ def test_texts_that_fit_get_the_vectors_of_truncation_bit_for_bit(tiny):
 def test_groups_of_texts_give_what_all_at_once_give_and_progress_adds_up(tiny, monkeypatch):
     encoder, shares = load_model(tiny), []
     wanted = encoder.encode(TINY * 3, 1_000)
-    monkeypatch.setattr(forward, "WINDOWED_CHARS", 600)
+    monkeypatch.setattr("vecfill.encode.device.forward.WINDOWED_CHARS", 600)
     found = encoder.encode(TINY * 3, 1_000, shares.append)
     assert np.abs(found.vectors - wanted.vectors).max() <= 1e-6
     for name in ("n_tokens", "windows", "counted"):
@@ -122,6 +122,8 @@ def test_groups_of_texts_give_what_all_at_once_give_and_progress_adds_up(tiny, m
 
 
 def test_memory_that_runs_out_makes_smaller_batches_of_windows(tiny, monkeypatch, tmp_path):
+    from vecfill.encode.native.native_encoder import PackedPass
+
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # the batch size is remembered there
     encoder = load_model(tiny)
     wanted, most, whole = encoder.encode(TINY, 1_000).vectors, [], PackedPass.__call__

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.encode.words import SENTENCES, SPECIAL, tokenizer
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from vecfill.encode.tokens.shortening import BATCH_CHARS, MARGIN, parts_of
 from vecfill.encode.tokens.text_pieces import TextPieces, merged
@@ -21,6 +20,8 @@ LETTERS = [*"abcdefghijklmnopqrstuvwxyzö数据", "\u0301"]
 
 
 def built(model, trainer, normalizer, pre, **values):
+    from transformers import PreTrainedTokenizerFast
+
     raw = Tokenizer(model)
     raw.normalizer, raw.pre_tokenizer = normalizer, pre
     raw.train_from_iterator(SENTENCES * 9, trainer)
@@ -48,16 +49,28 @@ def wordpiece(**values):
 LLAMA3 = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 CUT = {
-    "WordPiece": wordpiece(),
-    "BPE of bytes": tokenizer(),
-    "BPE as Llama 3's": bpe(pre_tokenizers.Split(LLAMA3, "isolated")),
-    "Unigram": unigram(pre_tokenizers.Metaspace()),
+    "WordPiece": wordpiece,
+    "BPE of bytes": tokenizer,
+    "BPE as Llama 3's": lambda: bpe(pre_tokenizers.Split(LLAMA3, "isolated")),
+    "Unigram": lambda: unigram(pre_tokenizers.Metaspace()),
 }
 WHOLE = {
-    "Unigram across words": unigram(pre_tokenizers.Metaspace(split=False)),
-    "BPE across words": bpe(pre_tokenizers.Split(" ", "merged_with_previous")),
-    "from the left": tokenizer(truncation_side="left"),
+    "Unigram across words": lambda: unigram(pre_tokenizers.Metaspace(split=False)),
+    "BPE across words": lambda: bpe(pre_tokenizers.Split(" ", "merged_with_previous")),
+    "from the left": lambda: tokenizer(truncation_side="left"),
 }
+
+
+@pytest.fixture(scope="module", params=[*CUT, *WHOLE])
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def original(name):
+    """The tokenizer of this name, made here: at the import of this file, every worker would load transformers."""
+    return (CUT | WHOLE)[name]()
+
 
 words = st.one_of(
     st.sampled_from(
@@ -70,7 +83,6 @@ texts = st.lists(
 ).map(lambda pieces: "".join((word + separator) * times for word, separator, times in pieces))
 
 
-@pytest.mark.parametrize("original", [*CUT.values(), *WHOLE.values()], ids=[*CUT, *WHOLE])
 @settings(deadline=None, max_examples=25)
 @given(st.lists(texts, min_size=1, max_size=3), st.integers(3, 12), st.integers(1, 400), st.sampled_from([None, "q: "]))
 def test_the_tokens_are_those_of_the_whole_text(original, texts, limit, cut_chars, prompt):
@@ -94,7 +106,6 @@ def test_parts_cover_all_texts_and_bound_the_memory(texts, alone):
         assert len(lengths) < 2 or (sum(lengths) <= BATCH_CHARS and max(lengths) <= alone)
 
 
-@pytest.mark.parametrize(("name", "original"), [*CUT.items(), *WHOLE.items()], ids=[*CUT, *WHOLE])
 def test_who_cuts_and_what_is_counted(name, original):
     long, short = "engineer of data " * 12_000, "engineer of data"
     tokens = Tokenization(TokenizerSpec.of(original), 8, None)([short, long, short])
@@ -104,7 +115,6 @@ def test_who_cuts_and_what_is_counted(name, original):
     assert (8 + MARGIN <= counts[1] < whole) == (name in CUT)
 
 
-@pytest.mark.parametrize(("name", "original"), [*CUT.items(), *WHOLE.items()], ids=[*CUT, *WHOLE])
 @settings(deadline=None, max_examples=25)
 @given(st.lists(texts, min_size=1, max_size=3), st.integers(2, 90))
 def test_pieces_have_the_tokens_of_the_whole_text(name, original, texts, size):
@@ -117,7 +127,6 @@ def test_pieces_have_the_tokens_of_the_whole_text(name, original, texts, size):
         np.testing.assert_array_equal(getattr(found, field), getattr(whole, field))
 
 
-@pytest.mark.parametrize(("name", "original"), [*CUT.items(), *WHOLE.items()], ids=[*CUT, *WHOLE])
 def test_who_tokenizes_in_pieces(name, original):
     pieces = list(
         TextPieces(Tokenization(TokenizerSpec.of(original), None, None).tokenizer, 50)("engineer of data " * 40)

@@ -8,16 +8,24 @@ from tests.encode.words import SENTENCES, tokenizer
 
 from vecfill.encode.tokens.tokenization import Tokenization, TokenizerSpec
 
+pytestmark = pytest.mark.slow  # loads transformers
+
+BOTH_ENDS = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+LEFT = {"ends": ("", "</s>"), "padding_side": "left", "model_input_names": ["input_ids", "attention_mask"]}
 VARIANTS = {
-    "both ends": tokenizer(model_input_names=["input_ids", "token_type_ids", "attention_mask"]),
-    "no types": tokenizer(model_input_names=["input_ids", "attention_mask"]),
-    "left": tokenizer(ends=("", "</s>"), padding_side="left", model_input_names=["input_ids", "attention_mask"]),
-    "head cut": tokenizer(truncation_side="left", padding_side="left", pad_token_type_id=3),
-    "bare": tokenizer(ends=(), split_special_tokens=True),
+    "both ends": BOTH_ENDS,
+    "no types": {"model_input_names": ["input_ids", "attention_mask"]},
+    "left": LEFT,
+    "head cut": {"truncation_side": "left", "padding_side": "left", "pad_token_type_id": 3},
+    "bare": {"ends": (), "split_special_tokens": True},
 }
 
 
-@pytest.mark.parametrize("original", VARIANTS.values(), ids=VARIANTS)
+@pytest.fixture(scope="module", params=VARIANTS)
+def original(request):
+    return tokenizer(**VARIANTS[request.param])
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     st.lists(st.one_of(st.text(max_size=60), st.sampled_from([*SENTENCES, "<s> a <mask>"])), min_size=1, max_size=6),
@@ -40,7 +48,7 @@ def test_inputs_are_those_of_transformers(original, texts, limit, prompt):
 
 
 def test_any_rows_in_any_order():
-    original = VARIANTS["left"]
+    original = tokenizer(**LEFT)
     tokenize = Tokenization(TokenizerSpec.of(original), 8, None)
     rows = np.array([2, 0, 0])
     ours = tokenize.padded(tokenize(SENTENCES), rows)
@@ -52,7 +60,7 @@ def test_any_rows_in_any_order():
 
 
 def test_no_texts():
-    tokens = Tokenization(TokenizerSpec.of(VARIANTS["both ends"]), 8, None)([])
+    tokens = Tokenization(TokenizerSpec.of(tokenizer(**BOTH_ENDS)), 8, None)([])
     assert len(tokens.ids) == len(tokens.lengths) == len(tokens.n_tokens) == 0
 
 

@@ -17,8 +17,7 @@ from vecfill.encode.tokens.windowing import Windowing, tokenize_for, window_shap
 from vecfill.encode.tokens.windows import Windows, WindowShape
 from vecfill.errors import ConfigError
 
-WORDS = tokenizer()
-LEFT = tokenizer(ends=("", "</s>"), padding_side="left", model_input_names=["input_ids", "attention_mask"])
+LEFT = {"ends": ("", "</s>"), "padding_side": "left", "model_input_names": ["input_ids", "attention_mask"]}
 
 
 @st.composite
@@ -65,9 +64,11 @@ def test_windows_hold_every_token_and_share_just_the_overlap(shape, counts, rand
     assert not windows.truncated.any()
 
 
-@pytest.mark.parametrize("original", [WORDS, LEFT], ids=["both ends", "left"])
+@pytest.mark.slow  # loads transformers, as do the others that make a tokenizer
+@pytest.mark.parametrize("values", [{}, LEFT], ids=["both ends", "left"])
 @pytest.mark.parametrize("prompt", [None, "query: "])
-def test_each_window_has_the_special_tokens_and_the_prompt(original, prompt):
+def test_each_window_has_the_special_tokens_and_the_prompt(values, prompt):
+    original = tokenizer(**values)
     text = "staff engineer, night shift " * 9
     spec = TokenizerSpec.of(original)
     windows = Windowing(Tokenization(spec, None, prompt), 20, 3, "m")([text, "a"])
@@ -75,7 +76,7 @@ def test_each_window_has_the_special_tokens_and_the_prompt(original, prompt):
     ids, _ = windows.packed(np.arange(count))
     pieces = np.split(ids, np.cumsum(windows.lengths[: count - 1]))
     plain = original((prompt or "") + text, add_special_tokens=False, verbose=False)["input_ids"]
-    before, behind = ([2] if original is WORDS else []), [3]
+    before, behind = ([] if values else [2]), [3]
     head = original(prompt.rstrip(), add_special_tokens=False)["input_ids"] if prompt else []
     step = 20 - len(before + head + behind) - 3
     body = plain[len(head) :]
@@ -87,8 +88,9 @@ def test_each_window_has_the_special_tokens_and_the_prompt(original, prompt):
     assert padded["attention_mask"].sum(axis=1).tolist() == windows.lengths[[0, count]].tolist()
 
 
+@pytest.mark.slow
 def test_texts_that_fit_have_the_tokens_of_truncation():
-    spec = TokenizerSpec.of(WORDS)
+    spec = TokenizerSpec.of(tokenizer())
     cut = Tokenization(spec, 40, None)(SENTENCES)
     windows = Windowing(Tokenization(spec, None, None), 40, 5, "m")(SENTENCES)
     rows = np.arange(len(SENTENCES))
@@ -96,6 +98,7 @@ def test_texts_that_fit_have_the_tokens_of_truncation():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -106,12 +109,13 @@ def test_texts_that_fit_have_the_tokens_of_truncation():
 def test_windows_that_do_not_fit_are_refused(values, message):
     model = Model(name="m", long="mean", **values)
     with pytest.raises(ConfigError, match=message):
-        tokenize_for(model, TokenizerSpec.of(WORDS), 20, model.prompt)
+        tokenize_for(model, TokenizerSpec.of(tokenizer()), 20, model.prompt)
 
 
+@pytest.mark.slow
 def test_a_model_without_a_limit_has_no_long_texts():
     with pytest.raises(ConfigError, match="--long is mean but model m has no length limit"):
-        tokenize_for(Model(name="m", long="mean"), TokenizerSpec.of(WORDS), None, None)
+        tokenize_for(Model(name="m", long="mean"), TokenizerSpec.of(tokenizer()), None, None)
 
 
 def test_special_tokens_within_a_text_are_refused():
