@@ -107,7 +107,7 @@ def test_one_engine_streams_sweep_after_sweep_until_a_signal(connect, database, 
     source = replace(job.source, order=order_keys("id DESC"))
     lists = source.plan(source.survey(), limit=12_000, most_rows=2_000)
     source.close()
-    engine.retarget(replace(job, sink=replace(job.sink, limits=WriteLimits(max_rate=4_000))))
+    engine.retarget(replace(job, sink=replace(job.sink, limits=WriteLimits(max_rate=2_000))))
     results, some = [], threading.Event()
     with stopping(stop, signals=True), meanwhile(partial(interrupted_in_a_pause, stop, some)):
         for result in engine.stream(lists, stop):

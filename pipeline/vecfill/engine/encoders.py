@@ -62,11 +62,14 @@ class EncoderActor:
         if self._run != run:
             self._loader.submit(self._begin, run, assignment).result()
 
-    def encode(self, run: str, assignment: list[Any], block: pa.Table) -> pa.Table:
-        """TextBlock in, EncodedBlock out; after a restart of this process it loads the model again."""
+    def encode(self, run: str, assignment: list[Any], block: pa.Table) -> pa.Buffer:
+        """TextBlock in, EncodedBlock out, in Arrow's format; after a restart of this process it loads the model again.
+
+        To pickle a table itself, Ray computes with Arrow, which imports pandas: a second of CPU in each encoder.
+        """
         self.begin(run, assignment)
         wait((self._warmed,))  # the stage remembers its error
-        return self._stage(block)
+        return packed(self._stage(block))
 
     def _begin(self, run: str, assignment: list[Any]) -> None:
         if self._run == run:  # another call began it
@@ -99,6 +102,20 @@ class EncoderActor:
             coordination.tell("set_loaded", node)
 
 
+def packed(block: pa.Table) -> pa.Buffer:
+    """Returns the block in Arrow's stream format, in a buffer of just its size."""
+    size = pa.MockOutputStream()
+    _write(block, size)
+    buffer = pa.allocate_buffer(size.size())
+    _write(block, pa.FixedSizeBufferWriter(buffer))
+    return buffer
+
+
+def _write(block: pa.Table, sink: pa.NativeFile) -> None:
+    with pa.ipc.new_stream(sink, block.schema) as stream:
+        stream.write_table(block)
+
+
 class Encoders:
     """The encoders of a run as one callable ``TextBlock -> EncodedBlock``; the least busy one computes.
 
@@ -121,7 +138,8 @@ class Encoders:
         if number is None:
             return block.slice(0, 0)
         try:
-            return ray.get(self._actors[number].encode.remote(self._run, self._assignment, block))
+            found = ray.get(self._actors[number].encode.remote(self._run, self._assignment, block))
+            return pa.ipc.open_stream(found).read_all()
         finally:
             self._coordination.tell("give_back", number)
 
