@@ -160,27 +160,35 @@ def room(file: Path) -> str:
     return parts[0].removesuffix(".py")
 
 
+def inside(tree: ast.AST) -> Iterator[ast.AST]:
+    """The statements, handlers and cases right inside of one: no expression imports, and most nodes are of those."""
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        yield from getattr(tree, field, ())
+
+
+def names_of(node: ast.AST) -> Iterator[str]:
+    """Dotted names that a statement imports."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"relative import in line {node.lineno}"
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 def imports(tree: ast.AST) -> Iterator[str]:
     """Dotted names that are imported anywhere, but for the eyes of the type checker."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"relative import in line {node.lineno}"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        yield from imports(node)
+    for node in inside(tree):
+        if not isinstance(node, ast.If) or "TYPE_CHECKING" not in ast.unparse(node.test):
+            yield from names_of(node)
+            yield from imports(node)
 
 
-def at_import(tree: ast.Module) -> Iterator[str]:
+def at_import(tree: ast.AST) -> Iterator[str]:
     """Dotted names that are imported when the module is."""
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    top = [node for node in ast.walk(tree) if isinstance(node, functions)]
-    inner = {id(child) for function in top for child in ast.walk(function)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in inner:
-            yield from imports(ast.Module([node], []))
+    for node in inside(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from names_of(node)
+            yield from at_import(node)
 
 
 def test_imports_point_downward():
