@@ -24,6 +24,7 @@ from vecfill.config.plan import PlanOptions
 from vecfill.config.queue_options import QueueOptions
 from vecfill.config.retry import RetryOptions
 from vecfill.config.run import ReportFile, RunOptions
+from vecfill.config.settings_environment import EnvironmentSource
 from vecfill.config.settings_file import read_file
 from vecfill.config.spec import Spec, refusal
 from vecfill.config.status import StatusOptions
@@ -92,7 +93,12 @@ class Settings(BaseSettings):
         """Flags, then ``VECFILL_*``, then ``DATABASE_URL``, then the file."""
         url = os.environ.get("DATABASE_URL")
         shared = InitSettingsSource(settings_cls, init_kwargs={"database": url} if url else {})
-        return init_settings, env_settings, shared, InitSettingsSource(settings_cls, init_kwargs=_FILE.get())
+        return (
+            init_settings,
+            EnvironmentSource(settings_cls),
+            shared,
+            InitSettingsSource(settings_cls, init_kwargs=_FILE.get()),
+        )
 
     @classmethod
     def load(cls, flags: dict[str, Any], file: Path | None = None) -> Settings:
