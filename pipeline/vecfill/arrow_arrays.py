@@ -1,7 +1,7 @@
 """Arrow arrays from Python and NumPy values, and NumPy's from Arrow's, without pandas.
 
 ``pyarrow.array``, ``pyarrow.scalar`` and ``to_numpy`` import pandas where it is installed, and Ray Data requires it.
-That took almost half of the CPU time of a small run in one process.
+That took a quarter of the CPU time of a small run in one process: 0.4 of 1.5 s, and 30 MB.
 """
 
 from __future__ import annotations

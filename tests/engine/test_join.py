@@ -89,7 +89,7 @@ print(*sorted(f"{kind.partition('(')[2][:-1] or kind}:{on_gpu}" for kind, on_gpu
 def test_a_run_on_two_nodes_and_the_gpu_of_one(connect, database, joined):
     """``hash`` needs no GPU, so the whole flow runs as it would on one, in which Ray believes. No pool is fused.
 
-    With a reader and a writer: each takes two seconds of CPU to start.
+    With a reader and a writer: each takes some seconds of CPU to start.
     """
     address, environ = joined
     make_docs(connect, 6_000)

@@ -109,7 +109,7 @@ def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, open
 
 
 def assert_imports_no_more_than_it_needs(actor) -> None:
-    """The import of pandas takes a second of CPU, that of Ray Data another, and the workers would wait."""
+    """The imports of pandas and of Ray Data take a second of CPU, and the workers would wait."""
     import ray
 
     loaded = ray.get(actor.__ray_call__.remote(lambda _: {"pandas", "ray.data"} & sys.modules.keys()))
