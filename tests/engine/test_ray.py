@@ -80,7 +80,7 @@ def test_a_coordinator_that_died_is_replaced(connect, database, warm, open_ray):
     assert (before._coordinator == after._coordinator, after.ask("is_set")) == (False, False)
 
 
-def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, open_ray, caplog):
+def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, warm, open_ray, caplog):
     """The slot keeps too much WAL until it is dropped; after that at most 600 rows a second come from both writers."""
     job, units = prepared(connect, database, 2_000)
     connect.execute("ALTER TABLE docs ADD at timestamptz")
@@ -95,6 +95,8 @@ def test_writers_keep_to_one_rate_and_one_pause_together(connect, database, open
 
     dropped: list[tuple] = []
     with caplog.at_level("INFO", "vecfill"), meanwhile(drop):
+        warm.cluster(None, verbose=False)
+        warm.free()  # an encoder that knows no other run, of which pandas may be left
         engine = open_ray(job, writers=2)
         results = list(engine.stream(units, Stop()))
     assert counts(pa.concat_tables(results)) == {"updated": 2_000}
