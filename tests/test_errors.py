@@ -86,6 +86,7 @@ def test_every_exception_survives_pickling(kind):
 
 INSIDE = {
     *("RefusedError", "RetryableError", "SplitRequestError", "WrongAnswerError", "NotNativeError"),
+    "MissingWeightError",
     *("FastTokenizerError", "LostWhileWritingError"),
 }
 """Never leave their stage. The encode stage takes what is none of our errors for the fault of a text; the last is an
