@@ -16,6 +16,15 @@ WAIT_S = 0.5
 """For which the first waits for another that loads beside it."""
 
 
+def test_the_others_do_not_wait_for_ever_for_one_that_died(monkeypatch):
+    from vecfill.engine import coordinator
+
+    state = coordinator.RunState()
+    assert [state.may_load("node", encoder) for encoder in ("first", "other", "first")] == [True, False, True]
+    monkeypatch.setattr(coordinator, "LOAD_WAIT_S", -1.0)
+    assert state.may_load("node", "other")
+
+
 def test_one_encoder_of_a_node_loads_the_model_before_the_others(warm, tmp_path):
     warm.cluster(None, verbose=False)
     import ray

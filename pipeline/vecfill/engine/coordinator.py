@@ -17,6 +17,8 @@ from vecfill.job import Hold
 REPEATED_S = 5.0
 """What a worker logged less long ago is not logged again: all of them lose the same server."""
 
+LOAD_WAIT_S = 120.0
+"""For which the encoders of a node wait for the first to load the model: its process may have died."""
 
 ENDED = 100
 """Ended runs that the coordinator remembers, because a worker of them may still call."""
@@ -36,7 +38,7 @@ class RunState:
         self._log: list[logging.LogRecord] = []
         self._logged_at: dict[str, float] = {}
         self._members: list[bytes] = []
-        self._loads: dict[str, str] = {}
+        self._loads: dict[str, tuple[str, float]] = {}
         self._loaded: set[str] = set()
         self._writing = self._encoded = self._committed = 0
 
@@ -82,8 +84,9 @@ class RunState:
         self._busy[encoder] -= 1
 
     def may_load(self, node: str, encoder: str) -> bool:
-        """Whether an encoder may load the model now: the first of a node does at once, the others once it has."""
-        return node in self._loaded or self._loads.setdefault(node, encoder) == encoder
+        """Whether an encoder may load the model: the first of a node at once, others once it has or takes too long."""
+        first, since = self._loads.setdefault(node, (encoder, time.monotonic()))
+        return encoder == first or node in self._loaded or time.monotonic() - since > LOAD_WAIT_S
 
     def set_loaded(self, node: str) -> None:
         """Lets all encoders of a node load the model; its files are there, and what was learned of it."""
