@@ -26,8 +26,10 @@ from tests.migration.moving import (
 )
 from tests.tables import DOCS, MODEL, another, assert_every_vector_is_its_texts, meanwhile, wait_until
 
+from vecfill.backfill import drain
 from vecfill.config.migrate import LockOptions
 from vecfill.errors import ConfigError, TableLockedError
+from vecfill.migration.cutover import QueuedError
 from vecfill.migration.obstacles import obstacles_of
 from vecfill.migration.state import migration_status
 from vecfill.postgres.database import Database
@@ -214,6 +216,29 @@ def test_a_long_transaction_delays_the_swap_and_not_the_application(connect, dat
         with meanwhile(let_go):
             assert swap_it(database, locks=replace(LOCKS, lock_wait=60)).done
     assert phases(connect)[-1] == "swapped"
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["its text is older", "it would lose its vector"])
+def test_a_swap_waits_for_a_row_that_a_transaction_holds(connect, database, monkeypatch, empty):
+    """The run that embeds what is queued leaves such a row, and the swap tries again."""
+    monkeypatch.setattr(drain, "PAUSE_S", 0.0)
+    moved_docs(connect, database)
+    connect.execute("UPDATE docs SET title = 'queued' WHERE id = 3")
+    if empty:
+        connect.execute("UPDATE docs SET embedding_next = NULL WHERE id = 3")
+    with another(database) as holder:
+        holder.execute("SELECT FROM docs WHERE id = 3 FOR UPDATE")
+        kind, says = (QueuedError, "the last run was incomplete") if empty else (TableLockedError, "long transactions")
+        with pytest.raises(kind, match=says):
+            swap_it(database)
+
+        def let_go(done: threading.Event) -> None:
+            done.wait(1)
+            holder.rollback()
+
+        with meanwhile(let_go):
+            assert swap_it(database, locks=replace(LOCKS, lock_wait=60)).done
+    assert_current(connect)
 
 
 def test_what_was_prepared_before_a_swap_fails_only_where_it_was_foretold(connect, database, caplog):

@@ -6,9 +6,11 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from vecfill.backfill.result import EXIT_INCOMPLETE
 from vecfill.backfill.run import run as fill
 from vecfill.config.migrate import LockOptions, SwapOptions
 from vecfill.config.model import Model
@@ -109,16 +111,29 @@ def exchange(session: Session, cut: Cutover, locks: LockOptions, refresh: Callab
     """Embeds what is queued and exchanges the names, again and again until nothing was queued under the lock.
 
     Raises:
+        As ``persistently``.
+    """
+
+    def attempt(until: float) -> None:
+        with suppress(QueuedError):  # the look under the lock decides
+            refresh()
+        left_s = max(0.0, until - time.monotonic())
+        verb = "swapped" if cut.forward else "rolled back"
+        under_lock(session, cut.relation, replace(locks, lock_wait=left_s), cut.statements, verb=verb)
+
+    persistently(attempt, locks)
+
+
+def persistently(attempt: Callable[[float], None], locks: LockOptions) -> None:
+    """Calls ``attempt`` with the end of the time by ``time.monotonic``, until it succeeds or that has come.
+
+    Raises:
         QueuedError: changes were queued at each attempt, or LeaseError: a run was at work.
     """
     until = time.monotonic() + locks.lock_wait
-    verb = "swapped" if cut.forward else "rolled back"
     while True:
         try:
-            refresh()
-            left = replace(locks, lock_wait=max(0.0, until - time.monotonic()))
-            under_lock(session, cut.relation, left, cut.statements, verb=verb)
-            return
+            return attempt(until)
         except (QueuedError, LeaseError):
             if time.monotonic() >= until:
                 raise
@@ -129,12 +144,14 @@ def drain(session: Session, target: Target, model: Model, warm: Warm) -> None:
     """Embeds what is queued.
 
     Raises:
-        ConfigError: it did not come to an end.
+        QueuedError: some of it is left, since rows stayed locked or kept changing.
+        ConfigError: it did not come to an end for another reason.
     """
     target = session.run(lambda connection: _completed(connection, target))
     result = fill(target, model, database=session.database, options=RunOptions(yes=True, offered=()), warm=warm)
     if result.exit_code not in DONE:
-        raise ConfigError(f"{result.table}.{target.column}: the last run was {result.outcome}: run `vecfill run` first")
+        kind = QueuedError if result.exit_code == EXIT_INCOMPLETE else ConfigError
+        raise kind(f"{result.table}.{target.column}: the last run was {result.outcome}: run `vecfill run` first")
 
 
 def _completed(connection: Connection, target: Target) -> Target:

@@ -17,7 +17,16 @@ from vecfill.errors import ConfigError
 from vecfill.indexing.index_state import state_of
 from vecfill.ledger.migrations import INDEXED, ROLLED_BACK, SWAPPED, Migration
 from vecfill.migration.cutover import Cutover
-from vecfill.migration.exchange import MigrationSwapped, cutover_of, drain, exchange, find_open, statements_of, wait_for
+from vecfill.migration.exchange import (
+    MigrationSwapped,
+    cutover_of,
+    drain,
+    exchange,
+    find_open,
+    persistently,
+    statements_of,
+    wait_for,
+)
 from vecfill.migration.index_build import current_twins
 from vecfill.migration.look import has_default
 from vecfill.migration.step_options import UNASKED, StepOptions
@@ -74,7 +83,7 @@ def swap_migration(
         ddl = session.run(lambda connection: statements_of(connection, cut))
         if not step.dry_run:
             if lost:  # perhaps only queued
-                drain(session, new, model, warm)
+                persistently(lambda _: drain(session, new, model, warm), step.locks)
                 lost = session.run(lambda connection: _ready(connection, cut, old, new))
             if lost:
                 rows = count_of(lost, "row", "has")
