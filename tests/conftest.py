@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -83,8 +84,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Gives xdist the long work first: all tests of Ray on one worker, since two Rays are too much for two cores.
 
-    Those of models go to the other, since the libraries take seconds to import. Other slow tests follow file by file,
-    those of one comparison together, then the rest one by one, so that both workers end together.
+    Those of models go to another, since the libraries take seconds to import. Other slow tests follow file by file,
+    those of one comparison together, then the rest one by one, so that all workers end together.
     """
     if not config.getoption("--soak"):
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
@@ -104,6 +105,9 @@ def pytest_collection_finish() -> None:
     if heavy := {"torch", "transformers", "sentence_transformers", "ray"} & sys.modules.keys():
         names = ", ".join(sorted(heavy))
         raise pytest.UsageError(f"a file of tests imports {names} when it is collected: import it in a test")
+    # Each full search for garbage would go through all modules and tests: a twentieth of the time.
+    gc.collect()
+    gc.freeze()
 
 
 def _group(item: pytest.Item, weight: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import uuid
 from collections.abc import Iterator
@@ -35,17 +36,23 @@ def load(rows: int | None = None) -> list[Listing]:
     Raises:
         ConfigError: the package is not installed.
     """
-    found: dict[int, dict[str, Any]] = {}
-    for record in _records(_root()):
-        found.setdefault(record["id"], record)
-    everything = [found[number] for number in sorted(found)]
+    everything = _everything(PACKAGE)
     count = min(rows or len(everything), len(everything))
     return [_listing(everything[position * len(everything) // count]) for position in range(count)]
 
 
-def _root() -> Traversable:
+@functools.cache
+def _everything(package: str) -> list[dict[str, Any]]:
+    """The record of each listing, in the order of their numbers; a benchmark asks for them several times."""
+    found: dict[int, dict[str, Any]] = {}
+    for record in _records(_root(package)):
+        found.setdefault(record["id"], record)
+    return [found[number] for number in sorted(found)]
+
+
+def _root(package: str) -> Traversable:
     try:
-        return resources.files(PACKAGE)
+        return resources.files(package)
     except ModuleNotFoundError as error:
         raise ConfigError("the listings of the demo are not installed: pip install 'vecfill[demo]'") from error
 
