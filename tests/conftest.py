@@ -84,7 +84,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Gives xdist the long work first: all tests of Ray on one worker, since two Rays are too much for two cores.
 
-    Those of models go to another, since the libraries take seconds to import. Other slow tests follow file by file,
+    Those of models go to another, since the library takes seconds to import. Other slow tests follow file by file,
     those of one comparison together, then the rest one by one, so that all workers end together.
     """
     if not config.getoption("--soak"):
@@ -122,7 +122,8 @@ def _weight(item: pytest.Item) -> int:
     if item.get_closest_marker("ray") or item.path.parent.name == "engine":
         return _RAY
     rooms = item.path.relative_to(item.config.rootpath / "tests").parts
-    return _MODELS if rooms[0] == "encode" and rooms[1] != "api" else _SLOW
+    of_models = item.get_closest_marker("models") or (rooms[0] == "encode" and rooms[1] != "api")
+    return _MODELS if of_models else _SLOW
 
 
 def pytest_report_header(config: pytest.Config) -> str:

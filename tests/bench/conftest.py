@@ -30,6 +30,7 @@ def _started(libraries: list[str]) -> Iterator[BaseContext]:
     context.set_forkserver_preload(libraries)
     yield context
     forkserver._forkserver._stop()
+    context.set_forkserver_preload(LIBRARIES)  # the one of the session starts again when it is next needed
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from vecfill.bench.gpu.shapes import SMALL, written
 from vecfill.config.model import Model
 from vecfill.postgres import embedded
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.models]
 
 WITHOUT_A_SERVER = ["card", "correctness", "memory", "speed", "tokens"]
 

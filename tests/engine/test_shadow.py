@@ -17,7 +17,7 @@ from tests.tables import assert_every_vector_is_its_texts, make_docs, meanwhile,
 
 pytestmark = pytest.mark.slow
 
-ROWS, RATE = 20_000, 4_000
+ROWS, RATE = 6_000, 1_500
 """Rows, and as many of them a second."""
 
 

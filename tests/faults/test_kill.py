@@ -107,6 +107,7 @@ def test_workers_that_are_killed_are_replaced_and_the_run_goes_on(gate, connect,
     gate.assert_whole()
 
 
+@pytest.mark.models
 def test_a_kill_amid_real_vectors(connect, database):
     """What is there in the end is what the library computes by itself."""
     from sentence_transformers import SentenceTransformer
