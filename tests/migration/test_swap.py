@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from tests.encode.api.server import DIM, serving
 from tests.ledger.tracked import assert_current, fill
 from tests.migration.moving import (
     LOCKS,
@@ -27,11 +28,15 @@ from tests.migration.moving import (
 from tests.tables import DOCS, MODEL, another, assert_every_vector_is_its_texts, meanwhile, wait_until
 
 from vecfill.backfill import drain
+from vecfill.config.api import ApiOptions
 from vecfill.config.migrate import LockOptions
+from vecfill.config.model import Model
 from vecfill.errors import ConfigError, TableLockedError
 from vecfill.migration.cutover import QueuedError
 from vecfill.migration.obstacles import obstacles_of
+from vecfill.migration.start import start_migration
 from vecfill.migration.state import migration_status
+from vecfill.migration.step_options import StepOptions
 from vecfill.postgres.database import Database
 from vecfill.postgres.introspect import inspect
 
@@ -238,6 +243,24 @@ def test_a_swap_waits_for_a_row_that_a_transaction_holds(connect, database, monk
 
         with meanwhile(let_go):
             assert swap_it(database, locks=replace(LOCKS, lock_wait=60)).done
+    assert_current(connect)
+
+
+def test_a_swap_whose_model_has_no_budget_left_ends_at_once(connect, database):
+    """Each further attempt would spend as much again."""
+    with serving() as api:
+        model = Model(name="openai:test", api=ApiOptions(base_url=api.url, request_inputs=1))
+        searched_docs(connect, database)
+        step = StepOptions(locks=LOCKS, yes=True)
+        start_migration(replace(DOCS, dim=DIM), model, database=database, step=step)
+        move(database, model)
+        connect.execute("UPDATE docs SET title = 'queued ' || id WHERE id <= 3")
+        sent = api.seen.requests
+        short = replace(model, api=replace(model.api, max_requests=2))
+        with pytest.raises(ConfigError, match=r"the last run was incomplete \(--max-requests 2 is reached"):
+            swap_it(database, short, locks=replace(LOCKS, lock_wait=60))
+        assert api.seen.requests == sent + 2
+        assert swap_it(database, model).done
     assert_current(connect)
 
 

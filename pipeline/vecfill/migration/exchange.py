@@ -145,13 +145,16 @@ def drain(session: Session, target: Target, model: Model, warm: Warm) -> None:
 
     Raises:
         QueuedError: some of it is left, since rows stayed locked or kept changing.
-        ConfigError: it did not come to an end for another reason.
+        ConfigError: it did not come to an end for another reason, such as a budget.
     """
     target = session.run(lambda connection: _completed(connection, target))
     result = fill(target, model, database=session.database, options=RunOptions(yes=True, offered=()), warm=warm)
-    if result.exit_code not in DONE:
-        kind = QueuedError if result.exit_code == EXIT_INCOMPLETE else ConfigError
-        raise kind(f"{result.table}.{target.column}: the last run was {result.outcome}: run `vecfill run` first")
+    if result.exit_code in DONE:
+        return
+    spent = result.api.spent if result.api else None
+    kind = QueuedError if result.exit_code == EXIT_INCOMPLETE and not spent else ConfigError
+    why = f" ({spent})" if spent else ""
+    raise kind(f"{result.table}.{target.column}: the last run was {result.outcome}{why}: run `vecfill run` first")
 
 
 def _completed(connection: Connection, target: Target) -> Target:
