@@ -564,7 +564,11 @@ def test_a_default_of_repeatable_read_does_not_reach_us(connect, database):
     assert connect.execute("SELECT DISTINCT note FROM docs").fetchall() == [("read committed",)]
 
 
-def limited(connect: psycopg.Connection, timeout: str, value: str = "200ms") -> None:
+ROW_S, ENOUGH = 0.05, "500ms"
+"""What a row takes, and a timeout that is enough for several, and for one on a machine that stalls."""
+
+
+def limited(connect: psycopg.Connection, timeout: str, value: str = ENOUGH) -> None:
     """Gives the database a timeout."""
     name = sql.Identifier(connect.execute("SELECT current_database()").fetchone()[0])
     connect.execute(sql.SQL("ALTER DATABASE {} SET {} = {}").format(name, sql.Identifier(timeout), sql.Literal(value)))
@@ -581,7 +585,7 @@ def slowly(write):
 
     def wait(staged, relation, selection, rows):
         found = write(staged, relation, selection, rows)
-        time.sleep(0.02 * rows)
+        time.sleep(ROW_S * rows)
         return found
 
     return wait
@@ -597,7 +601,7 @@ def test_a_batch_over_the_time_out_is_halved_until_it_lands(connect, database, m
         monkeypatch.setattr(vecfill.write.write_batch, "_write", slowly(vecfill.write.write_batch._write))
         limited(connect, timeout)
     else:
-        slow(connect, 0.02, timeout)
+        slow(connect, ROW_S, timeout)
     with writing(job_of(database)) as (write, block):
         assert counts(write(block)) == {"updated": 24}
         assert write._size.rows < 24
