@@ -233,9 +233,9 @@ def test_a_swap_waits_for_a_row_that_a_transaction_holds(connect, database, monk
         connect.execute("UPDATE docs SET embedding_next = NULL WHERE id = 3")
     with another(database) as holder:
         holder.execute("SELECT FROM docs WHERE id = 3 FOR UPDATE")
-        kind, says = (QueuedError, "the last run was incomplete") if empty else (TableLockedError, "long transactions")
+        kind, says = (QueuedError, "the last run was incomplete") if empty else (TableLockedError, "locked within 1 s")
         with pytest.raises(kind, match=says):
-            swap_it(database)
+            swap_it(database, locks=replace(LOCKS, lock_wait=1))
 
         def let_go(done: threading.Event) -> None:
             done.wait(1)

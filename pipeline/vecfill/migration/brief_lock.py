@@ -33,6 +33,7 @@ def under_lock(
     work: Callable[[Cursor], Sequence[sql.Composed]],
     *,
     verb: str,
+    until: float | None = None,
 ) -> None:
     """Locks the table with its partitions, and runs statements, all or none.
 
@@ -46,12 +47,13 @@ def under_lock(
         work: looks once more, and returns the statements: none if an earlier attempt had been committed although its
             answer was lost.
         verb: what becomes of the table, for messages, such as ``prepared for a migration``.
+        until: the end of those seconds by ``time.monotonic``, if they have begun already.
 
     Raises:
         ConfigError: this role may not; another object depends on what is to be dropped.
         TableLockedError: the table stayed locked.
     """
-    until = time.monotonic() + options.lock_wait
+    until = time.monotonic() + options.lock_wait if until is None else until
 
     def attempt(connection: Connection) -> None:
         try:

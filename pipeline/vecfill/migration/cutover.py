@@ -146,8 +146,9 @@ class Cutover:
         row = cursor.execute(query.format(changes), (self.max_queued + 1,)).fetchone()
         if row and row[0] > self.max_queued:
             raise QueuedError(
-                f"changes of {self.relation.table.label} come faster than they are embedded, so some were queued at "
-                "each attempt: nothing was changed: try again when fewer come, or raise --lock-wait or --max-queued"
+                f"changes of {self.relation.table.label} come faster than they are embedded, so more than "
+                f"{self.max_queued} (--max-queued) were queued at each attempt: no column was renamed: try again when "
+                "fewer come, or raise --lock-wait or --max-queued"
             )
 
 

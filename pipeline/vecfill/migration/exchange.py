@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from vecfill.backfill.result import EXIT_INCOMPLETE
@@ -117,9 +117,8 @@ def exchange(session: Session, cut: Cutover, locks: LockOptions, refresh: Callab
     def attempt(until: float) -> None:
         with suppress(QueuedError):  # the look under the lock decides
             refresh()
-        left_s = max(0.0, until - time.monotonic())
         verb = "swapped" if cut.forward else "rolled back"
-        under_lock(session, cut.relation, replace(locks, lock_wait=left_s), cut.statements, verb=verb)
+        under_lock(session, cut.relation, locks, cut.statements, verb=verb, until=until)
 
     persistently(attempt, locks)
 
