@@ -72,13 +72,18 @@ class Application:
             self.mixed.append((model, distance))
 
 
+def moved_beside_it(database: str, model: Model = NEW) -> None:
+    """On a busy machine each sweep of a run may meet a row that changes; who sees the exit code runs it again."""
+    wait_until(lambda: move(database, model).phase == "indexed")
+
+
 @pytest.mark.parametrize("partitioned", [False, True], ids=["plain", "partitioned"])
 def test_an_application_that_moves_to_the_new_column_never_fails_or_waits(connect, database, partitioned):
     searched_docs(connect, database, ROWS, partitioned=partitioned)
     application = Application(database)
     with meanwhile(application.work):
         begin(database)
-        assert move(database).phase == "indexed"
+        moved_beside_it(database)
         migration_status(DOCS, database=database)
         application.column, application.model = "embedding_next", NEW.name
         before = application.acts
@@ -96,7 +101,7 @@ def test_an_application_that_asks_which_model_is_active_never_mixes_models(conne
     application, never_asks = Application(database, model=None), Application(database)
     with meanwhile(application.work):
         begin(database, OTHER)
-        move(database, OTHER)
+        moved_beside_it(database, OTHER)
         swap_it(database, OTHER, locks=PATIENT, max_queued=50)
         wait_until(lambda: application.searches[OTHER.name] > 10)
         never_asks.search(connect, 1)
