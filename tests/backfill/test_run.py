@@ -149,8 +149,7 @@ def test_texts_that_change_between_reading_and_writing_are_read_again(connect, d
 
     result = fill(database, progress=change)
     assert changed[0] > 0
-    assert result.stale > 0
-    assert result.sweeps > 1
+    assert 0 < result.stale <= result.embedded - result.updated  # by another sweep, or by this one at their new place
     assert (result.outcome, result.updated) == ("complete", 2_000)
     assert_every_vector_is_its_texts(connect, rows=2_000)
 
