@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -166,7 +167,7 @@ def _of_ray(name: Any, now: Any) -> bool:
     if "ray" not in sys.modules:
         return False
     texts = (name, now, getattr(now, "__module__", None))
-    return any(isinstance(text, str) and text.lower().startswith(("ray.", "ray_")) for text in texts)
+    return any(isinstance(text, str) and re.match(r"ray([._]|$)", text, re.IGNORECASE) for text in texts)
 
 
 def _shown(value: Any) -> str:

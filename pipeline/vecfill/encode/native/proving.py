@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,8 +86,11 @@ def prove(model: Model, chain: ModuleChain, folder: Path) -> Proof:
         encoder="library",  # so that its tokens are
     )
     device = torch.device(resolve_device(model.device))
-    with _freed():
-        reference = _reference(plain, _dtype(model, device.type), device.type)
+    library = TransformerEncoder(plain)
+    try:
+        reference = _reference(library, plain, _dtype(model, device.type))
+    finally:
+        _free(library.net)
     if not reference.same_tokens:
         return replace(reference.proof, agrees=False, reason="its tokens differ from the library's")
     first, *others = possible_strategies(chain.architecture, device, getattr(torch, reference.proof.dtype))
@@ -111,22 +111,10 @@ def prove(model: Model, chain: ModuleChain, folder: Path) -> Proof:
     return _chosen(proofs, reference.rate)
 
 
-@contextmanager
-def _freed() -> Iterator[None]:
-    """Frees at the end what the body made and dropped: the library's modules refer to one another.
-
-    Objects from before are kept out of the search: with the library's there are half a million, half the time of a
-    proof of a small model.
-    """
-    ours = gc.get_freeze_count() == 0
-    if ours:
-        gc.freeze()
-    try:
-        yield
-    finally:
-        gc.collect()
-        if ours:
-            gc.unfreeze()
+def _free(net: SentenceTransformer) -> None:
+    """Frees the weights at once: the modules refer to one another, and would wait for the garbage collector."""
+    for tensor in (*net.parameters(), *net.buffers()):
+        tensor.data = tensor.new_empty(0)
 
 
 def _proof_of(name: str, reference: _Reference, plain: Model, chain: ModuleChain, folder: Path) -> Proof:
@@ -170,8 +158,7 @@ def _chosen(proofs: list[Proof], library: float) -> Proof:
     return replace(best, agrees=False, reason=reason)
 
 
-def _reference(plain: Model, dtype: str, device: str) -> _Reference:
-    library = TransformerEncoder(plain)
+def _reference(library: TransformerEncoder, plain: Model, dtype: str) -> _Reference:
     net, (spec, limits) = library.net, _tokenizer(library, plain)
     proof = Proof(
         agrees=True,
@@ -189,7 +176,7 @@ def _reference(plain: Model, dtype: str, device: str) -> _Reference:
     queries = net.encode_query(list(ORDINARY), show_progress_bar=False)
     same = _same_tokens(net, proof, texts)
     rate = 0.0
-    if device == "cuda" and library.forward is not None:
+    if library.device == "cuda" and library.forward is not None:
         lower(net, getattr(torch, dtype))
         rate = tokens_per_s(library.forward)
     return _Reference(proof=proof, texts=texts, vectors=np.concatenate([rows, queries]), same_tokens=same, rate=rate)
