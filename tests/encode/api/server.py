@@ -6,12 +6,14 @@ import base64
 import json
 import math
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ from vecfill.encode.hash_encoder import HashEncoder
 
 DIM = 8
 KEY = "sk-test-0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+"""Of localhost and 127.0.0.1 until 2126, with its key: for tests alone."""
 
 Act = Callable[["Request"], None]
 
@@ -271,6 +276,13 @@ class ApiOptions:
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
+
+    def encrypt(self) -> None:
+        """From now on it speaks TLS, with a certificate that nobody but ``CERTIFICATE`` vouches for."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
 
     def close(self) -> None:
         self._server.shutdown()

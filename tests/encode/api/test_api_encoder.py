@@ -299,6 +299,17 @@ def test_nobody_at_the_address():
     ours.close()
 
 
+def test_a_certificate_that_nobody_vouches_for_is_refused(monkeypatch):
+    with serving() as api:
+        api.encrypt()
+        with encoder(api) as ours, pytest.raises(EncodeError, match="CERTIFICATE_VERIFY_FAILED"):
+            ours.encode(TEXTS[:1])
+        assert api.seen.requests == 0
+        monkeypatch.setenv("SSL_CERT_FILE", str(server.CERTIFICATE))
+        with encoder(api) as ours:
+            assert_right(ours.encode(TEXTS[:1]), TEXTS[:1])
+
+
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
