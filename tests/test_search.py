@@ -18,7 +18,6 @@ from vecfill.config.target import Target
 from vecfill.encode.hash_encoder import HashEncoder
 from vecfill.encode.load import load_model
 from vecfill.errors import ConfigError
-from vecfill.postgres import session
 from vecfill.postgres.database import Database
 from vecfill.vector_search import nearest, search
 
@@ -364,7 +363,7 @@ def test_empty_arrays_are_no_vectors(connect, connection, kind):
 
 
 def test_a_table_that_is_locked_as_a_whole_is_waited_for(connect, database, monkeypatch, caplog):
-    monkeypatch.setattr(session, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr("vecfill.postgres.transaction.LOCK_TIMEOUT", "50ms")
     make_items(connect, 10)
     with closing(psycopg.connect(database)) as other, caplog.at_level(logging.INFO):
         other.execute("LOCK TABLE items")

@@ -16,7 +16,8 @@ from vecfill.ledger import failure_sql
 from vecfill.ledger.completed_target import need_tracked
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
-from vecfill.postgres.session import open_session, transaction
+from vecfill.postgres.session import open_session
+from vecfill.postgres.transaction import transaction
 from vecfill.queue_retry import retry_entries
 
 T = TypeVar("T")

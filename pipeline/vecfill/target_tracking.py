@@ -24,9 +24,10 @@ from vecfill.postgres.dependencies import Reads, base_columns, compared_by_image
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import selection_of
-from vecfill.postgres.session import open_session, transaction
+from vecfill.postgres.session import open_session
 from vecfill.postgres.template import parse_template
 from vecfill.postgres.tracking import Tracking
+from vecfill.postgres.transaction import transaction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,9 @@ from vecfill.ledger.waiting_indexes import check_none_waits
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.index_sql import SavedIndex
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.session import open_session, transaction
+from vecfill.postgres.session import open_session
 from vecfill.postgres.tracking import Tracking
+from vecfill.postgres.transaction import transaction
 from vecfill.target_tracking import TrackResult
 
 

@@ -29,7 +29,8 @@ from vecfill.postgres.relation import Relation
 from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.search_sql import Measure
 from vecfill.postgres.selection import MISSING
-from vecfill.postgres.session import open_session, transaction
+from vecfill.postgres.session import open_session
+from vecfill.postgres.transaction import transaction
 from vecfill.read.nearest_rows import nearest_readable_rows
 from vecfill.read.unreadable_rows import is_row_fault
 from vecfill.wording import count_of

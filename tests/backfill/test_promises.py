@@ -13,7 +13,7 @@ from vecfill.backfill.run import run
 from vecfill.config.model import Model
 from vecfill.config.target import Target
 from vecfill.errors import ConfigError, TableLockedError
-from vecfill.postgres import session, waits
+from vecfill.postgres import waits
 
 
 def fill(database, target=DOCS, model=MODEL):
@@ -59,7 +59,7 @@ def test_bad_rows_in_front_do_not_stop_the_others(connect, database):
 
 def test_a_locked_table_is_not_waited_for_without_end(connect, database, monkeypatch):
     monkeypatch.setattr(waits, "LOCKED_FOR_S", 0.5)
-    monkeypatch.setattr(session, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr("vecfill.postgres.transaction.LOCK_TIMEOUT", "50ms")
     make_docs(connect, 10)
     with another(database) as other, other.transaction():
         other.execute("LOCK TABLE docs IN SHARE MODE")

@@ -178,7 +178,7 @@ def at_each_retry(act: Callable[[], object]) -> Iterator[None]:
 def test_a_reader_waits_for_a_table_that_is_locked_for_longer_than_a_statement_waits(
     connect, database, monkeypatch, when
 ):
-    monkeypatch.setattr(session, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr("vecfill.postgres.transaction.LOCK_TIMEOUT", "50ms")
     make_docs(connect, 6_000)
     with another(database) as other:
 
@@ -196,7 +196,7 @@ def test_a_reader_waits_for_a_table_that_is_locked_for_longer_than_a_statement_w
 
 
 def test_a_table_that_stays_locked_ends_the_run_with_its_account(connect, database, monkeypatch):
-    monkeypatch.setattr(session, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr("vecfill.postgres.transaction.LOCK_TIMEOUT", "50ms")
     monkeypatch.setattr(waits, "LOCKED_FOR_S", 0.2)
     monkeypatch.setattr(vecfill.backfill.drain, "CLOSING_S", 0.1)
     make_docs(connect, 6_000)

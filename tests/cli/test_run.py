@@ -244,7 +244,7 @@ def test_status_and_search_need_no_right_but_select(jobs, vecfill, database, rol
 
 
 def test_status_counts_while_an_index_is_built(jobs, vecfill, database, monkeypatch):
-    monkeypatch.setattr("vecfill.postgres.session.LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr("vecfill.postgres.transaction.LOCK_TIMEOUT", "50ms")
     with another(database) as builder:
         builder.execute("LOCK TABLE jobs IN SHARE MODE")  # as CREATE INDEX does
         ended = vecfill("status", "-d", database, "-t", "jobs", "--text", "title", "--json")

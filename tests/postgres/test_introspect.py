@@ -16,7 +16,7 @@ from vecfill.errors import ConfigError
 from vecfill.postgres.database import Database
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 
 def inspected(database: str, table: str = "docs", text: str = "{title}", **more) -> Relation:

@@ -10,8 +10,7 @@ import threading
 from contextlib import closing
 
 import pytest
-from psycopg import conninfo, errors, pq
-from psycopg.pq import TransactionStatus
+from psycopg import conninfo, pq
 from tests.traces import loggers_restored
 
 from vecfill.cli.logs import log_to_stderr
@@ -19,7 +18,8 @@ from vecfill.config.output import Output
 from vecfill.errors import ConfigError, StoppedError
 from vecfill.postgres import waits
 from vecfill.postgres.database import Database
-from vecfill.postgres.session import Session, reachable, transaction
+from vecfill.postgres.session import Session, reachable
+from vecfill.postgres.transaction import transaction
 
 OPTIONS = {
     option.keyword.decode(): (option.envvar or b"").decode()
@@ -65,46 +65,6 @@ def test_tls_from_a_url():
 def test_what_libpq_does_not_take_is_said(database):
     with pytest.raises(ConfigError, match=r"cannot connect to .*sslmode"):
         reachable(Database.resolve(conninfo.make_conninfo(database, sslmode="nonsense"), {}))
-
-
-# --------------------------------------------------------------------------------------------------------- transactions
-
-
-def test_the_first_statement_brings_its_rows_and_knows_the_settings(connect, database):
-    query = b"SELECT current_setting('TimeZone'), current_setting('lock_timeout'), $1::int"
-    with closing(Database(database).connect()) as connection:
-        with transaction(connection, {"lock_timeout": "7s"}, first=query, parameters=[5]) as cursor:
-            assert cursor.fetchall() == [("UTC", "7s", 5)]
-            assert cursor.execute("SELECT current_setting('transaction_isolation')").fetchone() == ("read committed",)
-        assert connection.execute("SELECT current_setting('lock_timeout')").fetchone() == ("0",)
-
-
-@pytest.mark.parametrize(
-    ("given", "kind"),
-    [
-        ({"first": b"SELECT 1/0"}, errors.DivisionByZero),
-        ({"settings": {"lock_timeout": "soon"}, "first": b"SELECT 1"}, errors.InvalidParameterValue),
-        ({"first": b"UPDATE one SET n = 2", "read_only": True}, errors.ReadOnlySqlTransaction),
-    ],
-    ids=["the first statement", "a setting", "a change"],
-)
-def test_a_start_that_fails_leaves_no_transaction(connect, database, given, kind):
-    connect.execute("CREATE TABLE one AS SELECT 1 AS n")
-    with closing(Database(database).connect()) as connection:
-        with pytest.raises(kind), transaction(connection, **given):
-            pass
-        assert connection.info.transaction_status == TransactionStatus.IDLE
-        with transaction(connection, first=b"SELECT n FROM one") as cursor:
-            assert cursor.fetchall() == [(1,)]
-
-
-def test_what_fails_inside_is_rolled_back(connect, database):
-    connect.execute("CREATE TABLE one AS SELECT 1 AS n")
-    with closing(Database(database).connect()) as connection:
-        with pytest.raises(ZeroDivisionError), transaction(connection, first=b"UPDATE one SET n = 2"):
-            raise ZeroDivisionError
-        assert connection.info.transaction_status == TransactionStatus.IDLE
-    assert connect.execute("SELECT n FROM one").fetchone() == (1,)
 
 
 def test_a_broken_line_is_replaced_and_psycopg_adds_nothing_to_our_line(connect, database, caplog):

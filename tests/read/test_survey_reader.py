@@ -18,7 +18,7 @@ from vecfill.postgres import read_sql
 from vecfill.postgres.database import Database
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSING
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 from vecfill.read.units import MAX_BLOCK_ROWS, PageRange
 
 ALL = PageRange(leaf=0, first_page=0, end_page=None, rows=0)

@@ -17,7 +17,7 @@ from tests.tables import encoded, job_of, make_docs, reader_of, with_arrays, wri
 from vecfill.postgres import write_sql
 from vecfill.postgres.database import Database
 from vecfill.postgres.selection import MISSING
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 from vecfill.read.units import PageRange
 from vecfill.write.batch import Batch
 from vecfill.write.batch_size import START_ROWS

@@ -19,7 +19,7 @@ from vecfill.postgres.relation import Relation, with_dimension
 from vecfill.postgres.replication import role_without_replication_stats
 from vecfill.postgres.row_security import check_policies
 from vecfill.postgres.selection import MISSING, Selection
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 from vecfill.read.partial_index import suggested_index
 
 log = logging.getLogger(__name__)

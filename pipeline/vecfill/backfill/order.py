@@ -14,8 +14,8 @@ from vecfill.postgres import order_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
 from vecfill.postgres.template import verbatim_sql
+from vecfill.postgres.transaction import transaction
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Survey
 

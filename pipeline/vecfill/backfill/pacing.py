@@ -28,8 +28,9 @@ from vecfill.postgres import pacing_sql
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import Session
 from vecfill.postgres.template import verbatim_sql
+from vecfill.postgres.transaction import transaction
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from vecfill.postgres import checks_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import PageRange, RowUnit
 from vecfill.read.unreadable_rows import Rows, is_row_fault

@@ -22,7 +22,8 @@ from vecfill.ledger.registry import Tracked
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import Session, open_session, transaction
+from vecfill.postgres.session import Session, open_session
+from vecfill.postgres.transaction import transaction
 from vecfill.read.source import TableSource
 from vecfill.read.survey import Coverage, Survey
 

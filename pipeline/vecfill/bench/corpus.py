@@ -27,7 +27,7 @@ from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import MISSING
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 SHORTEST, LONGEST = 8, 512
 """Tokens of the mixed corpus's texts; the logarithm is spread evenly between them."""

@@ -39,7 +39,8 @@ from vecfill.postgres.queue_introspect import with_queue_table
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import selection_of
 from vecfill.postgres.server import server_of
-from vecfill.postgres.session import open_session, transaction
+from vecfill.postgres.session import open_session
+from vecfill.postgres.transaction import transaction
 
 CHECKS: Mapping[str, Check] = {
     **server_checks.CHECKS,

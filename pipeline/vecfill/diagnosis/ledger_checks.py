@@ -19,8 +19,8 @@ from vecfill.ledger.registry import Tracked
 from vecfill.ledger.scanned import triggers_of
 from vecfill.ledger.waiting_indexes import still_missing
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import target
+from vecfill.postgres.transaction import transaction
 from vecfill.wording import count_of
 
 OLD_CHANGE_S = 3_600.0

@@ -22,7 +22,7 @@ from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import is_reported, server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.server import Server, time_limits
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 LOCK_MS, STATEMENT_MS = 500, 5_000
 """Time limits of every statement of a check: a lock request that waits makes other sessions queue behind it."""

@@ -17,7 +17,8 @@ from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.index_sql import WantedIndex
 from vecfill.postgres.server import CHECK_CLIENT
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import Session
+from vecfill.postgres.transaction import transaction
 
 log = logging.getLogger(__name__)
 

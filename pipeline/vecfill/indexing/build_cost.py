@@ -16,8 +16,8 @@ from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.index_sql import SavedIndex
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.server import time_limits
-from vecfill.postgres.session import transaction
 from vecfill.postgres.template import verbatim_sql
+from vecfill.postgres.transaction import transaction
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.index_sql import VECTOR_INDEXES, SavedIndex, drop_vector_index, saved_index
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import Session
+from vecfill.postgres.transaction import transaction
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.index_sql import WantedIndex, attach_index, create_index, describe_index, drop_index
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.index_sql import VECTOR_INDEXES, SavedIndex, WantedIndex, saved_index
 from vecfill.postgres.migrate_sql import suffixed
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 log = logging.getLogger(__name__)
 

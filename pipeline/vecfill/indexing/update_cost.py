@@ -16,9 +16,9 @@ from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.server import time_limits
-from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import Query, assignments, embedding, where
 from vecfill.postgres.tracking import NESTED_LOOPS
+from vecfill.postgres.transaction import transaction
 
 ROWS = 10
 LOCK_MS, STATEMENT_MS = 300, 1_000

@@ -11,7 +11,7 @@ from psycopg import sql
 from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 
 def adjust_run(connection: Connection, relation: Relation, changes: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from vecfill.ledger.registry import Tracked, find_target, find_tracked, ledger_v
 from vecfill.postgres.database import Connection
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 
 def find_completed(connection: Connection, target: Target, relation: Relation) -> tuple[Target, Tracked | None]:

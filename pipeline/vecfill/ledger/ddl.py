@@ -12,7 +12,7 @@ from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 
 def execute(connection: Connection, label: str, ddl: list[sql.Composed], *, verb: str = "tracked") -> None:

@@ -30,7 +30,8 @@ from vecfill.log_fields import in_context
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import Session
+from vecfill.postgres.transaction import transaction
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from vecfill.ledger.target_notes import set_models
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import target
 from vecfill.postgres.tracking import UNKNOWN_MODEL
+from vecfill.postgres.transaction import transaction
 
 
 def model_number(connection: Connection, schema: str, digest: str, name: str, details: Mapping[str, Any]) -> int:

@@ -11,8 +11,8 @@ from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
 from vecfill.postgres.tracking import NESTED_LOOPS
+from vecfill.postgres.transaction import transaction
 
 
 def adopt(connection: Connection, relation: Relation, selection: Selection, leaf: Leaf, bounds: dict[str, str]) -> int:

@@ -14,9 +14,9 @@ from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import Query
 from vecfill.postgres.tracking import NESTED_LOOPS
+from vecfill.postgres.transaction import transaction
 
 PIECE_PAGES = 500
 """Heap pages of the queue that one statement works on: some 80,000 entries."""

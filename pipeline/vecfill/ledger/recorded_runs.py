@@ -11,7 +11,7 @@ from psycopg import sql
 
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 DIED = "died"
 """Outcome of a run that recorded no end and holds the lease no more."""

@@ -16,8 +16,8 @@ from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.index_sql import SavedIndex
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
 from vecfill.postgres.tracking import Tracking
+from vecfill.postgres.transaction import transaction
 
 
 @dataclass(frozen=True, kw_only=True)

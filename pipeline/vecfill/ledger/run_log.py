@@ -19,7 +19,7 @@ from vecfill.errors import VecfillError
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import is_transient, server_message
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 log = logging.getLogger(__name__)
 

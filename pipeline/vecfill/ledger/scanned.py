@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from vecfill.ledger.trigger_sql import TRIGGERS
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
 from vecfill.postgres.tracking import Tracking
+from vecfill.postgres.transaction import transaction
 
 Triggers = Sequence[tuple[int, int, str, bool]]
 """Table, oid, name and whether it is enabled, of each trigger of tracking on a target and its partitions."""

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 
 def mark_scanned(connection: Connection, relation: Relation, marks: Iterable[int], unknown: int) -> None:

@@ -14,7 +14,7 @@ from vecfill.ledger.registry import ledger_version
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.index_sql import SavedIndex
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 
 def check_holds_indexes(cursor: Cursor, schema: str) -> None:

@@ -20,7 +20,8 @@ from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.migrate_sql import BEYOND_DEADLOCK_TIMEOUT, HOLDERS, lock_table
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import Session, set_local, transaction
+from vecfill.postgres.session import Session
+from vecfill.postgres.transaction import set_local, transaction
 
 STATEMENT_TIMEOUT = "60s"
 """Of the statements that keep nobody waiting, and of those under the lock, which write a few rows of the catalogue."""

@@ -8,9 +8,9 @@ from psycopg import sql
 
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
 from vecfill.postgres.template import verbatim_sql
 from vecfill.postgres.tracking import Tracking
+from vecfill.postgres.transaction import transaction
 
 
 def properties_of(connection: Connection, relation: Relation, new: str) -> Iterator[sql.Composed]:

@@ -13,8 +13,9 @@ from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.exchange_sql import CONSTRAINTS, NEXT
 from vecfill.postgres.migrate_sql import NewColumn, suffixed, twin_check
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import Session
 from vecfill.postgres.template import verbatim_sql
+from vecfill.postgres.transaction import transaction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,8 +31,9 @@ from vecfill.postgres.database import Connection, Cursor, Database
 from vecfill.postgres.exchange_sql import without_new_vector
 from vecfill.postgres.migrate_sql import drop_column
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import open_session, transaction
+from vecfill.postgres.session import open_session
 from vecfill.postgres.tracking import Tracking
+from vecfill.postgres.transaction import transaction
 from vecfill.wording import count_of
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,8 @@ from vecfill.migration.fill import DONE
 from vecfill.migration.look import Found, check_owner, need
 from vecfill.postgres.database import Connection
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import Session
+from vecfill.postgres.transaction import transaction
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,8 @@ from vecfill.migration.look import need
 from vecfill.migration.step_options import no_consent
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.session import Session, open_session, transaction
+from vecfill.postgres.session import Session, open_session
+from vecfill.postgres.transaction import transaction
 
 log = logging.getLogger(__name__)
 

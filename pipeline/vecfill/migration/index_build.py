@@ -23,7 +23,8 @@ from vecfill.postgres.index_sql import build_statements
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.migrate_sql import NewColumn, Twin
 from vecfill.postgres.search_sql import EXTENSION_SCHEMA
-from vecfill.postgres.session import Session, open_session, transaction
+from vecfill.postgres.session import Session, open_session
+from vecfill.postgres.transaction import transaction
 
 LEASE_S = 30.0
 """Seconds without a sign of life after which another command may go on."""

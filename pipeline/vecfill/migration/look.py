@@ -14,7 +14,7 @@ from vecfill.ledger.registry import condition_of
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 
 @dataclass(frozen=True, kw_only=True)

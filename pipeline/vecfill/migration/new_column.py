@@ -8,7 +8,7 @@ from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.migrate_sql import MAX_INDEXED, MAX_NAME, NewColumn, suffixed
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.search_sql import EXTENSION_SCHEMA
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 
 def new_column(connection: Connection, relation: Relation, dim: int, options: MigrateOptions) -> NewColumn:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.obstacles_sql import FUNCTIONS, MENDS, OBJECTS, USERS_OF_VIEW, VIEW_EXTRAS
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 VIEW = "view"
 

@@ -12,9 +12,9 @@ from vecfill.postgres import search_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.index_scan import configure_scan, index_used
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import numbers, target_sample
 from vecfill.postgres.template import verbatim_sql
+from vecfill.postgres.transaction import transaction
 from vecfill.vector_search import comparison
 from vecfill.verification.index_recall import AMONG, THROUGH_INDEX, IndexRecall, is_found
 

@@ -18,7 +18,8 @@ from vecfill.migration.step_options import UNASKED, StepOptions
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.exchange_sql import changed_keys
 from vecfill.postgres.introspect import inspect
-from vecfill.postgres.session import open_session, transaction
+from vecfill.postgres.session import open_session
+from vecfill.postgres.transaction import transaction
 
 MAX_NAMED = 1_000
 """Most keys that a result names."""

@@ -11,7 +11,7 @@ from vecfill.backfill.forecast import MAX_ROWS, MAX_WAL_BYTES, row_bytes, size
 from vecfill.postgres.database import Connection
 from vecfill.postgres.migrate_sql import NewColumn
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 from vecfill.postgres.update_effects import UpdateEffects
 from vecfill.wording import count_of
 

@@ -28,8 +28,8 @@ from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.migrate_sql import NewColumn, Twin, add_column
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
 from vecfill.postgres.tracking import Tracking
+from vecfill.postgres.transaction import transaction
 from vecfill.postgres.update_effects import listed_publications, update_effects
 from vecfill.target_tracking import plan_tracking
 

@@ -18,7 +18,8 @@ from vecfill.migration.obstacles import Obstacle, obstacles_of
 from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.migrate_sql import Twin
-from vecfill.postgres.session import open_session, transaction
+from vecfill.postgres.session import open_session
+from vecfill.postgres.transaction import transaction
 from vecfill.table_status import Status, status
 
 

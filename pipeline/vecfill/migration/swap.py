@@ -35,7 +35,8 @@ from vecfill.postgres.exchange_sql import OLD, without_new_vector
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.migrate_sql import suffixed
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import open_session, transaction
+from vecfill.postgres.session import open_session
+from vecfill.postgres.transaction import transaction
 from vecfill.wording import count_of
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from vecfill.postgres.migrate_sql import (
     twin_definition,
 )
 from vecfill.postgres.relation import Relation, VectorColumn
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 SUFFIX = "_next"
 

@@ -19,8 +19,9 @@ from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.index_scan import configure_scan
 from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import open_session, transaction
+from vecfill.postgres.session import open_session
 from vecfill.postgres.target_sql import key_text, numbers, target_sample
+from vecfill.postgres.transaction import transaction
 from vecfill.table_status import Status, status
 from vecfill.vector_search import comparison
 from vecfill.verification.verify import HEALTHY_RECALL, VerifyResult

@@ -11,8 +11,8 @@ from vecfill.errors import ConfigError
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import target
+from vecfill.postgres.transaction import transaction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,6 @@ from vecfill.postgres.relation import (
     with_dimension,
 )
 from vecfill.postgres.server import check_versions, server_of, write_settings
-from vecfill.postgres.session import transaction
 from vecfill.postgres.stored_dimension import stored_dimension
 from vecfill.postgres.template import (
     Template,
@@ -34,6 +33,7 @@ from vecfill.postgres.template import (
     text_expression,
     verbatim_sql,
 )
+from vecfill.postgres.transaction import transaction
 from vecfill.postgres.types import Type, type_of
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.server import version_numbers
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 SOUND_PGVECTOR = (0, 8, 4)
 """0.8.2 fixed a buffer overflow in parallel HNSW builds, 0.8.3 and 0.8.4 fixed HNSW corruption by VACUUM."""

@@ -21,7 +21,7 @@ from vecfill.postgres.indexes import Index, indexes_of
 from vecfill.postgres.queue_columns import QueueColumns
 from vecfill.postgres.queue_table import QueueTable
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 _PARTIAL_UNIQUE = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_index AS i

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vecfill.postgres.database import Connection
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 
 @dataclass(frozen=True, kw_only=True)

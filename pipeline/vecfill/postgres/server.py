@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from vecfill.errors import ConfigError
-from vecfill.postgres.session import LOCK_TIMEOUT, set_local
+from vecfill.postgres.transaction import LOCK_TIMEOUT, set_local
 
 MIN_SERVER = 14
 """The first PostgreSQL with a TID Range Scan; without it each block would read the whole table."""

@@ -1,103 +1,25 @@
-"""Sessions: start transactions, and reconnect when a connection breaks."""
+"""Sessions: reconnect when a connection breaks, and do its work again."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
-from psycopg import conninfo, sql
-from psycopg.abc import QueryNoTemplate
+from psycopg import conninfo
 from tenacity import RetryCallState
 
 from vecfill.errors import UnreachableError
 from vecfill.interruptible import Stopped, interruptible
 from vecfill.postgres import waits
-from vecfill.postgres.database import Connection, Cursor, Database
+from vecfill.postgres.database import Connection, Database
 from vecfill.postgres.driver_errors import server_message, wrap_driver_errors
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-PINNED = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, MDY",
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "1",
-    "lc_monetary": "C",
-    "bytea_output": "hex",
-}
-"""Settings that determine the text form of a value. Every transaction pins them: otherwise a text's hash would depend
-on the role that reads it."""
-
-LOCK_TIMEOUT = "5s"
-"""Longest wait for another session's lock, on a row or on the whole table (CREATE INDEX takes one): other sessions
-queue behind a waiting lock request."""
-
-_BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
-
-
-@contextmanager
-def transaction(
-    connection: Connection,
-    settings: Mapping[str, str] = {},
-    *,
-    read_only: bool = False,
-    first: QueryNoTemplate | None = None,
-    parameters: Sequence[Any] = (),
-) -> Iterator[Cursor]:
-    """Runs one short transaction with the pinned settings, and yields a cursor in binary mode.
-
-    BEGIN, the settings and ``first`` are sent together, in one round trip instead of one each.
-
-    Args:
-        connection: from ``Database.connect``.
-        settings: more settings for this transaction only, such as ``lock_timeout``.
-        read_only: reject any change.
-        first: the first statement; the cursor then holds its rows.
-        parameters: parameters of ``first``.
-    """
-    local = {
-        **PINNED,
-        "lock_timeout": LOCK_TIMEOUT,
-        **settings,
-        **({"transaction_read_only": "on"} if read_only else {}),
-    }
-    with connection.cursor(binary=True) as cursor:
-        try:
-            with connection.pipeline():
-                connection.execute(_BEGIN)
-                set_local(connection, local)
-                if first is not None:
-                    cursor.execute(first, parameters)
-            yield cursor  # type: ignore[misc]
-        except BaseException:
-            _rollback(connection)
-            raise
-        connection.commit()
-
-
-def _rollback(connection: Connection) -> None:
-    """Rolls back; if that fails, closes the connection, which ends the transaction too."""
-    try:
-        connection.rollback()
-    except psycopg.Error:
-        connection.close()
-
-
-def set_local(connection: Connection, settings: Mapping[str, str]) -> None:
-    """Changes settings until the transaction ends: one statement for all of them, where SET LOCAL is one for each."""
-    connection.execute(_set_config(tuple(settings.items())))
-
-
-@lru_cache(maxsize=256)
-def _set_config(settings: tuple[tuple[str, str], ...]) -> bytes:
-    calls = (sql.SQL("pg_catalog.set_config({}, {}, true)").format(*pair) for pair in settings)
-    return sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)).as_bytes(None)
 
 
 class Session:

@@ -11,7 +11,7 @@ from psycopg import sql
 from vecfill.postgres.catalogue import USERS_TRIGGER
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 UNKNOWN_WIDTH = 200
 """Assumed bytes of a row without its vector, if this role may not read all columns."""

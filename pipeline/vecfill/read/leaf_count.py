@@ -13,8 +13,8 @@ from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation, without_user_sql
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import Query
+from vecfill.postgres.transaction import transaction
 from vecfill.read.partial_index import Listed, list_open_rows
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import (

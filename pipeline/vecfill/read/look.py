@@ -16,7 +16,7 @@ from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 from vecfill.read.partial_index import FORCED, is_listed
 from vecfill.read.unreadable_rows import is_row_fault
 

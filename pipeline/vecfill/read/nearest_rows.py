@@ -10,7 +10,7 @@ from vecfill.postgres import search_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.search_sql import Measure
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import PageRange, RowUnit
 from vecfill.read.unreadable_rows import MAX_UNREADABLE, Rows, is_row_fault

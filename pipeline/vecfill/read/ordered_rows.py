@@ -22,8 +22,8 @@ from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation, without_user_sql
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
 from vecfill.postgres.timeouts import setting_of, timed_out
+from vecfill.postgres.transaction import transaction
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import MAX_BLOCK_BYTES, Bucket, RowList, RowUnit, Tid, block_rows
 from vecfill.read.unreadable_rows import Rows, is_row_fault

@@ -10,7 +10,7 @@ from vecfill.postgres.catalogue import Leaf
 from vecfill.postgres.database import Connection, Cursor
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 from vecfill.wording import count_of
 
 MAX_LISTED = 20_000

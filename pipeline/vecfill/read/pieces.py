@@ -17,8 +17,8 @@ from vecfill.postgres import read_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import transaction
 from vecfill.postgres.timeouts import setting_of, timed_out, transaction_timeout_named
+from vecfill.postgres.transaction import transaction
 from vecfill.read.units import PageRange, RowList, RowUnit
 from vecfill.read.unreadable_rows import (
     Fetch,

@@ -9,8 +9,8 @@ from vecfill.postgres import queue_table_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import Query
+from vecfill.postgres.transaction import transaction
 from vecfill.read.survey import Coverage
 from vecfill.read.unreadable_rows import is_row_fault
 

@@ -12,7 +12,7 @@ from vecfill.postgres.database import Connection
 from vecfill.postgres.queue_table import QueueTable
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 from vecfill.read.queue_coverage import overview, row_of
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from vecfill.job import Worker
 from vecfill.postgres import queue_table_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import Session
+from vecfill.postgres.transaction import transaction
 from vecfill.read.queue_units import NextEntries
 from vecfill.read.reader import Reader, interruptible_read
 from vecfill.read.units import RowList, RowUnit, Tid, parse_tid

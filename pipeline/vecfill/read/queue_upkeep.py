@@ -17,8 +17,8 @@ from vecfill.postgres import queue_put_back_sql, queue_settle_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
 from vecfill.postgres.target_sql import Query
+from vecfill.postgres.transaction import transaction
 from vecfill.read.pieces import applied
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import Session
+from vecfill.postgres.transaction import transaction
 from vecfill.read.ordered_rows import OrderedRows
 from vecfill.read.pieces import Pieces
 from vecfill.read.units import RowUnit

@@ -14,7 +14,7 @@ from vecfill.postgres import driver_errors, read_sql
 from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation, without_user_sql, without_where
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 from vecfill.read.units import PageRange, RowList, RowUnit
 
 Rows = list[tuple[Any, ...]]

@@ -13,7 +13,7 @@ from vecfill.postgres.database import Connection
 from vecfill.postgres.index_scan import configure_scan, index_used
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.search_sql import Measure
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 from vecfill.vector_search import comparison
 from vecfill.verification.judgement import StoredRow
 

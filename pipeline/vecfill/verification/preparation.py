@@ -17,7 +17,7 @@ from vecfill.postgres.introspect import inspect
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.row_security import check_visible
 from vecfill.postgres.selection import Selection, selection_of
-from vecfill.postgres.session import transaction
+from vecfill.postgres.transaction import transaction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,9 @@ from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import Session, transaction
+from vecfill.postgres.session import Session
 from vecfill.postgres.target_sql import Query
+from vecfill.postgres.transaction import transaction
 from vecfill.read.pieces import Pieces, page_ranges
 from vecfill.read.units import PageRange, RowUnit
 from vecfill.read.unreadable_rows import Rows, is_row_fault

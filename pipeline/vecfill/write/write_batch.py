@@ -19,8 +19,8 @@ from vecfill.postgres.database import Connection
 from vecfill.postgres.driver_errors import server_message
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.selection import Selection
-from vecfill.postgres.session import transaction
 from vecfill.postgres.timeouts import SETTINGS
+from vecfill.postgres.transaction import transaction
 from vecfill.wording import count_of
 from vecfill.write.batch import Batch
 from vecfill.write.staging import StagedBatch, opening_statement, stage_batch

@@ -1,0 +1,65 @@
+"""Short transactions: their settings and their first statement, in one round trip."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+from psycopg import errors
+from psycopg.pq import TransactionStatus
+
+from vecfill.postgres.database import Database
+from vecfill.postgres.transaction import set_local, transaction
+
+
+def test_the_first_statement_brings_its_rows_and_knows_the_settings(connect, database):
+    query = b"SELECT current_setting('TimeZone'), current_setting('lock_timeout'), $1::int"
+    with closing(Database(database).connect()) as connection:
+        with transaction(connection, {"lock_timeout": "7s"}, first=query, parameters=[5]) as cursor:
+            assert cursor.fetchall() == [("UTC", "7s", 5)]
+            assert cursor.execute("SELECT current_setting('transaction_isolation')").fetchone() == ("read committed",)
+        assert connection.execute("SELECT current_setting('lock_timeout')").fetchone() == ("0",)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({"first": b"SELECT 1/0"}, errors.DivisionByZero),
+        ({"settings": {"lock_timeout": "soon"}, "first": b"SELECT 1"}, errors.InvalidParameterValue),
+        ({"first": b"UPDATE one SET n = 2", "read_only": True}, errors.ReadOnlySqlTransaction),
+    ],
+    ids=["the first statement", "a setting", "a change"],
+)
+def test_a_start_that_fails_leaves_no_transaction(connect, database, given, kind):
+    connect.execute("CREATE TABLE one AS SELECT 1 AS n")
+    with closing(Database(database).connect()) as connection:
+        with pytest.raises(kind), transaction(connection, **given):
+            pass
+        assert connection.info.transaction_status == TransactionStatus.IDLE
+        with transaction(connection, first=b"SELECT n FROM one") as cursor:
+            assert cursor.fetchall() == [(1,)]
+
+
+def test_what_fails_inside_is_rolled_back(connect, database):
+    connect.execute("CREATE TABLE one AS SELECT 1 AS n")
+    with closing(Database(database).connect()) as connection:
+        with pytest.raises(ZeroDivisionError), transaction(connection, first=b"UPDATE one SET n = 2"):
+            raise ZeroDivisionError
+        assert connection.info.transaction_status == TransactionStatus.IDLE
+    assert connect.execute("SELECT n FROM one").fetchone() == (1,)
+
+
+def test_a_role_that_may_not_call_set_config_does_without(connect, database):
+    connect.execute("REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC")
+    query = b"SELECT current_setting('TimeZone'), current_setting('lock_timeout'), $1::int"
+    with closing(Database(database).connect()) as connection:
+        connection.execute("SET ROLE pg_monitor")  # no superuser
+        for number in (1, 2):
+            with transaction(connection, {"lock_timeout": "7s"}, first=query, parameters=[number]) as cursor:
+                assert cursor.fetchall() == [("UTC", "7s", number)]
+                set_local(connection, {"lock_timeout": "8s"})
+                assert cursor.execute("SELECT current_setting('lock_timeout')").fetchone() == ("8s",)
+        connect.execute("CREATE TABLE hidden ()")
+        with pytest.raises(errors.InsufficientPrivilege), transaction(connection, first=b"SELECT FROM hidden"):
+            pass
+        assert connection.info.transaction_status == TransactionStatus.IDLE
