@@ -142,6 +142,7 @@ IMPURE = {
     "subprocess",
     "time",
     "vecfill.postgres.session",
+    "vecfill.postgres.transaction",
     "vecfill.postgres.database",
 }
 
