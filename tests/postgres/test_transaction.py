@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 
 import pytest
@@ -49,7 +50,8 @@ def test_what_fails_inside_is_rolled_back(connect, database):
     assert connect.execute("SELECT n FROM one").fetchone() == (1,)
 
 
-def test_a_role_that_may_not_call_set_config_does_without(connect, database):
+def test_a_role_that_may_not_call_set_config_does_without(connect, database, monkeypatch):
+    monkeypatch.setattr("vecfill.postgres.transaction._REFUSED", threading.Event())
     connect.execute("REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC")
     query = b"SELECT current_setting('TimeZone'), current_setting('lock_timeout'), $1::int"
     with closing(Database(database).connect()) as connection:
@@ -63,3 +65,12 @@ def test_a_role_that_may_not_call_set_config_does_without(connect, database):
         with pytest.raises(errors.InsufficientPrivilege), transaction(connection, first=b"SELECT FROM hidden"):
             pass
         assert connection.info.transaction_status == TransactionStatus.IDLE
+
+
+def test_a_catalogue_that_is_locked_is_not_waited_for_without_end(connect, database, monkeypatch):
+    """``set_config`` is looked up in it."""
+    monkeypatch.setattr("vecfill.postgres.transaction.LOCK_TIMEOUT", "50ms")
+    with closing(Database(database).connect()) as connection, connect.transaction():
+        connect.execute("LOCK TABLE pg_catalog.pg_proc IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(errors.LockNotAvailable), transaction(connection, first=b"SELECT upper('a')"):
+            pass

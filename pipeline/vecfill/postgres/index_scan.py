@@ -14,6 +14,7 @@ from vecfill.postgres.database import Cursor
 from vecfill.postgres.relation import Relation
 from vecfill.postgres.search_sql import Measure
 from vecfill.postgres.target_sql import Query
+from vecfill.postgres.transaction import set_local
 
 
 def configure_scan(cursor: Cursor, schema: str, limit: int) -> None:
@@ -29,8 +30,7 @@ def configure_scan(cursor: Cursor, schema: str, limit: int) -> None:
             f"pgvector compares the vectors: {error.diag.message_primary}: GRANT USAGE ON SCHEMA {schema} to this role"
         ) from error
     known: dict[str, str] = dict(cursor.execute(search_sql.SETTINGS, (search_sql.SCAN_SETTINGS,)).fetchall())
-    for name, value in search_sql.scan_settings(known, limit).items():
-        cursor.execute("SELECT pg_catalog.set_config($1, $2, true)", (name, value))
+    set_local(cursor.connection, search_sql.scan_settings(known, limit))
 
 
 def index_used(
