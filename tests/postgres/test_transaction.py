@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 from psycopg import errors
 from psycopg.pq import TransactionStatus
+from tests.tables import wait_until
 
 from vecfill.postgres.database import Database
 from vecfill.postgres.transaction import set_local, transaction
@@ -65,6 +67,25 @@ def test_a_role_that_may_not_call_set_config_does_without(connect, database, mon
         with pytest.raises(errors.InsufficientPrivilege), transaction(connection, first=b"SELECT FROM hidden"):
             pass
         assert connection.info.transaction_status == TransactionStatus.IDLE
+
+
+def test_connections_that_are_refused_at_once_all_do_without(connect, database, monkeypatch):
+    monkeypatch.setattr("vecfill.postgres.transaction._REFUSED", threading.Event())
+    connect.execute("REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC")
+    waiting = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND relation = 'pg_proc'::regclass"
+
+    def ask() -> str:
+        with closing(Database(database).connect()) as connection:
+            connection.execute("SET ROLE pg_monitor")
+            with transaction(connection, {"lock_timeout": "60s"}, first=b"SHOW TimeZone") as cursor:
+                return cursor.fetchone()[0]
+
+    with ThreadPoolExecutor(2) as threads:
+        with connect.transaction():
+            connect.execute("LOCK TABLE pg_catalog.pg_proc IN ACCESS EXCLUSIVE MODE")
+            asked = [threads.submit(ask) for _ in range(2)]
+            wait_until(lambda: connect.execute(waiting).fetchone() == (2,), 30)
+        assert [one.result() for one in asked] == ["UTC", "UTC"]
 
 
 def test_a_catalogue_that_is_locked_is_not_waited_for_without_end(connect, database, monkeypatch):

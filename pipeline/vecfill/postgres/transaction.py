@@ -79,6 +79,7 @@ def _begin(
     parameters: Sequence[Any],
 ) -> None:
     """Sends what begins it; again without ``set_config`` where the role may not call it."""
+    one_by_one = _REFUSED.is_set()  # another thread may set it meanwhile
     try:
         with connection.pipeline():
             connection.execute(_BEGIN)
@@ -86,7 +87,7 @@ def _begin(
             if first is not None:
                 cursor.execute(first, parameters)
     except psycopg.errors.InsufficientPrivilege as error:
-        if _REFUSED.is_set() or "set_config" not in str(error.diag.message_primary):
+        if one_by_one or "set_config" not in str(error.diag.message_primary):
             raise
         _REFUSED.set()
         connection.rollback()
